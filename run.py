@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""One command for everything: `python3 run.py demo | serve | test | bench`. Needs only Python 3.11 or newer."""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("run.py needs Python 3.11 or newer, this is Python %d.%d (%s)" % (*sys.version_info[:2], sys.executable))
+
+from launcher.bootstrap import main
+
+if __name__ == "__main__":
+    sys.exit(main())
