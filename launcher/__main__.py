@@ -1,0 +1,54 @@
+"""Second half of every command: runs in `.venv`, where everything is installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import LauncherError, describe_os_error
+from .options import build_parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit code: 0 done, 1 a problem that was said in one line, 2 wrong usage, 130 interrupted; for tests, pytest's.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except LauncherError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(options) -> int:
+    # Imported here: `test` must not load what only the demo needs, and the other way round.
+    if options.command == "test":
+        from .testing import run_tests
+
+        return run_tests(options.arguments)
+    if options.command == "bench":
+        from .benching import run_benchmarks
+
+        return run_benchmarks(options.name, options.json, options.repeats)
+    if options.command == "serve":
+        from .serve import serve
+
+        return serve(options.port, open_browser=not options.no_browser)
+    from .demo import run_demo
+
+    return run_demo(options)
+
+
+if __name__ == "__main__":
+    # Set by the first half so that this package is found; our own child processes must not inherit it.
+    os.environ.pop("PYTHONPATH", None)
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""First half of every command: runs on the user's Python (standard library only), then hands over to `.venv`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from .environment import Environment
+from .errors import LauncherError, describe_os_error
+from .options import build_parser
+from .paths import ROOT
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the command line, prepare the environment, and run the command in it.
+
+    Returns:
+        Exit code: 0 done, 1 a problem that was said in one line, 2 wrong usage, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    build_parser().parse_args(arguments)
+    try:
+        python = Environment().ensure()
+    except LauncherError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return _hand_over([str(python), "-m", "launcher", *arguments])
+
+
+def _hand_over(command: list[str]) -> int:
+    """Continue in the environment's Python. One process, where the system can: signals then reach it directly."""
+    environment = clean_environment()
+    # Finds the package `launcher` while the working directory stays the user's own; __main__ takes it away again.
+    environment["PYTHONPATH"] = str(ROOT)
+    if os.name == "nt":
+        try:
+            return subprocess.run(command, env=environment).returncode
+        except KeyboardInterrupt:
+            return 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, environment)
+
+
+def clean_environment() -> dict[str, str]:
+    """The process's environment without what would mix another Python's packages into ours."""
+    drop = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    return {**{key: value for key, value in os.environ.items() if key not in drop}, "PYTHONNOUSERSITE": "1"}

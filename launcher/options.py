@@ -1,0 +1,62 @@
+"""The command line of run.py; read twice, so that a usage error is said before an environment is made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+MODES = ("text", "trajectory", "both")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `run.py`."""
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Visual planner for robots in ComfyUI. The first command makes .venv and, where COMFYUI_PATH is "
+        "not set, unpacks ComfyUI into .cache; both are reused.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | serve | test | bench")
+    _add_demo(commands)
+    serve = commands.add_parser("serve", help="start ComfyUI with the plugin and its workflows in the browser")
+    serve.add_argument("--port", type=_port, default=8188, help="port to listen on; the next free one if it is taken")
+    serve.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    test = commands.add_parser("test", help="run the tests", prefix_chars="\0")
+    test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest")
+    bench = commands.add_parser("bench", help="run the benchmarks")
+    bench.add_argument("name", nargs="?", help="one benchmark; all of them without a name")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write ratios and raw times to FILE")
+    bench.add_argument("--repeats", type=_positive, help="repeats of each case")
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser("demo", help="make a nine-frame plan with the bundled tiny planner")
+    demo.add_argument("--mode", choices=MODES, help="how the task is said; follows from what is given")
+    demo.add_argument("--instruction", metavar="S", help='the task, e.g. "push the red cube to the left"')
+    demo.add_argument("--first-frame", type=Path, metavar="PNG", help="picture of the scene; a bundled one by default")
+    demo.add_argument("--trajectory", type=Path, metavar="JSON", help="path of the hand in pixels of the first frame")
+    demo.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default: 0)")
+    demo.add_argument("--steps", type=_positive, help="denoising steps; the workflow's number by default")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: output/demo_MODE)")
+    demo.add_argument("--serve", action="store_true", help="keep ComfyUI running afterwards, until Ctrl-C")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"must be 1 to 10000, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**64:
+        raise argparse.ArgumentTypeError(f"must be 0 to 2**64 - 1, got {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, got {text}")
+    return value

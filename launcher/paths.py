@@ -1,0 +1,28 @@
+"""Places of the project on the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+CACHE = ROOT / ".cache"
+OUTPUT = ROOT / "output"
+WORKFLOWS = ROOT / "workflows"
+
+# Name of the plugin's folder inside custom_nodes of the servers started here. ComfyUI shows it in its template browser.
+PLUGIN_NAME = "visual_planner"
+
+
+def venv_python(venv: Path) -> Path:
+    """Path of the Python program inside a virtual environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it: relative to the current folder where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
