@@ -1,0 +1,325 @@
+"""Trajectories: paths drawn on the first frame that say where something shall go, and when.
+
+Coordinates are pixels of one frame, continuous, origin in the top-left corner (the first pixel's centre is (0.5,
+0.5)). Times run from 0 (first frame of the plan) to 1 (last frame). The form on disk is "trajectory JSON v1":
+`{"version": 1, "width": W, "height": H, "paths": [{"name": "gripper", "points": [{"x": .., "y": .., "t": ..}],
+"interpolation": "spline"}]}` with optional `t`; `parse_trajectory` also reads the forms of other node packs.
+"""
+
+import json
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from .curves import arc_key, arc_lengths, cut_to_frame, dense_curve, fill_times, resample_by, spread_times
+from .errors import TrajectoryError
+from .layout import whole_number
+
+INTERPOLATIONS = ("spline", "polyline")
+"""spline: centripetal Catmull-Rom through the points; polyline: straight lines between them."""
+CLIP_RULES = ("error", "clamp", "cut")
+"""error: refuse points outside the frame; clamp: move them to the nearest edge; cut: keep what lies inside."""
+RESAMPLE_BY = ("time", "arc")
+VERSION = 1
+
+
+def parse_trajectory(source: object, width: int | None = None, height: int | None = None) -> "Trajectory":
+    """Read a trajectory from JSON text or from the object that the text stands for.
+
+    Args:
+        source: trajectory JSON v1, or a form of other packs (see `trajectory_json`).
+        width: width of the frame [px], for forms that do not say it; a v1 record's own size wins.
+        height: height of the frame [px], likewise.
+
+    Raises:
+        TrajectoryError: it cannot be read; the message says where.
+    """
+    from .trajectory_json import parse
+
+    return parse(source, width, height)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A control point.
+
+    Args:
+        x: [px] from the left edge.
+        y: [px] from the top edge.
+        t: time in [0, 1], or None to have it filled in.
+
+    Raises:
+        TrajectoryError: a value is not a finite number, or t lies outside [0, 1].
+    """
+
+    x: float
+    y: float
+    t: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", _finite(self.x, "x"))
+        object.__setattr__(self, "y", _finite(self.y, "y"))
+        if self.t is not None:
+            time = _finite(self.t, "t")
+            if not 0.0 <= time <= 1.0:
+                raise TrajectoryError(f"t must be between 0 (first frame) and 1 (last frame), got {time:g}")
+            object.__setattr__(self, "t", time)
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path, such as that of the gripper.
+
+    Two points at the same place with different times are a hold. Before the first point's time the path waits at its
+    start, after the last one's it rests at its end.
+
+    Args:
+        name: what moves along it.
+        points: two or more control points in the order of time.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Raises:
+        TrajectoryError: fewer than two points, times that do not strictly increase, unknown interpolation.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    interpolation: str = "spline"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(self.points))
+        if not isinstance(self.name, str):
+            raise TrajectoryError(f"path name must be text, got {self.name!r}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise TrajectoryError(
+                f"path {self.name!r}: interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
+            )
+        if len(self.points) < 2:
+            raise TrajectoryError(
+                f"path {self.name!r} must have at least 2 points, got {len(self.points)} "
+                "(to hold still, give the same place at two times)"
+            )
+        self._check_times()
+
+    @classmethod
+    def from_array(cls, points: Sequence | np.ndarray, name: str = "gripper", interpolation: str = "polyline") -> "Path":
+        """Path from rows (x, y) or (x, y, t).
+
+        Raises:
+            TrajectoryError: rows of another length, or as the class.
+        """
+        rows = [tuple(row) for row in points]
+        if any(len(row) not in (2, 3) for row in rows):
+            raise TrajectoryError(f"path {name!r}: each point must be (x, y) or (x, y, t)")
+        return cls(name, tuple(Point(*row) for row in rows), interpolation)
+
+    def times(self) -> np.ndarray:
+        """Time of every control point, (P,), strictly increasing; those not given are filled in by arc length."""
+        return self._timed[0].copy()
+
+    @property
+    def length(self) -> float:
+        """Length along the curve [px]."""
+        return float(self._timed[3][-1])
+
+    def curve(self, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Dense curve, evenly spaced along its length, for drawing.
+
+        Returns:
+            (points (samples, 2) [px], times (samples,)), from the first control point to the last.
+        """
+        samples = whole_number(samples, "samples", 2, TrajectoryError)
+        _, points, times, arc = self._timed
+        key = arc_key(arc, times)
+        wanted = np.linspace(key[0], key[-1], samples)
+        x, y, moments = resample_by(key, wanted, points[:, 0], points[:, 1], times)
+        return np.stack([x, y], axis=1), moments
+
+    def resample(self, n: int, by: str = "time") -> np.ndarray:
+        """Places (n, 2) float64 [px]; the first and the last are the path's ends (n = 1: its start).
+
+        Args:
+            n: number of places, such as the number of frames.
+            by: "time": at n even times from 0 to 1 (where the path is in each frame); "arc": evenly along the curve.
+
+        Raises:
+            TrajectoryError: n < 1, or unknown `by`.
+        """
+        n = whole_number(n, "number of samples", 1, TrajectoryError)
+        if by not in RESAMPLE_BY:
+            raise TrajectoryError(f"by must be one of {', '.join(RESAMPLE_BY)}, got {by!r}")
+        _, points, times, arc = self._timed
+        if by == "time":
+            key, wanted = times, np.linspace(0.0, 1.0, n)
+        else:
+            key = arc_key(arc, times)
+            wanted = np.linspace(key[0], key[-1], n)
+        return np.stack(resample_by(key, wanted, points[:, 0], points[:, 1]), axis=1)
+
+    @cached_property
+    def _timed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Times of the control points (P,); the polyline of the curve: points (M, 2), times (M,), arc lengths (M,)."""
+        rows = np.array([(p.x, p.y, np.nan if p.t is None else p.t) for p in self.points])
+        points, places = dense_curve(rows[:, :2], smooth=self.interpolation == "spline")
+        arc = arc_lengths(points)
+        times = fill_times(rows[:, 2], arc[places])
+        return times, points, spread_times(times, places, arc), arc
+
+    def _check_times(self) -> None:
+        given = [(number, point.t) for number, point in enumerate(self.points, 1) if point.t is not None]
+        # Points without a time before the first given one need some time to pass, and so do those after the last.
+        open_start = given and given[0][0] > 1 and given[0][1] == 0.0
+        open_end = given and given[-1][0] < len(self.points) and given[-1][1] == 1.0
+        for (before, earlier), (number, later) in zip(given[:-1], given[1:], strict=True):
+            if not later > earlier:
+                raise TrajectoryError(
+                    f"path {self.name!r}: times must strictly increase, got t={later:g} at point {number} after "
+                    f"t={earlier:g} at point {before}"
+                )
+        if open_start or open_end:
+            number, time = given[0] if open_start else given[-1]
+            side = "before" if open_start else "after"
+            raise TrajectoryError(
+                f"path {self.name!r}: point {number} has t={time:g}, which leaves no time for the points {side} it"
+            )
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Paths on a frame of a given size.
+
+    Args:
+        width: width of the frame [px].
+        height: height of the frame [px].
+        paths: one or more paths.
+
+    Raises:
+        TrajectoryError: no path, or a size that is not a positive whole number.
+    """
+
+    width: int
+    height: int
+    paths: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", whole_number(self.width, "trajectory width", error=TrajectoryError))
+        object.__setattr__(self, "height", whole_number(self.height, "trajectory height", error=TrajectoryError))
+        object.__setattr__(self, "paths", tuple(self.paths))
+        if not self.paths:
+            raise TrajectoryError("trajectory must have at least one path, got none")
+
+    def to_dict(self) -> dict:
+        """Plain object of trajectory JSON v1."""
+        return {
+            "version": VERSION,
+            "width": self.width,
+            "height": self.height,
+            "paths": [
+                {
+                    "name": path.name,
+                    "points": [
+                        {"x": p.x, "y": p.y} if p.t is None else {"x": p.x, "y": p.y, "t": p.t} for p in path.points
+                    ],
+                    "interpolation": path.interpolation,
+                }
+                for path in self.paths
+            ],
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Trajectory JSON v1; `parse_trajectory` gives an equal trajectory back."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_track_json(self, n: int) -> str:
+        """Tracks for other node packs: `[{"x":12,"y":340},...]`, one whole-pixel place per frame; a list of those for several paths."""
+        tracks = [[{"x": round(x), "y": round(y)} for x, y in path.resample(n).tolist()] for path in self.paths]
+        return json.dumps(tracks[0] if len(tracks) == 1 else tracks, separators=(",", ":"))
+
+    def resample(self, n: int, by: str = "time") -> np.ndarray:
+        """Places of every path, (n, paths, 2) float64 [px]; see `Path.resample`."""
+        return np.stack([path.resample(n, by) for path in self.paths], axis=1)
+
+    def transformed(
+        self, scale_x: float, scale_y: float, offset_x: float, offset_y: float, width: int, height: int
+    ) -> "Trajectory":
+        """The same paths on another frame: `x * scale_x + offset_x` and so on; see `frame.fit_transform`."""
+        return self._mapped(
+            lambda p: Point(p.x * scale_x + offset_x, p.y * scale_y + offset_y, p.t), width=width, height=height
+        )
+
+    def scaled(self, width: int, height: int) -> "Trajectory":
+        """The same paths on a frame of another size."""
+        width = whole_number(width, "trajectory width", error=TrajectoryError)
+        height = whole_number(height, "trajectory height", error=TrajectoryError)
+        return self.transformed(width / self.width, height / self.height, 0.0, 0.0, width, height)
+
+    def clipped(self, rule: str = "error") -> "Trajectory":
+        """Apply a rule to control points outside the frame, which is [0, width] x [0, height] with its edges.
+
+        Args:
+            rule: one of `CLIP_RULES`. Paths whose points all lie inside are left as they are by every rule. "cut" keeps
+                the time of every piece; a path that leaves and returns becomes several polylines.
+
+        Raises:
+            TrajectoryError: rule "error" and a point outside; rule "cut" and a path wholly outside; unknown rule.
+        """
+        if rule not in CLIP_RULES:
+            raise TrajectoryError(f"clip rule must be one of {', '.join(CLIP_RULES)}, got {rule!r}")
+        if rule == "clamp":
+            return self._mapped(
+                lambda p: Point(min(max(p.x, 0.0), self.width), min(max(p.y, 0.0), self.height), p.t)
+            )
+        paths: list[Path] = []
+        for path in self.paths:
+            outside = next((n for n, p in enumerate(path.points, 1) if not self._contains(p)), None)
+            if outside is None:
+                paths.append(path)
+            elif rule == "cut":
+                paths.extend(self._cut(path))
+            else:
+                point = path.points[outside - 1]
+                raise TrajectoryError(
+                    f"path {path.name!r}: point {outside} at ({point.x:g}, {point.y:g}) must lie inside the frame of "
+                    f"{self.width} x {self.height} px"
+                )
+        return replace(self, paths=tuple(paths))
+
+    def _contains(self, point: Point) -> bool:
+        return 0.0 <= point.x <= self.width and 0.0 <= point.y <= self.height
+
+    def _cut(self, path: Path) -> list[Path]:
+        _, points, times, _ = path._timed
+        pieces = cut_to_frame(points, times, self.width, self.height)
+        if not pieces:
+            raise TrajectoryError(
+                f"path {path.name!r} must cross the frame of {self.width} x {self.height} px, but lies wholly outside it"
+            )
+        names = [path.name] + [f"{path.name} ({number})" for number in range(2, len(pieces) + 1)]
+        return [
+            Path.from_array(np.column_stack([place, moment]).tolist(), name)
+            for name, (place, moment) in zip(names, pieces, strict=True)
+        ]
+
+    def _mapped(self, move, **changes: int) -> "Trajectory":
+        paths = tuple(replace(path, points=_moved(path.points, move)) for path in self.paths)
+        return replace(self, paths=paths, **changes)
+
+
+def _moved(points: Iterable[Point], move) -> tuple[Point, ...]:
+    return tuple(move(point) for point in points)
+
+
+def _finite(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TrajectoryError(f"{name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise TrajectoryError(f"{name} must be a finite number, got {number}")
+    return number

@@ -1,0 +1,152 @@
+"""Reading trajectories: JSON v1 and the forms of other node packs.
+
+Forms:
+- v1: the object described in `trajectory`. Unknown keys are refused, so that a slip of the pen is not lost.
+- Tracks, `[{"x": 12, "y": 340}, ...]` or a list of such lists (KJNodes, ATI, WanTrackToVideo), also with
+  `[x, y]` or `[x, y, t]` for a point: one place per even step of time, joined by straight lines.
+- KJNodes' spline editor (`points_store`): `[{"points": [...], "name": .., "color": .., "isSinglePoint": ..}, ...]`:
+  control points of splines without times; Bezier handles are left out. A single point is a hold.
+"""
+
+import json
+from collections.abc import Callable
+
+from .errors import TrajectoryError
+from .trajectory import VERSION, Path, Point, Trajectory
+
+_V1_KEYS = ("version", "width", "height", "paths")
+_PATH_KEYS = ("name", "points", "interpolation")
+_POINT_KEYS = ("x", "y", "t")
+_FORMS = 'trajectory JSON v1 {"version": 1, "width": .., "height": .., "paths": [..]} or a list of {"x": .., "y": ..}'
+
+
+def parse(source: object, width: int | None = None, height: int | None = None) -> Trajectory:
+    """See `trajectory.parse_trajectory`."""
+    if isinstance(source, Trajectory):
+        return source
+    if isinstance(source, str | bytes | bytearray):
+        source = _load(source)
+    if isinstance(source, dict):
+        return _version_1(source, width, height)
+    if isinstance(source, list | tuple):
+        paths = _peer_paths(source)
+        if width is None or height is None:
+            raise TrajectoryError("this form of trajectory does not say the size of its frame: width and height must be given")
+        return Trajectory(width, height, paths)
+    raise TrajectoryError(f"trajectory must be {_FORMS}, got {type(source).__name__}")
+
+
+def _load(text: str | bytes | bytearray) -> object:
+    try:
+        text = text if isinstance(text, str) else bytes(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TrajectoryError(f"trajectory must be UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}") from None
+    if not text.strip():
+        raise TrajectoryError(f"trajectory must be {_FORMS}, got empty text")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TrajectoryError(
+            f"trajectory must be JSON, but line {error.lineno} column {error.colno} cannot be read: {error.msg}"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise TrajectoryError(f"trajectory must be JSON, but it cannot be read: {error}") from None
+
+
+def _version_1(record: dict, width: int | None, height: int | None) -> Trajectory:
+    if "positive" in record and "paths" not in record:
+        raise TrajectoryError("trajectory must be paths, got the positive and negative points of a points editor")
+    _known_keys(record, _V1_KEYS, "trajectory")
+    if record.get("version") != VERSION or isinstance(record["version"], bool):
+        raise TrajectoryError(f'trajectory "version" must be {VERSION}, got {record.get("version")!r}')
+    paths = record.get("paths")
+    if not isinstance(paths, list | tuple) or not paths:
+        raise TrajectoryError(f'trajectory "paths" must be a list of at least one path, got {_brief(paths)}')
+    width = record.get("width", width)
+    height = record.get("height", height)
+    if width is None or height is None:
+        raise TrajectoryError('trajectory must have a "width" and a "height", the size of its frame in pixels')
+    return Trajectory(width, height, tuple(_v1_path(path, number) for number, path in enumerate(paths, 1)))
+
+
+def _v1_path(record: object, number: int) -> Path:
+    if not isinstance(record, dict):
+        raise TrajectoryError(f'trajectory path {number} must be an object with "points", got {_brief(record)}')
+    _known_keys(record, _PATH_KEYS, f"trajectory path {number}")
+    name = record.get("name", "gripper" if number == 1 else f"path {number}")
+    points = _points(record.get("points"), name, _v1_point)
+    return Path(name, points, record.get("interpolation", "spline"))
+
+
+def _v1_point(record: object) -> Point:
+    if not isinstance(record, dict):
+        raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, got {_brief(record)}')
+    _known_keys(record, _POINT_KEYS, "a point")
+    return _peer_point(record)
+
+
+def _peer_paths(items: list | tuple) -> tuple[Path, ...]:
+    """Paths of a list in one of the other packs' forms."""
+    if not items:
+        raise TrajectoryError("trajectory must have at least one path, got an empty list")
+    names = ["gripper"] + [f"path {number}" for number in range(2, len(items) + 1)]
+    if all(isinstance(item, dict) and "points" in item for item in items):
+        return tuple(_editor_path(item, item.get("name") or name) for item, name in zip(items, names, strict=True))
+    if _is_point(items[0]):
+        return (_track(items, "gripper"),)
+    if all(isinstance(item, list | tuple) for item in items):
+        return tuple(_track(item, name) for item, name in zip(items, names, strict=True))
+    raise TrajectoryError(f"trajectory must be {_FORMS}, got a list that starts with {_brief(items[0])}")
+
+
+def _editor_path(record: dict, name: str) -> Path:
+    points = _points(record["points"], name, _peer_point)
+    if record.get("isSinglePoint") and len(points) == 1:
+        points = (Point(points[0].x, points[0].y, 0.0), Point(points[0].x, points[0].y, 1.0))
+    return Path(name, points, "spline")
+
+
+def _track(items: list | tuple, name: str) -> Path:
+    points = _points(items, name, _peer_point)
+    if len(points) > 1 and all(point.t is None for point in points):
+        last = len(points) - 1
+        points = tuple(Point(point.x, point.y, index / last) for index, point in enumerate(points))
+    return Path(name, points, "polyline")
+
+
+def _points(records: object, name: str, read: Callable[[object], Point]) -> tuple[Point, ...]:
+    if not isinstance(records, list | tuple):
+        raise TrajectoryError(f'path {name!r}: "points" must be a list of points, got {_brief(records)}')
+    points = []
+    for number, record in enumerate(records, 1):
+        try:
+            points.append(read(record))
+        except TrajectoryError as error:
+            raise TrajectoryError(f"path {name!r}, point {number}: {error}") from None
+    return tuple(points)
+
+
+def _peer_point(record: object) -> Point:
+    if isinstance(record, dict):
+        if lacking := [key for key in ("x", "y") if key not in record]:
+            raise TrajectoryError(f'a point must have "x" and "y", got one without {" and ".join(lacking)}')
+        return Point(record["x"], record["y"], record.get("t"))
+    if isinstance(record, list | tuple) and len(record) in (2, 3):
+        return Point(*record)
+    raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, [x, y] or [x, y, t], got {_brief(record)}')
+
+
+def _is_point(item: object) -> bool:
+    if isinstance(item, dict):
+        return True
+    return isinstance(item, list | tuple) and len(item) > 0 and not isinstance(item[0], list | tuple | dict)
+
+
+def _known_keys(record: dict, known: tuple[str, ...], where: str) -> None:
+    if unknown := [str(key) for key in record if key not in known]:
+        raise TrajectoryError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
