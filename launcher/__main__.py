@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from .errors import LauncherError, describe_os_error
@@ -49,6 +50,10 @@ def _run(options) -> int:
 
 
 if __name__ == "__main__":
+    # Ended from outside (a CI runner, a closed terminal): leave through the context managers, which end the server.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     # Set by the first half so that this package is found; our own child processes must not inherit it.
     os.environ.pop("PYTHONPATH", None)
     sys.exit(main())

@@ -1,0 +1,224 @@
+"""Workflow files (as ComfyUI's editor saves them, format 0.4) and their conversion to what the server executes.
+
+The editor does this conversion in the browser. It is done here as well, so that the demo and the tests run the very
+files that a user opens. What the editor does is followed: widget values by the order of the node's inputs, links,
+muted and bypassed nodes, reroutes, primitives.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import LauncherError
+
+JsonObject = dict[str, Any]
+
+MODE_MUTED, MODE_BYPASSED = 2, 4
+# Nodes that exist in the editor alone.
+NOTES = frozenset({"Note", "MarkdownNote"})
+REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
+WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+SEED_CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize"})
+UPLOAD_FLAGS = ("image_upload", "video_upload", "audio_upload", "file_upload")
+
+
+class WorkflowError(LauncherError):
+    """A workflow file cannot be read, or does not fit the server's nodes."""
+
+
+class Workflow:
+    """A workflow file, together with the node types of the server that is to run it."""
+
+    def __init__(self, data: JsonObject, object_info: JsonObject, name: str = "workflow") -> None:
+        """Take a copy of the file's content.
+
+        Args:
+            data: Content of the workflow file.
+            object_info: The server's `/object_info`.
+            name: How the workflow is called in messages.
+
+        Raises:
+            WorkflowError: The content is not a workflow of the supported form.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("nodes"), list) or "links" not in data:
+            raise WorkflowError(f"{name} must be a workflow saved by ComfyUI's editor (with nodes and links)")
+        self.data = copy.deepcopy(data)
+        self.object_info = object_info
+        self.name = name
+        self._nodes = {node["id"]: node for node in self.data["nodes"]}
+        self._links = {link[0]: tuple(link[1:5]) for link in self.data["links"] if link is not None}
+        if (self.data.get("definitions") or {}).get("subgraphs"):
+            raise WorkflowError(f"{name} holds subgraphs: unpack them in the editor first")
+
+    @classmethod
+    def load(cls, path: Path, object_info: JsonObject) -> Workflow:
+        """Read a workflow file.
+
+        Raises:
+            WorkflowError: It is missing or is not a workflow.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise WorkflowError(f"workflow file {path} is missing") from None
+        except ValueError as error:
+            raise WorkflowError(f"workflow file {path} is not JSON: {error}") from error
+        return cls(data, object_info, path.name)
+
+    def find(self, node_type: str, title: str | None = None) -> list[JsonObject]:
+        """Nodes of a type (and title), in the order of the file."""
+        return [
+            node
+            for node in self.data["nodes"]
+            if node["type"] == node_type and (title is None or self.title(node) == title)
+        ]
+
+    def title(self, node: JsonObject) -> str:
+        """Title of a node: the user's own, else the display name of its type."""
+        info = self.object_info.get(node["type"], {})
+        return node.get("title") or info.get("display_name") or node["type"]
+
+    def get_widget(self, node: JsonObject, name: str) -> Any:
+        """Value of a node's widget.
+
+        Raises:
+            WorkflowError: The node has no such widget.
+        """
+        return self._widgets(node)[self._checked(node, name)][1]
+
+    def set_widget(self, node: JsonObject, name: str, value: Any) -> None:
+        """Set a node's widget, as typing into it would.
+
+        Raises:
+            WorkflowError: The node has no such widget, or a link feeds it.
+        """
+        key, _ = self._widgets(node)[self._checked(node, name)]
+        if any(entry.get("name") == name and entry.get("link") is not None for entry in node.get("inputs") or []):
+            raise WorkflowError(f"{self.name}: {self.title(node)} takes {name} from another node, so it cannot be set")
+        node["widgets_values"][key] = value
+
+    def _checked(self, node: JsonObject, name: str) -> str:
+        widgets = self._widgets(node)
+        if name not in widgets:
+            raise WorkflowError(f"{self.name}: {self.title(node)} has no widget {name!r}; it has {', '.join(widgets)}")
+        return name
+
+    def _widgets(self, node: JsonObject) -> dict[str, tuple[int | str, Any]]:
+        """Widget name → (index or key in `widgets_values`, value)."""
+        values = node.get("widgets_values") or []
+        if isinstance(values, dict):
+            return {name: (name, values[name]) for name, _ in self._widget_inputs(node) if name in values}
+        found: dict[str, tuple[int | str, Any]] = {}
+        position = 0
+        for name, options in self._widget_inputs(node):
+            if position < len(values) and name is not None:
+                found[name] = (position, values[position])
+            if name is None:  # the upload button, whose value the editor saves too
+                position += position < len(values) and values[position] == "image"
+                continue
+            position += 1
+            if _has_seed_control(name, options) and position < len(values) and values[position] in SEED_CONTROLS:
+                position += 1
+        return found
+
+    def _widget_inputs(self, node: JsonObject) -> Iterator[tuple[str | None, JsonObject]]:
+        """The inputs of a node that are widgets, in the editor's order; None stands for the upload button."""
+        info = self.object_info[node["type"]]
+        for group in ("required", "optional"):
+            inputs = info["input"].get(group) or {}
+            names = (info.get("input_order") or {}).get(group) or list(inputs)
+            uploads = False
+            for name in names:
+                kind, options = inputs[name][0], (inputs[name][1] if len(inputs[name]) > 1 else {})
+                if _is_widget(kind, options):
+                    uploads = uploads or any(options.get(flag) for flag in UPLOAD_FLAGS)
+                    yield name, options
+            if uploads:
+                yield None, {}
+
+    def to_prompt(self) -> JsonObject:
+        """Convert to the server's form: node id → class_type, inputs, title.
+
+        Raises:
+            WorkflowError: A node's type is unknown to the server.
+        """
+        prompt: JsonObject = {}
+        for node in self.data["nodes"]:
+            if node["type"] in NOTES or node["type"] in (REROUTE, PRIMITIVE):
+                continue
+            if node.get("mode", 0) in (MODE_MUTED, MODE_BYPASSED):
+                continue
+            if node["type"] not in self.object_info:
+                raise WorkflowError(f"{self.name} needs the node {node['type']!r}, which this ComfyUI does not have")
+            prompt[str(node["id"])] = {
+                "class_type": node["type"],
+                "inputs": self._inputs(node),
+                "_meta": {"title": self.title(node)},
+            }
+        for entry in prompt.values():  # links from nodes that are not executed
+            entry["inputs"] = {
+                name: value
+                for name, value in entry["inputs"].items()
+                if not (isinstance(value, list) and len(value) == 2 and str(value[0]) not in prompt)
+            }
+        return prompt
+
+    def _inputs(self, node: JsonObject) -> JsonObject:
+        # The server takes a two-element list for a link, so a widget's own list is wrapped.
+        inputs = {
+            name: {"__value__": value} if isinstance(value, list) else value
+            for name, (_, value) in self._widgets(node).items()
+        }
+        for entry in node.get("inputs") or []:
+            if entry.get("link") is None:
+                continue
+            source = self._resolve(entry["link"])
+            if source is None:
+                if not entry.get("widget"):
+                    inputs.pop(entry["name"], None)
+                continue
+            inputs[entry["name"]] = source
+        return inputs
+
+    def _resolve(self, link_id: int) -> Any:
+        """Where a link comes from: [node id, output], a primitive's value, or None where it leads nowhere."""
+        for _ in range(len(self._links) + 1):
+            if link_id not in self._links:
+                return None
+            origin_id, slot, _, _ = self._links[link_id]
+            origin = self._nodes.get(origin_id)
+            if origin is None or origin.get("mode", 0) == MODE_MUTED:
+                return None
+            if origin["type"] == PRIMITIVE:
+                return (origin.get("widgets_values") or [None])[0]
+            if origin["type"] != REROUTE and origin.get("mode", 0) != MODE_BYPASSED:
+                return [str(origin_id), slot]
+            link_id = _passed_through(origin, slot)
+        raise WorkflowError(f"{self.name}: a reroute leads back to itself")
+
+
+def _passed_through(node: JsonObject, slot: int) -> int | None:
+    """Link of the input that a reroute or a bypassed node hands on at an output: same slot, else the first that fits."""
+    inputs = node.get("inputs") or []
+    if node["type"] == REROUTE:
+        return inputs[0].get("link") if inputs else None
+    wanted = node["outputs"][slot]["type"]
+    order = [slot, *(index for index in range(len(inputs)) if index != slot)]
+    for index in order:
+        if index < len(inputs) and inputs[index]["type"] in (wanted, "*") and inputs[index].get("link") is not None:
+            return inputs[index]["link"]
+    return None
+
+
+def _is_widget(kind: Any, options: JsonObject) -> bool:
+    if options.get("forceInput"):
+        return False
+    return isinstance(kind, list) or kind in WIDGET_TYPES or options.get("widgetType") in WIDGET_TYPES
+
+
+def _has_seed_control(name: str, options: JsonObject) -> bool:
+    return bool(options.get("control_after_generate")) or name in ("seed", "noise_seed")
