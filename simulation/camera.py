@@ -1,0 +1,63 @@
+"""The camera: a pinhole in front of the table, and the projection of world points [m] to pixels of a frame [px]."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .engine import mujoco
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with square pixels, no roll.
+
+    Attributes:
+        eye: position [m].
+        lookat: the point in the middle of the picture [m].
+        fovy_deg: vertical field of view [degrees].
+    """
+
+    eye: tuple[float, float, float] = (1.16, 0.0, 0.86)
+    lookat: tuple[float, float, float] = (0.40, 0.0, 0.095)
+    fovy_deg: float = 27.5
+
+    def jittered(self, rng: np.random.Generator, amount_m: float) -> Camera:
+        """Return a camera whose eye and lookat are moved by normal noise of ``amount_m`` (lookat: a third of it) [m]."""
+        if amount_m <= 0:
+            return self
+        eye = np.asarray(self.eye) + rng.normal(0.0, amount_m, 3)
+        lookat = np.asarray(self.lookat) + rng.normal(0.0, amount_m / 3, 3)
+        return replace(self, eye=tuple(map(float, eye)), lookat=tuple(map(float, lookat)))
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the unit vectors right, down and forward of the picture in the world."""
+        forward = np.asarray(self.lookat) - np.asarray(self.eye)
+        forward = forward / np.linalg.norm(forward)
+        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right = right / np.linalg.norm(right)
+        return right, np.cross(forward, right), forward
+
+    def project(self, points_m, height: int, width: int) -> np.ndarray:
+        """Project points (..., 3) [m] to (..., 2) pixels (x, y), origin top-left, a pixel's centre at +0.5.
+
+        Formula: x = W/2 + f X/Z, y = H/2 + f Y/Z, with f = (H/2) / tan(fovy/2).
+        """
+        offset = np.asarray(points_m, dtype=np.float64) - np.asarray(self.eye)
+        right, down, forward = self.axes()
+        focal = 0.5 * height / math.tan(math.radians(self.fovy_deg) / 2)
+        depth = offset @ forward
+        return np.stack([width / 2 + focal * (offset @ right) / depth, height / 2 + focal * (offset @ down) / depth], -1)
+
+    def mjv_camera(self):
+        """Return the same camera as MuJoCo's free camera (its field of view is a setting of the model)."""
+        camera = mujoco.MjvCamera()
+        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        offset = np.asarray(self.lookat) - np.asarray(self.eye)
+        camera.lookat[:] = self.lookat
+        camera.distance = float(np.linalg.norm(offset))
+        camera.azimuth = math.degrees(math.atan2(offset[1], offset[0]))
+        camera.elevation = math.degrees(math.asin(offset[2] / camera.distance))
+        return camera

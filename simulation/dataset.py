@@ -1,0 +1,189 @@
+"""Writing a data set of episodes with several processes: all of it or nothing.
+
+Everything is written into a hidden folder beside the target and renamed at the end, so an interrupted run leaves nothing.
+An episode depends on the seed and its number alone, never on the processes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .engine import mujoco
+from .episode import Episode, demonstrate
+from .errors import SimulationError
+from .motion import FRAMES
+from .play import play
+from .tasks import TASKS
+from .wordings import WORDING_SETS
+from .world import SECONDS_PER_FRAME, World
+
+FORMAT = "visual_planner.episodes"
+VERSION = 1
+POLICIES = {"demonstration": "demonstrations", "play": "play"}
+MAX_ATTEMPTS = 25
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What to write.
+
+    Attributes:
+        episodes: how many episodes.
+        seed: the data set's seed.
+        size: height and width of a frame [px].
+        policy: "demonstration" or "play".
+        tasks: tasks to draw from (demonstrations).
+        wordings: "train", "held_out" or "all" (demonstrations).
+        camera_jitter_m: spread of the camera's position [m].
+    """
+
+    episodes: int
+    seed: int = 0
+    size: int = 64
+    policy: str = "demonstration"
+    tasks: tuple[str, ...] = TASKS
+    wordings: str = "train"
+    camera_jitter_m: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise SimulationError(f"episodes must be at least 1, got {self.episodes}")
+        if self.seed < 0:
+            raise SimulationError(f"seed must not be negative, got {self.seed}")
+        if not 16 <= self.size <= 512:
+            raise SimulationError(f"size must be 16 to 512 px, got {self.size}")
+        if self.policy not in POLICIES:
+            raise SimulationError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if not self.tasks or set(self.tasks) - set(TASKS):
+            raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {','.join(self.tasks)!r}")
+        if self.wordings not in WORDING_SETS:
+            raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
+        if not 0 <= self.camera_jitter_m <= 0.2:
+            raise SimulationError(f"camera_jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+
+
+def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """Return the seed (48 bits, exact in JSON) of the episode ``number`` of a data set."""
+    high, low = np.random.SeedSequence([seed, number, attempt]).generate_state(2)
+    return (int(high) & 0xFFFF) << 32 | int(low)
+
+
+def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Episode, list[str]]:
+    """Make the episode ``number``; a demonstration that fails is tried again with another seed.
+
+    Returns:
+        the episode, and the tasks of the attempts that failed before it.
+    """
+    failed: list[str] = []
+    for attempt in range(MAX_ATTEMPTS):
+        seed = episode_seed(options.seed, number, attempt)
+        if options.policy == "play":
+            return play(world, seed, options.camera_jitter_m), failed
+        episode = demonstrate(world, seed, options.tasks, options.wordings, options.camera_jitter_m)
+        if episode.success:
+            return episode, failed
+        failed.append(episode.task.name)
+    raise SimulationError(f"episode {number} failed {MAX_ATTEMPTS} times ({', '.join(failed[:4])}...): the scene is broken")
+
+
+_worker: dict = {}
+
+
+def _start_worker(options: DatasetOptions, folder: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    _worker.update(world=World(options.size), options=options, folder=Path(folder))
+
+
+def _work(number: int) -> tuple[dict, list[str]]:
+    episode, failed = make_episode(_worker["world"], _worker["options"], number)
+    name = f"{number:06d}"
+    Image.fromarray(episode.strip()).save(_worker["folder"] / "frames" / f"{name}.png")
+    return episode.record(name), failed
+
+
+def _records(options: DatasetOptions, folder: Path, processes: int):
+    """Yield the records in order of their number."""
+    if processes == 1:
+        with World(options.size) as world:
+            _worker.update(world=world, options=options, folder=folder)
+            yield from map(_work, range(options.episodes))
+        return
+    # spawn: an OpenGL context does not survive a fork
+    context = multiprocessing.get_context("spawn")
+    pool = context.Pool(processes, _start_worker, (options, str(folder)))
+    try:
+        yield from pool.imap(_work, range(options.episodes), chunksize=4)
+        pool.close()
+    finally:
+        pool.terminate()
+        pool.join()
+
+
+def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress: bool = True) -> dict:
+    """Write a data set and return its ``dataset.json``.
+
+    Args:
+        folder: the new data set's folder; it must not exist, or be empty.
+        options: what to write.
+        processes: how many processes work.
+        progress: show a progress bar.
+
+    Raises:
+        SimulationError: bad options, a folder that is in the way, no OpenGL.
+    """
+    folder = Path(folder)
+    if processes < 1:
+        raise SimulationError(f"processes must be at least 1, got {processes}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SimulationError(f"{folder} exists already; choose a new folder, or delete it first")
+    World(options.size).close()  # no OpenGL: say so here, once, and not in every process
+    part = folder.parent / f".{folder.name}.part-{os.getpid()}"
+    try:
+        (part / "frames").mkdir(parents=True)
+        summary = _write(part, options, processes, progress)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except OSError as error:
+        raise SimulationError(f"the data set cannot be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return summary
+
+
+def _write(part: Path, options: DatasetOptions, processes: int, progress: bool) -> dict:
+    failures = dict.fromkeys(TASKS, 0)
+    tasks = dict.fromkeys(TASKS, 0)
+    records = _records(options, part, processes)
+    with (part / "episodes.jsonl").open("w", encoding="utf-8") as file:
+        for record, failed in tqdm(records, total=options.episodes, unit="episode", disable=not progress):
+            file.write(json.dumps(record) + "\n")
+            for task in failed:
+                failures[task] += 1
+            if record["task"]:
+                tasks[record["task"]] += 1
+    summary = {
+        "format": FORMAT,
+        "version": VERSION,
+        "frames": FRAMES,
+        "height": options.size,
+        "width": options.size,
+        "seconds_per_frame": SECONDS_PER_FRAME,
+        "kind": POLICIES[options.policy],
+        **asdict(options),
+        "episodes_of_task": tasks,
+        "failures_of_task": failures,
+        "mujoco": mujoco.__version__,
+    }
+    (part / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary

@@ -1,0 +1,55 @@
+"""MuJoCo, imported once with an OpenGL backend that this machine really has.
+
+MuJoCo chooses its backend while it is imported, and importing it with a backend whose library is missing fails. So the
+choice is made here, first: EGL, else OSMesa, else none (physics still works, only rendering does not).
+Every other module takes ``mujoco`` from here.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+
+from .errors import SimulationError
+
+GL_HELP = (
+    "rendering needs a software OpenGL, and none works here: install Debian's "
+    "libegl1 libegl-mesa0 libgl1-mesa-dri libgl1 (EGL), or libosmesa6 with MUJOCO_GL=osmesa"
+)
+
+
+def choose_gl_backend() -> str:
+    """Return the backend to ask MuJoCo for: "egl", "osmesa" or "disable" (Linux), "" elsewhere (MuJoCo's default)."""
+    if os.environ.get("MUJOCO_GL"):
+        return os.environ["MUJOCO_GL"]
+    if not sys.platform.startswith("linux"):
+        return ""
+    if ctypes.util.find_library("EGL"):
+        return "egl"
+    if ctypes.util.find_library("OSMesa"):
+        return "osmesa"
+    return "disable"
+
+
+def _import_mujoco():
+    backend = choose_gl_backend()
+    before = os.environ.get("MUJOCO_GL")
+    if backend:
+        os.environ["MUJOCO_GL"] = backend
+    try:
+        import mujoco
+    except ImportError as error:
+        if "mujoco" in str(error) and error.name == "mujoco":
+            raise SimulationError("the simulation needs the package mujoco: pip install 'mujoco>=3.17,<4'") from error
+        raise SimulationError(f"MuJoCo cannot be imported with MUJOCO_GL={backend!r} ({error}); {GL_HELP}") from error
+    except (AttributeError, OSError, RuntimeError) as error:
+        raise SimulationError(f"MuJoCo cannot be imported with MUJOCO_GL={backend!r} ({error}); {GL_HELP}") from error
+    finally:
+        # The environment belongs to the process that imports us (ComfyUI): leave it as it was.
+        if before is None:
+            os.environ.pop("MUJOCO_GL", None)
+    return mujoco
+
+
+mujoco = _import_mujoco()

@@ -1,0 +1,127 @@
+"""One episode: what a data set keeps of it, and how a demonstration becomes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera import Camera
+from .motion import FRAMES
+from .policy import demonstration
+from .scene import SceneSpec, rng_for
+from .tasks import TASKS, Task, draw_task, is_done
+from .wordings import instruction
+from .world import STEPS_PER_FRAME, World
+
+PATH_POINTS = 33
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Nine frames and the truth about them.
+
+    Attributes:
+        seed: the episode's seed; with the same options it gives the same episode again.
+        scene: the scene at the start.
+        task: the request, or None in play.
+        instruction: the request in words ("" in play).
+        frames: pictures (9, H, W, 3) uint8.
+        tool_m: tool positions at the frames (9, 3) [m].
+        objects_m: object centres at the frames (9, objects, 3) [m].
+        gripper: commanded gripper state at the frames (9,) [0 open, 1 closed].
+        path_m: tool positions, dense in time (33, 3) [m].
+        camera: the camera that saw it.
+        success: whether the request was carried out.
+    """
+
+    seed: int
+    scene: SceneSpec
+    task: Task | None
+    instruction: str
+    frames: np.ndarray
+    tool_m: np.ndarray
+    objects_m: np.ndarray
+    gripper: np.ndarray
+    path_m: np.ndarray
+    camera: Camera
+    success: bool
+
+    def strip(self) -> np.ndarray:
+        """Return the frames side by side, (H, 9 W, 3) uint8."""
+        return np.concatenate(list(self.frames), axis=1)
+
+    def record(self, name: str) -> dict:
+        """Return the episode's line of ``episodes.jsonl``; metres to 0.1 mm, pixels to 0.01 px."""
+        height, width = self.frames.shape[1:3]
+
+        def pixels(points_m):
+            return self.camera.project(points_m, height, width).round(2).tolist()
+
+        path = self.camera.project(self.path_m, height, width).round(2)
+        times = np.linspace(0.0, 1.0, len(path)).round(5)
+        return {
+            "id": name,
+            "seed": self.seed,
+            "task": self.task.name if self.task else "",
+            "direction": self.task.direction if self.task else None,
+            "instruction": self.instruction,
+            "caption": self.scene.caption,
+            "target": self.task.target if self.task else None,
+            "objects": [
+                {
+                    "name": item.name,
+                    "shape": item.shape,
+                    "color": item.color,
+                    "positions_m": self.objects_m[:, slot].round(4).tolist(),
+                    "positions_px": pixels(self.objects_m[:, slot]),
+                }
+                for slot, item in enumerate(self.scene.objects)
+            ],
+            "plate_m": [round(value, 4) for value in self.scene.plate_m],
+            "end_effector_px": pixels(self.tool_m),
+            "end_effector_m": self.tool_m.round(4).tolist(),
+            "gripper": self.gripper.round(3).tolist(),
+            "path_px": [[x, y, t] for (x, y), t in zip(path.tolist(), times.tolist(), strict=True)],
+            "camera": {"eye_m": list(self.camera.eye), "lookat_m": list(self.camera.lookat), "fovy_deg": self.camera.fovy_deg},
+            "success": self.success,
+        }
+
+
+def resample(values: np.ndarray, count: int) -> np.ndarray:
+    """Resample rows (T, C) that are uniform in time to ``count`` rows, linearly."""
+    times, wanted = np.linspace(0.0, 1.0, len(values)), np.linspace(0.0, 1.0, count)
+    return np.stack([np.interp(wanted, times, column) for column in values.T], axis=-1)
+
+
+def demonstrate(
+    world: World, seed: int, tasks: tuple[str, ...] = TASKS, wordings: str = "train", camera_jitter_m: float = 0.0
+) -> Episode:
+    """Carry out one scripted demonstration, successful or not (see ``Episode.success``).
+
+    Args:
+        world: the table; its size is the frames'.
+        seed: the episode's seed.
+        tasks: tasks to draw from.
+        wordings: "train", "held_out" or "all".
+        camera_jitter_m: spread of the camera's position [m].
+    """
+    scene, task = draw_task(seed, tasks)
+    words = instruction(task, rng_for(seed, "wording"), wordings)
+    camera = Camera().jittered(rng_for(seed, "camera"), camera_jitter_m)
+    motion = demonstration(scene, task, rng_for(seed, "motion"))
+    world.reset(scene, motion.at(0)[1], camera)
+    trace, frames = world.run(motion.at)
+    return Episode(
+        seed=seed,
+        scene=scene,
+        task=task,
+        instruction=words,
+        frames=np.array(frames),
+        tool_m=trace.tool_m[::STEPS_PER_FRAME],
+        objects_m=trace.objects_m[::STEPS_PER_FRAME],
+        gripper=np.array([motion.at(frame)[1] for frame in range(FRAMES)]),
+        path_m=resample(trace.tool_m, PATH_POINTS),
+        camera=camera,
+        success=is_done(task, scene, trace),
+    )

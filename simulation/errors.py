@@ -1,0 +1,5 @@
+"""Errors of the simulation."""
+
+
+class SimulationError(ValueError):
+    """A request that the simulation cannot serve; the message is one line that says what would have been right."""

@@ -1,0 +1,120 @@
+"""A running table: model, data, arm control and recording of one episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .camera import Camera
+from .engine import mujoco
+from .errors import SimulationError
+from .kinematics import HOME_RAD, POINTING_DOWN, ArmKinematics
+from .model import ARM_JOINTS, CONTROL_HZ, FINGER_CLOSED_RAD, FINGER_JOINTS, FINGER_OPEN_RAD, TIMESTEP_S, TOOL_SITE, load_model
+from .motion import FRAMES
+from .render import FrameRenderer
+from .scene import SceneSpec, apply_scene, object_position
+from .tasks import Trace
+
+SECONDS_PER_FRAME = 0.5
+STEPS_PER_FRAME = round(SECONDS_PER_FRAME * CONTROL_HZ)
+SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP_S))
+
+
+def finger_angle(gripper: float) -> float:
+    """Return the finger joints' command [rad] for a gripper state [0 open, 1 closed]."""
+    return FINGER_OPEN_RAD + float(np.clip(gripper, 0.0, 1.0)) * (FINGER_CLOSED_RAD - FINGER_OPEN_RAD)
+
+
+class World:
+    """The table of one process; ``reset`` puts a scene on it.
+
+    Args:
+        size: height and width of a frame [px], or None for physics without pictures.
+    """
+
+    def __init__(self, size: int | None = 64) -> None:
+        self.model = load_model()
+        self.data = mujoco.MjData(self.model)
+        self.arm = ArmKinematics(self.model)
+        self.size = size
+        self.camera = Camera()
+        self.scene: SceneSpec | None = None
+        self.renderer = FrameRenderer(self.model, size, size) if size else None
+        self._arm_ctrl = np.array([self.model.actuator(name).id for name in ARM_JOINTS])
+        self._finger_ctrl = np.array([self.model.actuator(name).id for name in FINGER_JOINTS])
+        self._site = self.model.site(TOOL_SITE).id
+        self._home = self.arm.solve(np.array([0.40, 0.0, 0.2]), POINTING_DOWN, HOME_RAD, iterations=200)[0]
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        if self.renderer is not None:
+            self.renderer.close()
+            self.renderer = None
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def reset(self, scene: SceneSpec, gripper: float, camera: Camera | None = None) -> None:
+        """Put the scene on the table and the arm at its start, with the gripper at a state [0..1]."""
+        self.scene, self.camera = scene, camera or Camera()
+        apply_scene(self.model, self.data, scene)
+        self.joints = self.place_arm(np.asarray(scene.start_m), finger_angle(gripper))
+        self.data.ctrl[self._arm_ctrl] = self.joints
+        self.data.ctrl[self._finger_ctrl] = finger_angle(gripper)
+        mujoco.mj_forward(self.model, self.data)
+
+    def place_arm(self, tool_m: np.ndarray, finger_rad: float) -> np.ndarray:
+        """Set (not move) the arm so that the tool is at ``tool_m`` [m]; return its joints (6,) [rad]."""
+        joints, error = self.arm.solve(tool_m, POINTING_DOWN, self._home, iterations=200)
+        if error > 0.02:
+            raise SimulationError(f"the arm cannot reach {np.round(tool_m, 3).tolist()} m")
+        self.data.qpos[self.arm.qpos] = joints
+        self.data.qpos[self.arm.finger_qpos] = finger_rad
+        return joints
+
+    def tool(self) -> np.ndarray:
+        """Return the tool's position (3,) [m]."""
+        return self.data.site_xpos[self._site].copy()
+
+    def objects(self) -> np.ndarray:
+        """Return the centres (objects, 3) [m] of the scene's objects."""
+        return np.stack([object_position(self.data, slot) for slot in range(len(self.scene.objects))])
+
+    def frame(self) -> np.ndarray:
+        """Return the picture (size, size, 3) uint8 of this moment."""
+        if self.renderer is None:
+            raise SimulationError("this world was made without pictures (size=None)")
+        return self.renderer.render(self.data, self.camera)
+
+    def command(self, tool_m: np.ndarray, gripper: float) -> None:
+        """Send one control step: the tool's wanted position [m] and the gripper [0..1]; then let physics run 20 ms."""
+        self.joints, _ = self.arm.solve(tool_m, POINTING_DOWN, self.joints, iterations=4, tolerance=1e-3)
+        self.data.ctrl[self._arm_ctrl] = self.joints
+        self.data.ctrl[self._finger_ctrl] = finger_angle(gripper)
+        mujoco.mj_step(self.model, self.data, SUBSTEPS)
+
+    def run(self, motion_at: Callable[[float], tuple[np.ndarray, float]]) -> tuple[Trace, list[np.ndarray]]:
+        """Carry out a motion over nine frames.
+
+        Args:
+            motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in frames [0..8].
+
+        Returns:
+            the trace at every control step, and the nine pictures (none if the world has no pictures).
+        """
+        tool, objects, frames = [self.tool()], [self.objects()], []
+        if self.renderer is not None:
+            frames.append(self.frame())
+        for step in range(1, (FRAMES - 1) * STEPS_PER_FRAME + 1):
+            self.command(*motion_at(step / STEPS_PER_FRAME))
+            mujoco.mj_kinematics(self.model, self.data)
+            tool.append(self.tool())
+            objects.append(self.objects())
+            if self.renderer is not None and step % STEPS_PER_FRAME == 0:
+                mujoco.mj_forward(self.model, self.data)
+                frames.append(self.frame())
+        return Trace(np.array(tool), np.array(objects)), frames
