@@ -314,6 +314,8 @@ def _moved(points: Iterable[Point], move) -> tuple[Point, ...]:
 
 
 def _finite(value: object, name: str) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TrajectoryError(f"{name} must be a number, got {value!r}")
     try:
