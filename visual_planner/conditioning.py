@@ -183,7 +183,9 @@ def velocity(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 def _per_sample(sigma: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
     level = torch.as_tensor(sigma, dtype=like.dtype, device=like.device)
     if level.ndim > 1 or (level.ndim == 1 and level.shape[0] != like.shape[0]):
-        raise ConditioningError(f"sigma must be one number or one per sample ({like.shape[0]}), got {tuple(level.shape)}")
+        raise ConditioningError(
+            f"sigma must be one number or one per sample ({like.shape[0]}), got {tuple(level.shape)}"
+        )
     return level.reshape(-1, *[1] * (like.ndim - 1)) if level.ndim else level
 
 

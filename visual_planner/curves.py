@@ -48,7 +48,10 @@ def _centripetal_catmull_rom(points: np.ndarray, samples: int) -> np.ndarray:
     out, into = (tangents[:-1] * width)[:, None], (tangents[1:] * width)[:, None]
     u = np.linspace(0.0, 1.0, samples + 1)[None, :, None]
     curve = (
-        (2 * u**3 - 3 * u**2 + 1) * start + (u**3 - 2 * u**2 + u) * out + (3 * u**2 - 2 * u**3) * end + (u**3 - u**2) * into
+        (2 * u**3 - 3 * u**2 + 1) * start
+        + (u**3 - 2 * u**2 + u) * out
+        + (3 * u**2 - 2 * u**3) * end
+        + (u**3 - u**2) * into
     )
     curve[:, 0], curve[:, -1] = points[:-1], points[1:]  # exact, whatever the rounding
     return curve

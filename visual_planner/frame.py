@@ -146,4 +146,6 @@ def _placement(source: tuple[int, int], cell: tuple[int, int], fit: str) -> tupl
 
 def _pair(size: tuple[int, int], name: str) -> tuple[int, int]:
     height, width = size
-    return whole_number(height, f"{name} height", error=ImageError), whole_number(width, f"{name} width", error=ImageError)
+    return whole_number(height, f"{name} height", error=ImageError), whole_number(
+        width, f"{name} width", error=ImageError
+    )

@@ -88,7 +88,5 @@ def _image_shape(images: torch.Tensor, name: str) -> tuple[int, int, int, int]:
     if not isinstance(images, torch.Tensor):
         raise ImageError(f"{name} must be a torch tensor of shape (B, H, W, C), got {type(images).__name__}")
     if images.ndim != 4 or 0 in images.shape:
-        raise ImageError(
-            f"{name} must have shape (B, H, W, C) with none of them 0, got shape {tuple(images.shape)}"
-        )
+        raise ImageError(f"{name} must have shape (B, H, W, C) with none of them 0, got shape {tuple(images.shape)}")
     return tuple(images.shape)

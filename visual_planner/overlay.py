@@ -146,7 +146,8 @@ def _draw_arrow(
     if style.head_half_width is not None:
         middle, wing = end - along * head / 2.0, across * style.head_half_width * scale
         diamond = np.stack([end, middle + wing, end - along * head, middle - wing])
-        cover = np.maximum(cover, _polygon_cover(image.shape[:2], diamond))
+        pixels, part = _polygon(image.shape[:2], diamond)
+        cover[pixels] = np.maximum(cover[pixels], part)
     pixels = np.flatnonzero(cover)
     _blend(image, pixels, cover[pixels], np.array(color, dtype=np.float64))
 
@@ -199,17 +200,21 @@ def _stroke(
     return pixels, np.minimum(reach - nearest[pixels], 1.0), values[pixels]
 
 
-def _polygon_cover(size: tuple[int, int], corners: np.ndarray) -> np.ndarray:
-    """Cover (H * W,) of a filled convex polygon with corners (N, 2) [px]."""
-    ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
+def _polygon(size: tuple[int, int], corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat index and cover of each pixel that a filled convex polygon with corners (N, 2) [px] covers."""
+    height, width = size
+    left, top = np.floor(corners.min(axis=0) - 1.0).clip(0, (width, height)).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0) + 1.0).clip(0, (width, height)).astype(int)
+    ys, xs = np.mgrid[top:bottom, left:right]
     middle = corners.mean(axis=0)
-    outside = np.full(size, -np.inf)
+    outside = np.full(ys.shape, -np.inf)
     for corner, following in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         edge = following - corner
         normal = np.array([edge[1], -edge[0]]) / max(float(np.hypot(*edge)), 1e-9)
         normal *= -1.0 if normal @ (middle - corner) > 0 else 1.0
-        outside = np.maximum(outside, (xs - corner[0]) * normal[0] + (ys - corner[1]) * normal[1])
-    return np.clip(0.5 - outside, 0.0, 1.0).reshape(-1)
+        outside = np.maximum(outside, (xs + 0.5 - corner[0]) * normal[0] + (ys + 0.5 - corner[1]) * normal[1])
+    inside = outside < 0.5
+    return (ys * width + xs)[inside], np.minimum(0.5 - outside[inside], 1.0)
 
 
 def _blend(image: np.ndarray, pixels: np.ndarray, cover: np.ndarray, colors: np.ndarray) -> None:

@@ -60,7 +60,21 @@ _BOTH_PATTERN = (
     "a {grid} grid of {frames} frames showing, step by step, how the robot's gripper follows the path drawn on the "
     "first frame, from its red start to its blue end, to {instruction}"
 )
-_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
 def _fill_layout(pattern: str, layout: GridLayout) -> str:
@@ -105,7 +119,9 @@ def clean_instruction(instruction: str) -> str:
         raise PromptError(f"instruction must be text, got {type(instruction).__name__}")
     text = " ".join(instruction.split()).rstrip(". ").lower()
     if not text:
-        raise PromptError(f'instruction must say what the robot is to do, such as "push the red cube", got {instruction!r}')
+        raise PromptError(
+            f'instruction must say what the robot is to do, such as "push the red cube", got {instruction!r}'
+        )
     return text
 
 

@@ -169,10 +169,14 @@ class PlannerSpec:
             raise SpecError(f"planner spec must be a JSON object, got {type(record).__name__}")
         version = record.get("version")
         if version != SPEC_VERSION:
-            raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {version!r}; a newer one needs a newer plugin")
+            raise SpecError(
+                f"planner spec version must be {SPEC_VERSION}, got {version!r}; a newer one needs a newer plugin"
+            )
         names = {field.name for field in fields(cls)}
         if unknown := sorted(record.keys() - names):
-            raise SpecError(f"planner spec has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(names))}")
+            raise SpecError(
+                f"planner spec has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(names))}"
+            )
         if missing := sorted(names - record.keys()):
             raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
         return cls(**record)

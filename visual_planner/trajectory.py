@@ -106,7 +106,9 @@ class Path:
         self._check_times()
 
     @classmethod
-    def from_array(cls, points: Sequence | np.ndarray, name: str = "gripper", interpolation: str = "polyline") -> "Path":
+    def from_array(
+        cls, points: Sequence | np.ndarray, name: str = "gripper", interpolation: str = "polyline"
+    ) -> "Path":
         """Path from rows (x, y) or (x, y, t).
 
         Raises:
@@ -270,9 +272,7 @@ class Trajectory:
         if rule not in CLIP_RULES:
             raise TrajectoryError(f"clip rule must be one of {', '.join(CLIP_RULES)}, got {rule!r}")
         if rule == "clamp":
-            return self._mapped(
-                lambda p: Point(min(max(p.x, 0.0), self.width), min(max(p.y, 0.0), self.height), p.t)
-            )
+            return self._mapped(lambda p: Point(min(max(p.x, 0.0), self.width), min(max(p.y, 0.0), self.height), p.t))
         paths: list[Path] = []
         for path in self.paths:
             outside = next((n for n, p in enumerate(path.points, 1) if not self._contains(p)), None)

@@ -31,7 +31,9 @@ def parse(source: object, width: int | None = None, height: int | None = None) -
     if isinstance(source, list | tuple):
         paths = _peer_paths(source)
         if width is None or height is None:
-            raise TrajectoryError("this form of trajectory does not say the size of its frame: width and height must be given")
+            raise TrajectoryError(
+                "this form of trajectory does not say the size of its frame: width and height must be given"
+            )
         return Trajectory(width, height, paths)
     raise TrajectoryError(f"trajectory must be {_FORMS}, got {type(source).__name__}")
 
@@ -40,7 +42,9 @@ def _load(text: str | bytes | bytearray) -> object:
     try:
         text = text if isinstance(text, str) else bytes(text).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise TrajectoryError(f"trajectory must be UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}") from None
+        raise TrajectoryError(
+            f"trajectory must be UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}"
+        ) from None
     if not text.strip():
         raise TrajectoryError(f"trajectory must be {_FORMS}, got empty text")
     try:
