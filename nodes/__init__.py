@@ -1,0 +1,43 @@
+"""The ComfyUI nodes: thin V3 nodes over `visual_planner`, and the few modules that speak to ComfyUI's FLUX model."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .check import VisualPlannerCheck
+from .condition import VisualPlannerCondition
+from .grids import (
+    VisualPlannerAssembleGrid,
+    VisualPlannerGridLayout,
+    VisualPlannerMaskFirstFrame,
+    VisualPlannerSliceGrid,
+)
+from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
+from .prompt import VisualPlannerPrompt
+from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverlay
+
+# In the order of a plan's way through a graph. Ids are permanent: saved workflows name them.
+NODES: tuple[type[io.ComfyNode], ...] = (
+    VisualPlannerTinyLoader,
+    VisualPlannerLoraLoader,
+    VisualPlannerTrajectory,
+    VisualPlannerTrajectoryOverlay,
+    VisualPlannerPrompt,
+    VisualPlannerCondition,
+    VisualPlannerSliceGrid,
+    VisualPlannerCheck,
+    VisualPlannerGridLayout,
+    VisualPlannerAssembleGrid,
+    VisualPlannerMaskFirstFrame,
+)
+
+
+class VisualPlannerExtension(ComfyExtension):
+    """Tells ComfyUI which nodes there are."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The node classes."""
+        return list(NODES)
+
+
+async def comfy_entrypoint() -> VisualPlannerExtension:
+    """ComfyUI's way in."""
+    return VisualPlannerExtension()

@@ -1,0 +1,62 @@
+"""Node of the diagnostics."""
+
+import torch
+from comfy_api.latest import io
+
+from ..visual_planner.trajectory import Trajectory as Paths
+from .wires import Trajectory, look, schema
+
+
+class VisualPlannerCheck(io.ComfyNode):
+    """Tells whether a plan looks sound."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerCheck",
+            "Check Plan (Visual Planner)",
+            "plan",
+            description="Measures what plans are known to get wrong: nothing moves, ghost arms, seams between cells, "
+            "a first frame "
+            "that drifts from the given one. Numbers, thresholds and a picture; it cannot tell whether the task was "
+            "done.",
+            search_aliases=["diagnostics", "plan quality", "ghosting"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
+                io.Image.Input(
+                    "first_frame",
+                    optional=True,
+                    tooltip="The first frame that the plan was made from: how far the plan's first frame drifted "
+                    "from it.",
+                ),
+                Trajectory.Input("trajectory", optional=True, tooltip="The path that was asked for."),
+            ],
+            outputs=[
+                io.String.Output(
+                    "report", display_name="report", tooltip="One line a check: value, threshold, verdict."
+                ),
+                io.Image.Output("picture", display_name="picture", tooltip="The frames with what was measured."),
+                io.Boolean.Output("sound", display_name="all good", tooltip="True when every check passed."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames, first_frame=None, trajectory: Paths | None = None) -> io.NodeOutput:
+        """Measure and draw."""
+        from ..visual_planner.diagnostics import diagnose, draw_report  # OpenCV
+
+        report = diagnose(frames, *_asked(frames, first_frame, trajectory))
+        picture = torch.from_numpy(draw_report(frames, report))[None].to(torch.float32)
+        return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
+
+
+def _asked(frames, first_frame, trajectory: Paths | None) -> tuple:
+    """First frame and trajectory points (F, 2) [px] in the size of the plan's frames; None where not given."""
+    from ..visual_planner.frame import fit_frame
+
+    height, width = frames.shape[1:3]
+    first = None if first_frame is None else fit_frame(first_frame[:1], height, width, "stretch")[0]
+    points = None if trajectory is None else trajectory.scaled(width, height).paths[0].resample(frames.shape[0])
+    return first, points

@@ -1,0 +1,125 @@
+"""Node that makes a FLUX model plan from a first frame."""
+
+import torch
+from comfy_api.latest import io
+
+from ..visual_planner.conditioning import LATENT_CHANNELS
+from ..visual_planner.errors import ConditioningError
+from ..visual_planner.grid import condition_grid, fit_frame
+from ..visual_planner.masks import VAE_DOWNSCALE
+from ..visual_planner.spec import PlannerSpec
+from .in_context import mark_conditioning, patch_model
+from .wires import Spec, fit_input, look, schema
+
+
+class VisualPlannerCondition(io.ComfyNode):
+    """First frame, prompt and planner model into what a stock sampler needs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerCondition",
+            "Condition (Visual Planner)",
+            "plan",
+            description="Gives the first frame to the model as in-context condition and sets the planner's noise "
+            "schedule. All four "
+            "outputs go to a stock sampler: KSampler with euler, simple, denoise 1 and cfg 1.",
+            search_aliases=["in-context", "first frame", "image to video", "planner"],
+            is_output_node=False,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA. It is not changed."
+                ),
+                io.Conditioning.Input(
+                    "positive", tooltip="The planner's prompt, encoded (Planner Prompt, then CLIP Text Encode)."
+                ),
+                io.Vae.Input("vae", tooltip="VAE of that model."),
+                Spec.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
+                io.Image.Input(
+                    "first_frame",
+                    tooltip="The scene before the robot moves; with a drawn path (Trajectory Overlay) for planners "
+                    "that follow "
+                    "trajectories. Several pictures give a plan for each.",
+                ),
+                io.Int.Input(
+                    "plans",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Plans to make for every first frame at once, to choose from.",
+                ),
+                fit_input(),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="Negative prompt, encoded. Only matters with a cfg above 1; else leave it open.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("conditioned_model", display_name="model", tooltip="For the sampler."),
+                io.Conditioning.Output("conditioned_positive", display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output(
+                    "conditioned_negative",
+                    display_name="negative",
+                    tooltip="For the sampler. Without a negative input it is the positive one, which has no effect.",
+                ),
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="Empty latent of the grid's size, for the sampler."
+                ),
+                io.Image.Output(
+                    "condition_image", display_name="condition", tooltip="The picture that the VAE was given."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        positive,
+        vae,
+        spec: PlannerSpec,
+        first_frame,
+        plans: int = 1,
+        fit: str = "letterbox",
+        negative=None,
+    ) -> io.NodeOutput:
+        """Encode the condition, patch a clone of the model, size the latent."""
+        patched = patch_model(model, spec)
+        picture = condition_picture(first_frame, spec, fit)
+        latent = encode(vae, picture)
+        marked = mark_conditioning(positive, latent, spec.guidance)
+        other = marked if negative is None else mark_conditioning(negative, latent, spec.guidance)
+        empty = empty_latent(spec, latent.shape[0] * plans)
+        return io.NodeOutput(patched, marked, other, {"samples": empty}, picture, ui=look(cls, picture))
+
+
+def condition_picture(first_frame: torch.Tensor, spec: PlannerSpec, fit: str) -> torch.Tensor:
+    """What the VAE encodes: (B, H, W, 3), the whole condition grid, or the first cell alone."""
+    cell = fit_frame(first_frame, spec.cell_height, spec.cell_width, fit)
+    return condition_grid(cell, spec.layout) if spec.condition_tokens == "full_grid" else cell
+
+
+def encode(vae, picture: torch.Tensor) -> torch.Tensor:
+    """Latent (B, 16, h, w) of a picture, as the VAE gives it.
+
+    Raises:
+        ConditioningError: the VAE is not one of FLUX.
+    """
+    latent = vae.encode(picture)
+    wanted = (picture.shape[0], LATENT_CHANNELS, picture.shape[1] // VAE_DOWNSCALE, picture.shape[2] // VAE_DOWNSCALE)
+    if tuple(latent.shape) != wanted:
+        raise ConditioningError(
+            f"vae must be a FLUX.1 VAE and give a latent of shape {wanted}, got {tuple(latent.shape)}"
+        )
+    return latent
+
+
+def empty_latent(spec: PlannerSpec, batch: int) -> torch.Tensor:
+    """Zeros (batch, 16, H / 8, W / 8) of the planner's grid, where ComfyUI keeps latents."""
+    import comfy.model_management
+
+    height, width = spec.grid_size
+    size = batch, LATENT_CHANNELS, height // VAE_DOWNSCALE, width // VAE_DOWNSCALE
+    return torch.zeros(size, device=comfy.model_management.intermediate_device())

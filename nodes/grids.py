@@ -1,0 +1,173 @@
+"""Nodes of the grid: its layout, frames into it and out of it, and the grid that holds only the first frame."""
+
+from fractions import Fraction
+
+from comfy_api.latest import InputImpl, Types, io
+
+from ..visual_planner.grid import assemble_grid, condition_grid, fit_frame, slice_grid
+from ..visual_planner.layout import ORDERS, GridLayout
+from ..visual_planner.masks import pixel_mask
+from ..visual_planner.spec import PlannerSpec
+from .wires import Layout, fit_input, layout_input, layout_of, look, schema
+
+MAX_SIDE = 64
+"""Largest number of rows or columns on a widget."""
+
+
+class VisualPlannerGridLayout(io.ComfyNode):
+    """A grid layout chosen by hand."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerGridLayout",
+            "Grid Layout (Visual Planner)",
+            "grid",
+            description="How many frames a grid holds and in which order time runs through its cells.",
+            search_aliases=["serpentine", "grid order", "storyboard"],
+            inputs=[
+                io.Int.Input("rows", default=3, min=1, max=MAX_SIDE, tooltip="Rows of cells."),
+                io.Int.Input("cols", default=3, min=1, max=MAX_SIDE, tooltip="Columns of cells."),
+                io.Combo.Input(
+                    "order",
+                    options=list(ORDERS),
+                    default="serpentine",
+                    tooltip="serpentine: row by row, every other row backwards, so that neighbours in time are "
+                    "neighbours in "
+                    "the picture; raster: row by row; column_serpentine: column by column, every other one upwards.",
+                ),
+            ],
+            outputs=[
+                Layout.Output("grid_layout", display_name="layout", tooltip="For the nodes that cut or fill grids."),
+                io.Int.Output("frame_count", display_name="frames", tooltip="Number of frames in one grid."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, rows: int, cols: int, order: str) -> io.NodeOutput:
+        """Make the layout."""
+        layout = GridLayout(rows, cols, order)
+        return io.NodeOutput(layout, layout.frames)
+
+
+class VisualPlannerAssembleGrid(io.ComfyNode):
+    """Frames into a grid."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerAssembleGrid",
+            "Assemble Grid (Visual Planner)",
+            "grid",
+            description="Puts frames into the cells of a grid, exactly: Slice Grid gives the same frames back.",
+            search_aliases=["frames to grid", "contact sheet", "image grid"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("frames", tooltip="Frames in time order. Several grids' frames may follow each other."),
+                layout_input("Grid layout or planner spec. Without it: 3x3 serpentine, nine frames."),
+            ],
+            outputs=[
+                io.Image.Output("grid", display_name="grid", tooltip="One grid picture for every full set of frames.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames, layout: GridLayout | PlannerSpec | None = None) -> io.NodeOutput:
+        """Assemble."""
+        grid = assemble_grid(frames, layout_of(layout))
+        return io.NodeOutput(grid, ui=look(cls, grid))
+
+
+class VisualPlannerSliceGrid(io.ComfyNode):
+    """A grid into frames and a video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerSliceGrid",
+            "Slice Grid (Visual Planner)",
+            "grid",
+            description="Cuts a grid picture into its frames, in time order. A grid that does not divide is an "
+            "error, never a crop.",
+            search_aliases=["grid to frames", "grid to video", "image grid to batch"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("grid", tooltip="Grid picture, such as the decoded result of the sampler."),
+                layout_input("Grid layout or planner spec. Without it: 3x3 serpentine."),
+                io.Float.Input(
+                    "fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip="Frames a second of the video output."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("frames", display_name="frames", tooltip="The frames in time order, grid after grid."),
+                io.Video.Output("video", display_name="video", tooltip="The same frames as a video, for Save Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, grid, fps: float = 4.0, layout: GridLayout | PlannerSpec | None = None) -> io.NodeOutput:
+        """Slice."""
+        frames = slice_grid(grid, layout_of(layout))
+        rate = Fraction(round(fps * 1000), 1000)
+        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
+        return io.NodeOutput(frames, video, ui=look(cls, frames))
+
+
+class VisualPlannerMaskFirstFrame(io.ComfyNode):
+    """The grid that holds only the first frame, and the mask of what is to be made."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        size = {"min": 16, "max": 4096, "step": 16}
+        return schema(
+            "VisualPlannerMaskFirstFrame",
+            "Mask First Frame (Visual Planner)",
+            "grid",
+            description="The grid with the first frame in its cell and all other cells black, with its mask and "
+            "sizes. Planning "
+            "itself does not need it (Condition does the same inside); it is for looking, for inpainting and for "
+            "other models.",
+            search_aliases=["condition grid", "first frame mask"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input(
+                    "first_frame", tooltip="Picture of the scene before the robot moves; one grid for each."
+                ),
+                layout_input(
+                    "Planner spec, or a grid layout. A spec also gives the cell's size. Without it: 3x3 serpentine."
+                ),
+                io.Int.Input(
+                    "cell_width", default=320, **size, tooltip="Width of a cell in pixels, unless a spec says it."
+                ),
+                io.Int.Input(
+                    "cell_height", default=240, **size, tooltip="Height of a cell in pixels, unless a spec says it."
+                ),
+                fit_input(),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "condition", display_name="condition grid", tooltip="First frame in its cell, black elsewhere."
+                ),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="1 where frames are to be made, 0 on the first frame."
+                ),
+                io.Int.Output("grid_width", display_name="grid width", tooltip="Width of the grid in pixels."),
+                io.Int.Output("grid_height", display_name="grid height", tooltip="Height of the grid in pixels."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, first_frame, cell_width: int, cell_height: int, fit: str, layout: GridLayout | PlannerSpec | None = None
+    ) -> io.NodeOutput:
+        """Fit the frame into its cell and mask the rest."""
+        if isinstance(layout, PlannerSpec):
+            cell_width, cell_height = layout.cell_width, layout.cell_height
+        grid_layout = layout_of(layout)
+        grid = condition_grid(fit_frame(first_frame, cell_height, cell_width, fit), grid_layout)
+        mask = pixel_mask(grid_layout, cell_height, cell_width).repeat(grid.shape[0], 1, 1)
+        return io.NodeOutput(grid, mask, grid.shape[2], grid.shape[1], ui=look(cls, grid))

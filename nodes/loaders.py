@@ -1,0 +1,131 @@
+"""Nodes that load: the tiny planner that comes with the plugin, and planner LoRAs."""
+
+from comfy_api.latest import io
+
+from ..visual_planner.spec import PRESETS, PlannerSpec
+from . import lora, tiny
+from .wires import Spec, look, schema
+
+
+class VisualPlannerTinyLoader(io.ComfyNode):
+    """MODEL, CLIP and VAE of the tiny planner."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerTinyLoader",
+            "Load Tiny Planner (Visual Planner)",
+            "loaders",
+            description="Loads the small FLUX model that comes with the plugin: it plans on a processor in seconds. "
+            "The base alone "
+            "is no planner: put Load Planner LoRA after it.",
+            search_aliases=["tiny flux", "embedded model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", display_name="model", tooltip="The base model, for Load Planner LoRA."),
+                io.Clip.Output("clip", display_name="clip", tooltip="Its text encoders, for CLIP Text Encode."),
+                io.Vae.Output("vae", display_name="vae", tooltip="Its VAE, for Condition and VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> tuple:
+        """Load again when the files change."""
+        return tiny.fingerprint(tiny.TINY_FOLDER)
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Load the three parts."""
+        folder = tiny.TINY_FOLDER
+        return io.NodeOutput(tiny.load_model(folder), tiny.load_clip(folder), tiny.load_vae(folder))
+
+
+class VisualPlannerLoraLoader(io.ComfyNode):
+    """Planner LoRA, and the base LoRA that it stands on, on a FLUX MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        names = lora.lora_names()
+        strength = {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01}
+        return schema(
+            "VisualPlannerLoraLoader",
+            "Load Planner LoRA (Visual Planner)",
+            "loaders",
+            description="Puts a planner LoRA on a FLUX model and reads how it was trained. A LoRA that does not fit "
+            "the model is an "
+            "error, never silently without effect.",
+            search_aliases=["planner lora", "visual planner"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="FLUX model: from Load Tiny Planner, Load Diffusion Model or a GGUF loader."
+                ),
+                io.Combo.Input(
+                    "lora_name",
+                    options=names,
+                    tooltip="The planner LoRA: one that comes with the plugin, or a .safetensors file in ComfyUI's "
+                    "loras folder.",
+                ),
+                io.Float.Input("strength", **strength, tooltip="How strongly the planner LoRA acts; 1 is as trained."),
+                io.Combo.Input(
+                    "base_lora_name",
+                    options=[lora.NONE, *names],
+                    default=lora.NONE,
+                    tooltip="LoRA that must be applied first. The published planners need their 'pretrain' LoRA here.",
+                ),
+                io.Float.Input(
+                    "base_strength", **strength, tooltip="How strongly the base LoRA acts; 1 is as trained."
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=[lora.FROM_FILE, *PRESETS],
+                    default=lora.FROM_FILE,
+                    tooltip="How the LoRA was trained: read from its file, or, for the published weights that carry "
+                    "no record, "
+                    "what they are (data set and mode).",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    "planner_model", display_name="model", tooltip="The model with the LoRAs, for Condition."
+                ),
+                Spec.Output(
+                    "spec",
+                    display_name="spec",
+                    tooltip="How the planner was trained; the other nodes take it from here.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, base_lora_name: str = lora.NONE, **_: object) -> tuple:
+        """Load again when a file changes."""
+        chosen = [name for name in (lora_name, base_lora_name) if name != lora.NONE]
+        return tuple((str(path), path.stat().st_mtime_ns) for path in map(lora.lora_path, chosen))
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        lora_name: str,
+        strength: float = 1.0,
+        base_lora_name: str = lora.NONE,
+        base_strength: float = 1.0,
+        preset: str = lora.FROM_FILE,
+    ) -> io.NodeOutput:
+        """Base LoRA first, then the planner's."""
+        path = lora.lora_path(lora_name)
+        spec = lora.read_spec(path, lora_name, preset)
+        if base_lora_name != lora.NONE:
+            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength)
+        return io.NodeOutput(lora.apply_lora(model, path, lora_name, strength), spec, ui=look(cls, text=_summary(spec)))
+
+
+def _summary(spec: PlannerSpec) -> str:
+    """The record in a few lines."""
+    return (
+        f"{spec.layout}, cells {spec.cell_width} x {spec.cell_height} px, modes {', '.join(spec.modes)}\n"
+        f"condition {spec.condition_tokens}, ids {spec.position_ids}, overlay {spec.overlay}\n"
+        f"{spec.steps} steps, guidance {spec.guidance:g}, shift {spec.mu():.3f}, for {spec.base_model}"
+    )

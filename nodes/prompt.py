@@ -1,0 +1,67 @@
+"""Node of the prompt."""
+
+from comfy_api.latest import io
+
+from ..visual_planner.prompts import MODES, build_prompt
+from ..visual_planner.spec import PlannerSpec
+from .wires import Spec, look, schema, warn
+
+
+class VisualPlannerPrompt(io.ComfyNode):
+    """The sentence that a planner was trained with, around the user's instruction."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerPrompt",
+            "Planner Prompt (Visual Planner)",
+            "plan",
+            description="Puts the instruction into the sentence that the planner was trained with. Without that "
+            "sentence planners fail.",
+            search_aliases=["instruction", "task prompt", "robot prompt"],
+            is_output_node=True,
+            inputs=[
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="text",
+                    tooltip="text: the instruction alone; trajectory: the path drawn on the first frame alone, the "
+                    "instruction "
+                    "is not used; both: path and instruction.",
+                ),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    default="push the red cube to the left",
+                    tooltip="What the robot shall do, in plain words. Lower case and a final period do not matter.",
+                ),
+                Spec.Input(
+                    "spec", optional=True, tooltip="Planner's record from Load Planner LoRA: it knows the sentences."
+                ),
+                io.String.Input(
+                    "template",
+                    optional=True,
+                    default="",
+                    tooltip="Another sentence for this mode, with {instruction} where the instruction goes. Empty: "
+                    "the planner's own.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "prompt", display_name="prompt", tooltip="For a text encoder node, such as CLIP Text Encode."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, mode: str, instruction: str, spec: PlannerSpec | None = None, template: str = "") -> io.NodeOutput:
+        """Build the prompt."""
+        name = {"text": "text_template", "trajectory": "trajectory_prompt", "both": "both_template"}[mode]
+        prompt = build_prompt(mode, instruction, spec, **{name: template.strip() or None})
+        notes = []
+        if spec is not None and mode not in spec.modes:
+            notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, not for mode {mode}"))
+        if spec is not None and prompt != build_prompt(mode, instruction, spec):
+            notes.append(warn("this template is not the one that the planner was trained with"))
+        return io.NodeOutput(prompt, ui=look(cls, text="\n".join([prompt, *(f"Note: {note}" for note in notes)])))

@@ -1,0 +1,67 @@
+"""What the nodes share: the plugin's own wire types, its inputs that several nodes have, and the making of schemas."""
+
+import logging
+
+from comfy_api.latest import io, ui
+
+from ..visual_planner.frame import FITS
+from ..visual_planner.layout import GridLayout
+from ..visual_planner.spec import PlannerSpec
+
+Spec = io.Custom("VISUAL_PLANNER_SPEC")
+Layout = io.Custom("VISUAL_PLANNER_LAYOUT")
+Trajectory = io.Custom("VISUAL_PLANNER_TRAJECTORY")
+
+CATEGORY = "visual planner"
+FROM_SPEC = "from the spec"
+"""Choice of a setting that a node reads from the planner's record."""
+
+_log = logging.getLogger("visual_planner")
+
+
+def schema(node_id: str, name: str, section: str, **fields: object) -> io.Schema:
+    """Schema of a node under `visual planner/<section>`.
+
+    Fields that the running ComfyUI does not know yet (such as `search_aliases` before 0.33) are left out.
+    """
+    known = {key: value for key, value in fields.items() if key in io.Schema.__dataclass_fields__}
+    return io.Schema(node_id=node_id, display_name=name, category=f"{CATEGORY}/{section}", **known)
+
+
+def layout_input(tooltip: str) -> io.MultiType.Input:
+    """Optional input that takes a grid layout or a planner's spec."""
+    return io.MultiType.Input("layout", types=[Layout, Spec], optional=True, tooltip=tooltip)
+
+
+def fit_input() -> io.Combo.Input:
+    """How a picture of another shape is brought to the size of a cell."""
+    return io.Combo.Input(
+        "fit",
+        options=list(FITS),
+        default="letterbox",
+        tooltip="What to do with a first frame of another shape than a cell: letterbox keeps all of it between black "
+        "borders, crop fills the cell and cuts the rest evenly, stretch ignores the aspect.",
+    )
+
+
+def layout_of(wire: GridLayout | PlannerSpec | None) -> GridLayout:
+    """Layout on a wire that may carry a layout, a spec or nothing (3x3 serpentine)."""
+    if wire is None:
+        return GridLayout()
+    return wire.layout if isinstance(wire, PlannerSpec) else wire
+
+
+def warn(message: str) -> str:
+    """Write a warning to ComfyUI's log and return it, for the node's own text."""
+    _log.warning("[Visual Planner] %s", message)
+    return message
+
+
+def look(cls: type[io.ComfyNode], image: object = None, text: str | None = None) -> dict:
+    """What a node shows below itself: a picture (B, H, W, 3), a text, or both."""
+    shown: dict = {}
+    if image is not None:
+        shown |= ui.PreviewImage(image, cls=cls).as_dict()
+    if text is not None:
+        shown |= ui.PreviewText(text).as_dict()
+    return shown
