@@ -1,0 +1,1 @@
+"""Training of planner LoRAs: episodes in, a LoRA with its PlannerSpec out (`python -m training --help`)."""

@@ -1,0 +1,56 @@
+"""Command line: `python -m training prepare | cache | vae | pretrain | train | export --config FILE`."""
+
+import argparse
+import sys
+
+from visual_planner.errors import PlannerError
+
+from .config import load_config, save_config
+
+
+def _run(command: str, config) -> None:
+    # each command's packages take seconds to import: only the one that runs is loaded
+    if command == "vae":
+        from .vae import train_vae as action
+    elif command == "pretrain":
+        from .pretrain import pretrain as action
+    elif command == "prepare":
+        from .prepare import prepare as action
+    elif command == "cache":
+        from .cache import cache as action
+    elif command == "train":
+        from .train import train as action
+    else:
+        from .export import export as action
+    action(config)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; bad input ends with one line and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train planner LoRAs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("vae", "train the tiny base's autoencoder from scratch"),
+        ("pretrain", "train the tiny base from scratch on pictures that show no task"),
+        ("prepare", "episodes → condition and target grids, prompts, overlays"),
+        ("cache", "pairs → latents and text embeddings on disk"),
+        ("train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
+        ("export", "write a run's LoRA for ComfyUI and diffusers"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", required=True, help="YAML file, see training/configs")
+        command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
+    options = parser.parse_args(arguments)
+    try:
+        _run(options.command, load_config(options.config, options.set))
+    except PlannerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The configuration of a run: one YAML file, one section per command, unknown keys refused.
+
+Every field has a range and a description; `python -m training describe` prints them. A command saves the
+configuration as it was resolved beside its results.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from visual_planner.prompts import MODES
+from visual_planner.spec import PlannerSpec
+
+from .errors import TrainingError
+from .files import write_text
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ModeWeights = dict[Literal[MODES], Annotated[float, Field(ge=0.0)]]
+
+
+class Section(BaseModel):
+    """A section that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class PrepareSection(Section):
+    """Episodes → condition and target grids, prompts and overlays."""
+
+    source: Path = Field(description="folder of an episode data set")
+    out: Path = Field(description="folder of pairs to write")
+    validation_episodes: Annotated[int, Field(ge=0)] = Field(32, description="episodes kept out of training (the last)")
+    processes: Positive = Field(2, description="worker processes")
+
+
+class CacheSection(Section):
+    """Pairs → latents and text embeddings on disk."""
+
+    data: Path = Field(description="folder of pairs")
+    base: Path = Field(description="diffusers folder of the FLUX pipeline whose VAE and text encoders are used")
+    out: Path = Field(description="folder of the cache to write")
+    batch_size: Positive = Field(16, description="pictures encoded at once")
+    shard_size: Positive = Field(1024, description="pairs in one shard file")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(512, description="T5 tokens (0: the tokenizer's own length)")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the encoders")
+    device: str = Field("auto", description="torch device, or auto")
+
+
+class OptimizerSection(Section):
+    """How weights follow gradients."""
+
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: Muon for matrices, AdamW for the rest")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="of AdamW")
+    muon_learning_rate: Annotated[float, Field(gt=0)] = Field(0.02, description="of Muon, per unit spectral norm")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="of AdamW")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are scaled down to this norm")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
+    decay_steps: Annotated[int, Field(ge=0)] = Field(0, description="last steps, over which the rate falls to zero")
+
+
+class ObjectiveSection(Section):
+    """Flow matching: which noise levels, which weights."""
+
+    timesteps: Literal["uniform", "logit_normal"] = Field("uniform", description="distribution of the noise level s")
+    logit_mean: float = Field(0.0, description="logit_normal: s = sigmoid(N(mean, std))")
+    logit_std: Annotated[float, Field(gt=0)] = Field(1.0, description="logit_normal: s = sigmoid(N(mean, std))")
+    motion_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="extra loss weight of latents that differ from the first frame's (0: plain mean squared error)"
+    )
+    guidance: tuple[float, float] = Field((1.0, 1.0), description="guidance embedded in training: range, drawn uniformly")
+    caption_dropout: Fraction = Field(0.0, description="share of examples whose prompt is replaced by the empty one")
+    condition_dropout: Fraction = Field(0.0, description="share of examples whose condition latent is replaced by zeros")
+
+
+class RunSection(Section):
+    """The loop: how long, how often saved."""
+
+    out: Path = Field(description="folder of the run: checkpoints, log, resolved configuration")
+    seed: int = Field(0, description="of weights, data order and noise")
+    batch_size: Positive = Field(1, description="examples a step and process")
+    max_steps: Positive = Field(1000, description="steps of the whole run")
+    max_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="stop (and save) after this time")
+    save_every: Positive = Field(500, description="steps between checkpoints")
+    log_every: Positive = Field(10, description="steps between lines of the log")
+    keep: Positive = Field(2, description="checkpoints kept")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the averaged weights (0: none)")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the forward pass")
+    gradient_accumulation: Positive = Field(1, description="batches to a step")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
+    objective: ObjectiveSection = Field(default_factory=ObjectiveSection)
+
+
+class VaeSection(RunSection):
+    """Training the tiny base's image autoencoder from scratch."""
+
+    source: list[Path] = Field(description="folders of episode data sets")
+    latent_noise: Annotated[float, Field(ge=0)] = Field(0.05, description="noise added to latents before decoding")
+    channels: tuple[Positive, Positive, Positive, Positive] = Field((32, 32, 64, 64), description="widths, from full to 1/8")
+
+
+class PretrainSection(RunSection):
+    """Training the tiny base (transformer and text encoders) from scratch on pictures that show no task."""
+
+    source: Path = Field(description="folder of an episode data set of kind play")
+    vae: Path = Field(description="diffusers folder of the trained autoencoder")
+    base: Path = Field(description="diffusers pipeline folder to write")
+    heads: Positive = Field(2, description="attention heads of 128")
+    double_blocks: Positive = 3
+    single_blocks: Positive = 6
+    text_tokens: Positive = Field(32, description="fixed length of the T5 prompt")
+
+
+class LoraSection(Section):
+    """The adapter."""
+
+    rank: Positive = 128
+    alpha: Annotated[float, Field(gt=0)] = 128
+    targets: Literal["paper", "all_linear"] = Field("paper", description="which linear layers get an adapter")
+    merged_forward: bool = Field(False, description="compute with W + s B A in one product (cheaper for small models)")
+
+
+class TrainSection(RunSection):
+    """Training a planner LoRA on a frozen base."""
+
+    base: Path = Field(description="diffusers folder of the FLUX pipeline (only its transformer is loaded)")
+    cache: Path = Field(description="folder written by `cache`")
+    lora: LoraSection = Field(default_factory=LoraSection)
+    base_dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="number type of frozen weights")
+    gradient_checkpointing: bool = False
+    mode_weights: ModeWeights = Field(default_factory=dict, description="how often each mode is drawn (default: evenly)")
+    device: str = Field("auto", description="torch device, or auto")
+
+
+class ExportSection(Section):
+    """A checkpoint → one LoRA file for ComfyUI and diffusers."""
+
+    run: Path = Field(description="folder of the training run")
+    out: Path = Field(description="safetensors file to write")
+    title: str = Field("Visual planner LoRA", description="shown by model browsers")
+    averaged: bool = Field(True, description="export the averaged (EMA) weights where the run has them")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class Config(Section):
+    """A whole file: the planner's record and a section per command; only the sections used must be there."""
+
+    spec: dict = Field(default_factory=dict, description="fields of PlannerSpec")
+    prepare: PrepareSection | None = None
+    cache: CacheSection | None = None
+    vae: VaeSection | None = None
+    pretrain: PretrainSection | None = None
+    train: TrainSection | None = None
+    export: ExportSection | None = None
+
+    @model_validator(mode="after")
+    def _spec_is_valid(self) -> "Config":
+        self.planner_spec()
+        return self
+
+    def planner_spec(self) -> PlannerSpec:
+        """The PlannerSpec of this file.
+
+        Raises:
+            PlannerError: a field is unknown or out of range.
+        """
+        unknown = sorted(self.spec.keys() - {field.name for field in fields(PlannerSpec)})
+        if unknown:
+            raise TrainingError(f"spec: unknown keys {', '.join(unknown)}")
+        return PlannerSpec(**self.spec)
+
+    def section(self, name: str) -> Section:
+        """The section of a command.
+
+        Raises:
+            TrainingError: the file has none.
+        """
+        section = getattr(self, name)
+        if section is None:
+            raise TrainingError(f"the configuration has no section {name!r}, which this command needs")
+        return section
+
+
+def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+    """Read a configuration file; `overrides` are "section.key=value" with the value in YAML.
+
+    Raises:
+        TrainingError: the file is missing, is not YAML, or has a key or value that is not allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"configuration {path} is not a file")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for override in overrides:
+            _override(data, override)
+    except yaml.YAMLError as error:
+        raise TrainingError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise TrainingError(f"configuration {path} must be a mapping of sections, got {type(data).__name__}")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise TrainingError(f"configuration {path}: {_first_problems(error)}") from error
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved configuration as YAML; a run keeps it beside its results."""
+    data = config.model_dump(mode="json", exclude_none=True)
+    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _override(data: dict, override: str) -> None:
+    name, separator, value = override.partition("=")
+    if not separator:
+        raise TrainingError(f"override must read section.key=value, got {override!r}")
+    *parents, last = name.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise TrainingError(f"override {override!r}: {parent!r} is a value, not a section")
+    data[last] = yaml.safe_load(value)
+
+
+def _first_problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "file"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key")
+        else:
+            got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+            lines.append(f"{place}: {problem['msg']}{got}")
+    return "; ".join(lines)

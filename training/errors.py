@@ -1,0 +1,7 @@
+"""The errors of the training module."""
+
+from visual_planner.errors import PlannerError
+
+
+class TrainingError(PlannerError):
+    """Data, a configuration or a run cannot be used as given; the message names it and says what would be right."""

@@ -1,0 +1,88 @@
+"""Writing so that nothing is ever half written: a temporary name in the same folder, then a rename."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from .errors import TrainingError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to `path` when the block ends well and removed when it does not.
+
+    Raises:
+        TrainingError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_UMASK)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _read_umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+_UMASK = _read_umask()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write a value as indented JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | Path, what: str) -> dict:
+    """Read a JSON object.
+
+    Raises:
+        TrainingError: the file is missing or is not a JSON object; `what` names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"{what} {path} is not there")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TrainingError(f"{what} {path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise TrainingError(f"{what} {path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,115 @@
+"""The tiny base's image autoencoder: diffusers' AutoencoderKL, narrow, trained from scratch.
+
+Reconstruction (mean absolute and squared error, and the error of differences between neighbouring pixels, which
+keeps edges), a pull of the latents towards mean 0 and variance 1, and noise on the latents before decoding, since
+what is decoded later is generated and never exact.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+
+from visual_planner.conditioning import LATENT_CHANNELS
+from visual_planner.overlay import draw_overlay
+from visual_planner.trajectory import Path as DrawnPath
+from visual_planner.trajectory import Point, Trajectory
+
+from .config import Config, VaeSection
+from .episodes import EpisodeSet
+from .loop import Loop, make_accelerator, step_generator
+
+_OVERLAID = 0.25
+"""Share of training pictures with a drawn path: condition pictures carry one."""
+_SHUFFLED = 0.1
+"""Share with permuted colour channels, so that colours the scenes lack can be shown too."""
+
+
+def make_vae(section: VaeSection) -> AutoencoderKL:
+    """An untrained autoencoder: 8 x smaller, 16 channels, latents normalised as they are (scale 1, shift 0)."""
+    levels = len(section.channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=section.channels,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=32,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+    )
+
+
+class Pictures:
+    """All frames of some episode data sets in memory, drawn at random.
+
+    Args:
+        folders: episode data sets.
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        frames = [episode.load_frames() for folder in folders for episode in EpisodeSet.open(folder).episodes]
+        self.frames = np.concatenate(frames)
+
+    def batch(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """(count, 3, H, W) float32 in [-1, 1], some with a random path drawn on them."""
+        chosen = torch.randint(len(self.frames), (count,), generator=generator).tolist()
+        pictures = [self._vary(self.frames[i], generator) for i in chosen]
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    @staticmethod
+    def _vary(frame: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        chance = torch.rand(2, generator=generator)
+        if chance[0] < _SHUFFLED:
+            frame = frame[..., torch.randperm(3, generator=generator).numpy()]
+        if chance[1] < _OVERLAID:
+            height, width = frame.shape[:2]
+            points = torch.rand(int(torch.randint(2, 6, (), generator=generator)), 2, generator=generator)
+            path = DrawnPath("any", tuple(Point(float(x) * width, float(y) * height) for x, y in points), "spline")
+            frame = draw_overlay(np.ascontiguousarray(frame), Trajectory(width, height, (path,)))
+        return frame
+
+
+def vae_loss(vae: AutoencoderKL, pixels: torch.Tensor, noise: float, generator: torch.Generator) -> torch.Tensor:
+    """Loss of one batch of pictures (B, 3, H, W) in [-1, 1]."""
+    latents = vae.encode(pixels).latent_dist.mean
+    normalised = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+    spread = normalised.transpose(0, 1).flatten(1)
+    regular = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
+    jitter = noise / vae.config.scaling_factor * torch.randn(latents.shape, generator=generator).to(latents)
+    difference = vae.decode(latents + jitter).sample - pixels
+    edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    return difference.abs().mean() + 2 * difference.square().mean() + edges + 0.01 * regular
+
+
+def train_vae(config: Config) -> None:
+    """Train (or go on training) the autoencoder and write it as a diffusers folder `<out>/vae`."""
+    section: VaeSection = config.section("vae")
+    accelerator: Accelerator = make_accelerator(section)
+    vae = make_vae(section).to(memory_format=torch.channels_last)
+    pictures = Pictures(section.source)
+
+    def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
+        batch = pictures.batch(section.batch_size, step_generator(section.seed + 1, index, accelerator.process_index))
+        batch = batch.contiguous(memory_format=torch.channels_last).to(accelerator.device)
+        return vae_loss(model, batch, section.latent_noise, generator)
+
+    loop = Loop(section, vae, loss_of, accelerator)
+    loop.resume()
+    loop.run()
+    if accelerator.is_main_process:
+        loop.use_averaged()
+        vae.to(memory_format=torch.contiguous_format).save_pretrained(Path(section.out) / "vae")
+        print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training pictures")
+
+
+@torch.no_grad()
+def reconstruction(vae: AutoencoderKL, pictures: Pictures, count: int = 128) -> float:
+    """Peak signal-to-noise ratio [dB] of decode(encode(picture)) over random pictures."""
+    batch = pictures.batch(count, step_generator(7, 0))
+    decoded = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
+    return float(-10 * torch.log10((decoded - batch).div(2).square().mean()))
