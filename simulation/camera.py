@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .engine import mujoco
+from .errors import SimulationError
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,30 @@ class Camera:
     lookat: tuple[float, float, float] = (0.40, 0.0, 0.095)
     fovy_deg: float = 27.5
 
+    def to_json(self) -> dict:
+        """Return the camera as it stands in ``episodes.jsonl``."""
+        return {"eye_m": list(self.eye), "lookat_m": list(self.lookat), "fovy_deg": self.fovy_deg}
+
+    @classmethod
+    def from_json(cls, value) -> Camera:
+        """Return the camera that ``to_json`` wrote.
+
+        Raises:
+            SimulationError: something else.
+        """
+        try:
+            eye, lookat = (tuple(float(v) for v in value[key]) for key in ("eye_m", "lookat_m"))
+            camera = cls(eye, lookat, float(value["fovy_deg"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SimulationError(
+                f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg, got {value!r}"
+            ) from error
+        if len(eye) != 3 or len(lookat) != 3 or not 1 < camera.fovy_deg < 120:
+            raise SimulationError(f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg 1..120, got {value!r}")
+        return camera
+
     def jittered(self, rng: np.random.Generator, amount_m: float) -> Camera:
-        """Return a camera whose eye and lookat are moved by normal noise of ``amount_m`` (lookat: a third of it) [m]."""
+        """Return a camera moved by normal noise of ``amount_m`` [m] (its lookat by a third of that)."""
         if amount_m <= 0:
             return self
         eye = np.asarray(self.eye) + rng.normal(0.0, amount_m, 3)
@@ -49,7 +72,9 @@ class Camera:
         right, down, forward = self.axes()
         focal = 0.5 * height / math.tan(math.radians(self.fovy_deg) / 2)
         depth = offset @ forward
-        return np.stack([width / 2 + focal * (offset @ right) / depth, height / 2 + focal * (offset @ down) / depth], -1)
+        x = width / 2 + focal * (offset @ right) / depth
+        y = height / 2 + focal * (offset @ down) / depth
+        return np.stack([x, y], axis=-1)
 
     def mjv_camera(self):
         """Return the same camera as MuJoCo's free camera (its field of view is a setting of the model)."""

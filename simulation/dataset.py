@@ -1,7 +1,7 @@
 """Writing a data set of episodes with several processes: all of it or nothing.
 
-Everything is written into a hidden folder beside the target and renamed at the end, so an interrupted run leaves nothing.
-An episode depends on the seed and its number alone, never on the processes.
+Everything is written into a hidden folder beside the target and renamed at the end, so an interrupted run leaves
+nothing. An episode depends on the seed and its number alone, never on the processes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,7 +95,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
         if episode.success:
             return episode, failed
         failed.append(episode.task.name)
-    raise SimulationError(f"episode {number} failed {MAX_ATTEMPTS} times ({', '.join(failed[:4])}...): the scene is broken")
+    raise SimulationError(f"episode {number} failed {MAX_ATTEMPTS} times ({', '.join(failed[:4])}, ...)")
 
 
 _worker: dict = {}
@@ -120,13 +122,13 @@ def _records(options: DatasetOptions, folder: Path, processes: int):
         return
     # spawn: an OpenGL context does not survive a fork
     context = multiprocessing.get_context("spawn")
-    pool = context.Pool(processes, _start_worker, (options, str(folder)))
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (options, str(folder)))
     try:
-        yield from pool.imap(_work, range(options.episodes), chunksize=4)
-        pool.close()
+        yield from pool.map(_work, range(options.episodes), chunksize=4)
+    except BrokenProcessPool as error:
+        raise SimulationError("a process of the data set writer died (killed, or out of memory)") from error
     finally:
-        pool.terminate()
-        pool.join()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress: bool = True) -> dict:

@@ -7,6 +7,7 @@ Every other module takes ``mujoco`` from here.
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
 import os
 import sys
@@ -19,13 +20,31 @@ GL_HELP = (
 )
 
 
+def _egl_works() -> bool:
+    """Say whether libEGL is here and offers a device (a graphics card or Mesa's software renderer)."""
+    name = ctypes.util.find_library("EGL")
+    if not name:
+        return False
+    try:
+        library = ctypes.CDLL(name)
+        library.eglGetProcAddress.restype = ctypes.c_void_p
+        address = library.eglGetProcAddress(b"eglQueryDevicesEXT")
+        if not address:
+            return False
+        count = ctypes.c_int(0)
+        query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
+        return bool(query(0, None, ctypes.byref(count))) and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
 def choose_gl_backend() -> str:
     """Return the backend to ask MuJoCo for: "egl", "osmesa" or "disable" (Linux), "" elsewhere (MuJoCo's default)."""
     if os.environ.get("MUJOCO_GL"):
         return os.environ["MUJOCO_GL"]
     if not sys.platform.startswith("linux"):
         return ""
-    if ctypes.util.find_library("EGL"):
+    if _egl_works():
         return "egl"
     if ctypes.util.find_library("OSMesa"):
         return "osmesa"
@@ -40,7 +59,7 @@ def _import_mujoco():
     try:
         import mujoco
     except ImportError as error:
-        if "mujoco" in str(error) and error.name == "mujoco":
+        if error.name == "mujoco":
             raise SimulationError("the simulation needs the package mujoco: pip install 'mujoco>=3.17,<4'") from error
         raise SimulationError(f"MuJoCo cannot be imported with MUJOCO_GL={backend!r} ({error}); {GL_HELP}") from error
     except (AttributeError, OSError, RuntimeError) as error:

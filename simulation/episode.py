@@ -83,7 +83,7 @@ class Episode:
             "end_effector_m": self.tool_m.round(4).tolist(),
             "gripper": self.gripper.round(3).tolist(),
             "path_px": [[x, y, t] for (x, y), t in zip(path.tolist(), times.tolist(), strict=True)],
-            "camera": {"eye_m": list(self.camera.eye), "lookat_m": list(self.camera.lookat), "fovy_deg": self.camera.fovy_deg},
+            "camera": self.camera.to_json(),
             "success": self.success,
         }
 
@@ -92,6 +92,32 @@ def resample(values: np.ndarray, count: int) -> np.ndarray:
     """Resample rows (T, C) that are uniform in time to ``count`` rows, linearly."""
     times, wanted = np.linspace(0.0, 1.0, len(values)), np.linspace(0.0, 1.0, count)
     return np.stack([np.interp(wanted, times, column) for column in values.T], axis=-1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a planner is given: a scene, seen by a camera, and a task in words."""
+
+    seed: int
+    scene: SceneSpec
+    task: Task
+    instruction: str
+    camera: Camera
+
+
+def draw_request(
+    seed: int, tasks: tuple[str, ...] = TASKS, wordings: str = "train", camera_jitter_m: float = 0.0
+) -> Request:
+    """Draw the request of an episode; ``demonstrate`` with the same arguments carries out the same one."""
+    scene, task = draw_task(seed, tasks)
+    words = instruction(task, rng_for(seed, "wording"), wordings)
+    return Request(seed, scene, task, words, Camera().jittered(rng_for(seed, "camera"), camera_jitter_m))
+
+
+def first_frame(world: World, request: Request) -> np.ndarray:
+    """Return the picture (size, size, 3) uint8 of the request's scene before anything moves."""
+    world.reset(request.scene, 0.0, request.camera)
+    return world.frame()
 
 
 def demonstrate(
@@ -106,9 +132,8 @@ def demonstrate(
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's position [m].
     """
-    scene, task = draw_task(seed, tasks)
-    words = instruction(task, rng_for(seed, "wording"), wordings)
-    camera = Camera().jittered(rng_for(seed, "camera"), camera_jitter_m)
+    request = draw_request(seed, tasks, wordings, camera_jitter_m)
+    scene, task, camera = request.scene, request.task, request.camera
     motion = demonstration(scene, task, rng_for(seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)
     trace, frames = world.run(motion.at)
@@ -116,7 +141,7 @@ def demonstrate(
         seed=seed,
         scene=scene,
         task=task,
-        instruction=words,
+        instruction=request.instruction,
         frames=np.array(frames),
         tool_m=trace.tool_m[::STEPS_PER_FRAME],
         objects_m=trace.objects_m[::STEPS_PER_FRAME],

@@ -44,6 +44,8 @@ class ArmKinematics:
             position_m: target of the tool (3,) [m].
             rotation: target orientation (3, 3).
             start_rad: joints (6,) to start from.
+            iterations: at most this many steps.
+            tolerance: stop when the error is smaller [m + rad].
         """
         model, data = self.model, self.data
         joints = np.array(start_rad, dtype=np.float64)

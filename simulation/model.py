@@ -1,12 +1,13 @@
 """The MuJoCo model: a Jaco arm with its hand on a table, three objects and a plate.
 
-One model serves every scene. A scene only changes colours, shapes and positions (see ``scene.py``), so a process compiles
-it once. World frame: origin at the arm's base on the table's surface, x towards the camera, y to the right of the
-picture, z up [m].
+One model serves every scene: a scene only changes colours, shapes and positions (see ``scene.py``), so a process
+compiles it once. World frame: origin at the arm's base on the table's surface, x towards the camera, y to the right of
+the picture, z up [m].
 """
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 from .assets import jaco_folder
@@ -82,13 +83,24 @@ def _actuate(spec) -> None:
 
 def _add_table(spec) -> None:
     spec.worldbody.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[1.5, 1.5, 0.05], pos=[0.4, 0, -0.05], rgba=_TABLE_RGBA,
-        contype=1, conaffinity=3, friction=[0.5, 0.005, 0.0001],
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[1.5, 1.5, 0.05],
+        pos=[0.4, 0, -0.05],
+        rgba=_TABLE_RGBA,
+        contype=1,
+        conaffinity=3,
+        friction=[0.5, 0.005, 0.0001],
     )
     plate = spec.worldbody.add_body(name="plate", mocap=True, pos=[0.4, 0.2, PLATE_HALF_HEIGHT_M])
     plate.add_geom(
-        name="plate", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[PLATE_RADIUS_M, PLATE_HALF_HEIGHT_M, 0],
-        rgba=_PLATE_RGBA, contype=1, conaffinity=3, friction=[0.8, 0.005, 0.0001],
+        name="plate",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=[PLATE_RADIUS_M, PLATE_HALF_HEIGHT_M, 0],
+        rgba=_PLATE_RGBA,
+        contype=1,
+        conaffinity=3,
+        friction=[0.8, 0.005, 0.0001],
     )
 
 
@@ -98,8 +110,14 @@ def _add_objects(spec) -> None:
         body.add_freejoint(name=f"object_{slot}")
         # condim 4 with some torsional friction: a held cube does not spin in the fingers
         body.add_geom(
-            name=f"object_{slot}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[OBJECT_HALF_M] * 3, mass=0.08, condim=4,
-            contype=1, conaffinity=3, friction=[0.5, 0.005, 0.0001],
+            name=f"object_{slot}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[OBJECT_HALF_M] * 3,
+            mass=0.08,
+            condim=4,
+            contype=1,
+            conaffinity=3,
+            friction=[0.5, 0.005, 0.0001],
         )
 
 
@@ -140,6 +158,4 @@ def _compiled():
 
 def load_model():
     """Return a fresh copy of the compiled model (a scene may change its colours and shapes)."""
-    import copy
-
     return copy.deepcopy(_compiled())

@@ -1,7 +1,8 @@
 """Play: nine frames in which the arm and the objects move at random, without any request.
 
 Data for a base model that must learn what the table looks like (the arm anywhere, objects standing, held, lifted,
-dropped, slid) without ever seeing a task done. Poses are set, not simulated; no frame shows two things inside each other.
+dropped, slid) without ever seeing a task done. Poses are set, not simulated, so that no frame shows two things inside
+each other.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 from .motion import Motion, WayPoint, sideways_bow
 from .scene import SceneSpec
 from .tasks import DIRECTIONS, HOVER_M, LIFT_M, PLATE_TOP_M, PUSH_BEHIND_M, PUSH_M, Task
@@ -34,7 +33,8 @@ def demonstration(scene: SceneSpec, task: Task, rng: np.random.Generator) -> Mot
     here = np.array(scene.objects[task.slot].position_m)
     if task.name == "reach":
         above, at = _at(here, ABOVE_Z_M + 0.03), _at(here, HOVER_M)
-        return Motion([WayPoint(0, start, 0), WayPoint(6, above, 0, _random_bow(rng, start, above)), WayPoint(8, at, 0)])
+        bow = _random_bow(rng, start, above)
+        return Motion([WayPoint(0, start, 0), WayPoint(6, above, 0, bow), WayPoint(8, at, 0)])
     if task.name == "push":
         return _push(start, here, np.array(DIRECTIONS[task.direction]), rng)
     above, at, lifted = _at(here, ABOVE_Z_M), _at(here, GRIP_Z_M), _at(here, GRIP_Z_M + LIFT_M)
@@ -48,14 +48,16 @@ def demonstration(scene: SceneSpec, task: Task, rng: np.random.Generator) -> Mot
         return Motion([*points, WayPoint(7.5, lifted, 1), WayPoint(8, lifted, 1)])
     plate = np.array(scene.plate_m)
     over, down = _at(plate, GRIP_Z_M + LIFT_M), _at(plate, GRIP_Z_M + PLATE_TOP_M + 0.004)
-    return Motion([
-        *points,
-        WayPoint(5, _at(here, GRIP_Z_M + LIFT_M), 1),
-        WayPoint(6.4, over, 1, _random_bow(rng, lifted, over)),
-        WayPoint(7, down, 1),
-        WayPoint(7.4, down, 0),
-        WayPoint(8, _at(plate, ABOVE_Z_M), 0),
-    ])
+    return Motion(
+        [
+            *points,
+            WayPoint(5, _at(here, GRIP_Z_M + LIFT_M), 1),
+            WayPoint(6.4, over, 1, _random_bow(rng, lifted, over)),
+            WayPoint(7, down, 1),
+            WayPoint(7.4, down, 0),
+            WayPoint(8, _at(plate, ABOVE_Z_M), 0),
+        ]
+    )
 
 
 def _push(start, here, way, rng) -> Motion:
@@ -64,10 +66,12 @@ def _push(start, here, way, rng) -> Motion:
     behind = here - PUSH_BEHIND_M * way
     end = here + (PUSH_M - contact) * way
     above = _at(behind, ABOVE_Z_M)
-    return Motion([
-        WayPoint(0, start, 0),
-        WayPoint(2, above, 1, _random_bow(rng, start, above)),
-        WayPoint(3, _at(behind, PUSH_Z_M), 1),
-        WayPoint(7, _at(end, PUSH_Z_M), 1),
-        WayPoint(8, _at(end - 0.02 * way, ABOVE_Z_M), 1),
-    ])
+    return Motion(
+        [
+            WayPoint(0, start, 0),
+            WayPoint(2, above, 1, _random_bow(rng, start, above)),
+            WayPoint(3, _at(behind, PUSH_Z_M), 1),
+            WayPoint(7, _at(end, PUSH_Z_M), 1),
+            WayPoint(8, _at(end - 0.02 * way, ABOVE_Z_M), 1),
+        ]
+    )

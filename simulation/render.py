@@ -30,7 +30,8 @@ class FrameRenderer:
         try:
             self._renderer = mujoco.Renderer(model, height * OVERSAMPLING, width * OVERSAMPLING)
         except Exception as error:  # the backends raise anything: AttributeError, RuntimeError, FatalError, GLError
-            raise SimulationError(f"no picture can be rendered ({type(error).__name__}: {error}); {GL_HELP}") from error
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise SimulationError(f"no picture can be rendered ({reason}); {GL_HELP}") from error
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
 

@@ -1,4 +1,4 @@
-"""A scene: which objects stand where, where the plate is, and where the arm starts. Drawn from a seed, put into a model."""
+"""A scene: which objects stand where, where the plate is, where the arm starts. Drawn from a seed, put into a model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def draw_layout(rng: np.random.Generator, objects: int) -> tuple[list[np.ndarray
     """Draw positions (x, y) [m] of ``objects`` objects and of the plate that keep their gaps."""
     low, high = np.array(START_AREA_M).T
     while True:
-        plate = rng.uniform(low + [0.02, 0.02], high - [0.02, 0.02])
+        plate = rng.uniform(low + 0.02, high - 0.02)
         placed: list[np.ndarray] = []
         for _ in range(60):
             point = rng.uniform(low, high)

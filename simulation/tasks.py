@@ -101,7 +101,9 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
     if unknown or not tasks:
         raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {', '.join(map(repr, tasks)) or 'none'}")
     choice = rng_for(seed, "task")
-    name = tasks[int(choice.integers(len(tasks)))]
+    # Even a choice of one takes its draw, so that seed and task name give again the scene of a draw among all tasks.
+    number = int(choice.integers(max(len(tasks), 2)))
+    name = tasks[number] if len(tasks) > 1 else tasks[0]
     rng = rng_for(seed, "scene")
     while True:
         scene = draw_scene(rng)
@@ -121,9 +123,9 @@ def is_done(task: Task, scene: SceneSpec, trace: Trace) -> bool:
     """Say whether the request was carried out.
 
     reach: the hand ends above the object, which has not moved. push: the object moved two thirds of the way or more in
-    the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the hand.
-    place: it was lifted on the way and ends on the plate, let go. In every task the other objects stay where they were
-    (3 cm).
+    the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the
+    hand. place: it was lifted on the way and ends on the plate, let go. In every task the other objects stay where they
+    were (3 cm).
     """
     moved = trace.objects_m[:, task.slot]
     start, end, tool = moved[0], moved[-1], trace.tool_m[-1]

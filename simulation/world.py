@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -10,7 +10,16 @@ from .camera import Camera
 from .engine import mujoco
 from .errors import SimulationError
 from .kinematics import HOME_RAD, POINTING_DOWN, ArmKinematics
-from .model import ARM_JOINTS, CONTROL_HZ, FINGER_CLOSED_RAD, FINGER_JOINTS, FINGER_OPEN_RAD, TIMESTEP_S, TOOL_SITE, load_model
+from .model import (
+    ARM_JOINTS,
+    CONTROL_HZ,
+    FINGER_CLOSED_RAD,
+    FINGER_JOINTS,
+    FINGER_OPEN_RAD,
+    TIMESTEP_S,
+    TOOL_SITE,
+    load_model,
+)
 from .motion import FRAMES
 from .render import FrameRenderer
 from .scene import SceneSpec, apply_scene, object_position
@@ -106,15 +115,31 @@ class World:
         Returns:
             the trace at every control step, and the nine pictures (none if the world has no pictures).
         """
+        steps = range(1, (FRAMES - 1) * STEPS_PER_FRAME + 1)
+        commands = (motion_at(step / STEPS_PER_FRAME) for step in steps)
+        return self.follow(commands, range(0, len(steps) + 1, STEPS_PER_FRAME))
+
+    def follow(
+        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Collection[int]
+    ) -> tuple[Trace, list[np.ndarray]]:
+        """Carry out commands, one a control step (20 ms).
+
+        Args:
+            commands: tool positions (3,) [m] and gripper states [0..1].
+            picture_steps: numbers of the control steps after which a picture is taken (0: before the first).
+
+        Returns:
+            the trace before the first and after every control step, and the pictures (none if the world has none).
+        """
         tool, objects, frames = [self.tool()], [self.objects()], []
-        if self.renderer is not None:
+        if self.renderer is not None and 0 in picture_steps:
             frames.append(self.frame())
-        for step in range(1, (FRAMES - 1) * STEPS_PER_FRAME + 1):
-            self.command(*motion_at(step / STEPS_PER_FRAME))
+        for step, command in enumerate(commands, start=1):
+            self.command(*command)
             mujoco.mj_kinematics(self.model, self.data)
             tool.append(self.tool())
             objects.append(self.objects())
-            if self.renderer is not None and step % STEPS_PER_FRAME == 0:
+            if self.renderer is not None and step in picture_steps:
                 mujoco.mj_forward(self.model, self.data)
                 frames.append(self.frame())
         return Trace(np.array(tool), np.array(objects)), frames

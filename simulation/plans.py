@@ -1,0 +1,119 @@
+"""Reading plans to execute: JSON objects that name a scene and give keyframes, as ``episodes.jsonl`` does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .camera import Camera
+from .errors import SimulationError
+from .execution import check_keyframes
+from .scene import SceneSpec
+from .tasks import TASKS, Task, draw_task
+
+REQUIRED = ("seed", "task", "end_effector_m", "gripper")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan and where it is to be executed: keyframes (9, 4) of x, y, z [m] and gripper [0 open, 1 closed]."""
+
+    name: str
+    seed: int
+    scene: SceneSpec
+    task: Task
+    keyframes: np.ndarray
+    camera: Camera
+
+
+def parse_plan(value, name: str = "the plan") -> Plan:
+    """Check one plan.
+
+    Args:
+        value: an object with "seed", "task", "end_effector_m" (9 of [x, y, z]) and "gripper" (9 of 0..1); a line of
+            ``episodes.jsonl`` is one. With "objects" it must also fit the scene of its seed. "camera" is optional.
+        name: what error messages call it.
+
+    Raises:
+        SimulationError: anything missing or wrong.
+    """
+    if not isinstance(value, dict):
+        raise SimulationError(f"{name} must be a JSON object with {', '.join(REQUIRED)}, got {type(value).__name__}")
+    missing = [key for key in REQUIRED if key not in value]
+    if missing:
+        raise SimulationError(f"{name} lacks {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
+    seed = value["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise SimulationError(f"{name}: seed must be a whole number from 0, got {seed!r}")
+    if value["task"] not in TASKS:
+        raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {value['task']!r}")
+    try:
+        places = np.array(value["end_effector_m"], dtype=np.float64)
+        gripper = np.array(value["gripper"], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SimulationError(f"{name}: end_effector_m and gripper must be lists of numbers ({error})") from error
+    if places.shape != (9, 3) or gripper.shape != (9,):
+        raise SimulationError(
+            f"{name}: end_effector_m must be 9 of [x, y, z] and gripper 9 numbers, "
+            f"got {places.shape} and {gripper.shape}"
+        )
+    keyframes = np.concatenate([places, gripper[:, None]], axis=1)
+    check_keyframes(keyframes)
+    scene, task = draw_task(seed, (value["task"],))
+    _check_scene(scene, value.get("objects"), name)
+    camera = Camera.from_json(value["camera"]) if "camera" in value else Camera()
+    return Plan(name, seed, scene, task, keyframes, camera)
+
+
+def _check_scene(scene: SceneSpec, objects, name: str) -> None:
+    """Refuse a plan whose recorded objects are not those of the scene that its seed gives now."""
+    if objects is None:
+        return
+    try:
+        recorded = [(item["name"], *item["positions_m"][0][:2]) for item in objects]
+        fits = len(recorded) == len(scene.objects) and all(
+            label == item.name and np.allclose((x, y), item.position_m, atol=2e-3)
+            for (label, x, y), item in zip(recorded, scene.objects, strict=True)
+        )
+    except (KeyError, TypeError, IndexError, ValueError):
+        fits = False
+    if not fits:
+        names = ", ".join(item.name for item in scene.objects)
+        raise SimulationError(
+            f"{name}: its objects are not those of its seed and task ({names}); was it made by another version?"
+        )
+
+
+def read_plans(path, limit: int | None = None) -> list[Plan]:
+    """Read plans from a file: one JSON object, a list of them, or JSON lines (``.jsonl``).
+
+    Args:
+        path: the file.
+        limit: read at most this many.
+
+    Raises:
+        SimulationError: a missing file, broken JSON, a bad plan (named by its id or place in the file).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SimulationError(f"the plan file {path} cannot be read: {error}") from error
+    try:
+        if path.suffix == ".jsonl":
+            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SimulationError(f"{path} is not valid JSON: {error}") from error
+    values = values if isinstance(values, list) else [values]
+    if not values:
+        raise SimulationError(f"{path} holds no plan")
+    plans = []
+    for number, value in enumerate(values[:limit]):
+        label = value.get("id", number) if isinstance(value, dict) else number
+        plans.append(parse_plan(value, f"plan {label}"))
+    return plans
