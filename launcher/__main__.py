@@ -37,7 +37,7 @@ def _run(options) -> int:
 
         return run_tests(options.arguments)
     if options.command == "bench":
-        from .benching import run_benchmarks
+        from benchmarks import run_benchmarks
 
         return run_benchmarks(options.name, options.json, options.repeats)
     if options.command == "serve":

@@ -143,7 +143,7 @@ class ComfyServer:
     @property
     def log_file(self) -> Path:
         """Everything that the server printed."""
-        return self.base / "server.log"
+        return self.base / f"server-{self.port}.log"
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the log."""

@@ -15,7 +15,7 @@ from launcher.server import prepare_base
 
 
 class InProcessComfyUI:
-    """ComfyUI's modules, imported on the CPU with a base directory of their own, and our plugin loaded by ComfyUI itself.
+    """ComfyUI's modules, imported on the CPU with a base directory of their own; our plugin is loaded by ComfyUI.
 
     Attributes:
         base: Base directory (models, input, output, custom_nodes).

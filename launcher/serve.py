@@ -1,0 +1,80 @@
+"""`run.py serve`: ComfyUI in the browser, with the plugin and its workflows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import webbrowser
+from pathlib import Path
+
+from .comfyui import find_comfyui
+from .console import note
+from .errors import LauncherError
+from .paths import CACHE, PLUGIN_NAME, WORKFLOWS
+from .server import ComfyServer, first_free_port
+
+SERVE_BASE = CACHE / "serve"
+
+
+def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
+    """Copy the example workflows to where the editor's sidebar lists them; what is there already is the user's.
+
+    Returns:
+        The files in the sidebar's folder.
+    """
+    folder = base / "user" / "default" / "workflows" / PLUGIN_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(workflows.glob("*.json")):
+        target = folder / source.name
+        if not target.exists():
+            shutil.copyfile(source, target)
+    return sorted(folder.glob("*.json"))
+
+
+def serve(port: int, open_browser: bool) -> int:
+    """Start the server and keep it until Ctrl-C.
+
+    Args:
+        port: First port to try.
+        open_browser: Open a browser window when the server is ready.
+
+    Raises:
+        LauncherError: No free port, or the server did not start or ended by itself.
+    """
+    comfyui = find_comfyui()
+    chosen = first_free_port(port)
+    if chosen != port:
+        note(f"Port {port} is taken, using {chosen}.")
+    offered = offer_workflows(SERVE_BASE)
+    note(f"Starting ComfyUI {comfyui.version} ...")
+    with ComfyServer(comfyui, base=SERVE_BASE, port=chosen) as server:
+        print(f"ComfyUI {comfyui.version} with the visual planner: {server.url}")
+        print(
+            f"Workflows: {len(offered)} in the sidebar under {PLUGIN_NAME}/ (key W). Outputs: {server.base / 'output'}"
+        )
+        print("Ctrl-C ends it.", flush=True)
+        if open_browser and _has_display():
+            webbrowser.open(server.url)
+        wait_until_ended(server)
+    return 0
+
+
+def wait_until_ended(server: ComfyServer) -> None:
+    """Wait for Ctrl-C (which is a normal end here).
+
+    Raises:
+        LauncherError: The server ended by itself.
+    """
+    try:
+        while server.process.poll() is None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        note("\nEnding ComfyUI.")
+        return
+    raise LauncherError(f"the ComfyUI server ended with code {server.process.returncode} (log: {server.keep_log()})")
+
+
+def _has_display() -> bool:
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,238 @@
+"""The environment's life: made, reused, seen to be broken, mended, remade. Real venv and pip, wheels from a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.wheels import write_wheel
+
+from launcher import environment as environment_module
+from launcher.environment import LOCK_FILE, NO_DEPS_FILE, Environment, check_python
+from launcher.errors import LauncherError
+from launcher.installer import explain
+from launcher.packages import Pin, find_faults, normalise, read_pins, site_packages
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheels, lock files and a finished environment `.venv`, made once; tests work on copies of it."""
+    folder = tmp_path_factory.mktemp("project")
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    write_wheel(wheels, "alpha", "1.0")
+    write_wheel(wheels, "alpha", "2.0")
+    write_wheel(wheels, "beta", "1.5", requires=("absent-package>=9",))
+    (folder / "lock.txt").write_text("# a comment\nalpha==1.0\n")
+    (folder / "no-deps.txt").write_text("beta==1.5  # its dependency is not wanted\n")
+    with pytest.MonkeyPatch.context() as patch:
+        offline(patch, wheels)
+        describe(folder).ensure()
+    return folder
+
+
+def offline(patch: pytest.MonkeyPatch, wheels: Path) -> None:
+    patch.setenv("PIP_NO_INDEX", "1")
+    patch.setenv("PIP_FIND_LINKS", str(wheels))
+    patch.setenv("PIP_CONFIG_FILE", "/dev/null")
+
+
+def describe(folder: Path, **settings) -> Environment:
+    return Environment(
+        folder / ".venv", folder / "lock.txt", folder / "no-deps.txt", folder / "cache", disk_needed_gb=0.1, **settings
+    )
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished project that a test may break."""
+    shutil.copytree(made, tmp_path / "copy", symlinks=True)
+    offline(monkeypatch, tmp_path / "copy" / "wheels")
+    return tmp_path / "copy"
+
+
+def versions(environment: Environment) -> str:
+    code = "import alpha, beta; print(alpha.VERSION, beta.VERSION)"
+    return subprocess.run([environment.python, "-I", "-c", code], capture_output=True, text=True).stdout.strip()
+
+
+def test_a_fresh_environment_holds_the_pins_and_is_ready(made: Path) -> None:
+    environment = describe(made)
+    assert environment.fault() is None
+    assert versions(environment) == "1.0 1.5"
+    stamp = json.loads((made / ".venv" / "visual_planner.json").read_text())
+    assert stamp["fingerprint"] == environment.fingerprint()
+
+
+def test_a_ready_environment_is_used_as_it_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = describe(project)
+
+    def refuse() -> None:
+        raise AssertionError("a ready environment was prepared again")
+
+    monkeypatch.setattr(environment, "_prepare", refuse)
+    assert environment.ensure() == environment.python
+
+
+def test_an_interrupted_installation_is_seen_and_finished(project: Path) -> None:
+    environment = describe(project)
+    environment.stamp_file.unlink()
+    shutil.rmtree(site_packages(environment.folder) / "beta")
+    shutil.rmtree(site_packages(environment.folder) / "beta-1.5.dist-info")
+    assert "not finished" in environment.fault()
+    environment.ensure()
+    assert versions(environment) == "1.0 1.5"
+    assert environment.fault() is None
+
+
+def test_changed_pins_are_installed(project: Path) -> None:
+    (project / "lock.txt").write_text("alpha==2.0\n")
+    environment = describe(project)
+    assert "have changed" in environment.fault()
+    environment.ensure()
+    assert versions(environment) == "2.0 1.5"
+
+
+def test_a_package_that_lost_its_files_is_installed_again(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    environment = describe(project)
+    shutil.rmtree(site_packages(environment.folder) / "alpha")
+    assert environment.fault() == "alpha==1.0: its file alpha/__init__.py is missing"
+    environment.ensure()
+    assert versions(environment) == "1.0 1.5"
+    assert "alpha/__init__.py is missing" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["no python", "python does not run", "empty folder", "no pip"])
+def test_a_broken_environment_is_remade(project: Path, damage: str) -> None:
+    environment = describe(project)
+    marker = environment.folder / "marker"
+    marker.touch()
+    if damage == "no python":
+        environment.python.unlink()
+    elif damage == "python does not run":
+        environment.stamp_file.unlink()
+        environment.python.unlink()
+        environment.python.write_text("#!/bin/sh\nexit 3\n")
+        environment.python.chmod(0o755)
+    elif damage == "empty folder":
+        shutil.rmtree(environment.folder)
+        environment.folder.mkdir()
+    elif damage == "no pip":
+        environment.stamp_file.unlink()
+        for leftover in site_packages(environment.folder).glob("pip*"):
+            shutil.rmtree(leftover)
+    environment.ensure()
+    assert versions(environment) == "1.0 1.5"
+    assert not marker.exists()
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(project: Path) -> None:
+    environment = describe(project)
+    shutil.rmtree(environment.folder)
+    environment.folder.mkdir()
+    (environment.folder / "thesis.txt").write_text("do not delete")
+    with pytest.raises(LauncherError, match=r"is not a virtual environment: move it away"):
+        environment.ensure()
+    assert (environment.folder / "thesis.txt").read_text() == "do not delete"
+
+
+def test_a_package_that_cannot_be_had_gives_one_line_and_no_stamp(project: Path) -> None:
+    (project / "lock.txt").write_text("gamma==3.0\n")
+    environment = describe(project)
+    with pytest.raises(LauncherError, match=r"the packages cannot be installed: .*gamma==3\.0") as caught:
+        environment.ensure()
+    assert "\n" not in str(caught.value)
+    assert not environment.stamp_file.exists()
+    assert "gamma" in (project / "cache" / "logs" / "environment.log").read_text()
+
+
+def test_too_little_disk_is_said_before_anything_is_made(project: Path) -> None:
+    environment = describe(project)
+    shutil.rmtree(environment.folder)
+    environment.disk_needed_gb = 1e9
+    with pytest.raises(LauncherError, match=r"needs 1000000000 GB of free disk in .*, \d+\.\d GB are free"):
+        environment.ensure()
+    assert not environment.folder.exists()
+
+
+def test_two_commands_at_once_prepare_it_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "lock.txt").write_text("alpha==2.0\n")
+    prepared = []
+    original = Environment._prepare
+
+    def counted(self: Environment) -> None:
+        prepared.append(1)
+        original(self)
+
+    monkeypatch.setattr(Environment, "_prepare", counted)
+    threads = [threading.Thread(target=describe(project).ensure) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert prepared == [1]
+    assert versions(describe(project)) == "2.0 1.5"
+
+
+def test_another_python_is_refused_with_the_range() -> None:
+    check_python((3, 11), "python3")
+    check_python((3, 13), "python3")
+    with pytest.raises(LauncherError, match=r"Python must be 3\.11 to 3\.13 .*, this is 3\.9 \(/usr/bin/python3\)"):
+        check_python((3, 9), "/usr/bin/python3")
+
+
+def test_the_environment_of_the_running_python_is_not_deleted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = describe(project)
+    environment.stamp_file.unlink()
+    monkeypatch.setattr(environment_module.sys, "prefix", str(environment.folder))
+    monkeypatch.setattr(environment, "_package_fault", lambda: "alpha==1.0: broken for good")
+    with pytest.raises(LauncherError, match="start run.py with python3"):
+        environment.ensure()
+    assert environment.folder.exists()
+
+
+def test_lock_files_hold_pins_alone(tmp_path: Path) -> None:
+    pins = read_pins(LOCK_FILE) + read_pins(NO_DEPS_FILE)
+    names = [normalise(pin.name) for pin in pins]
+    assert len(names) > 60
+    assert len(set(names)) == len(names)
+    assert {"torch", "torchvision", "transformers", "comfyui-frontend-package", "dm-control", "pytest"} <= set(names)
+    loose = tmp_path / "loose.txt"
+    loose.write_text("numpy>=2\n")
+    with pytest.raises(ValueError, match=r"loose.txt line 1 must be name==version, got 'numpy>=2'"):
+        read_pins(loose)
+
+
+def test_this_environment_has_what_the_lock_files_say() -> None:
+    pins = read_pins(LOCK_FILE) + read_pins(NO_DEPS_FILE)
+    faults = find_faults(site_packages(Path(sys.prefix)), pins)
+    assert faults == {}
+
+
+def test_another_build_of_a_pinned_version_is_accepted(tmp_path: Path) -> None:
+    info = tmp_path / "torch-2.14.1+cpu.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("torch-2.14.1+cpu.dist-info/RECORD,,\n")
+    assert find_faults(tmp_path, [Pin("torch", "2.14.1")]) == {}
+    assert find_faults(tmp_path, [Pin("torch", "2.14.0")]) == {
+        Pin("torch", "2.14.0"): "version 2.14.1+cpu is installed"
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "the disk is full"),
+        (["WARNING: Retrying", "NewConnectionError: x", "ERROR: No matching distribution"], "no network"),
+        (["ERROR: No matching distribution found for gamma==3.0"], "gamma==3.0"),
+        ([], "said nothing"),
+    ],
+)
+def test_pip_is_explained_in_one_line(lines: list[str], expected: str) -> None:
+    assert expected in explain(lines)
+    assert "\n" not in explain(lines)
