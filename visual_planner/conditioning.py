@@ -69,7 +69,7 @@ def unpack_latents(tokens: torch.Tensor, height: int, width: int) -> torch.Tenso
     rows, cols = height // PATCH, width // PATCH
     if len(shape) != 3 or shape[1:] != (rows * cols, TOKEN_CHANNELS):
         raise ConditioningError(
-            f"tokens must have shape (B, {rows * cols}, {TOKEN_CHANNELS}) for a latent of {height} x {width}, got {shape}"
+            f"tokens must have shape (B, {rows * cols}, {TOKEN_CHANNELS}) for {height} x {width} latents, got {shape}"
         )
     patches = tokens.reshape(shape[0], rows, cols, LATENT_CHANNELS, PATCH, PATCH)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(shape[0], LATENT_CHANNELS, height, width)

@@ -1,5 +1,7 @@
 """Curves through points: the geometry under `trajectory`. Arrays (N, 2) of (x, y), float64."""
 
+from itertools import pairwise
+
 import numpy as np
 
 SAMPLES_PER_SEGMENT = 24
@@ -78,7 +80,7 @@ def fill_times(given: np.ndarray, arc: np.ndarray) -> np.ndarray:
     times[0] = 0.0 if np.isnan(given[0]) else times[0]
     times[-1] = 1.0 if np.isnan(given[-1]) else times[-1]
     known = np.flatnonzero(~np.isnan(times))
-    for left, right in zip(known[:-1], known[1:], strict=True):
+    for left, right in pairwise(known):
         if right - left > 1:
             spans = np.diff(arc[left : right + 1])
             # A segment without length still takes a moment, so that times stay strictly increasing.
@@ -113,7 +115,7 @@ def resample_by(key: np.ndarray, wanted: np.ndarray, *columns: np.ndarray) -> li
 
 
 def arc_key(arc: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Arc length made strictly increasing, (M,): a hold counts as a vanishing length, so that it keeps its two times."""
+    """Arc length made strictly increasing, (M,): a hold counts as a vanishing length and so keeps its two times."""
     return arc + 1e-7 * max(arc[-1], 1.0) * times
 
 

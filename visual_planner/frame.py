@@ -113,7 +113,7 @@ def _to_unit_range(image: torch.Tensor) -> torch.Tensor:
         low, high = int(image.min()), int(image.max())
         if low < 0 or high > 65535:
             raise ImageError(
-                f"image of {image.dtype} must have values from 0 to 65535 (16-bit) or 0 to 255 (8-bit), got {low} to {high}"
+                f"image of {image.dtype} must have values from 0 to 255 (8-bit) or 65535 (16-bit), got {low} to {high}"
             )
         # A 16-bit picture without a value above 255 would be black, so such a one is an 8-bit picture.
         return image.to(torch.float32) / (65535.0 if high > 255 else 255.0)

@@ -36,9 +36,10 @@ class ArrowStyle:
         colors: RGB of the first arrow and of the later ones.
         drawn_on: (height, width) of that frame [px].
         thickness: width of the shaft [px].
-        head_length: length of the head, along the shaft (filled) or along its strokes (open) [px].
-        head_half_width: half of a filled diamond's width [px]; None for an open fork.
-        fork_degrees: angle between an open head's strokes and the shaft.
+        head_length: from the tip to the widest place of a filled diamond, or the length of an open fork's strokes [px].
+        head_half_width: half of the diamond's width [px]; None for an open fork.
+        diamond_tail: how far the diamond reaches behind its widest place, as a share of `head_length`.
+        fork_degrees: angle between the fork's strokes and the shaft.
     """
 
     colors: tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -46,6 +47,7 @@ class ArrowStyle:
     thickness: float
     head_length: float
     head_half_width: float | None = None
+    diamond_tail: float = 0.6
     fork_degrees: float = 30.0
 
 
@@ -144,8 +146,8 @@ def _draw_arrow(
         pixels, part, _ = _stroke(image.shape[:2], stations, np.zeros(len(stations)), width / 2.0)
         cover[pixels] = np.maximum(cover[pixels], part)
     if style.head_half_width is not None:
-        middle, wing = end - along * head / 2.0, across * style.head_half_width * scale
-        diamond = np.stack([end, middle + wing, end - along * head, middle - wing])
+        waist, wing = end - along * head, across * style.head_half_width * scale
+        diamond = np.stack([end, waist + wing, waist - along * head * style.diamond_tail, waist - wing])
         pixels, part = _polygon(image.shape[:2], diamond)
         cover[pixels] = np.maximum(cover[pixels], part)
     pixels = np.flatnonzero(cover)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .spec import PlannerSpec
 
 MODES = ("text", "trajectory", "both")
-"""text: an instruction; trajectory: a path drawn on the first frame and a fixed sentence; both: path and instruction."""
+"""text: an instruction; trajectory: a path on the first frame and a fixed sentence; both: path and instruction."""
 
 SLOT = "{instruction}"
 

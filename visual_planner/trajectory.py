@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,7 +97,8 @@ class Path:
             raise TrajectoryError(f"path name must be text, got {self.name!r}")
         if self.interpolation not in INTERPOLATIONS:
             raise TrajectoryError(
-                f"path {self.name!r}: interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
+                f"path {self.name!r}: interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
             )
         if len(self.points) < 2:
             raise TrajectoryError(
@@ -176,7 +178,7 @@ class Path:
         # Points without a time before the first given one need some time to pass, and so do those after the last.
         open_start = given and given[0][0] > 1 and given[0][1] == 0.0
         open_end = given and given[-1][0] < len(self.points) and given[-1][1] == 1.0
-        for (before, earlier), (number, later) in zip(given[:-1], given[1:], strict=True):
+        for (before, earlier), (number, later) in pairwise(given):
             if not later > earlier:
                 raise TrajectoryError(
                     f"path {self.name!r}: times must strictly increase, got t={later:g} at point {number} after "
@@ -237,7 +239,10 @@ class Trajectory:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def to_track_json(self, n: int) -> str:
-        """Tracks for other node packs: `[{"x":12,"y":340},...]`, one whole-pixel place per frame; a list of those for several paths."""
+        """Tracks for other node packs: `[{"x":12,"y":340},...]`, one whole-pixel place per frame.
+
+        Several paths give a list of such lists.
+        """
         tracks = [[{"x": round(x), "y": round(y)} for x, y in path.resample(n).tolist()] for path in self.paths]
         return json.dumps(tracks[0] if len(tracks) == 1 else tracks, separators=(",", ":"))
 
@@ -296,7 +301,7 @@ class Trajectory:
         pieces = cut_to_frame(points, times, self.width, self.height)
         if not pieces:
             raise TrajectoryError(
-                f"path {path.name!r} must cross the frame of {self.width} x {self.height} px, but lies wholly outside it"
+                f"path {path.name!r} must cross the frame of {self.width} x {self.height} px, but lies outside it"
             )
         names = [path.name] + [f"{path.name} ({number})" for number in range(2, len(pieces) + 1)]
         return [
