@@ -1,0 +1,137 @@
+"""Planning with diffusers' model classes: for validation, evaluation and use without ComfyUI."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from visual_planner.conditioning import LATENT_CHANNELS, pack_latents, sigmas, unpack_latents
+from visual_planner.grid import condition_grid, slice_grid
+from visual_planner.spec import PlannerSpec
+
+from .errors import TrainingError
+from .latents import decode_latents, encode_pictures, load_vae
+from .objective import InContext
+from .text import TextEncoders
+from .train import load_transformer
+
+
+class PlannerPipeline:
+    """A FLUX pipeline with a planner LoRA.
+
+    Args:
+        transformer: FluxTransformer2DModel, with its adapter if it has one.
+        vae: the autoencoder.
+        encoders: the text encoders.
+        spec: the planner's record.
+    """
+
+    def __init__(self, transformer, vae, encoders: TextEncoders, spec: PlannerSpec) -> None:
+        self.transformer, self.vae, self.encoders, self.spec = transformer.eval(), vae, encoders, spec
+        self.in_context = InContext(spec, transformer.device)
+
+    @classmethod
+    def load(cls, base: str | Path, lora: str | Path | None, spec: PlannerSpec | None = None) -> "PlannerPipeline":
+        """Load a base and fuse a LoRA into it.
+
+        Args:
+            base: diffusers folder.
+            lora: file with its PlannerSpec in the header; None for the base alone.
+            spec: used where there is no LoRA, or the file has no record.
+
+        Raises:
+            TrainingError: neither gives a spec.
+        """
+        transformer = load_transformer(base)
+        if lora is not None:
+            spec = read_spec(lora) or spec
+            fuse_lora(transformer, lora)
+        if spec is None:
+            raise TrainingError(f"LoRA {lora} has no planner record: give the spec it was trained with")
+        return cls(transformer, load_vae(Path(base) / "vae"), TextEncoders.load(base), spec)
+
+    @torch.no_grad()
+    def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, 16, h/8, w/8) or the grid's."""
+        frames = torch.as_tensor(first_frames)
+        if self.spec.condition_tokens != "first_cell":
+            frames = condition_grid(frames, self.spec.layout)
+        return encode_pictures(self.vae, frames)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        first_frames: np.ndarray | torch.Tensor,
+        prompts: list[str],
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        noise: torch.Tensor | None = None,
+        conditioned: bool = True,
+    ) -> torch.Tensor:
+        """Plans (B, F, h, w, 3) float32 in [0, 1].
+
+        Args:
+            first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture.
+            prompts: one a frame.
+            seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
+            steps: Euler steps; None takes the spec's.
+            guidance: embedded guidance; None takes the spec's.
+            noise: (B, 16, H/8, W/8), instead of the seed.
+            conditioned: False leaves the condition tokens out (what the base alone would do).
+        """
+        height, width = (side // 8 for side in self.spec.grid_size)
+        count = len(prompts)
+        if noise is None:
+            shape = (1, LATENT_CHANNELS, height, width)
+            noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+        condition = pack_latents(self.condition(first_frames)) if conditioned else None
+        text, pooled = self.encoders(prompts)
+        value = self.spec.guidance if guidance is None else guidance
+        embedded = torch.full((count,), float(value)) if self.transformer.config.guidance_embeds else None
+        tokens = pack_latents(noise)
+        levels = sigmas(steps or self.spec.steps, self.spec.mu())
+        for now, following in zip(levels[:-1], levels[1:], strict=True):
+            sigma = torch.full((count,), float(now))
+            velocity = self.in_context(self.transformer, tokens, condition, text, pooled, sigma, embedded)
+            tokens = tokens + (following - now) * velocity
+        pixels = decode_latents(self.vae, unpack_latents(tokens, height, width))
+        return slice_grid(pixels, self.spec.layout).unflatten(0, (count, self.spec.layout.frames))
+
+
+def read_spec(file: str | Path) -> PlannerSpec | None:
+    """The PlannerSpec in a LoRA's header, None if it has none.
+
+    Raises:
+        TrainingError: the file is missing or not safetensors.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return PlannerSpec.from_metadata(opened.metadata())
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
+    except Exception as error:
+        if isinstance(error, ValueError):
+            raise
+        raise TrainingError(f"LoRA {file} is not a safetensors file: {error}") from error
+
+
+@torch.no_grad()
+def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
+    """Add a LoRA of diffusers' key form (`transformer.<layer>.lora_A.weight`) to the weights, in place.
+
+    Raises:
+        TrainingError: a tensor belongs to no layer of the model, or does not fit it.
+    """
+    from safetensors.torch import load_file
+
+    from .lora import PREFIX, check_exported
+
+    tensors = load_file(file)
+    check_exported(tensors, transformer)
+    for key, down in tensors.items():
+        if ".lora_A." in key:
+            layer = transformer.get_submodule(key.removeprefix(PREFIX).rpartition(".lora_A")[0])
+            up = tensors[key.replace(".lora_A.", ".lora_B.")]
+            layer.weight += strength * (up.to(layer.weight) @ down.to(layer.weight))
