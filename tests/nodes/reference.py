@@ -1,0 +1,69 @@
+"""The reference: diffusers' FLUX transformer given noise tokens and condition tokens in one sequence."""
+
+from __future__ import annotations
+
+import torch
+
+SCALE, SHIFT = 0.3611, 0.1159
+"""FLUX's latent normalisation: `(z - SHIFT) * SCALE`."""
+
+
+def process_in(latent: torch.Tensor) -> torch.Tensor:
+    return (latent - SHIFT) * SCALE
+
+
+def pack(latent: torch.Tensor) -> torch.Tensor:
+    """Tokens (B, N, 64), odd sizes padded circularly as ComfyUI pads."""
+    height, width = latent.shape[-2:]
+    latent = torch.nn.functional.pad(latent, (0, width % 2, 0, height % 2), mode="circular")
+    batch, channels, height, width = latent.shape
+    latent = latent.view(batch, channels, height // 2, 2, width // 2, 2)
+    return latent.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * 4)
+
+
+def unpack(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    rows, cols = (height + 1) // 2, (width + 1) // 2
+    latent = tokens.view(tokens.shape[0], rows, cols, 16, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return latent.reshape(tokens.shape[0], 16, rows * 2, cols * 2)[:, :, :height, :width]
+
+
+def grid_ids(height: int, width: int, index: float = 0.0, scale: tuple[float, float] = (1.0, 1.0)) -> torch.Tensor:
+    """Ids (N, 3) of a latent's tokens; `scale` is the rope scaling of rows and columns."""
+    rows, cols = (height + 1) // 2, (width + 1) // 2
+    ids = torch.zeros(rows, cols, 3)
+    ids[..., 0] = index
+    ids[..., 1] = (torch.arange(rows) * scale[0])[:, None]
+    ids[..., 2] = (torch.arange(cols) * scale[1])[None]
+    return ids.view(-1, 3)
+
+
+def predict(transformer, latent, condition, ids, condition_ids, sigma, context, pooled, guidance) -> torch.Tensor:
+    """Velocity (B, 16, h, w) that diffusers' transformer predicts.
+
+    Args:
+        transformer: FluxTransformer2DModel.
+        latent: (B, 16, h, w) noisy latent of the grid.
+        condition: (B, 16, h', w') latent of the condition as the VAE gives it, or None.
+        ids: (N, 3) of the grid's tokens.
+        condition_ids: (M, 3).
+        sigma: noise level.
+        context: (B, L, D) text tokens.
+        pooled: (B, P).
+        guidance: distilled guidance.
+    """
+    tokens = [pack(latent)]
+    if condition is not None:
+        tokens.append(pack(process_in(condition)))
+        ids = torch.cat([ids, condition_ids])
+    batch, dtype = latent.shape[0], transformer.dtype
+    out = transformer(
+        hidden_states=torch.cat(tokens, dim=1).to(dtype),
+        encoder_hidden_states=context.expand(batch, -1, -1).to(dtype),
+        pooled_projections=pooled.expand(batch, -1).to(dtype),
+        timestep=torch.full((batch,), float(sigma)),
+        img_ids=ids,
+        txt_ids=torch.zeros(context.shape[1], 3),
+        guidance=torch.full((batch,), float(guidance)),
+        return_dict=False,
+    )[0]
+    return unpack(out[:, : tokens[0].shape[1]].float(), *latent.shape[-2:])
