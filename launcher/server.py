@@ -19,7 +19,7 @@ from .bootstrap import clean_environment
 from .client import ComfyClient
 from .comfyui import ComfyUI
 from .errors import LauncherError
-from .paths import PLUGIN_NAME, ROOT
+from .paths import CACHE, PLUGIN_NAME, ROOT
 
 START_TIMEOUT = 300.0  # [s]; 7 to 16 s are usual, a cold disk or a busy machine takes far longer
 STOP_TIMEOUT = 10.0  # [s] between asking the server to end and killing it
@@ -107,6 +107,7 @@ class ComfyServer:
         base: Path | None = None,
         port: int | None = None,
         cpu: bool | None = None,
+        plugin: Path = ROOT,
         extra_arguments: Sequence[str] = (),
         start_timeout: float = START_TIMEOUT,
     ) -> None:
@@ -117,12 +118,14 @@ class ComfyServer:
             base: Base directory to keep; a temporary one, deleted at the end, by default.
             port: Port; a free one by default.
             cpu: Run on the CPU; by default where no GPU is found.
+            plugin: Folder of the plugin to load.
             extra_arguments: More arguments for ComfyUI's main.py.
             start_timeout: Longest wait for the first answer [s].
         """
         self.comfyui = comfyui
         self.port = port
         self.cpu = not has_gpu() if cpu is None else cpu
+        self.plugin = plugin
         self.extra_arguments = list(extra_arguments)
         self.start_timeout = start_timeout
         self.process: subprocess.Popen | None = None
@@ -167,12 +170,14 @@ class ComfyServer:
             raise
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        """End the server and everything it started."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the server and everything it started; keep its log if something went wrong."""
+        if kind is not None and issubclass(kind, Exception):
+            self.keep_log()
         self.stop()
 
     def _start(self) -> None:
-        prepare_base(self.base)
+        prepare_base(self.base, self.plugin)
         if self.port is None:
             self.port = free_port()
         started = time.monotonic()
@@ -249,8 +254,10 @@ class ComfyServer:
         """Copy the log out of a temporary base directory, so that it can be read after the end."""
         if self._temporary is None:
             return self.log_file
-        kept = Path(tempfile.gettempdir()) / f"visual-planner-server-{os.getpid()}.log"
-        shutil.copyfile(self.log_file, kept)
+        kept = CACHE / "logs" / "server.log"
+        with contextlib.suppress(OSError):  # a full disk must not hide what went wrong in the first place
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.log_file, kept)
         return kept
 
     def stop(self) -> None:

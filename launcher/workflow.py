@@ -82,6 +82,10 @@ class Workflow:
         info = self.object_info.get(node["type"], {})
         return node.get("title") or info.get("display_name") or node["type"]
 
+    def has_widget(self, node: JsonObject, name: str) -> bool:
+        """Whether a node has a widget of that name."""
+        return node["type"] in self.object_info and name in self._widgets(node)
+
     def get_widget(self, node: JsonObject, name: str) -> Any:
         """Value of a node's widget.
 

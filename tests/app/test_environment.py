@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.wheels import write_wheel
 
 from launcher import environment as environment_module
 from launcher.environment import LOCK_FILE, NO_DEPS_FILE, Environment, check_python
 from launcher.errors import LauncherError
 from launcher.installer import explain
 from launcher.packages import Pin, find_faults, normalise, read_pins, site_packages
+from support.wheels import write_wheel
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,10 @@ def test_another_build_of_a_pinned_version_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "the disk is full"),
+        (
+            ["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"],
+            "the disk is full",
+        ),
         (["WARNING: Retrying", "NewConnectionError: x", "ERROR: No matching distribution"], "no network"),
         (["ERROR: No matching distribution found for gamma==3.0"], "gamma==3.0"),
         ([], "said nothing"),

@@ -1,0 +1,127 @@
+"""`run.py demo`: from a first frame to a nine-frame plan, through the workflow file that a user opens in ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from typing import Any
+
+from .client import ComfyClient, PromptError, Run
+from .comfyui import find_comfyui
+from .console import StatusLine, note
+from .demo_inputs import DemoRequest, read_request
+from .demo_results import build_report, collect, write_results
+from .errors import LauncherError
+from .paths import PLUGIN_NAME, WORKFLOWS, shown
+from .serve import SERVE_BASE, offer_workflows, wait_until_ended
+from .server import ComfyServer, first_free_port
+from .workflow import Workflow
+
+SEED_WIDGETS = ("seed", "noise_seed")
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Make a plan and write it.
+
+    Raises:
+        LauncherError: Bad input, or the run failed; nothing has been written then.
+    """
+    request = read_request(options)
+    comfyui = find_comfyui()
+    status = StatusLine("Plan")
+    status.update(f"starting ComfyUI {comfyui.version}")
+    settings: dict[str, Any] = {}
+    if options.serve:
+        offer_workflows(SERVE_BASE)
+        settings = {"base": SERVE_BASE, "port": first_free_port(8188)}
+    with ComfyServer(comfyui, **settings) as server:
+        client = ComfyClient(server.url)
+        workflow = Workflow.load(WORKFLOWS / f"tiny_{request.mode}.json", client.object_info())
+        used = fill_in(workflow, request, client)
+        run = follow(client, workflow, status)
+        plan = collect(client, workflow, run)
+        report = build_report(request, plan, run, workflow, used, server.seconds_to_start, client.system_stats())
+        files = write_results(request.out, plan, report)
+        status.close("done")
+        for file in files:
+            print(shown(file))
+        if options.serve:
+            print(f"ComfyUI stays open at {server.url}, workflows under {PLUGIN_NAME}/ in the sidebar (key W).")
+            print("Ctrl-C ends it.", flush=True)
+            wait_until_ended(server)
+    return 0
+
+
+def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> dict[str, Any]:
+    """Set the workflow's widgets to what is asked, as a user would in the editor.
+
+    Returns:
+        The settings that the report names, as they now stand in the workflow.
+
+    Raises:
+        LauncherError: The workflow lacks a node that has to be set.
+    """
+    name = client.upload_image(request.first_frame_png, f"first_frame_{secrets.token_hex(4)}.png")
+    workflow.set_widget(_only(workflow, "LoadImage"), "image", name)
+    if request.trajectory is not None:
+        workflow.set_widget(_only(workflow, "VisualPlannerTrajectory"), "trajectory_json", request.trajectory)
+    prompt_node = _only(workflow, "VisualPlannerPrompt")
+    if request.mode == "trajectory":
+        if request.instruction is not None:
+            note("Note: mode trajectory does not use the instruction.")
+    elif request.instruction is not None:
+        workflow.set_widget(prompt_node, "instruction", request.instruction)
+    _set_everywhere(workflow, SEED_WIDGETS, request.seed)
+    if request.steps is not None:
+        _set_everywhere(workflow, ("steps",), request.steps)
+    instruction = None if request.mode == "trajectory" else workflow.get_widget(prompt_node, "instruction")
+    return {"instruction": instruction, "steps": _first_value(workflow, "steps")}
+
+
+def follow(client: ComfyClient, workflow: Workflow, status: StatusLine) -> Run:
+    """Run the workflow and show how far it is.
+
+    Raises:
+        PromptError: It failed.
+    """
+    prompt = workflow.to_prompt()
+    titles = {node_id: node["_meta"]["title"] for node_id, node in prompt.items()}
+
+    def show(kind: str, data: dict[str, Any]) -> None:
+        node = titles.get(str(data.get("node")), "")
+        if kind == "executing" and node:
+            status.update(node)
+        elif kind == "progress" and node:
+            status.update(f"{node} {data['value']}/{data['max']}")
+
+    try:
+        return client.run(prompt, workflow.data, show)
+    except KeyboardInterrupt:
+        client.interrupt()
+        raise
+    except PromptError:
+        status.close()
+        raise
+
+
+def _only(workflow: Workflow, node_type: str) -> dict[str, Any]:
+    found = workflow.find(node_type)
+    if len(found) != 1:
+        raise LauncherError(f"{workflow.name} must have one {node_type} node, it has {len(found)}")
+    return found[0]
+
+
+def _nodes_with(workflow: Workflow, name: str) -> list[dict[str, Any]]:
+    return [node for node in workflow.data["nodes"] if workflow.has_widget(node, name)]
+
+
+def _set_everywhere(workflow: Workflow, names: tuple[str, ...], value: int) -> None:
+    nodes = [(node, name) for name in names for node in _nodes_with(workflow, name)]
+    if not nodes:
+        raise LauncherError(f"{workflow.name} has no node with {' or '.join(names)}")
+    for node, name in nodes:
+        workflow.set_widget(node, name, value)
+
+
+def _first_value(workflow: Workflow, name: str) -> Any:
+    return next((workflow.get_widget(node, name) for node in _nodes_with(workflow, name)), None)

@@ -1,0 +1,146 @@
+"""What the demo is asked to do, read and checked before any server is started."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from visual_planner.errors import PlannerError
+from visual_planner.frame import to_rgb
+from visual_planner.trajectory import parse_trajectory
+
+from .errors import LauncherError
+from .paths import OUTPUT, ROOT
+
+EXAMPLES = ROOT / "models" / "tiny_planner" / "examples"
+MAX_SIDE_PX = 8192
+
+
+@dataclass(frozen=True)
+class DemoRequest:
+    """One plan to make.
+
+    Attributes:
+        mode: `text`, `trajectory` or `both`.
+        instruction: The task; None for the workflow's own.
+        first_frame: (H, W, 3) uint8, the picture of the scene.
+        trajectory: JSON text of the trajectory in pixels of the first frame; None in mode `text`.
+        seed: Seed of the noise.
+        steps: Denoising steps; None for the workflow's own number.
+        out: Folder for the results.
+    """
+
+    mode: str
+    instruction: str | None
+    first_frame: np.ndarray
+    trajectory: str | None
+    seed: int
+    steps: int | None
+    out: Path
+
+    @property
+    def first_frame_png(self) -> bytes:
+        """The first frame as an 8-bit RGB PNG."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.first_frame).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def read_request(options: argparse.Namespace) -> DemoRequest:
+    """Check the demo's options.
+
+    Raises:
+        LauncherError: One of them cannot be used; one line that names it.
+    """
+    mode = options.mode or _implied_mode(options)
+    if options.instruction is not None and not options.instruction.strip() and mode != "trajectory":
+        raise LauncherError(f"--instruction must say what the robot is to do in mode {mode}, got an empty text")
+    frame_file = options.first_frame or EXAMPLES / "first_frame.png"
+    first_frame = read_picture(frame_file)
+    trajectory = None
+    if mode != "text":
+        if options.trajectory is None and options.first_frame is not None:
+            raise LauncherError(f"mode {mode} with --first-frame needs --trajectory: a path in pixels of that picture")
+        trajectory = read_trajectory(options.trajectory or EXAMPLES / "trajectory.json", first_frame.shape[:2])
+    out = (options.out or OUTPUT / f"demo_{mode}").absolute()
+    check_writable(out)
+    return DemoRequest(mode, options.instruction, first_frame, trajectory, options.seed, options.steps, out)
+
+
+def _implied_mode(options: argparse.Namespace) -> str:
+    if options.trajectory is None:
+        return "text"
+    return "trajectory" if options.instruction is None else "both"
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """Read a picture of any channel count and depth as (H, W, 3) uint8; transparency is laid over black.
+
+    Raises:
+        LauncherError: It is missing, no picture, or of an impossible size.
+    """
+    try:
+        with Image.open(file) as picture:
+            if max(picture.size) > MAX_SIDE_PX:
+                width, height = picture.size
+                raise LauncherError(
+                    f"first frame {file} must have sides of at most {MAX_SIDE_PX} px, got {width}x{height}"
+                )
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
+                picture = picture.convert("RGBA")
+            array = np.asarray(picture)
+    except FileNotFoundError:
+        raise LauncherError(f"first frame {file} does not exist") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, EOFError) as error:
+        raise LauncherError(f"first frame {file} must be a picture such as a PNG: {error}") from error
+    except OSError as error:  # a truncated file, or a folder
+        raise LauncherError(f"first frame {file} cannot be read: {error}") from error
+    try:
+        rgb = to_rgb(array)[0].numpy()
+    except PlannerError as error:
+        raise LauncherError(f"first frame {file}: {error}") from error
+    return np.rint(rgb * 255).astype(np.uint8)
+
+
+def read_trajectory(file: Path, size: tuple[int, int]) -> str:
+    """Read a trajectory and return it as JSON v1.
+
+    Args:
+        file: JSON file, in any form that the planner reads.
+        size: (height, width) of the first frame, for forms without a size [px].
+
+    Raises:
+        LauncherError: It is missing, malformed, or leaves the frame.
+    """
+    height, width = size
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LauncherError(f"trajectory {file} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LauncherError(f"trajectory {file} must be a JSON text file: {error}") from error
+    try:
+        return parse_trajectory(text, width=width, height=height).clipped("error").to_json()
+    except PlannerError as error:
+        raise LauncherError(f"trajectory {file}: {error}") from error
+
+
+def check_writable(out: Path) -> None:
+    """Make sure, before minutes of work, that results can be written.
+
+    Raises:
+        LauncherError: The place is a file.
+        OSError: No permission, or no disk.
+    """
+    if out.exists() and not out.is_dir():
+        raise LauncherError(f"--out must be a folder, {out} is a file")
+    nearest = next(folder for folder in (out, *out.parents) if folder.is_dir())
+    with tempfile.NamedTemporaryFile(dir=nearest) as probe:
+        probe.write(bytes(4096))

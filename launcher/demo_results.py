@@ -1,0 +1,188 @@
+"""What the demo leaves behind: plan.mp4, grid.png, frames/*.png and report.json, all of them or none."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visual_planner.diagnostics import diagnose
+from visual_planner.frame import fit_frame
+from visual_planner.trajectory import parse_trajectory
+
+from .client import ComfyClient, Run
+from .demo_inputs import DemoRequest
+from .errors import LauncherError
+from .paths import ROOT
+from .workflow import Workflow
+
+JsonObject = dict[str, Any]
+
+# Node type → phase in the report; everything else counts as "other".
+PHASES = {
+    "VisualPlannerTinyLoader": "load",
+    "VisualPlannerLoraLoader": "load",
+    "CLIPTextEncode": "text",
+    "VisualPlannerCondition": "condition",
+    "KSampler": "sample",
+    "SamplerCustom": "sample",
+    "SamplerCustomAdvanced": "sample",
+    "VAEDecode": "decode",
+    "VisualPlannerCheck": "check",
+    "SaveVideo": "save",
+    "SaveImage": "save",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files of a finished plan, still in memory."""
+
+    video: bytes
+    grid: bytes
+    frames: tuple[bytes, ...]
+
+    def frame_arrays(self) -> np.ndarray:
+        """(F, h, w, 3) float32 in [0, 1]."""
+        arrays = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in self.frames]
+        return np.stack(arrays).astype(np.float32) / 255
+
+
+def collect(client: ComfyClient, workflow: Workflow, run: Run) -> Plan:
+    """Fetch video, grid and frames of a run from the server.
+
+    The video is what Save Video wrote, the frames are what Slice Grid shows, the grid is what a picture node behind
+    VAE Decode shows.
+
+    Raises:
+        LauncherError: The workflow does not give one of them.
+    """
+    prompt = workflow.to_prompt()
+    by_type: dict[str, list[str]] = {}
+    for node_id, node in prompt.items():
+        by_type.setdefault(node["class_type"], []).append(node_id)
+    grids = [
+        node_id
+        for node_id in (*by_type.get("SaveImage", ()), *by_type.get("PreviewImage", ()))
+        if prompt.get(str(prompt[node_id]["inputs"]["images"][0]), {}).get("class_type") == "VAEDecode"
+    ]
+    wanted = {
+        "video (Save Video)": by_type.get("SaveVideo", ()),
+        "grid (Save Image behind VAE Decode)": grids,
+        "frames (Slice Grid)": by_type.get("VisualPlannerSliceGrid", ()),
+    }
+    files = {}
+    for what, nodes in wanted.items():
+        files[what] = next((found for node in nodes if (found := run.files(node))), None)
+        if files[what] is None:
+            raise LauncherError(f"{workflow.name} gave no {what}")
+    video, grid, frames = files.values()
+    return Plan(client.download(video[0]), client.download(grid[0]), tuple(client.download(file) for file in frames))
+
+
+def build_report(
+    request: DemoRequest, plan: Plan, run: Run, workflow: Workflow, used: JsonObject, start: float, stats: JsonObject
+) -> JsonObject:
+    """What report.json says.
+
+    Args:
+        request: What was asked.
+        plan: What came out.
+        run: The run on the server.
+        workflow: The workflow that was run.
+        used: Settings as the workflow had them (instruction, steps, prompt).
+        start: Seconds that the server took to start [s].
+        stats: The server's `/system_stats`.
+    """
+    return {
+        "mode": request.mode,
+        **used,
+        "seed": request.seed,
+        "workflow": workflow.name,
+        "seconds": phase_seconds(workflow, run, start),
+        "diagnostics": plan_diagnostics(request, plan),
+        "versions": versions(stats),
+    }
+
+
+def phase_seconds(workflow: Workflow, run: Run, start: float) -> JsonObject:
+    """Seconds of each phase: the server's start, then the nodes grouped by what they do [s]."""
+    types = {node_id: node["class_type"] for node_id, node in workflow.to_prompt().items()}
+    seconds: dict[str, float] = {"server_start": start}
+    for node_id, spent in run.node_seconds.items():
+        phase = PHASES.get(types.get(node_id, ""), "other")
+        seconds[phase] = seconds.get(phase, 0.0) + spent
+    seconds["run"] = run.seconds
+    return {name: round(value, 3) for name, value in seconds.items()}
+
+
+def plan_diagnostics(request: DemoRequest, plan: Plan) -> JsonObject:
+    """The planner's own checks of the frames (see `visual_planner.diagnostics`)."""
+    frames = plan.frame_arrays()
+    count, height, width, _ = frames.shape
+    first = fit_frame(request.first_frame, height, width)[0]
+    points = None
+    if request.trajectory is not None:
+        points = parse_trajectory(request.trajectory).scaled(width, height).paths[0].resample(count)
+    return diagnose(frames, first, points).as_dict()
+
+
+def versions(stats: JsonObject) -> JsonObject:
+    """Versions of everything that shapes a plan."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    system = stats["system"]
+    return {
+        "visual_planner": project["version"],
+        "comfyui": system["comfyui_version"],
+        "torch": system["pytorch_version"],
+        "python": system["python_version"].split()[0],
+        "platform": platform.platform(),
+        "devices": [device["name"] for device in stats["devices"]],
+    }
+
+
+def write_results(out: Path, plan: Plan, report: JsonObject) -> list[Path]:
+    """Write everything into a folder beside `out` first and move it into place then, the report last.
+
+    Returns:
+        The files, in the order in which they are worth looking at.
+
+    Raises:
+        OSError: Nothing has been changed in `out`, unless the moving itself failed.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    try:
+        (partial / "frames").mkdir()
+        (partial / "plan.mp4").write_bytes(plan.video)
+        (partial / "grid.png").write_bytes(plan.grid)
+        for index, frame in enumerate(plan.frames):
+            (partial / "frames" / f"{index:03}.png").write_bytes(frame)
+        (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        _move_into_place(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [out / "plan.mp4", out / "grid.png", out / "frames", out / "report.json"]
+
+
+def _move_into_place(partial: Path, out: Path) -> None:
+    out.mkdir(exist_ok=True)
+    (out / "report.json").unlink(missing_ok=True)  # an old report must not stand beside new pictures
+    if (out / "frames").is_dir():
+        for stale in (out / "frames").glob("[0-9][0-9][0-9].png"):
+            stale.unlink()
+    (out / "frames").mkdir(exist_ok=True)
+    for file in sorted((partial / "frames").iterdir()):
+        os.replace(file, out / "frames" / file.name)
+    for name in ("plan.mp4", "grid.png", "report.json"):
+        os.replace(partial / name, out / name)

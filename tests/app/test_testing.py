@@ -1,0 +1,98 @@
+"""`run.py test`: arguments are sorted into tiers, and one line closes the run."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from launcher import testing
+from launcher.testing import run_tests, split_arguments, summary_line, tier_paths
+
+PASSING = "def test_one():\n    pass\n"
+FAILING = "def test_two():\n    assert 1 == 2\n"
+SKIPPED = "import pytest\n\n@pytest.mark.skip(reason='later')\ndef test_three():\n    pass\n"
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tests/ folder in the place of ours."""
+    for name in ("core", "app"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    monkeypatch.setattr(testing, "TESTS", tmp_path)
+    return tmp_path
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1].strip("= ")
+
+
+def test_all_tiers_end_in_one_line(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text(PASSING + SKIPPED)
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests([]) == 0
+    output = capfd.readouterr().out
+    assert re.fullmatch(r"2 passed, 1 skipped in \d+\.\d\ds", last_line(output))
+    assert len(re.findall(r"\d+ passed", output)) == 1
+
+
+def test_a_failure_in_any_tier_is_a_failure(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text(FAILING)
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests([]) == 1
+    assert re.fullmatch(r"1 failed, 1 passed in \d+\.\d\ds", last_line(capfd.readouterr().out))
+
+
+def test_stopping_at_the_first_failure_holds_across_tiers(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text(FAILING)
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests(["-x"]) == 1
+    assert last_line(capfd.readouterr().out).startswith("1 failed in")
+
+
+def test_a_tier_that_dies_is_an_error(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text("import os\n\ndef test_it():\n    os._exit(0)\n")
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests([]) == 1
+    assert last_line(capfd.readouterr().out).startswith("1 passed, 1 error in")
+
+
+def test_names_select_in_all_tiers(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text(FAILING)
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests(["-k", "one"]) == 0
+    assert last_line(capfd.readouterr().out).startswith("1 passed, 1 deselected in")
+    assert run_tests(["-k", "no_such_test"]) == 5
+
+
+def test_a_path_selects_its_tier_alone(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "core" / "test_core.py").write_text(FAILING)
+    (suite / "app" / "test_app.py").write_text(PASSING)
+    assert run_tests([str(suite / "app" / "test_app.py") + "::test_one"]) == 0
+    assert last_line(capfd.readouterr().out).startswith("1 passed in")
+
+
+def test_arguments_of_ours(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    monkeypatch.chdir(repository)
+    selection = split_arguments(["-q", "tests/app", "-k", "tests", "--lf", "tests/app/test_testing.py::test_x"])
+    assert selection.options == ["-q", "-k", "tests", "--lf"]
+    tests = repository / "tests"
+    assert selection.paths == [str(tests / "app"), f"{tests}/app/test_testing.py::test_x"]
+    assert split_arguments(["nodes"]).paths == [], "a folder of the repository is not one of its tests"
+    assert tier_paths(("core",), selection.paths) == []
+    assert tier_paths(("app",), selection.paths) == selection.paths
+
+
+def test_every_test_folder_is_in_a_tier(repository: Path) -> None:
+    folders = {path.relative_to(repository / "tests").parts[0] for path in (repository / "tests").rglob("test_*.py")}
+    assert folders
+    assert folders <= {folder for tier in testing.TIERS.values() for folder in tier}
+
+
+def test_the_line_names_every_outcome() -> None:
+    line = summary_line(Counter(passed=3, failed=1, skipped=2, errors=2), 1.0).strip("= ")
+    assert line == "1 failed, 3 passed, 2 skipped, 2 errors in 1.00s"
+    assert summary_line(Counter(), 0.5).strip("= ") == "no tests ran in 0.50s"
