@@ -224,7 +224,7 @@ def test_bfloat16_equals_diffusers_in_bfloat16(pair, in_context, spec_of, tiny, 
 
 
 def test_the_original_and_other_clones_stay_as_they_are(pair, in_context, spec_of):
-    model, transformer = pair
+    model, _ = pair
     case = Case(spec_of, 23, rows=2, cols=3)
     plain = case.positive
     _, before = sampling.predict(model, case.latent, case.sigma, plain)

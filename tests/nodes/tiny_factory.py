@@ -1,4 +1,4 @@
-"""A random tiny planner in diffusers' folder layout: the same kinds of files as models/tiny_planner, made in a second."""
+"""A random tiny planner in diffusers' folder layout: the files of models/tiny_planner, made in a second."""
 
 from __future__ import annotations
 
