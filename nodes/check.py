@@ -3,8 +3,10 @@
 import torch
 from comfy_api.latest import io
 
+from ..visual_planner.diagnostics import diagnose, draw_report
+from ..visual_planner.frame import fit_frame, fit_transform
 from ..visual_planner.trajectory import Trajectory as Paths
-from .wires import Trajectory, look, schema
+from .wires import Trajectory, fit_input, look, schema
 
 
 class VisualPlannerCheck(io.ComfyNode):
@@ -32,6 +34,7 @@ class VisualPlannerCheck(io.ComfyNode):
                     "from it.",
                 ),
                 Trajectory.Input("trajectory", optional=True, tooltip="The path that was asked for."),
+                fit_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -43,20 +46,21 @@ class VisualPlannerCheck(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames, first_frame=None, trajectory: Paths | None = None) -> io.NodeOutput:
+    def execute(
+        cls, frames, fit: str = "letterbox", first_frame=None, trajectory: Paths | None = None
+    ) -> io.NodeOutput:
         """Measure and draw."""
-        from ..visual_planner.diagnostics import diagnose, draw_report  # OpenCV
-
-        report = diagnose(frames, *_asked(frames, first_frame, trajectory))
-        picture = torch.from_numpy(draw_report(frames, report))[None].to(torch.float32)
+        first, places = _asked(frames, fit, first_frame, trajectory)
+        report = diagnose(frames, first, places)
+        picture = torch.from_numpy(draw_report(frames, report))[None]
         return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
 
 
-def _asked(frames, first_frame, trajectory: Paths | None) -> tuple:
-    """First frame and trajectory points (F, 2) [px] in the size of the plan's frames; None where not given."""
-    from ..visual_planner.frame import fit_frame
-
-    height, width = frames.shape[1:3]
-    first = None if first_frame is None else fit_frame(first_frame[:1], height, width, "stretch")[0]
-    points = None if trajectory is None else trajectory.scaled(width, height).paths[0].resample(frames.shape[0])
-    return first, points
+def _asked(frames, fit: str, first_frame, trajectory: Paths | None) -> tuple:
+    """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; None where not given."""
+    count, height, width = frames.shape[:3]
+    first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
+    if trajectory is None:
+        return first, None
+    transform = fit_transform((trajectory.height, trajectory.width), (height, width), fit)
+    return first, trajectory.transformed(*transform, width, height).resample(count)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ..visual_planner.spec import PRESETS, PlannerSpec
 from .lora_keys import LoraError, check_shapes, header_alphas, normalise
+from . import tiny
 from .safetensors_files import ModelFileError, load_tensors, read_header
-from .tiny import TINY_FOLDER
 from .wires import warn
 
 NONE = "none"
@@ -17,7 +17,7 @@ def lora_names() -> list[str]:
     """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders."""
     import folder_paths
 
-    shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (TINY_FOLDER / "loras").glob("*.safetensors"))
+    shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("*.safetensors"))
     return [*shipped, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
 
 
@@ -31,8 +31,12 @@ def lora_path(name: str) -> Path:
 
     if name.endswith(BUILT_IN):
         stem = name.removesuffix(BUILT_IN)
-        path = TINY_FOLDER / "loras" / f"{stem}.safetensors"
-        if path.is_file() and path.parent.resolve() == (TINY_FOLDER / "loras").resolve() and Path(stem).name == stem:
+        path = tiny.TINY_FOLDER / "loras" / f"{stem}.safetensors"
+        if (
+            path.is_file()
+            and path.parent.resolve() == (tiny.TINY_FOLDER / "loras").resolve()
+            and Path(stem).name == stem
+        ):
             return path
         raise ModelFileError(f"LoRA must be one of those that come with the plugin, got {stem!r}")
     if not name.endswith(".safetensors"):

@@ -19,27 +19,31 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(comfy, plugin, tiny_folder):
-    """The plugin's `nodes.tiny`, with the random planner in the place of the shipped one."""
-    module = submodule(plugin, "nodes.tiny")
-    module.TINY_FOLDER = tiny_folder
-    submodule(plugin, "nodes.lora").TINY_FOLDER = tiny_folder
-    return module
+def tiny(comfy, plugin):
+    """The plugin's `nodes.tiny`."""
+    return submodule(plugin, "nodes.tiny")
+
+
+@pytest.fixture
+def shipped(tiny, tiny_folder, monkeypatch) -> Path:
+    """The random planner in the place of the one that comes with the plugin; its folder."""
+    monkeypatch.setattr(tiny, "TINY_FOLDER", tiny_folder)
+    return tiny_folder
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny):
-    return tiny.load_model(tiny.TINY_FOLDER)
+def tiny_model(tiny, tiny_folder):
+    return tiny.load_model(tiny_folder)
 
 
 @pytest.fixture(scope="session")
-def tiny_clip(tiny):
-    return tiny.load_clip(tiny.TINY_FOLDER)
+def tiny_clip(tiny, tiny_folder):
+    return tiny.load_clip(tiny_folder)
 
 
 @pytest.fixture(scope="session")
-def tiny_vae(tiny):
-    return tiny.load_vae(tiny.TINY_FOLDER)
+def tiny_vae(tiny, tiny_folder):
+    return tiny.load_vae(tiny_folder)
 
 
 @pytest.fixture

@@ -145,9 +145,7 @@ def test_a_preset_serves_a_lora_without_record(load, folder, lora, module):
     presets = module("visual_planner.spec").PRESETS
     for name in presets:
         assert load("bridge.safetensors", preset=name)[1] == presets[name]
-    with pytest.raises(
-        ValueError, match=r"no planner record in its header: set preset .*\(bridge_text, "
-    ) as caught:
+    with pytest.raises(ValueError, match=r"no planner record in its header: set preset .*\(bridge_text, ") as caught:
         load("bridge.safetensors")
     assert "\n" not in str(caught.value)
 
@@ -233,7 +231,7 @@ def test_a_truncated_lora_is_refused(load, folder, lora, spec):
         load("bad.safetensors")
 
 
-def test_nothing_outside_the_folders_is_read(load, folder, lora, spec, comfy, tiny):
+def test_nothing_outside_the_folders_is_read(load, folder, lora, spec, comfy, shipped):
     lora_factory.save(lora_factory.diffusers_keys(lora), comfy.base / "secret.safetensors", spec.to_metadata())
     for name in ("../../secret.safetensors", str(comfy.base / "secret.safetensors"), "absent.safetensors", "a.ckpt"):
         with pytest.raises(ValueError, match="LoRA must be"):
@@ -243,11 +241,11 @@ def test_nothing_outside_the_folders_is_read(load, folder, lora, spec, comfy, ti
             load(name)
 
 
-def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, tiny):
+def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, shipped):
     lora_factory.save(lora_factory.diffusers_keys(lora), folder / "sub" / "mine.safetensors", spec.to_metadata())
     (folder / "old.ckpt").write_bytes(b"")
-    shipped = tiny.TINY_FOLDER / "loras" / "tiny_planner.safetensors"
-    lora_factory.save(lora_factory.diffusers_keys(lora), shipped, spec.to_metadata())
+    own = shipped / "loras" / "tiny_planner.safetensors"
+    lora_factory.save(lora_factory.diffusers_keys(lora), own, spec.to_metadata())
     try:
         inputs = comfy.node("VisualPlannerLoraLoader").INPUT_TYPES()["required"]
         names = ["tiny_planner (built in)", "sub/mine.safetensors"]
@@ -255,7 +253,7 @@ def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, t
         assert inputs["base_lora_name"][1]["options"] == ["none", *names]
         assert_same(load(names[0])[0], load(names[1])[0])
     finally:
-        shipped.unlink()
+        own.unlink()
 
 
 def test_the_header_is_read_without_the_data(folder, lora, spec, module, monkeypatch):
@@ -266,7 +264,7 @@ def test_the_header_is_read_without_the_data(folder, lora, spec, module, monkeyp
     assert module("visual_planner.spec").PlannerSpec.from_metadata(header.metadata) == spec
 
 
-def test_the_sampled_result_is_that_of_diffusers(tiny, tiny_folder, lora, spec, folder, load):
+def test_the_sampled_result_is_that_of_diffusers(tiny_folder, lora, spec, folder, load):
     """Weights merged by ComfyUI predict what diffusers predicts with the same LoRA loaded by its own loader."""
     import reference
     import sampling

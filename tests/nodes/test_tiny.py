@@ -55,7 +55,7 @@ def test_vae_latents_are_the_models_own(tiny_vae, tiny_folder, tiny_model):
     assert (decoded - wanted_pixels).abs().max() < 1e-5
 
 
-def test_the_node_gives_all_three_parts(comfy, tiny):
+def test_the_node_gives_all_three_parts(comfy, shipped):
     model, clip, vae = comfy.call("VisualPlannerTinyLoader")
     assert type(model.model).__name__ == "Flux"
     assert model.model.diffusion_model.num_heads == 2
@@ -75,8 +75,8 @@ BROKEN = (
 
 
 @pytest.fixture
-def copy_of_tiny(comfy, tiny, tmp_path, monkeypatch):
-    folder = shutil.copytree(tiny.TINY_FOLDER, tmp_path / "tiny_planner")
+def copy_of_tiny(tiny, tiny_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_folder, tmp_path / "tiny_planner")
     monkeypatch.setattr(tiny, "TINY_FOLDER", folder)
     return folder
 
