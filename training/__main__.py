@@ -1,4 +1,4 @@
-"""Command line: `python -m training prepare | cache | vae | pretrain | train | export --config FILE`."""
+"""Command line: `python -m training prepare | cache | vae | pretrain | train | export | evaluate --config FILE`."""
 
 import argparse
 import sys
@@ -20,8 +20,10 @@ def _run(command: str, config) -> None:
         from .cache import cache as action
     elif command == "train":
         from .train import train as action
-    else:
+    elif command == "export":
         from .export import export as action
+    else:
+        from .evaluate import evaluate as action
     action(config)
 
 
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("cache", "pairs → latents and text embeddings on disk"),
         ("train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
         ("export", "write a run's LoRA for ComfyUI and diffusers"),
+        ("evaluate", "plan unseen scenes and compare with the truth"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", required=True, help="YAML file, see training/configs")

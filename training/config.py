@@ -147,6 +147,22 @@ class ExportSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
 
+class EvaluateSection(Section):
+    """Plans of unseen scenes against the truth."""
+
+    source: Path = Field(description="folder of an episode data set of scenes that training did not see")
+    base: Path = Field(description="diffusers folder of the FLUX pipeline")
+    lora: Path = Field(description="planner LoRA with its record")
+    out: Path = Field(description="folder of metrics.json and pictures")
+    scenes: Positive = Field(96, description="how many of the scenes")
+    seed: int = Field(0, description="of the plans' noise")
+    steps: Positive | None = Field(None, description="Euler steps (default: the record's)")
+    batch_size: Positive = 16
+    baselines: bool = Field(True, description="also plan without the LoRA")
+    pictures: Positive = Field(12, description="scenes shown in the pictures")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+
+
 class Config(Section):
     """A whole file: the planner's record and a section per command; only the sections used must be there."""
 
@@ -157,6 +173,7 @@ class Config(Section):
     pretrain: PretrainSection | None = None
     train: TrainSection | None = None
     export: ExportSection | None = None
+    evaluate: EvaluateSection | None = None
 
     @model_validator(mode="after")
     def _spec_is_valid(self) -> "Config":

@@ -97,7 +97,11 @@ class PlannerPipeline:
             velocity = self.in_context(self.transformer, tokens, condition, text, pooled, sigma, embedded)
             tokens = tokens + (following - now) * velocity
         pixels = decode_latents(self.vae, unpack_latents(tokens, height, width))
-        return slice_grid(pixels, self.spec.layout).unflatten(0, (count, self.spec.layout.frames))
+        return self.slice(pixels)
+
+    def slice(self, grids: torch.Tensor) -> torch.Tensor:
+        """Frames (B, F, h, w, 3) of grids (B, H, W, 3)."""
+        return slice_grid(grids, self.spec.layout).unflatten(0, (len(grids), self.spec.layout.frames))
 
 
 def read_spec(file: str | Path) -> PlannerSpec | None:

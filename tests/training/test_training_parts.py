@@ -1,0 +1,183 @@
+"""Files, optimizer, objective, adapter: the laws of each part."""
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+
+from training.config import LoraSection, ObjectiveSection, OptimizerSection
+from training.errors import TrainingError
+from training.files import replacing, write_text
+from training.lora import add_lora, check_exported, fold_alpha, lora_state, target_names
+from training.muon import orthogonalize
+from training.objective import Batch, InContext, draw_sigma, flow_matching_loss, motion_weights
+from training.optim import rate_factor
+from training.statistics import better_than, bootstrap, wilson
+from training.tiny import make_transformer
+from visual_planner.conditioning import pack_latents
+from visual_planner.spec import PlannerSpec
+
+SPEC = PlannerSpec(cell_height=32, cell_width=48, condition_tokens="first_cell")
+
+
+def small_transformer(seed: int = 0) -> FluxTransformer2DModel:
+    torch.manual_seed(seed)
+    transformer = make_transformer(1, 1, 1)
+    for parameter in transformer.parameters():  # gates start at zero: give everything something to do
+        torch.nn.init.normal_(parameter, std=0.05)
+    return transformer
+
+
+def batch_of(spec: PlannerSpec, count: int = 2) -> Batch:
+    height, width = (side // 8 for side in spec.grid_size)
+    torch.manual_seed(1)
+    return Batch(
+        torch.randn(count, 16, height, width),
+        torch.randn(count, 16, spec.cell_height // 8, spec.cell_width // 8),
+        torch.randn(count, 5, 128),
+        torch.randn(count, 64),
+    )
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"cannot write .*file/a\.txt"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 40), (2, 40, 8)])
+def test_muon_brings_singular_values_near_one(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalize(matrices, steps=8))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_muon_keeps_singular_vectors():
+    matrix = torch.randn(1, 12, 20, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix[0], full_matrices=False)
+    turned = left.T @ orthogonalize(matrix)[0] @ right.T
+    assert (turned - turned.diagonal().diag()).abs().max() < 1e-4
+
+
+def test_the_rate_warms_up_and_decays_to_zero():
+    section = OptimizerSection(warmup_steps=4, decay_steps=4)
+    factors = [rate_factor(step, 12, section) for step in range(12)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[7] == 1.0
+    assert factors[-1] == pytest.approx(0.2)
+    assert factors == sorted(factors[:4]) + [1.0] * 4 + sorted(factors[8:], reverse=True)
+
+
+def test_noise_levels_follow_their_distribution():
+    generator = torch.Generator().manual_seed(0)
+    section = ObjectiveSection(timesteps="logit_normal", logit_mean=1.6, logit_std=1.4)
+    assert draw_sigma(20000, section, generator).median() == pytest.approx(torch.tensor(1.6).sigmoid().item(), abs=0.01)
+    assert draw_sigma(20000, ObjectiveSection(), generator).mean() == pytest.approx(0.5, abs=0.01)
+
+
+class Oracle(torch.nn.Module):
+    """Answers with the true velocity, so that the loss must vanish whatever the noise level."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.clean = pack_latents(batch.target)
+        self.condition = pack_latents(batch.condition)
+        self.ids = None
+
+    def forward(self, hidden_states, timestep, img_ids, **_):
+        count = self.clean.shape[1]
+        assert torch.equal(hidden_states[:, count:], self.condition)
+        self.ids = img_ids
+        velocity = (hidden_states[:, :count] - self.clean) / timestep[:, None, None]
+        return (torch.cat([velocity, torch.full_like(self.condition, 1e6)], dim=1),)
+
+
+@pytest.mark.parametrize("motion_weight", [0.0, 2.0])
+def test_the_loss_vanishes_for_the_true_velocity_and_ignores_condition_outputs(motion_weight):
+    batch = batch_of(SPEC)
+    oracle = Oracle(batch)
+    section = ObjectiveSection(motion_weight=motion_weight, timesteps="logit_normal", logit_mean=1.0)
+    loss = flow_matching_loss(oracle, InContext(SPEC), batch, section, torch.Generator().manual_seed(0), True)
+    assert loss < 1e-8
+    rows, cols = SPEC.cell_tokens
+    first_cell = [row * 3 * cols + col for row in range(rows) for col in range(cols)]
+    assert torch.equal(oracle.ids[9 * rows * cols :], oracle.ids[first_cell])
+
+
+def test_motion_weights_have_mean_one_and_favour_what_moves():
+    still = torch.ones(1, 16, 12, 18)
+    moved = still.clone()
+    moved[..., 8:10, 3:5] = 4.0
+    in_context = InContext(SPEC)
+    weights = motion_weights(moved, in_context, 1.0)
+    assert weights.mean() == pytest.approx(1.0, abs=1e-5)
+    assert weights[0, 0, 8, 3] > 2 * weights[0, 0, 0, 0]
+    assert torch.equal(motion_weights(still, in_context, 1.0), still)
+
+
+def test_the_merged_forward_is_pefts():
+    results = []
+    batch = batch_of(SPEC)
+    for merged in (False, True):
+        transformer = small_transformer()
+        add_lora(transformer, LoraSection(rank=4, alpha=8, targets="all_linear", merged_forward=merged))
+        torch.manual_seed(5)
+        for name, parameter in transformer.named_parameters():
+            if ".lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        loss = flow_matching_loss(
+            transformer, InContext(SPEC), batch, ObjectiveSection(), torch.Generator().manual_seed(0), True
+        )
+        loss.backward()
+        gradients = {n: p.grad for n, p in transformer.named_parameters() if p.grad is not None}
+        results.append((loss.detach(), gradients))
+    (plain, plain_gradients), (merged, merged_gradients) = results
+    assert torch.allclose(plain, merged, rtol=1e-5)
+    assert plain_gradients.keys() == merged_gradients.keys()
+    assert all(".lora_" in name for name in plain_gradients)
+    for name, gradient in plain_gradients.items():
+        assert torch.allclose(gradient, merged_gradients[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_presets_name_the_layers_of_the_method():
+    transformer = make_transformer(1, 1, 1)
+    paper = target_names(transformer, "paper")
+    assert len(paper) == 15  # 8 attention and 4 feed-forward layers of a double block, q k v of a single block
+    assert "transformer_blocks.0.ff_context.net.2" in paper
+    assert "single_transformer_blocks.0.attn.to_q" in paper
+    assert set(paper) < set(target_names(transformer, "all_linear"))
+
+
+def test_a_file_of_another_model_is_refused_with_its_count():
+    transformer = small_transformer()
+    add_lora(transformer, LoraSection(rank=2, alpha=2))
+    state = lora_state(transformer)
+    check_exported(state, make_transformer(1, 1, 1))
+    with pytest.raises(TrainingError, match=rf"{len(state)} of {len(state)} LoRA tensors do not fit"):
+        check_exported(state, make_transformer(2, 1, 1))
+
+
+def test_alpha_is_folded_into_one_factor():
+    tensors = {"transformer.a.lora_A.weight": torch.ones(2, 3), "transformer.a.lora_B.weight": torch.ones(3, 2)}
+    folded = fold_alpha(tensors, LoraSection(rank=2, alpha=8))
+    assert torch.equal(folded["transformer.a.lora_A.weight"], torch.ones(2, 3))
+    assert torch.equal(folded["transformer.a.lora_B.weight"], torch.full((3, 2), 4.0))
+
+
+def test_intervals():
+    assert wilson(0, 10)[0] == 0.0
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # value of the published formula
+    low, high = bootstrap(torch.arange(100.0).numpy())
+    assert low < 49.5 < high
+    assert better_than([2, 3, 4, 5, 6, 7], [1, 1, 1, 1, 1, 1]) < 0.05
+    assert better_than([1, 1], [1, 1]) == 1.0

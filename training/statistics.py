@@ -1,0 +1,30 @@
+"""Intervals and tests that stand beside every figure."""
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+_Z = 1.959963984540054
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95% interval of a success rate (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    rate = successes / n
+    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: np.ndarray, statistic=np.mean, rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95% percentile bootstrap interval of a statistic over scenes."""
+    values = np.asarray(values)
+    draws = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
+    results = [statistic(values[draw]) for draw in draws]
+    return float(np.nanpercentile(results, 2.5)), float(np.nanpercentile(results, 97.5))
+
+
+def better_than(values: np.ndarray, baseline: np.ndarray) -> float:
+    """One-sided p value of the paired Wilcoxon signed-rank test that `values` are larger."""
+    difference = np.asarray(values) - np.asarray(baseline)
+    return float(wilcoxon(difference, alternative="greater").pvalue) if np.any(difference) else 1.0
