@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..visual_planner.spec import PRESETS, PlannerSpec
-from .lora_keys import LoraError, check_shapes, header_alphas, normalise
 from . import tiny
+from .lora_keys import LoraError, check_shapes, header_alphas, normalise
 from .safetensors_files import ModelFileError, load_tensors, read_header
 from .wires import warn
 

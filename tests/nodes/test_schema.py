@@ -1,0 +1,140 @@
+"""What saved workflows rely on: ids, inputs and outputs of every node. And what a user relies on: tooltips, names, help."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.comfyui
+SNAPSHOT = Path(__file__).with_name("schema_snapshot.json")
+IDS = (
+    "VisualPlannerTinyLoader",
+    "VisualPlannerLoraLoader",
+    "VisualPlannerTrajectory",
+    "VisualPlannerTrajectoryOverlay",
+    "VisualPlannerPrompt",
+    "VisualPlannerCondition",
+    "VisualPlannerSliceGrid",
+    "VisualPlannerCheck",
+    "VisualPlannerGridLayout",
+    "VisualPlannerAssembleGrid",
+    "VisualPlannerMaskFirstFrame",
+)
+FILE_LISTS = {"lora_name", "base_lora_name"}
+
+
+@pytest.fixture
+def schemas(comfy):
+    return {node_id: comfy.node(node_id).GET_SCHEMA() for node_id in IDS}
+
+
+def test_the_nodes_are_these(comfy):
+    assert comfy.own_node_ids() == sorted(IDS)
+
+
+def describe(cls) -> dict:
+    """What a saved workflow or a prompt depends on."""
+    inputs = {
+        name: [str(kind), how, None if name in FILE_LISTS else settings.get("default"), options(name, settings)]
+        for how, group in cls.INPUT_TYPES().items()
+        if how != "hidden"
+        for name, (kind, settings) in group.items()
+    }
+    outputs = [[output.id, str(output.io_type), output.display_name] for output in cls.GET_SCHEMA().outputs]
+    return {"inputs": inputs, "outputs": outputs, "output_node": cls.OUTPUT_NODE}
+
+
+def options(name, settings):
+    return None if name in FILE_LISTS else settings.get("options")
+
+
+def test_the_interface_is_the_recorded_one(comfy):
+    """Ids, order and types are for ever. After adding something on purpose, write the snapshot anew: see the message."""
+    now = {node_id: describe(comfy.node(node_id)) for node_id in IDS}
+    recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
+    if now != recorded:
+        fresh = SNAPSHOT.with_suffix(".new.json")
+        fresh.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+        changed = [node_id for node_id in IDS if now[node_id] != recorded.get(node_id)]
+        pytest.fail(f"the interface of {', '.join(changed)} changed; if that was meant, rename {fresh.name} to {SNAPSHOT.name}")
+
+
+def test_everything_is_explained(schemas):
+    for node_id, schema in schemas.items():
+        assert schema.display_name.endswith("(Visual Planner)"), node_id
+        assert schema.category.startswith("visual planner/"), node_id
+        assert len(schema.description) > 40, node_id
+        for field in schema.inputs:
+            assert field.tooltip and field.tooltip.endswith("."), f"{node_id}: input {field.id} has no tooltip"
+        for output in schema.outputs:
+            assert output.tooltip and output.tooltip.endswith("."), f"{node_id}: output {output.id} has no tooltip"
+            assert output.display_name, f"{node_id}: output {output.id} has no name"
+
+
+def test_input_and_output_ids_do_not_coincide(schemas):
+    """Some ComfyUI versions refuse that."""
+    for node_id, schema in schemas.items():
+        assert not {field.id for field in schema.inputs} & {output.id for output in schema.outputs}, node_id
+
+
+def test_execute_takes_every_input_with_the_default_of_its_widget(comfy):
+    """A workflow without a widget's value (saved by an older version) runs with what the widget shows."""
+    import inspect
+
+    for node_id in IDS:
+        cls = comfy.node(node_id)
+        parameters = inspect.signature(cls.execute).parameters
+        groups = cls.INPUT_TYPES(include_hidden=False)
+        names = [name for group in groups.values() for name in group]
+        assert set(names) == set(parameters), node_id
+        for name, (_, settings) in groups.get("optional", {}).items():
+            assert parameters[name].default is not inspect.Parameter.empty, f"{node_id}.{name}"
+            assert parameters[name].default == settings.get("default"), f"{node_id}.{name}"
+
+
+@pytest.mark.parametrize("node_id", IDS)
+def test_each_node_has_a_help_page(repository, schemas, node_id):
+    page = (repository / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    schema = schemas[node_id]
+    assert page.startswith(f"# {schema.display_name.removesuffix(' (Visual Planner)')}\n")
+    for field in schema.inputs:
+        assert f"**{field.display_name or field.id}**" in page, f"input {field.id} is not explained"
+    for output in schema.outputs:
+        assert f"**{output.display_name}**" in page, f"output {output.display_name} is not explained"
+    assert "## Example" in page and "## Pitfalls" in page
+
+
+def test_no_help_page_without_a_node(repository):
+    pages = {page.stem for page in (repository / "web" / "docs").glob("*.md")}
+    assert pages == set(IDS)
+
+
+def test_nothing_heavy_is_imported_at_start(repository):
+    """Only inside functions, so when a node runs; `tiny_text` is imported so itself."""
+    heavy = {"cv2", "diffusers", "peft", "mujoco", "transformers", "scipy", "PIL", "av", "safetensors", "simulation"}
+    files = [repository / "__init__.py", *(repository / "nodes").glob("*.py"), *(repository / "visual_planner").glob("*.py")]
+    checked = 0
+    for file in files:
+        if file.name == "tiny_text.py":
+            continue
+        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = []
+            if isinstance(statement, ast.Import):
+                names = [alias.name for alias in statement.names]
+            elif isinstance(statement, ast.ImportFrom) and not statement.level:
+                names = [statement.module]
+            assert not {name.split(".")[0] for name in names} & heavy, file
+            checked += len(names)
+    assert checked > 30
+
+
+def test_nodes_are_thin(repository):
+    """Schemas and one call: `execute` in 15 lines, files under 300."""
+    for file in (repository / "nodes").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 300, file
+        for item in ast.walk(ast.parse(text)):
+            if isinstance(item, ast.FunctionDef) and item.name == "execute":
+                body = item.end_lineno - item.body[0].lineno + 1
+                assert body <= 15, f"{file.name}: execute has {body} lines"
