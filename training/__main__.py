@@ -1,4 +1,4 @@
-"""Command line: `python -m training prepare | cache | vae | pretrain | train | export | evaluate --config FILE`."""
+"""Command line: `python -m training prepare | cache | vae | decoder | pretrain | train | export | evaluate --config FILE`."""
 
 import argparse
 import sys
@@ -12,6 +12,8 @@ def _run(command: str, config) -> None:
     # each command's packages take seconds to import: only the one that runs is loaded
     if command == "vae":
         from .vae import train_vae as action
+    elif command == "decoder":
+        from .vae import train_decoder as action
     elif command == "pretrain":
         from .pretrain import pretrain as action
     elif command == "prepare":
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("vae", "train the tiny base's autoencoder from scratch"),
+        ("decoder", "train the autoencoder's decoder alone on whole grids"),
         ("pretrain", "train the tiny base from scratch on pictures that show no task"),
         ("prepare", "episodes → condition and target grids, prompts, overlays"),
         ("cache", "pairs → latents and text embeddings on disk"),

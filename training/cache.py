@@ -18,7 +18,7 @@ from visual_planner.spec import PlannerSpec
 
 from .config import CacheSection, Config
 from .errors import TrainingError
-from .files import digest, read_json, write_json, write_text, write_tensors
+from .files import read_json, tensor_digest, write_json, write_tensors, write_text
 from .latents import encode_pictures, load_vae
 from .prepare import FORMAT as PAIRS_FORMAT
 from .text import TextEncoders
@@ -99,9 +99,9 @@ def spec_from(record: dict) -> PlannerSpec:
 
 
 def encoder_digests(base: Path) -> dict[str, str]:
-    """SHA-256 of each weight file of the encoders, by its path in the base folder."""
+    """SHA-256 of each weight file of the encoders, by its path in the base folder; decoders do not count."""
     files = [file for name in ("vae", "text_encoder", "text_encoder_2") for file in sorted((base / name).glob("*.safetensors"))]
-    return {str(file.relative_to(base)): digest(file) for file in files}
+    return {str(file.relative_to(base)): tensor_digest(file, leave_out=("decoder.", "post_quant_conv.")) for file in files}
 
 
 @torch.no_grad()

@@ -104,6 +104,14 @@ class VaeSection(RunSection):
     channels: tuple[Positive, Positive, Positive, Positive] = Field((32, 32, 64, 64), description="widths, from full to 1/8")
 
 
+class DecoderSection(RunSection):
+    """Training the autoencoder's decoder alone on whole grids."""
+
+    source: list[Path] = Field(description="folders of episode data sets")
+    vae: Path = Field(description="diffusers folder of the autoencoder, replaced by the result")
+    latent_noise: Annotated[float, Field(ge=0)] = Field(0.05, description="noise added to latents before decoding")
+
+
 class PretrainSection(RunSection):
     """Training the tiny base (transformer and text encoders) from scratch on pictures that show no task."""
 
@@ -170,6 +178,7 @@ class Config(Section):
     prepare: PrepareSection | None = None
     cache: CacheSection | None = None
     vae: VaeSection | None = None
+    decoder: DecoderSection | None = None
     pretrain: PretrainSection | None = None
     train: TrainSection | None = None
     export: ExportSection | None = None

@@ -37,13 +37,13 @@ class Episode:
         """
         try:
             with Image.open(self.strip) as image:
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.array(image.convert("RGB"))
         except (OSError, SyntaxError) as error:
             raise TrainingError(f"frames {self.strip} of episode {self.id} cannot be read: {error}") from error
         height, width = pixels.shape[:2]
         if width % self.frames:
             raise TrainingError(f"frames {self.strip}: {width} px do not divide into {self.frames} frames")
-        return pixels.reshape(height, self.frames, width // self.frames, 3).swapaxes(0, 1)
+        return np.ascontiguousarray(pixels.reshape(height, self.frames, width // self.frames, 3).swapaxes(0, 1))
 
 
 @dataclass(frozen=True)

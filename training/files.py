@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .errors import TrainingError
@@ -82,7 +84,13 @@ def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | No
         save_file(tensors, temporary, metadata=metadata)
 
 
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def tensor_digest(path: str | Path, leave_out: tuple[str, ...] = ()) -> str:
+    """SHA-256, in hexadecimal, of the tensors of a safetensors file, without those whose name starts with `leave_out`."""
+    total = hashlib.sha256()
+    with safe_open(path, "pt") as file:
+        for name in sorted(file.keys()):
+            if not name.startswith(leave_out):
+                tensor = file.get_tensor(name)
+                total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                total.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()

@@ -10,6 +10,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def make_pair(episode: Episode, mode: str, spec: PlannerSpec) -> tuple[np.ndarra
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
     if frames.shape != expected:
         raise TrainingError(f"episode {episode.id} has frames of shape {frames.shape}, the spec asks for {expected}")
-    first = np.ascontiguousarray(frames[0])
+    first = frames[0].copy()
     if mode != "text":
         trajectory = episode_trajectory(episode.record, spec.cell_height, spec.cell_width)
         first = draw_overlay(first, trajectory, spec.overlay, color_by=spec.overlay_color_by)
@@ -85,8 +86,10 @@ def prepare(config: Config) -> None:
         for name in ("conditions", "targets"):
             (temporary / name).mkdir()
         work = partial(_write_episode, temporary, spec)
-        with ProcessPoolExecutor(section.processes) as pool:
-            groups = list(tqdm(pool.map(work, data.episodes, chunksize=16), total=len(data.episodes), desc="pairs"))
+        # spawn: a process forked from one that runs torch's threads may hang
+        with ProcessPoolExecutor(section.processes, mp_context=get_context("spawn")) as pool:
+            results = pool.map(work, data.episodes, chunksize=16) if section.processes > 1 else map(work, data.episodes)
+            groups = list(tqdm(results, total=len(data.episodes), desc="pairs"))
         first_validation = len(data.episodes) - section.validation_episodes
         lines = [
             json.dumps({**pair, "split": "train" if number < first_validation else "validation"})

@@ -13,12 +13,14 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from visual_planner.conditioning import LATENT_CHANNELS
+from visual_planner.grid import assemble_grid
 from visual_planner.overlay import draw_overlay
 from visual_planner.trajectory import Path as DrawnPath
 from visual_planner.trajectory import Point, Trajectory
 
-from .config import Config, VaeSection
+from .config import Config, DecoderSection, VaeSection
 from .episodes import EpisodeSet
+from .latents import encode_pictures, load_vae
 from .loop import Loop, make_accelerator, step_generator
 
 _OVERLAID = 0.25
@@ -81,9 +83,14 @@ def vae_loss(vae: AutoencoderKL, pixels: torch.Tensor, noise: float, generator: 
     spread = normalised.transpose(0, 1).flatten(1)
     regular = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
     jitter = noise / vae.config.scaling_factor * torch.randn(latents.shape, generator=generator).to(latents)
-    difference = vae.decode(latents + jitter).sample - pixels
+    return picture_loss(vae.decode(latents + jitter).sample, pixels) + 0.01 * regular
+
+
+def picture_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Absolute and squared error, and the absolute error of neighbour differences, which keeps edges."""
+    difference = decoded - pixels
     edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
-    return difference.abs().mean() + 2 * difference.square().mean() + edges + 0.01 * regular
+    return difference.abs().mean() + 2 * difference.square().mean() + edges
 
 
 def train_vae(config: Config) -> None:
@@ -105,6 +112,40 @@ def train_vae(config: Config) -> None:
         loop.use_averaged()
         vae.to(memory_format=torch.contiguous_format).save_pretrained(Path(section.out) / "vae")
         print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training pictures")
+
+
+def train_decoder(config: Config) -> None:
+    """Train (or go on training) the decoder alone on whole grids, and put it into the base's `vae` folder.
+
+    Normalisation and attention see the whole picture, so a decoder that has only seen single frames lets colours
+    of one cell leak into others. The encoder stays as it is: latents made before remain right.
+    """
+    section: DecoderSection = config.section("decoder")
+    layout = config.planner_spec().layout
+    accelerator = make_accelerator(section)
+    folder = Path(section.vae)
+    vae = load_vae(folder)
+    vae.decoder.requires_grad_(True)
+    episodes = [episode for source in section.source for episode in EpisodeSet.open(source).episodes]
+
+    def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
+        draw = step_generator(section.seed + 1, index, accelerator.process_index)
+        chosen = torch.randint(len(episodes), (section.batch_size,), generator=draw).tolist()
+        frames = torch.from_numpy(np.concatenate([episodes[i].load_frames() for i in chosen]))
+        grids = assemble_grid(frames, layout)
+        latents = encode_pictures(model, grids)
+        latents = latents + section.latent_noise * torch.randn(latents.shape, generator=generator)
+        raw = latents / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = grids.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return picture_loss(model.decode(raw.contiguous(memory_format=torch.channels_last)).sample, pixels)
+
+    loop = Loop(section, vae, loss_of, accelerator)
+    loop.resume()
+    loop.run()
+    if accelerator.is_main_process:
+        loop.use_averaged()
+        vae.to(memory_format=torch.contiguous_format).save_pretrained(folder)
+        print(f"decoder: {folder}")
 
 
 @torch.no_grad()

@@ -1,0 +1,130 @@
+"""The loop: a stopped run that goes on ends with the very weights of one that was never stopped."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.checkpoints import list_checkpoints, load_checkpoint
+from training.config import RunSection
+from training.errors import TrainingError
+from training.loop import Loop, make_accelerator, step_generator
+
+
+class Net(torch.nn.Module):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.hidden = torch.nn.Linear(4, width)
+        self.proj_out = torch.nn.Linear(width, 1)
+
+    def forward(self, x):
+        return self.proj_out(torch.tanh(self.hidden(x)))
+
+
+def loss_of(model, index, generator):
+    x = torch.randn(16, 4, generator=step_generator(99, index))
+    noise = 0.01 * torch.randn(16, 1, generator=generator)
+    return (model(x) - x.sum(1, keepdim=True) + noise).square().mean()
+
+
+def section(folder, **values):
+    optimizer = {"name": "muon", "learning_rate": 0.01, "muon_learning_rate": 0.01, "warmup_steps": 3, "decay_steps": 10}
+    values = {"max_steps": 30, "save_every": 7, "log_every": 1, "ema_decay": 0.9, "optimizer": optimizer, **values}
+    return RunSection.model_validate({"out": folder, **values})
+
+
+def run(folder, net=Net, loss=loss_of, **values):
+    torch.manual_seed(0)
+    part = section(folder, **values)
+    loop = Loop(part, net(), loss, make_accelerator(part, "cpu"))
+    loop.resume()
+    return loop, loop.run()
+
+
+def final(folder):
+    return load_file(list_checkpoints(folder)[-1] / "weights.safetensors"), load_file(
+        list_checkpoints(folder)[-1] / "averaged.safetensors"
+    )
+
+
+def test_it_learns(tmp_path):
+    _, finished = run(tmp_path, max_steps=150)
+    assert finished
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == 150
+    assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
+
+
+def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path):
+    run(tmp_path / "whole")
+    expected = final(tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    for number, stop_at in enumerate((3, 7, 20, 29)):
+        folder = tmp_path / f"stopped{number}"
+
+        def dying(model, index, generator, stop_at=stop_at):
+            if index == stop_at:
+                raise Killed
+            return loss_of(model, index, generator)
+
+        with pytest.raises(Killed):
+            run(folder, loss=dying)
+        loop, finished = run(folder)
+        assert finished
+        assert loop.step == 30
+        for got, want in zip(final(folder), expected, strict=True):
+            assert got.keys() == want.keys()
+            assert all(torch.equal(got[name], want[name]) for name in want)
+        steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+        assert steps == list(range(1, 31))
+
+
+def test_only_the_last_checkpoints_stay_and_nothing_unfinished(tmp_path):
+    loop, _ = run(tmp_path, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["00000028", "00000030"]
+    (tmp_path / "checkpoints" / ".00000035.part").mkdir()
+    assert len(list_checkpoints(tmp_path)) == 2
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000028", "00000030"]
+    assert loop.step == 30
+
+
+def test_the_time_limit_stops_and_saves(tmp_path):
+    loop, finished = run(tmp_path, max_hours=1e-9)
+    assert not finished
+    loop.save()
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1])[1]["step"] == loop.step
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(TrainingError, match="belongs to another model"):
+        run(tmp_path, net=lambda: Net(9))
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    run(tmp_path)
+    file = list_checkpoints(tmp_path)[-1] / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(TrainingError, match=r"checkpoint file .*weights\.safetensors cannot be read"):
+        run(tmp_path)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
+    def broken(model, index, generator):
+        return loss_of(model, index, generator) * float("nan")
+
+    with pytest.raises(TrainingError, match="the loss became nan at step 0"):
+        run(tmp_path, loss=broken)
+    assert list_checkpoints(tmp_path) == []
+
+
+def test_nothing_to_train_is_an_error(tmp_path):
+    def frozen():
+        return Net().requires_grad_(False)
+
+    with pytest.raises(TrainingError, match="nothing to train"):
+        run(tmp_path, net=frozen)
