@@ -26,7 +26,7 @@ class VisualPlannerCondition(io.ComfyNode):
             "schedule. All four "
             "outputs go to a stock sampler: KSampler with euler, simple, denoise 1 and cfg 1.",
             search_aliases=["in-context", "first frame", "image to video", "planner"],
-            is_output_node=False,
+            is_output_node=True,
             inputs=[
                 io.Model.Input(
                     "model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA. It is not changed."

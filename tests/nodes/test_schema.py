@@ -1,7 +1,8 @@
-"""What saved workflows rely on: ids, inputs and outputs of every node. And what a user relies on: tooltips, names, help."""
+"""What saved workflows rely on (ids, inputs and outputs of every node) and what users do (tooltips, names, help)."""
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,14 @@ def options(name, settings):
 
 
 def test_the_interface_is_the_recorded_one(comfy):
-    """Ids, order and types are for ever. After adding something on purpose, write the snapshot anew: see the message."""
+    """Ids, order and types are for ever; additions are recorded with VISUAL_PLANNER_RECORD=1."""
     now = {node_id: describe(comfy.node(node_id)) for node_id in IDS}
-    recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
-    if now != recorded:
-        fresh = SNAPSHOT.with_suffix(".new.json")
-        fresh.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
-        changed = [node_id for node_id in IDS if now[node_id] != recorded.get(node_id)]
-        pytest.fail(f"the interface of {', '.join(changed)} changed; if that was meant, rename {fresh.name} to {SNAPSHOT.name}")
+    if os.environ.get("VISUAL_PLANNER_RECORD"):
+        SNAPSHOT.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    assert now.keys() == recorded.keys()
+    for node_id in IDS:
+        assert now[node_id] == recorded[node_id], f"{node_id} changed: workflows saved with it may break"
 
 
 def test_everything_is_explained(schemas):
@@ -113,7 +114,11 @@ def test_no_help_page_without_a_node(repository):
 def test_nothing_heavy_is_imported_at_start(repository):
     """Only inside functions, so when a node runs; `tiny_text` is imported so itself."""
     heavy = {"cv2", "diffusers", "peft", "mujoco", "transformers", "scipy", "PIL", "av", "safetensors", "simulation"}
-    files = [repository / "__init__.py", *(repository / "nodes").glob("*.py"), *(repository / "visual_planner").glob("*.py")]
+    files = [
+        repository / "__init__.py",
+        *(repository / "nodes").glob("*.py"),
+        *(repository / "visual_planner").glob("*.py"),
+    ]
     checked = 0
     for file in files:
         if file.name == "tiny_text.py":
