@@ -15,6 +15,7 @@ from typing import Any
 import websocket
 
 from .errors import LauncherError
+from .paths import PLUGIN_NAME
 
 JsonObject = dict[str, Any]
 
@@ -244,8 +245,8 @@ def explain_failure(data: JsonObject, prompt: JsonObject) -> str:
     """One line for an `execution_error` message."""
     message = str(data.get("exception_message", "")).strip().splitlines() or ["no message"]
     kind = str(data.get("exception_type", "")).rpartition(".")[2]
-    # The planner's own errors are written for the user; others need their type to be understood.
-    own = "visual_planner.errors." in str(data.get("exception_type", ""))
+    # The plugin's own errors are written for the user; others need their type to be understood.
+    own = f"{PLUGIN_NAME}." in str(data.get("exception_type", ""))
     prefix = "" if own else f"{kind}: "
     return f"{node_title(prompt, data.get('node_id', ''))}: {prefix}{message[0]}"
 

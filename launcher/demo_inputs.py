@@ -95,7 +95,7 @@ def read_picture(file: Path) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
             if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
                 picture = picture.convert("RGBA")
-            array = np.asarray(picture)
+            array = np.array(picture)
     except FileNotFoundError:
         raise LauncherError(f"first frame {file} does not exist") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, EOFError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import platform
 import shutil
@@ -134,7 +135,16 @@ def plan_diagnostics(request: DemoRequest, plan: Plan) -> JsonObject:
     points = None
     if request.trajectory is not None:
         points = parse_trajectory(request.trajectory).scaled(width, height).paths[0].resample(count)
-    return diagnose(frames, first, points).as_dict()
+    return _without_nan(diagnose(frames, first, points).as_dict())
+
+
+def _without_nan(value: Any) -> Any:
+    """The same value with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions(stats: JsonObject) -> JsonObject:
