@@ -53,7 +53,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             0.06,
             "at most",
             "moving parts are solid, {v:.1%} half-transparent",
-            "ghosts: {v:.1%} of a frame's moving parts are half-transparent",
+            "{v:.1%} of a frame's moving parts are half-transparent",
         ),
         "path": Rule(
             0.05,
@@ -142,9 +142,10 @@ def diagnose(
     """
     pictures = _pictures(frames)
     small = _reduced(pictures)
-    values = {"static": static_share(small), "motion": mean_motion(small), "seams": seam_step(pictures)}
-    if first_frame is not None:
-        values["drift"] = first_frame_drift(small, _reduced(_first(first_frame, pictures)))
+    first = None if first_frame is None else _first(first_frame, pictures)
+    values = {"static": static_share(small), "motion": mean_motion(small), "seams": seam_step(pictures, first)}
+    if first is not None:
+        values["drift"] = first_frame_drift(small, _reduced(first))
     values["ghosting"] = ghost_share(small)
     if trajectory_points is not None:
         scale = small.shape[-1] / pictures.shape[-1], small.shape[-2] / pictures.shape[-2]
@@ -171,7 +172,7 @@ def mean_motion(frames: torch.Tensor) -> float:
     return float(torch.where(difference > 0.04, difference, torch.zeros(())).mean())
 
 
-def seam_step(frames: torch.Tensor) -> float:
+def seam_step(frames: torch.Tensor, first_frame: torch.Tensor | None = None) -> float:
     """Height of the strongest straight step along the border of a cell.
 
     For every line of pixels parallel to a side, the step to the next line is the median over the line of the largest
@@ -181,10 +182,12 @@ def seam_step(frames: torch.Tensor) -> float:
 
     Args:
         frames: (F, 3, h, w) at full size.
+        first_frame: (1, 3, h, w) at full size, the given one; None: the plan's own first cell.
     """
     worst = 0.0
+    pictures = torch.cat([frames[:1] if first_frame is None else first_frame, frames])
     for axis in (-1, -2):
-        steps = frames.diff(dim=axis).abs().amax(dim=1)
+        steps = pictures.diff(dim=axis).abs().amax(dim=1)
         profile = steps.median(dim=1 if axis == -1 else 2).values
         zone = max(2, round(0.06 * profile.shape[1]))
         texture = profile.median(dim=1).values

@@ -1,0 +1,188 @@
+"""Who may import whom, and what importing costs. Reads the repository's sources; nothing is imported but the core."""
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ALLOWED = {
+    "visual_planner": set(),
+    "nodes": {"visual_planner"},
+    "simulation": {"visual_planner"},
+    "training": {"visual_planner", "simulation"},
+    "launcher": set(),
+    "benchmarks": {"visual_planner", "nodes", "simulation", "training", "launcher"},
+    "run.py": {"launcher"},
+    "__init__.py": {"nodes"},
+}
+"""nodes → visual_planner ← training → simulation → visual_planner, and nothing else."""
+ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
+
+ALLOWED_IN_FILES = {
+    # Execution runs plans in the simulator, which is imported when a node needs it.
+    ("nodes/execution.py", "simulation"): "lazily",
+    # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
+    ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
+    ("launcher/demo_results.py", "visual_planner"): "anywhere",
+    # `run.py bench` hands over to the benchmarks when they are asked for.
+    ("launcher/__main__.py", "benchmarks"): "lazily",
+}
+
+CORE_PACKAGES = {"torch", "numpy", "cv2", "PIL"}
+HEAVY = {"diffusers", "transformers", "peft", "accelerate", "mujoco", "cv2", "pyarrow", "matplotlib", "skimage"}
+NO_FILES_NO_NETWORK = {
+    *("os", "io", "pathlib", "shutil", "tempfile", "glob", "subprocess", "multiprocessing", "importlib", "sys"),
+    *("socket", "ssl", "http", "urllib", "ftplib", "asyncio", "requests"),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name: the file, the dotted name from the repository's root, and whether it runs with the file."""
+
+    file: str
+    name: str
+    relative: bool
+    at_start: bool
+
+    @property
+    def target(self) -> str:
+        return self.name.split(".")[0]
+
+
+def source_files(room: str) -> list[Path]:
+    if room.endswith(".py"):
+        return [ROOT / room]
+    return sorted(path for path in (ROOT / room).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+@cache
+def imports_of(path: Path) -> list[Import]:
+    """All imports of a file; `from ..visual_planner.grid import x` in nodes/ has the name visual_planner.grid.x."""
+    found: list[Import] = []
+    package = path.relative_to(ROOT).parent.parts
+    file = path.relative_to(ROOT).as_posix()
+
+    def visit(node: ast.AST, at_start: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.extend(Import(file, alias.name, False, at_start) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = (*base, *node.module.split(".")) if node.module else base
+            found.extend(Import(file, ".".join((*stem, a.name)), node.level > 0, at_start) for a in node.names)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            at_start = False
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            at_start = False
+        for child in ast.iter_child_nodes(node):
+            visit(child, at_start)
+
+    visit(ast.parse(path.read_text(encoding="utf-8"), filename=file), True)
+    return found
+
+
+def all_imports(room: str) -> list[Import]:
+    return [entry for path in source_files(room) for entry in imports_of(path)]
+
+
+def permitted(room: str, entry: Import) -> bool:
+    if entry.target not in ROOMS or entry.target == room or entry.target in ALLOWED[room]:
+        return True
+    how = ALLOWED_IN_FILES.get((entry.file, entry.target))
+    return how == "anywhere" or (how == "lazily" and not entry.at_start)
+
+
+def own_file(name: str) -> Path | None:
+    """File of this repository that an imported dotted name stands for: its module, or the module that holds it."""
+    parts = name.split(".")
+    for size in (len(parts), len(parts) - 1):
+        stem = ROOT.joinpath(*parts[:size])
+        for path in (stem.with_suffix(".py"), stem / "__init__.py") if size else ():
+            if path.is_file():
+                return path
+    return None
+
+
+def loaded_at_start(first: Path) -> set[Path]:
+    """Files of this repository that importing one of them runs, packages included."""
+    seen, waiting = set(), [first]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        package = path.parent / "__init__.py"
+        waiting += [package] if package.is_file() and package.parent != ROOT else []
+        waiting += [file for entry in imports_of(path) if entry.at_start and (file := own_file(entry.name))]
+    return seen
+
+
+def test_every_room_is_read():
+    assert all(source_files(room) for room in ALLOWED)
+    assert sum(len(source_files(room)) for room in ALLOWED) > 50
+    assert sum(entry.target in ROOMS for room in ALLOWED for entry in all_imports(room)) > 150
+
+
+def test_no_file_belongs_to_an_unknown_room():
+    folders = {path.parts[0] for path in (p.relative_to(ROOT) for p in ROOT.glob("[!.]*/*.py"))}
+    assert folders <= {*ROOMS, "tests"}
+    assert {path.name for path in ROOT.glob("*.py")} == {"run.py", "__init__.py"}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_go_only_in_the_allowed_direction(room):
+    wrong = [f"{e.file} imports {e.name}" for e in all_imports(room) if not permitted(room, e)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", ["visual_planner", "nodes", "__init__.py"])
+def test_the_plugin_reaches_its_own_rooms_by_relative_imports(room):
+    # ComfyUI loads the plugin under a name made from its path: an absolute name would miss it, or find another pack's.
+    absolute = [f"{e.file} imports {e.name}" for e in all_imports(room) if e.target in ROOMS and not e.relative]
+    assert not absolute
+
+
+def test_the_core_needs_only_arrays_and_touches_no_file_or_network():
+    for path in source_files("visual_planner"):
+        for entry in imports_of(path):
+            outside = entry.target != "visual_planner" and entry.target not in sys.stdlib_module_names
+            assert not outside or entry.target in CORE_PACKAGES, entry
+            assert entry.target not in NO_FILES_NO_NETWORK, entry
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        names = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+        assert not names & {"open", "exec", "eval", "__import__", "print"}, path
+
+
+def test_comfyui_loads_nothing_heavy_with_the_plugin():
+    files = loaded_at_start(ROOT / "__init__.py")
+    assert {"nodes", "visual_planner"} <= {path.parent.name for path in files} and len(files) > 15
+    heavy = [
+        f"{e.file} imports {e.name}" for path in files for e in imports_of(path) if e.at_start and e.target in HEAVY
+    ]
+    assert not heavy
+
+
+def test_importing_the_core_loads_no_picture_library_and_no_model_library():
+    modules = [path.stem for path in source_files("visual_planner") if path.stem != "__init__"]
+    assert len(modules) >= 13
+    script = f"""
+import sys, importlib
+loaded = lambda: {{name.split(".")[0] for name in sys.modules}}
+import visual_planner
+assert not any(name.startswith("visual_planner.") for name in sys.modules), "the package alone must load nothing"
+for module in ("errors", "layout", "prompts"):
+    importlib.import_module("visual_planner." + module)
+assert not {{"torch", "numpy"}} & loaded(), "plain modules must load no arrays"
+for module in {modules!r}:
+    importlib.import_module("visual_planner." + module)
+heavy = loaded() & set({sorted({*HEAVY, "PIL", "comfy", "scipy", "safetensors", "torchvision"})!r})
+assert not heavy, sorted(heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

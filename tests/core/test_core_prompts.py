@@ -1,0 +1,98 @@
+"""Prompts: templates, instructions, modes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visual_planner.errors import PromptError
+from visual_planner.layout import GridLayout
+from visual_planner.prompts import (
+    DEFAULT_BOTH_TEMPLATE,
+    DEFAULT_TEXT_TEMPLATE,
+    DEFAULT_TRAJECTORY_PROMPT,
+    MODES,
+    TEXT_TEMPLATES,
+    build_prompt,
+    check_template,
+    clean_instruction,
+    text_templates,
+)
+from visual_planner.spec import PRESETS, PlannerSpec
+
+
+def test_there_are_many_different_templates_with_one_slot_each():
+    assert len(set(TEXT_TEMPLATES)) == len(TEXT_TEMPLATES) >= 30
+    for template in (*TEXT_TEMPLATES, DEFAULT_BOTH_TEMPLATE):
+        assert check_template(template) == template
+        assert "3x3" in template and template == template.strip() and "  " not in template
+        assert template.replace("{instruction}", "").count("{") == 0
+    assert TEXT_TEMPLATES[0] == DEFAULT_TEXT_TEMPLATE
+
+
+def test_templates_speak_of_their_own_grid():
+    for template in text_templates(GridLayout(4, 5)):
+        assert "4x5" in template and "nine" not in template
+    assert any("20 frames" in template for template in text_templates(GridLayout(4, 5)))
+
+
+def test_modes():
+    assert MODES == ("text", "trajectory", "both")
+    instruction = "Push  the Red cube\n to the LEFT."
+    text = build_prompt("text", instruction)
+    assert text == "a 3x3 grid of nine frames showing, step by step, how the robot will push the red cube to the left"
+    assert build_prompt("trajectory", instruction) == build_prompt("trajectory") == DEFAULT_TRAJECTORY_PROMPT
+    both = build_prompt("both", instruction)
+    assert "path drawn on the first frame" in both and both.endswith("to push the red cube to the left")
+
+
+def test_the_specs_templates_are_used_and_can_be_replaced():
+    spec = PlannerSpec(
+        text_prompt="do: {instruction}", trajectory_prompt="follow", both_prompt="follow and {instruction}"
+    )
+    assert build_prompt("text", "Go", spec) == "do: go"
+    assert build_prompt("trajectory", "", spec) == "follow"
+    assert build_prompt("both", "Go", spec) == "follow and go"
+    assert build_prompt("text", "Go", spec, text_template="please {instruction}!") == "please go!"
+    assert build_prompt("both", "Go", spec, both_template="{instruction} along it") == "go along it"
+    assert build_prompt("trajectory", "", spec, trajectory_prompt="along") == "along"
+    assert "arrows" in build_prompt("trajectory", "", PRESETS["rt1_trajectory"])
+
+
+@given(st.text(max_size=40))
+def test_instructions_are_one_clean_line(text):
+    try:
+        cleaned = clean_instruction(text)
+    except PromptError as error:
+        assert "instruction must say what the robot is to do" in str(error)
+        return
+    assert cleaned == clean_instruction(cleaned) and cleaned
+    assert cleaned == " ".join(cleaned.split()) and not cleaned.endswith(".")
+
+
+def test_braces_in_an_instruction_are_left_alone():
+    assert build_prompt("text", "open {the} drawer").endswith("open {the} drawer")
+
+
+@pytest.mark.parametrize("instruction", ["", "  \n", ".", " . . "])
+@pytest.mark.parametrize("mode", ["text", "both"])
+def test_an_empty_instruction_is_refused(mode, instruction):
+    with pytest.raises(PromptError, match="instruction must say what the robot is to do"):
+        build_prompt(mode, instruction)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build_prompt("path", "go"), "mode must be one of text, trajectory, both, got 'path'"),
+        (lambda: build_prompt("text", 3), "instruction must be text, got int"),
+        (lambda: build_prompt("text", "go", text_template="go"), "text prompt must contain {instruction} exactly once"),
+        (lambda: build_prompt("both", "go", both_template="{instruction} {instruction}"), "both prompt must contain"),
+        (
+            lambda: build_prompt("trajectory", "go", trajectory_prompt="{instruction}"),
+            "trajectory prompt must not contain {instruction} .use mode both.",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(PromptError, match=message):
+        call()

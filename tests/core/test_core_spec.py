@@ -1,0 +1,149 @@
+"""The planner's record: what it refuses, what it computes, its way through a file header."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visual_planner.conditioning import CONDITION_TOKENS, POSITION_IDS
+from visual_planner.errors import PlannerError, SpecError
+from visual_planner.layout import ORDERS, GridLayout
+from visual_planner.overlay import COLOR_BY, OVERLAY_STYLES
+from visual_planner.prompts import MODES
+from visual_planner.spec import PRESETS, SPEC_KEY, TINY_SPEC, PlannerSpec
+
+sides = st.integers(1, 40).map(lambda n: 16 * n)
+specs = st.builds(
+    PlannerSpec,
+    rows=st.integers(1, 6),
+    cols=st.integers(1, 6),
+    order=st.sampled_from(ORDERS),
+    cell_height=sides,
+    cell_width=sides,
+    modes=st.lists(st.sampled_from(MODES), min_size=1, max_size=3),
+    condition_tokens=st.sampled_from(CONDITION_TOKENS),
+    position_ids=st.sampled_from(POSITION_IDS),
+    overlay=st.sampled_from(OVERLAY_STYLES),
+    overlay_color_by=st.sampled_from(COLOR_BY),
+    text_prompt=st.just("") | st.text(st.characters(codec="utf-8"), max_size=9).map(lambda t: t + "{instruction}"),
+    base_shift=st.floats(-2, 2),
+    max_shift=st.integers(-2, 2),
+    shift_counts_condition=st.booleans(),
+    guidance=st.floats(0, 30),
+    steps=st.integers(1, 100),
+)
+
+
+@given(specs)
+def test_a_header_gives_the_same_spec_back(spec):
+    header = {"format": "pt", **spec.to_metadata()}
+    assert all(isinstance(value, str) for value in header.values())  # what safetensors takes
+    assert PlannerSpec.from_metadata(header) == spec
+    assert hash(PlannerSpec.from_metadata(header)) == hash(spec)
+
+
+@pytest.mark.parametrize("header", [None, {}, {"modelspec.title": "x"}])
+def test_a_header_without_a_record_gives_none(header):
+    assert PlannerSpec.from_metadata(header) is None
+
+
+def record(**changes) -> dict[str, str]:
+    return {SPEC_KEY: json.dumps({**asdict(TINY_SPEC), **changes})}
+
+
+def without(key: str) -> dict[str, str]:
+    return {SPEC_KEY: json.dumps({name: value for name, value in asdict(TINY_SPEC).items() if name != key})}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({SPEC_KEY: "{"}, "planner spec must be JSON, but it cannot be read"),
+        ({SPEC_KEY: 3}, "planner spec must be JSON, but it cannot be read"),
+        ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
+        (record(version=2, new=1), "version must be 1, got 2; a newer one needs a newer plugin"),
+        (record(version=None), "version must be 1, got None"),
+        (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
+        (without("steps"), "planner spec lacks the keys steps"),
+        (record(rows=0), "planner spec rows must be a whole number of at least 1, got 0"),
+        (record(cell_width=20), "planner spec cell_height and cell_width: cells must have sides that divide by 16"),
+        (
+            record(order="spiral"),
+            "planner spec order must be one of serpentine, raster, column_serpentine, got 'spiral'",
+        ),
+        (record(modes=[]), r"planner spec modes must be one or more of text, trajectory, both, got \[\]"),
+        (record(modes="text"), "planner spec modes must be one or more of"),
+        (record(modes=["text", "video"]), "planner spec modes must be one or more of"),
+        (record(condition_tokens="all"), "planner spec condition_tokens must be one of full_grid, first_cell"),
+        (record(position_ids="uxo"), "planner spec position_ids must be one of clone, kontext"),
+        (record(overlay="dots"), "planner spec overlay must be one of gradient, arrows_bridge, arrows_rt1"),
+        (record(overlay_color_by="x"), "planner spec overlay_color_by must be one of time, arc"),
+        (record(text_prompt="go"), "planner spec text_prompt must contain {instruction} exactly once, got 'go'"),
+        (record(both_prompt=4), "planner spec both_prompt must be text, got 4"),
+        (record(trajectory_prompt="{instruction}"), "planner spec trajectory_prompt must not contain {instruction}"),
+        (record(base_model=" "), "planner spec base_model must name a model"),
+        (record(base_shift="1"), "planner spec base_shift must be a finite number, got '1'"),
+        (record(max_shift=math.nan), "planner spec max_shift must be a finite number, got nan"),
+        (record(guidance=-1), "planner spec guidance must be 0 or more, got -1"),
+        (record(shift_counts_condition=1), "planner spec shift_counts_condition must be true or false, got 1"),
+        (record(steps=2.5), "planner spec steps must be a whole number of at least 1, got 2.5"),
+    ],
+)
+def test_a_broken_record_is_refused_by_name(header, message):
+    with pytest.raises(SpecError, match=message) as caught:
+        PlannerSpec.from_metadata(header)
+    assert isinstance(caught.value, PlannerError) and "\n" not in str(caught.value)
+
+
+def test_prompts_default_to_the_specs_own_grid():
+    spec = PlannerSpec(rows=2, cols=2)
+    assert all("2x2 grid of four frames" in p for p in (spec.text_prompt, spec.trajectory_prompt, spec.both_prompt))
+
+
+def test_modes_are_kept_in_one_order():
+    assert PlannerSpec(modes=["both", "text"]).modes == ("text", "both")
+
+
+def test_sizes():
+    spec = PlannerSpec(rows=2, cols=4, order="raster", cell_height=48, cell_width=64)
+    assert spec.layout == GridLayout(2, 4, "raster")
+    assert spec.grid_size == (96, 256)
+    assert spec.cell_tokens == (3, 4)
+    assert (spec.target_tokens, spec.conditioning_tokens) == (96, 96)
+    assert replace(spec, condition_tokens="first_cell").conditioning_tokens == 12
+
+
+def test_the_shift_counts_what_training_counted():
+    released = PlannerSpec()
+    line = lambda tokens: 0.5 + 0.65 * (tokens - 256) / 3840  # noqa: E731
+    assert released.mu() == pytest.approx(line(5400))
+    assert replace(released, shift_counts_condition=False).mu() == pytest.approx(line(2700))
+    assert replace(released, condition_tokens="first_cell").mu() == pytest.approx(line(3000))
+
+
+def test_the_tiny_planners_shift_is_five():
+    assert TINY_SPEC.grid_size == (192, 192)
+    assert math.exp(TINY_SPEC.mu()) == pytest.approx(5.0)
+    assert TINY_SPEC.conditioning_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("family", "grid", "overlay"),
+    [("bridge", (720, 960), "arrows_bridge"), ("rt1", (768, 960), "arrows_rt1"), ("jaco", (672, 672), "arrows_bridge")],
+)
+def test_presets_of_the_released_weights(family, grid, overlay):
+    assert len(PRESETS) == 6
+    for mode in ("text", "trajectory"):
+        spec = PRESETS[f"{family}_{mode}"]
+        assert spec.grid_size == grid and spec.overlay == overlay and spec.modes == (mode,)
+        assert (spec.order, spec.condition_tokens, spec.position_ids) == ("serpentine", "full_grid", "clone")
+        assert (spec.steps, spec.guidance, spec.shift_counts_condition) == (20, 3.5, True)
+        assert PlannerSpec.from_metadata(spec.to_metadata()) == spec
+
+
+def test_presets_cannot_be_changed():
+    with pytest.raises(TypeError):
+        PRESETS["bridge_text"] = TINY_SPEC
