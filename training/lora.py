@@ -40,7 +40,7 @@ def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
     """
     transformer.requires_grad_(False)
     names = target_names(transformer, section.targets)
-    config = LoraConfig(r=section.rank, lora_alpha=section.alpha, target_modules=names, init_lora_weights="gaussian")
+    config = LoraConfig(r=section.rank, lora_alpha=section.alpha, target_modules=names)
     transformer.add_adapter(config, adapter_name=ADAPTER)
     for module in transformer.modules():
         if isinstance(module, LoraLinear):
