@@ -10,10 +10,12 @@ a fraction of a pixel. Coordinates are continuous: the first pixel's centre is (
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from .curves import arc_key, arc_lengths, cut_to_frame, resample_by
 from .errors import ImageError, TrajectoryError
 from .trajectory import Path, Trajectory
 
@@ -114,11 +116,14 @@ def arrow_ends(trajectory: Trajectory) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _draw_gradient(image: np.ndarray, path: Path, color_by: str, thickness: float) -> None:
-    points, times = path.curve(_stations(path.length, thickness))
-    shares = times if color_by == "time" else np.linspace(0.0, 1.0, len(points))
-    pixels, cover, share = _stroke(image.shape[:2], points, shares, thickness / 2.0)
-    share = share[:, None]
-    _blend(image, pixels, cover, (1.0 - share) * START_RGB + share * END_RGB)
+    points, times = path.polyline()
+    if color_by == "arc":
+        arc = arc_lengths(points)
+        times = arc / arc[-1] if arc[-1] > 0.0 else times
+    for stations, shares in _stations(points, times, image.shape[:2], thickness):
+        pixels, cover, share = _stroke(image.shape[:2], stations, shares, thickness / 2.0)
+        share = share[:, None]
+        _blend(image, pixels, cover, (1.0 - share) * START_RGB + share * END_RGB)
 
 
 def _draw_arrow(
@@ -142,9 +147,9 @@ def _draw_arrow(
         lines += [(back + side * across * head * math.sin(angle), end) for side in (-1.0, 1.0)]
     cover = np.zeros(image.shape[0] * image.shape[1])
     for tail, tip in lines:
-        stations = np.linspace(tail, tip, _stations(float(np.hypot(*(tip - tail))), width))
-        pixels, part, _ = _stroke(image.shape[:2], stations, np.zeros(len(stations)), width / 2.0)
-        cover[pixels] = np.maximum(cover[pixels], part)
+        for stations, shares in _stations(np.stack([tail, tip]), np.array([0.0, 1.0]), image.shape[:2], width):
+            pixels, part, _ = _stroke(image.shape[:2], stations, shares, width / 2.0)
+            cover[pixels] = np.maximum(cover[pixels], part)
     if style.head_half_width is not None:
         waist, wing = end - along * head, across * style.head_half_width * scale
         diamond = np.stack([end, waist + wing, waist - along * head * style.diamond_tail, waist - wing])
@@ -154,9 +159,33 @@ def _draw_arrow(
     _blend(image, pixels, cover[pixels], np.array(color, dtype=np.float64))
 
 
-def _stations(length: float, thickness: float) -> int:
-    """Number of points along a line such that the pieces between them are short beside its width."""
-    return int(np.clip(math.ceil(length / max(thickness / 2.0, 0.5)), 1, 4096)) + 1
+def _stations(
+    points: np.ndarray, shares: np.ndarray, size: tuple[int, int], thickness: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The parts of a line that can be seen, with points so close that the pieces between are short beside its width.
+
+    Args:
+        points: (M, 2) polyline [px].
+        shares: (M,) a value that does not fall along it.
+        size: (H, W) of the image [px].
+        thickness: width of the line [px].
+
+    Yields:
+        Points (S, 2) and values (S,) of each part.
+    """
+    margin = thickness + 1.0
+    limit = np.array([size[1], size[0]]) + margin
+    parts = [(points, shares)]
+    if (points < -margin).any() or (points > limit).any():
+        # Else a path that wanders far away would be drawn there, too, at great cost.
+        parts = cut_to_frame(points + margin, shares, *(limit + margin))
+        parts = [(place - margin, share) for place, share in parts]
+    for place, share in parts:
+        arc = arc_lengths(place)
+        key = arc_key(arc, share)
+        count = math.ceil(arc[-1] / max(thickness / 2.0, 0.5)) + 1
+        x, y, value = resample_by(key, np.linspace(key[0], key[-1], max(count, 2)), *place.T, share)
+        yield np.stack([x, y], axis=1), value
 
 
 def _stroke(

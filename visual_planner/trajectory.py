@@ -130,6 +130,11 @@ class Path:
         """Length along the curve [px]."""
         return float(self._timed[3][-1])
 
+    def polyline(self) -> tuple[np.ndarray, np.ndarray]:
+        """The curve as straight pieces: points (M, 2) [px] with the control points among them, and their times (M,)."""
+        _, points, times, _ = self._timed
+        return points.copy(), times.copy()
+
     def curve(self, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """Dense curve, evenly spaced along its length, for drawing.
 
@@ -297,8 +302,7 @@ class Trajectory:
         return 0.0 <= point.x <= self.width and 0.0 <= point.y <= self.height
 
     def _cut(self, path: Path) -> list[Path]:
-        _, points, times, _ = path._timed
-        pieces = cut_to_frame(points, times, self.width, self.height)
+        pieces = cut_to_frame(*path.polyline(), self.width, self.height)
         if not pieces:
             raise TrajectoryError(
                 f"path {path.name!r} must cross the frame of {self.width} x {self.height} px, but lies outside it"

@@ -105,6 +105,15 @@ def test_a_path_over_the_edge_or_outside_is_drawn_as_far_as_it_is_seen(style):
     assert not inked(draw_overlay(grey(), trajectory((-200, -50), (-90, -60)), style)).any()
 
 
+@pytest.mark.parametrize("style", OVERLAY_STYLES)
+def test_points_far_away_cost_nothing(style):
+    through = trajectory((-1e7, 32.5), (1e7, 32.5))
+    drawn = inked(draw_overlay(grey(), through, style, thickness=2.0))
+    assert drawn[31:34].sum() == drawn.sum() and drawn[32].all()
+    wandering = trajectory((5, 5), (-1e7, 32.5), (1e7, 32.5), (1e7, 1e6), (30, 1e8), (30.5, 50), interpolation="spline")
+    assert 0 < inked(draw_overlay(grey(), wandering, style)).mean() < 0.2
+
+
 def test_where_a_path_crosses_itself_the_later_part_is_on_top():
     cross = trajectory((12.5, 12.5), (52.5, 52.5), (52.5, 12.5), (12.5, 52.5))
     assert draw_overlay(grey(), cross, thickness=4.0)[32, 32, 2] > 180

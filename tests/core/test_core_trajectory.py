@@ -52,7 +52,7 @@ def test_times_strictly_increase_and_keep_what_was_given(path):
 
 @given(paths())
 def test_the_path_is_at_its_control_points_at_their_times(path):
-    _, points, times, _ = path._timed
+    points, times = path.polyline()
     assert (np.diff(times) > 0).all()
     for point, time in zip(path.points, path.times(), strict=True):
         x, y = np.interp(time, times, points[:, 0]), np.interp(time, times, points[:, 1])
@@ -182,7 +182,7 @@ def test_what_rule_cut_leaves_lies_on_the_path_and_in_the_frame(points):
         assert "lies outside it" in str(error)
         return
     assert cut.clipped("error") == cut
-    _, curve, times, _ = whole.paths[0]._timed
+    curve, times = whole.paths[0].polyline()
     for piece in cut.paths:
         for point, time in zip(piece.points, piece.times(), strict=True):
             x, y = np.interp(time, times, curve[:, 0]), np.interp(time, times, curve[:, 1])
