@@ -108,7 +108,8 @@ def test_a_plan_in_each_mode(run: Callable, tmp_path: Path, mode: str) -> None:
     assert (report["mode"], report["seed"]) == (mode, 5)
     assert (report["instruction"] is None) == (mode == "trajectory")
     assert report["steps"] >= 1
-    assert report["seconds"].keys() >= {"server_start", "load", "text", "condition", "sample", "decode", "save", "run"}
+    # Not "load": on the shared server the planner stays loaded from plan to plan.
+    assert report["seconds"].keys() >= {"server_start", "text", "condition", "sample", "decode", "save", "run"}
     assert report["diagnostics"]["checks"].keys() >= {"static", "motion", "seams", "drift", "ghosting"}
     assert ("path" in report["diagnostics"]["checks"]) == (mode != "text")
     assert report["versions"].keys() >= {"visual_planner", "comfyui", "torch", "python"}
