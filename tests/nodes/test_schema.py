@@ -86,7 +86,7 @@ def test_execute_takes_every_input_with_the_default_of_its_widget(comfy):
     for node_id in IDS:
         cls = comfy.node(node_id)
         parameters = inspect.signature(cls.execute).parameters
-        groups = cls.INPUT_TYPES(include_hidden=False)
+        groups = {how: group for how, group in cls.INPUT_TYPES().items() if how != "hidden"}
         names = [name for group in groups.values() for name in group]
         assert set(names) == set(parameters), node_id
         for name, (_, settings) in groups.get("optional", {}).items():
