@@ -73,31 +73,46 @@ def load_clip(folder: Path):
 
 
 def load_vae(folder: Path):
-    """VAE of `folder/vae`, a diffusers AutoencoderTiny of 16 channels.
-
-    Its latents are those of the FLUX model itself, while ComfyUI's VAEs give them before FLUX's normalisation
-    `(z - shift) * scale`; the scale and shift that ComfyUI's TAESD class has undo that.
+    """VAE of `folder/vae`, a diffusers AutoencoderKL of FLUX's kind (16 channels, FLUX's normalisation) of any width.
 
     Raises:
-        ModelFileError: a file is missing or broken, or it is no tiny autoencoder of 16 channels.
+        ModelFileError: a file is missing or broken, or it is an autoencoder of another kind.
     """
     import comfy.latent_formats
     import comfy.sd
     import torch
 
-    config = read_json(folder / "vae" / "config.json", "tiny planner's VAE config")
-    weights = load_tensors(folder / "vae" / "diffusion_pytorch_model.safetensors", "tiny planner's VAE")
-    if "decoder.layers.0.weight" not in weights or weights["decoder.layers.0.weight"].shape[1] != 16:
-        raise ModelFileError(
-            f"tiny planner's VAE must be a diffusers AutoencoderTiny of 16 latent channels: {folder / 'vae'}"
-        )
+    what = "tiny planner's VAE"
+    config = read_json(folder / "vae" / "config.json", f"{what} config")
+    weights = load_tensors(folder / "vae" / "diffusion_pytorch_model.safetensors", what)
     flux = comfy.latent_formats.Flux()
-    scale, shift = float(config.get("scaling_factor", 1.0)), float(config.get("shift_factor", 0.0))
-    renamed = {_taesd_name(key): tensor for key, tensor in weights.items()}
-    renamed["vae_scale"] = torch.tensor(flux.scale_factor / scale)
-    renamed["vae_shift"] = torch.tensor(flux.shift_factor - shift * scale / flux.scale_factor)
-    vae = comfy.sd.VAE(sd=renamed, dtype=torch.float32)
-    vae.throw_exception_if_invalid()
+    kind = {name: config.get(name) for name in ("_class_name", "latent_channels", "scaling_factor", "shift_factor")}
+    wanted = ("AutoencoderKL", flux.latent_channels, flux.scale_factor, flux.shift_factor)
+    if tuple(kind.values()) != wanted:
+        raise ModelFileError(f"{what} must have {dict(zip(kind, wanted, strict=True))}, got {kind}: {folder / 'vae'}")
+    width = config["block_out_channels"][0]
+    structure = {
+        "double_z": True,
+        "z_channels": flux.latent_channels,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": width,
+        "ch_mult": [channels // width for channels in config["block_out_channels"]],
+        "num_res_blocks": config["layers_per_block"],
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    # FLUX's autoencoder has no quantisation layers, but ComfyUI's class does, and it leaves missing ones uninitialised.
+    for name, channels in (("quant_conv", 2 * flux.latent_channels), ("post_quant_conv", flux.latent_channels)):
+        weights.setdefault(f"{name}.weight", torch.eye(channels)[:, :, None, None])
+        weights.setdefault(f"{name}.bias", torch.zeros(channels))
+    settings = {"params": {"ddconfig": structure, "embed_dim": flux.latent_channels}}
+    vae = comfy.sd.VAE(sd=weights, config=settings, dtype=torch.float32)
+    # ComfyUI renames the weights one by one and only logs what is missing.
+    if len(weights) != (needed := len(vae.first_stage_model.state_dict())):
+        raise ModelFileError(f"{what} must have the {needed} weights that its config asks for, got {len(weights)}")
+    vae.latent_channels = flux.latent_channels
     return vae
 
 
@@ -133,10 +148,3 @@ def _load_all(clip, weights: dict, optional: set[str], name: str) -> None:
             f"tiny planner's {name} must have the weights that its config asks for, but {len(lacking)} are missing and "
             f"{len(unknown)} unknown ({', '.join((lacking + unknown)[:3])})"
         )
-
-
-def _taesd_name(key: str) -> str:
-    """Name of an AutoencoderTiny weight in ComfyUI's TAESD, whose decoder counts one more layer in front (a clamp)."""
-    part, _, rest = key.partition(".layers.")
-    number, dot, tail = rest.partition(".")
-    return f"taesd_{part}.{int(number) + (part == 'decoder')}{dot}{tail}"

@@ -40,19 +40,28 @@ def test_a_long_prompt_is_cut_with_its_end_token_kept(tiny_clip, caplog):
     assert "at most 32 tokens" in caplog.text
 
 
-def test_vae_latents_are_the_models_own(tiny_vae, tiny_folder, tiny_model):
-    from diffusers import AutoencoderTiny
+def test_vae_gives_what_diffusers_gives(tiny_vae, tiny_folder, tiny_model):
+    from diffusers import AutoencoderKL
 
-    vae = AutoencoderTiny.from_pretrained(tiny_folder / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(tiny_folder / "vae").eval()
     picture = torch.rand(2, 48, 64, 3, generator=torch.Generator().manual_seed(1))
-    pixels = picture.permute(0, 3, 1, 2) * 2 - 1
-    wanted = vae.encode(pixels).latents
+    mean = vae.encode(picture.permute(0, 3, 1, 2) * 2 - 1).latent_dist.mean
     latent = tiny_vae.encode(picture)
     assert latent.shape == (2, 16, 6, 8)
-    assert (tiny_model.model.process_latent_in(latent) - wanted).abs().max() < 1e-5
-    decoded = tiny_vae.decode(tiny_model.model.process_latent_out(wanted))
-    wanted_pixels = (vae.decode(wanted).sample.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
-    assert (decoded - wanted_pixels).abs().max() < 1e-5
+    assert (latent - mean).abs().max() < 1e-5
+    normalised = (mean - vae.config.shift_factor) * vae.config.scaling_factor
+    assert (tiny_model.model.process_latent_in(latent) - normalised).abs().max() < 1e-5
+    wanted = (vae.decode(mean).sample.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
+    assert wanted.std() > 0.01
+    assert (tiny_vae.decode(mean) - wanted).abs().max() < 1e-5
+
+
+def test_a_vae_of_another_kind_is_refused(comfy, copy_of_tiny):
+    config = json.loads((copy_of_tiny / "vae" / "config.json").read_text())
+    for change in ({"_class_name": "AutoencoderTiny"}, {"latent_channels": 4}, {"scaling_factor": 0.18215}):
+        (copy_of_tiny / "vae" / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match="VAE must have .*'latent_channels': 16.*, got"):
+            comfy.call("VisualPlannerTinyLoader")
 
 
 def test_the_node_gives_all_three_parts(comfy, shipped):
@@ -105,4 +114,11 @@ def test_weights_that_do_not_fit_the_config_are_an_error(comfy, copy_of_tiny):
     config = json.loads((copy_of_tiny / "text_encoder" / "config.json").read_text())
     (copy_of_tiny / "text_encoder" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(ValueError, match="CLIP must have the weights that its config asks for, but 16 are missing"):
+        comfy.call("VisualPlannerTinyLoader")
+
+
+def test_a_vae_with_weights_missing_is_an_error(comfy, copy_of_tiny):
+    config = json.loads((copy_of_tiny / "vae" / "config.json").read_text())
+    (copy_of_tiny / "vae" / "config.json").write_text(json.dumps(config | {"layers_per_block": 2}))
+    with pytest.raises(ValueError, match=r"VAE must have the \d+ weights that its config asks for, got 180"):
         comfy.call("VisualPlannerTinyLoader")

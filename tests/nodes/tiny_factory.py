@@ -58,9 +58,24 @@ def write_transformer(folder: Path, double: int, single: int) -> None:
 
 
 def write_vae(folder: Path) -> None:
-    from diffusers import AutoencoderTiny
+    from diffusers import AutoencoderKL
 
-    AutoencoderTiny(latent_channels=16, scaling_factor=1.0, shift_factor=0.0).save_pretrained(folder)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 32, 64, 64),
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=32,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+    )
+    for name, parameter in vae.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.1)
+    vae.save_pretrained(folder)
 
 
 def write_clip_tokenizer(folder: Path) -> int:
