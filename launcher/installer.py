@@ -11,7 +11,8 @@ from .console import StatusLine
 from .errors import LauncherError
 from .packages import Pin
 
-_COLLECTING = re.compile(r"^\s*Collecting (?P<what>\S+)")
+# "Processing" is what pip says of a file of this machine.
+_COLLECTING = re.compile(r"^\s*(?:Collecting|Processing) (?:\S*/)?(?P<what>\S+)")
 _DOWNLOADING = re.compile(r"^\s*Downloading (?P<what>\S+?)(?:\.metadata)? \((?P<size>[^)]+)\)")
 
 
@@ -66,7 +67,7 @@ class Installer:
                         log.write(line)
                         tail = [*tail[-199:], line.rstrip()]
                         seen += _COLLECTING.match(line) is not None
-                        if text := _progress(line, seen, total):
+                        if text := progress(line, seen, total):
                             status.update(text)
                 except BaseException:
                     process.kill()  # Ctrl-C: no pip may go on behind our back; the missing stamp tells the next start
@@ -77,7 +78,7 @@ class Installer:
         status.close("done")
 
 
-def _progress(line: str, seen: int, total: int) -> str | None:
+def progress(line: str, seen: int, total: int) -> str | None:
     """What the progress line shows for a line of pip's output, or None."""
     if match := _DOWNLOADING.match(line):
         return f"{min(seen, total)} of {total}, downloading {match['what'].split('-')[0]} ({match['size']})"

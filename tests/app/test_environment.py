@@ -14,7 +14,7 @@ import pytest
 from launcher import environment as environment_module
 from launcher.environment import LOCK_FILE, NO_DEPS_FILE, Environment, check_python
 from launcher.errors import LauncherError
-from launcher.installer import explain
+from launcher.installer import explain, progress
 from launcher.packages import Pin, find_faults, normalise, read_pins, site_packages
 from support.wheels import write_wheel
 
@@ -222,6 +222,20 @@ def test_another_build_of_a_pinned_version_is_accepted(tmp_path: Path) -> None:
     assert find_faults(tmp_path, [Pin("torch", "2.14.0")]) == {
         Pin("torch", "2.14.0"): "version 2.14.1+cpu is installed"
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Collecting numpy==2.4.6 (from -r lock.txt (line 3))", "2 of 9, numpy==2.4.6"),
+        ("Processing /opt/wheels/numpy-2.4.6-cp311.whl (from -r lock.txt)", "2 of 9, numpy-2.4.6-cp311.whl"),
+        ("  Downloading torch-2.14.1-cp311-manylinux.whl (915.2 MB)", "2 of 9, downloading torch (915.2 MB)"),
+        ("Installing collected packages: a, b", "unpacking (a minute or two)"),
+        ("WARNING: something else", None),
+    ],
+)
+def test_pips_output_becomes_progress(line: str, expected: str | None) -> None:
+    assert progress(line, 2, 9) == expected
 
 
 @pytest.mark.parametrize(
