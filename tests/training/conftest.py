@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_world import config_for, write_episodes
+from support.small_world import config_for, write_episodes
 
 
 @pytest.fixture(scope="session")

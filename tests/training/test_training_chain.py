@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small_world import EPISODES, SPEC, config_for, write_episodes
+from support.small_world import EPISODES, SPEC, config_for, write_episodes
 
 from training.cache import Cache, cache
 from training.episodes import EpisodeSet
