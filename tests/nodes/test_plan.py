@@ -242,3 +242,18 @@ def test_a_plan_to_the_video(comfy, planner, tiny_clip, tiny_vae):
     )
     assert "path" in report
     assert sheet.shape[0] == 1
+
+
+@pytest.mark.parametrize("node_id", ["EasyCache", "LazyCache"])
+def test_stacked_with_step_caches(comfy, planner, tiny_clip, tiny_vae, node_id):
+    """With a threshold of zero no step is skipped, so the plan is the same; with a large one it still is a plan."""
+    model, spec = planner(condition_tokens="first_cell")
+    inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec}
+    conditioned = comfy.call("VisualPlannerCondition", **inputs, first_frame=first_frames())
+    plain = sample(comfy, conditioned)["samples"]
+    settings = {"start_percent": 0.1, "end_percent": 0.9, "verbose": False}
+    for threshold in (0.0, 2.0):
+        (cached,) = comfy.call(node_id, model=conditioned[0], reuse_threshold=threshold, **settings)
+        plan = sample(comfy, [cached, *conditioned[1:]])["samples"]
+        assert torch.isfinite(plan).all()
+        assert threshold or torch.equal(plan, plain)
