@@ -1,0 +1,183 @@
+"""The workflow files as they lie in the repository, and what the server makes of them."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from workflow_files import FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
+
+from launcher.client import ComfyClient, PromptError
+from launcher.demo_inputs import EXAMPLES
+from launcher.paths import WORKFLOWS
+from launcher.workflow import Workflow
+from visual_planner.spec import PRESETS
+
+INSTRUCTION = "put the red cube onto the plate"
+# What a machine without FLUX.1-dev cannot know: (node type, input) that names a file of weights.
+WEIGHTS = {
+    ("UNETLoader", "unet_name"),
+    ("DualCLIPLoader", "clip_name1"),
+    ("DualCLIPLoader", "clip_name2"),
+    ("VAELoader", "vae_name"),
+    ("VisualPlannerLoraLoader", "lora_name"),
+    ("VisualPlannerLoraLoader", "base_lora_name"),
+}
+LOADERS = {"UNETLoader", "DualCLIPLoader", "VAELoader", "VisualPlannerTinyLoader", "VisualPlannerLoraLoader"}
+
+
+def only(prompt: JsonObject, node_type: str) -> JsonObject:
+    found = [node["inputs"] for node in prompt.values() if node["class_type"] == node_type]
+    assert len(found) == 1, f"{len(found)} nodes of type {node_type}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def prompts(client: ComfyClient) -> dict[str, JsonObject]:
+    """Name → what the demo would send to the server."""
+    info = client.object_info()
+    return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in NAMES}
+
+
+def test_there_are_five_workflows_each_with_a_picture() -> None:
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == sorted(NAMES)
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_small_and_wide(name: str) -> None:
+    file = WORKFLOWS / f"{name}.jpg"
+    with Image.open(file) as picture:
+        assert picture.format == "JPEG"
+        assert picture.width == 640
+        assert 240 <= picture.height <= 640
+    assert file.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_whole(name: str) -> None:
+    data = read(name)
+    assert data["version"] == 0.4
+    nodes = {node["id"]: node for node in data["nodes"]}
+    assert len(nodes) == len(data["nodes"]) == data["last_node_id"]
+    assert len(data["links"]) == data["last_link_id"]
+    for link, origin, slot, target, place, kind in data["links"]:
+        assert link in nodes[origin]["outputs"][slot]["links"]
+        assert nodes[target]["inputs"][place]["link"] == link
+        assert nodes[origin]["outputs"][slot]["type"] == kind
+        taken = nodes[target]["inputs"][place]["type"].split(",")
+        assert kind in taken or taken == ["*"]
+    ends = sum(entry["link"] is not None for node in data["nodes"] for entry in node["inputs"])
+    assert ends == len(data["links"]), "an input names a link that is not in the list"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_explains_itself(name: str) -> None:
+    data = read(name)
+    notes = [node for node in data["nodes"] if node["type"] == "MarkdownNote"]
+    assert len(notes) == 1
+    assert notes[0]["title"] == "Read me"
+    assert len(notes[0]["widgets_values"][0]) > 400
+    assert [group["title"][0] for group in data["groups"]] == list("12345")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_is_asked_for(prompts: dict[str, JsonObject], name: str) -> None:
+    prompt, mode = prompts[name], mode_of(name)
+    assert only(prompt, "LoadImage")["image"] == FIRST_FRAME
+    words = only(prompt, "VisualPlannerPrompt")
+    assert (words["mode"], words["instruction"]) == (mode, INSTRUCTION)
+    counts = Counter(node["class_type"] for node in prompt.values())
+    assert counts["VisualPlannerTrajectory"] == counts["VisualPlannerTrajectoryOverlay"] == (mode != "text")
+    if mode != "text":
+        drawn = json.loads(only(prompt, "VisualPlannerTrajectory")["trajectory_json"])
+        assert drawn == json.loads((EXAMPLES / "trajectory.json").read_text(encoding="utf-8"))
+    sampler = only(prompt, "KSampler")
+    asked = {key: sampler[key] for key in ("cfg", "sampler_name", "scheduler", "denoise")}
+    assert asked == {"cfg": 1, "sampler_name": "euler", "scheduler": "simple", "denoise": 1}
+    assert counts["SaveImage"] == 2
+    assert counts["SaveVideo"] == counts["VisualPlannerCheck"] == 1
+
+
+@pytest.mark.parametrize("name", FLUX)
+def test_a_flux_workflow_names_the_planner_that_it_loads(prompts: dict[str, JsonObject], name: str) -> None:
+    loader = only(prompts[name], "VisualPlannerLoraLoader")
+    spec = PRESETS[loader["preset"]]
+    assert spec.modes == (mode_of(name),)
+    assert only(prompts[name], "KSampler")["steps"] == spec.steps
+    note = next(node for node in read(name)["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
+    files = [
+        node["inputs"][entry]
+        for node in prompts[name].values()
+        for kind, entry in WEIGHTS
+        if kind == node["class_type"]
+    ]
+    assert len(files) == len(WEIGHTS)
+    assert [file for file in files if file not in note] == [], "the note must tell of every file that is needed"
+
+
+@pytest.mark.parametrize("name", FLUX)
+def test_a_flux_workflow_lacks_nothing_but_weights(client: ComfyClient, prompts: dict, name: str) -> None:
+    problems = node_errors(client, prompts[name])
+    found = {
+        (prompts[name][node]["class_type"], error["extra_info"]["input_name"], error["type"])
+        for node, problem in problems.items()
+        for error in problem["errors"]
+    }
+    lacking = {(kind, entry, "value_not_in_list") for kind, entry in WEIGHTS}
+    # Before a run, ComfyUI 0.3.75 compares the lists of stock nodes alone; later ones compare those of V3 nodes too.
+    stock = {problem for problem in lacking if not problem[0].startswith("VisualPlanner")}
+    assert stock <= found <= lacking
+
+
+def node_errors(client: ComfyClient, prompt: JsonObject) -> JsonObject:
+    """What the server finds wrong; it takes a prompt of which a part can run, and refuses one of which none can."""
+    try:
+        return client.post("/prompt", {"prompt": prompt, "client_id": client.client_id})["node_errors"]
+    except urllib.error.HTTPError as refusal:
+        return json.loads(refusal.read())["node_errors"]
+
+
+@pytest.mark.parametrize("name", FLUX)
+def test_a_flux_workflow_is_wired_as_the_tiny_one_that_runs(prompts: dict[str, JsonObject], name: str) -> None:
+    assert wiring(prompts[name]) == wiring(prompts[f"tiny_{mode_of(name)}"])
+
+
+def wiring(prompt: JsonObject) -> set[tuple[str, str, str]]:
+    """Links as (output, node, input); loaders count as the wire types that they give."""
+    outputs = {"UNETLoader": ["MODEL"], "DualCLIPLoader": ["CLIP"], "VAELoader": ["VAE"]}
+    outputs |= {"VisualPlannerTinyLoader": ["MODEL", "CLIP", "VAE"], "VisualPlannerLoraLoader": ["PLANNER", "SPEC"]}
+    titles = {node: entry["_meta"]["title"] for node, entry in prompt.items()}
+    links = set()
+    for node, entry in prompt.items():
+        for name, value in entry["inputs"].items():
+            if isinstance(value, list):
+                kind = prompt[value[0]]["class_type"]
+                origin = outputs[kind][value[1]] if kind in LOADERS else f"{titles[value[0]]} {value[1]}"
+                links.add((origin, titles[node], name))
+    assert len(links) > 15
+    return links
+
+
+def test_a_missing_planner_lora_is_said_in_one_line(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:
+    prompt = json.loads(json.dumps(prompts["tiny_text"]))
+    only(prompt, "VisualPlannerLoraLoader")["lora_name"] = "no_such_lora.safetensors"
+    with pytest.raises(PromptError, match=r"Load Planner LoRA.*no_such_lora\.safetensors") as refusal:
+        client.run(prompt)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_pictures_belong_to_the_files() -> None:
+    """A thumbnail is made again when its workflow changes its shape: width to height within a tenth."""
+    for name in NAMES:
+        data = read(name)
+        boxes = [group["bounding"] for group in data["groups"]]
+        boxes += [[node["pos"][0], node["pos"][1] - 30, *node["size"]] for node in data["nodes"]]
+        width = max(box[0] + box[2] for box in boxes) - min(box[0] for box in boxes)
+        height = max(box[1] + box[3] for box in boxes) - min(box[1] for box in boxes)
+        with Image.open(Path(WORKFLOWS / f"{name}.jpg")) as picture:
+            assert picture.width / picture.height == pytest.approx(width / height, rel=0.1), name

@@ -1,0 +1,26 @@
+"""The repository's workflow files by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from launcher.paths import WORKFLOWS
+
+JsonObject = dict[str, Any]
+
+TINY = ("tiny_both", "tiny_text", "tiny_trajectory")
+FLUX = ("flux_dev_text", "flux_dev_trajectory")
+NAMES = (*FLUX, *TINY)
+FIRST_FRAME = "visual_planner_first_frame.png"
+"""Name in ComfyUI's input folder under which the workflow files expect the example scene."""
+
+
+def read(name: str) -> JsonObject:
+    """Content of a workflow file."""
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def mode_of(name: str) -> str:
+    """What the workflow plans from: `text`, `trajectory` or `both`."""
+    return name.rpartition("_")[2]
