@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from workflow_files import FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.demo_inputs import EXAMPLES
-from launcher.paths import WORKFLOWS
+from launcher.paths import PLUGIN_NAME, WORKFLOWS
 from launcher.workflow import Workflow
 from visual_planner.spec import PRESETS
 
@@ -169,6 +170,13 @@ def test_a_missing_planner_lora_is_said_in_one_line(client: ComfyClient, prompts
     with pytest.raises(PromptError, match=r"Load Planner LoRA.*no_such_lora\.safetensors") as refusal:
         client.run(prompt)
     assert "\n" not in str(refusal.value)
+
+
+def test_the_template_browser_offers_them_with_their_pictures(client: ComfyClient) -> None:
+    assert sorted(client.get("/workflow_templates")[PLUGIN_NAME]) == sorted(NAMES)
+    for name in NAMES:
+        with urllib.request.urlopen(f"{client.url}/api/workflow_templates/{PLUGIN_NAME}/{name}.jpg") as answer:
+            assert answer.read() == (WORKFLOWS / f"{name}.jpg").read_bytes()
 
 
 def test_the_pictures_belong_to_the_files() -> None:

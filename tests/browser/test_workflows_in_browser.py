@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,17 @@ def check_video(client: ComfyClient, prompt_id: str, node_id: str) -> None:
     with av.open(io.BytesIO(client.download(files[0]))) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert [frame.shape for frame in frames] == [(CELL, CELL, 3)] * FRAMES
+
+
+def test_a_broken_file_is_seen(editor: Editor, tmp_path: Path) -> None:
+    """The checks above see what they are there for: an unknown node, and nodes that lie on each other."""
+    broken = read("tiny_text")
+    broken["nodes"][1]["type"] = "NoSuchNode"
+    broken["nodes"][4]["pos"] = broken["nodes"][3]["pos"]
+    file = tmp_path / "broken.json"
+    file.write_text(json.dumps(broken), encoding="utf-8")
+    editor.open_file(file)
+    assert any("NoSuchNode" in message for message in editor.messages())
+    assert [node["type"] for node in editor.nodes() if not node["known"]] == ["NoSuchNode"]
+    with pytest.raises(AssertionError, match="First frame"):
+        check_layout(editor)
