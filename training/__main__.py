@@ -1,11 +1,11 @@
-"""Command line: `python -m training prepare | cache | vae | decoder | pretrain | train | export | evaluate --config FILE`."""
+"""Command line: `python -m training COMMAND --config FILE`."""
 
 import argparse
 import sys
 
 from visual_planner.errors import PlannerError
 
-from .config import load_config, save_config
+from .config import load_config
 
 
 def _run(command: str, config) -> None:

@@ -5,6 +5,7 @@ Each picture and each distinct prompt is encoded once.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from visual_planner.grid import slice_grid
 from visual_planner.layout import GridLayout
 from visual_planner.spec import PlannerSpec
 
 from .config import CacheSection, Config
 from .errors import TrainingError
 from .files import read_json, tensor_digest, write_json, write_tensors, write_text
-from .latents import encode_pictures, load_vae
+from .latents import encode_cells, encode_pictures, load_vae
 from .prepare import FORMAT as PAIRS_FORMAT
 from .text import TextEncoders
 
@@ -34,6 +36,11 @@ def cache(config: Config) -> None:
     spec, pairs = read_pairs(data)
     device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, section.dtype)
+    if section.encode == "cells" and spec.condition_tokens != "first_cell":
+        raise TrainingError(
+            f"cache.encode is cells, but conditions are {spec.condition_tokens}: "
+            "a condition that is encoded as a whole grid needs targets encoded the same way (grid)"
+        )
     if (out / MANIFEST).exists():
         raise TrainingError(f"cache.out {out} holds a finished cache already: remove it or choose another folder")
 
@@ -46,8 +53,17 @@ def cache(config: Config) -> None:
     first_only = spec.condition_tokens == "first_cell"
     sources = sorted({pair["source"] for pair in pairs})
     targets = sorted({pair["target"] for pair in pairs})
-    target_shards = _encode_files(vae, data, targets, out, "targets", section, spec, whole=True)
-    source_shards = _encode_files(vae, data, sources, out, "conditions", section, spec, whole=not first_only)
+
+    def encode_target(grids: np.ndarray) -> torch.Tensor:
+        if section.encode == "grid":
+            return encode_pictures(vae, grids)
+        return encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
+
+    def encode_condition(grids: np.ndarray) -> torch.Tensor:
+        return encode_pictures(vae, grids[:, : spec.cell_height, : spec.cell_width] if first_only else grids)
+
+    target_shards = _encode_files(encode_target, data, targets, out, "targets", section, spec)
+    source_shards = _encode_files(encode_condition, data, sources, out, "conditions", section, spec)
     place = {name: number for number, name in enumerate(targets)}, {name: number for number, name in enumerate(sources)}
     text = {prompt: number for number, prompt in enumerate(prompts)}
     lines = [
@@ -100,8 +116,14 @@ def spec_from(record: dict) -> PlannerSpec:
 
 def encoder_digests(base: Path) -> dict[str, str]:
     """SHA-256 of each weight file of the encoders, by its path in the base folder; decoders do not count."""
-    files = [file for name in ("vae", "text_encoder", "text_encoder_2") for file in sorted((base / name).glob("*.safetensors"))]
-    return {str(file.relative_to(base)): tensor_digest(file, leave_out=("decoder.", "post_quant_conv.")) for file in files}
+    files = [
+        file
+        for name in ("vae", "text_encoder", "text_encoder_2")
+        for file in sorted((base / name).glob("*.safetensors"))
+    ]
+    return {
+        str(file.relative_to(base)): tensor_digest(file, leave_out=("decoder.", "post_quant_conv.")) for file in files
+    }
 
 
 @torch.no_grad()
@@ -115,29 +137,31 @@ def _encode_prompts(encoders: TextEncoders, prompts: list[str], batch_size: int)
 
 
 def _encode_files(
-    vae, data: Path, names: list[str], out: Path, kind: str, section: CacheSection, spec: PlannerSpec, whole: bool
+    encode: Callable, data: Path, names: list[str], out: Path, kind: str, section: CacheSection, spec: PlannerSpec
 ) -> list[str]:
-    """Encode pictures into shards; `whole` encodes the grid, otherwise its first cell alone. Returns the shards' names."""
+    """Encode grids (B, H, W, 3) into shards; returns the shards' names."""
     shards = []
     for shard, start in enumerate(range(0, len(names), section.shard_size)):
         part, latents = names[start : start + section.shard_size], []
         for at in tqdm(range(0, len(part), section.batch_size), desc=f"{kind} {shard}"):
-            pictures = [_read_grid(data / name, spec, whole) for name in part[at : at + section.batch_size]]
-            latents.append(encode_pictures(vae, np.stack(pictures)).half())
+            grids = [_read_grid(data / name, spec) for name in part[at : at + section.batch_size]]
+            latents.append(encode(np.stack(grids)).half())
         shards.append(f"{kind}-{shard:05d}.safetensors")
         write_tensors(out / shards[-1], {"latents": torch.cat(latents)})
     return shards
 
 
-def _read_grid(file: Path, spec: PlannerSpec, whole: bool) -> np.ndarray:
+def _read_grid(file: Path, spec: PlannerSpec) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
         raise TrainingError(f"picture {file} cannot be read: {error}") from error
     if pixels.shape[:2] != spec.grid_size:
-        raise TrainingError(f"picture {file} is {pixels.shape[:2]} (height, width), the spec's grid is {spec.grid_size}")
-    return pixels if whole else pixels[: spec.cell_height, : spec.cell_width]
+        raise TrainingError(
+            f"picture {file} is {pixels.shape[:2]} (height, width), the spec's grid is {spec.grid_size}"
+        )
+    return pixels
 
 
 class Cache:
@@ -156,7 +180,9 @@ class Cache:
         self.folder = Path(folder)
         self.manifest = read_json(self.folder / MANIFEST, "cache manifest")
         if self.manifest.get("format") != FORMAT:
-            raise TrainingError(f"{self.folder / MANIFEST} must say format {FORMAT!r}, got {self.manifest.get('format')!r}")
+            raise TrainingError(
+                f"{self.folder / MANIFEST} must say format {FORMAT!r}, got {self.manifest.get('format')!r}"
+            )
         self.spec = spec_from(self.manifest["spec"])
         self.pairs = [json.loads(line) for line in (self.folder / PAIRS).read_text().splitlines()]
         self._files = {}
@@ -170,7 +196,9 @@ class Cache:
         """Raise TrainingError if the cache was made with other encoders than those of `base`."""
         for name, value in encoder_digests(base).items():
             if self.manifest["encoders"].get(name) != value:
-                raise TrainingError(f"cache {self.folder} was made with another {name} than that of {base}: make it anew")
+                raise TrainingError(
+                    f"cache {self.folder} was made with another {name} than that of {base}: make it anew"
+                )
 
     def latents(self, kind: str, index: int) -> torch.Tensor:
         """Normalised latents (16, h, w) of picture `index` of kind "targets" or "conditions"."""

@@ -34,9 +34,7 @@ def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor]) -> No
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_checkpoint(
-    run: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], record: dict, keep: int
-) -> Path:
+def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], record: dict, keep: int) -> Path:
     """Write checkpoint `step` and drop the oldest beyond `keep`.
 
     Args:
@@ -52,7 +50,10 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, tensors in parts.items():
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary / f"{name}.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+                temporary / f"{name}.safetensors",
+            )
         write_json(temporary / "state.json", {"step": step, **record})
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)

@@ -44,8 +44,13 @@ class CacheSection(Section):
     base: Path = Field(description="diffusers folder of the FLUX pipeline whose VAE and text encoders are used")
     out: Path = Field(description="folder of the cache to write")
     batch_size: Positive = Field(16, description="pictures encoded at once")
+    encode: Literal["grid", "cells"] = Field(
+        "grid", description="targets: the whole grid at once, or frame by frame (only with first_cell conditions)"
+    )
     shard_size: Positive = Field(1024, description="pairs in one shard file")
-    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(512, description="T5 tokens (0: the tokenizer's own length)")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
+        512, description="T5 tokens (0: the tokenizer's own length)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the encoders")
     device: str = Field("auto", description="torch device, or auto")
 
@@ -72,9 +77,13 @@ class ObjectiveSection(Section):
     motion_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="extra loss weight of latents that differ from the first frame's (0: plain mean squared error)"
     )
-    guidance: tuple[float, float] = Field((1.0, 1.0), description="guidance embedded in training: range, drawn uniformly")
+    guidance: tuple[float, float] = Field(
+        (1.0, 1.0), description="guidance embedded in training: range, drawn uniformly"
+    )
     caption_dropout: Fraction = Field(0.0, description="share of examples whose prompt is replaced by the empty one")
-    condition_dropout: Fraction = Field(0.0, description="share of examples whose condition latent is replaced by zeros")
+    condition_dropout: Fraction = Field(
+        0.0, description="share of examples whose condition latent is replaced by zeros"
+    )
 
 
 class RunSection(Section):
@@ -101,7 +110,9 @@ class VaeSection(RunSection):
 
     source: list[Path] = Field(description="folders of episode data sets")
     latent_noise: Annotated[float, Field(ge=0)] = Field(0.05, description="noise added to latents before decoding")
-    channels: tuple[Positive, Positive, Positive, Positive] = Field((32, 32, 64, 64), description="widths, from full to 1/8")
+    channels: tuple[Positive, Positive, Positive, Positive] = Field(
+        (32, 32, 64, 64), description="widths, from full to 1/8"
+    )
 
 
 class DecoderSection(RunSection):
@@ -139,9 +150,13 @@ class TrainSection(RunSection):
     base: Path = Field(description="diffusers folder of the FLUX pipeline (only its transformer is loaded)")
     cache: Path = Field(description="folder written by `cache`")
     lora: LoraSection = Field(default_factory=LoraSection)
-    base_dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="number type of frozen weights")
+    base_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "bfloat16", description="number type of frozen weights"
+    )
     gradient_checkpointing: bool = False
-    mode_weights: ModeWeights = Field(default_factory=dict, description="how often each mode is drawn (default: evenly)")
+    mode_weights: ModeWeights = Field(
+        default_factory=dict, description="how often each mode is drawn (default: evenly)"
+    )
     device: str = Field("auto", description="torch device, or auto")
 
 

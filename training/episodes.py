@@ -80,7 +80,9 @@ class EpisodeSet:
                 record = json.loads(line)
                 name = record["id"]
             except (ValueError, KeyError, TypeError) as error:
-                raise TrainingError(f"{folder / 'episodes.jsonl'} line {number} is no episode record: {error}") from error
+                raise TrainingError(
+                    f"{folder / 'episodes.jsonl'} line {number} is no episode record: {error}"
+                ) from error
             episodes.append(Episode(name, record, folder / "frames" / f"{name}.png", info["frames"]))
         if not episodes:
             raise TrainingError(f"episode data set {folder} holds no episode")

@@ -14,7 +14,6 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
-from visual_planner.grid import assemble_grid
 from visual_planner.overlay import draw_overlay
 from visual_planner.prompts import build_prompt
 from visual_planner.spec import PlannerSpec
@@ -22,16 +21,17 @@ from visual_planner.spec import PlannerSpec
 from .config import Config, EvaluateSection
 from .episodes import Episode, EpisodeSet
 from .files import replacing, write_json
-from .latents import decode_latents, encode_pictures
+from .latents import decode_latents, encode_cells
 from .measure import hand_positions, motion, moved_most
 from .pipeline import PlannerPipeline
 from .prepare import episode_trajectory
 from .statistics import better_than, bootstrap, wilson
 
 PROTOCOL = (
-    "frames 2 to 9 only; PSNR and SSIM (7x7 window, per frame, mean over channels) against the simulated truth; hand error: "
-    "distance of the hand's colour blob in plan and truth, over frames where the truth shows it, a hand that is not found counted with the "
-    "static baseline's error; moved most: push, pick and place scenes whose asked object is displaced most, and by 2 px at least"
+    "frames 2 to 9 only; PSNR and SSIM (7x7 window, per frame, mean over channels) against the simulated truth; "
+    "hand error: distance of the hand's colour blob in plan and truth, over frames where the truth shows it, a hand "
+    "that is not found counted with the static baseline's error; moved most: push, pick and place scenes whose asked "
+    "object is displaced most, and by 2 px at least"
 )
 _MOVING = ("push", "pick", "place")
 
@@ -45,7 +45,12 @@ def evaluate(config: Config) -> None:
     truth = np.stack([episode.load_frames() for episode in episodes])
     planner = PlannerPipeline.load(section.base, section.lora)
     base = PlannerPipeline.load(section.base, None, planner.spec) if section.baselines else None
-    result = {"protocol": PROTOCOL, "scenes": len(episodes), "seed": section.seed, "steps": section.steps or planner.spec.steps}
+    result = {
+        "protocol": PROTOCOL,
+        "scenes": len(episodes),
+        "seed": section.seed,
+        "steps": section.steps or planner.spec.steps,
+    }
     static = np.repeat(truth[:, :1], truth.shape[1], axis=1)
     result["static"] = score(static, truth, episodes)
     result["bound"] = score(_through_vae(planner, truth), truth, episodes)
@@ -88,7 +93,7 @@ def planner_input(record: dict, frame: np.ndarray, mode: str, spec: PlannerSpec)
 
 
 def score(plans: np.ndarray, truth: np.ndarray, episodes: list[Episode]) -> dict:
-    """Figures of plans (N, F, h, w, 3 uint8) against the truth, with intervals; the static baseline is paired per scene."""
+    """Figures of plans (N, F, h, w, 3 uint8) against the truth; tests against the static baseline are paired."""
     static = np.repeat(truth[:, :1], truth.shape[1], axis=1)
     ssim, still_ssim = _per_scene(_ssim, plans, truth), _per_scene(_ssim, static, truth)
     psnr, still_psnr = _per_scene(_psnr, plans, truth), _per_scene(_psnr, static, truth)
@@ -115,7 +120,10 @@ def score(plans: np.ndarray, truth: np.ndarray, episodes: list[Episode]) -> dict
 
 def _per_scene(measure: Callable, plans: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.array(
-        [np.mean([measure(p, t) for p, t in zip(plan[1:], real[1:], strict=True)]) for plan, real in zip(plans, truth, strict=True)]
+        [
+            np.mean([measure(p, t) for p, t in zip(plan[1:], real[1:], strict=True)])
+            for plan, real in zip(plans, truth, strict=True)
+        ]
     )
 
 
@@ -148,8 +156,8 @@ def _with_interval(values: np.ndarray, statistic: Callable = np.mean) -> dict:
 def _through_vae(planner: PlannerPipeline, truth: np.ndarray) -> np.ndarray:
     decoded = []
     for frames in truth:
-        grid = assemble_grid(torch.from_numpy(frames), planner.spec.layout)
-        decoded.append(planner.slice(decode_latents(planner.vae, encode_pictures(planner.vae, grid)))[0])
+        latents = encode_cells(planner.vae, frames, planner.spec.layout)
+        decoded.append(planner.slice(decode_latents(planner.vae, latents))[0])
     return (torch.stack(decoded) * 255).round().byte().numpy()
 
 
@@ -162,7 +170,9 @@ def _save_sheet(path: Path, truth: np.ndarray, plans: np.ndarray) -> None:
 
 def table(result: dict) -> str:
     """The figures as a text table."""
-    lines = [f"{'':20}{'PSNR dB':>9}{'SSIM':>7}{'motion':>8}{'hand px median':>16}{'mean':>7}{'found':>7}{'moved most':>13}"]
+    lines = [
+        f"{'':20}{'PSNR dB':>9}{'SSIM':>7}{'motion':>8}{'hand px median':>16}{'mean':>7}{'found':>7}{'moved most':>13}"
+    ]
     for name, row in result.items():
         if isinstance(row, dict):
             hand, moved = row["hand_error_px"], row["moved_most"]

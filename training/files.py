@@ -85,7 +85,7 @@ def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | No
 
 
 def tensor_digest(path: str | Path, leave_out: tuple[str, ...] = ()) -> str:
-    """SHA-256, in hexadecimal, of the tensors of a safetensors file, without those whose name starts with `leave_out`."""
+    """SHA-256 (hexadecimal) of the tensors of a safetensors file whose name does not start with `leave_out`."""
     total = hashlib.sha256()
     with safe_open(path, "pt") as file:
         for name in sorted(file.keys()):

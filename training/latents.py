@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from visual_planner.grid import assemble_grid
+from visual_planner.layout import GridLayout
+
 from .errors import TrainingError
 
 
@@ -35,6 +38,17 @@ def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray | torch.Tensor) -> 
     pixels = (pictures.permute(0, 3, 1, 2).to(vae.device, torch.float32) / scale - 1).to(vae.dtype)
     latents = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float()
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor
+
+
+def encode_cells(vae: AutoencoderKL, frames: np.ndarray | torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """Normalised latents (B, 16, H/8, W/8) of grids whose frames (B * F, h, w, 3) are encoded one by one.
+
+    The same picture then has the same latent in every cell. Encoded as one grid it has not, since convolutions,
+    normalisation and attention look beyond a cell: for the tiny planner's narrow encoder the still table differed more
+    between two cells than between two scenes, and the model could not learn that it stays.
+    """
+    latents = encode_pictures(vae, frames).permute(0, 2, 3, 1)
+    return assemble_grid(latents, layout).permute(0, 3, 1, 2).contiguous()
 
 
 @torch.no_grad()

@@ -39,7 +39,9 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
     """Accelerate's view of this process; seeds torch for the weights made from here on."""
     if section.threads:
         torch.set_num_threads(section.threads)
-    accelerator = Accelerator(mixed_precision=section.mixed_precision, cpu=device == "cpu" or not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=section.mixed_precision, cpu=device == "cpu" or not torch.cuda.is_available()
+    )
     set_seed(section.seed)
     return accelerator
 
@@ -87,11 +89,13 @@ class Loop:
                 tensor.copy_(source[name])
 
     def run(self) -> bool:
-        """Train until `max_steps` (True) or until a stop was asked for or `max_hours` are over (False); saved either way."""
+        """Train until `max_steps` (True), or until a stop is asked for or `max_hours` are over (False), and save."""
         self._trim_log()
         deadline = time.monotonic() + 3600 * self.section.max_hours if self.section.max_hours else None
         previous = {s: signal.signal(s, self._ask_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        bar = tqdm(total=self.section.max_steps, initial=self.step, disable=not self.accelerator.is_main_process, miniters=1)
+        bar = tqdm(
+            total=self.section.max_steps, initial=self.step, disable=not self.accelerator.is_main_process, miniters=1
+        )
         try:
             while self.step < self.section.max_steps and not self._stop_asked:
                 if deadline and time.monotonic() > deadline:
@@ -134,7 +138,9 @@ class Loop:
         self.step += 1
         self.seconds += time.perf_counter() - start
         if self.step % self.section.log_every == 0:
-            self._log({"step": self.step, "loss": total, "grad_norm": norm.item(), "rate": factor, "seconds": self.seconds})
+            self._log(
+                {"step": self.step, "loss": total, "grad_norm": norm.item(), "rate": factor, "seconds": self.seconds}
+            )
         return total
 
     def _average(self) -> None:
@@ -169,7 +175,9 @@ class Loop:
     def _log(self, record: dict) -> None:
         if self.accelerator.is_main_process:
             with self._log_file.open("a") as file:
-                file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()}) + "\n")
+                file.write(
+                    json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()}) + "\n"
+                )
 
     def use_averaged(self) -> None:
         """Put the averaged weights (if the run has them) into the model."""

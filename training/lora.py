@@ -62,7 +62,9 @@ def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object)
 
 def lora_state(transformer: FluxTransformer2DModel) -> dict[str, torch.Tensor]:
     """The adapter's tensors under the names of the exported file (`transformer.<layer>.lora_A.weight`)."""
-    return {PREFIX + name: tensor for name, tensor in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items()}
+    return {
+        PREFIX + name: tensor for name, tensor in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items()
+    }
 
 
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
@@ -86,4 +88,6 @@ def check_exported(tensors: dict[str, torch.Tensor], transformer: FluxTransforme
         if layer is None or tensor.shape[side] != layer.weight.shape[1 if side else 0]:
             wrong.append(key)
     if wrong:
-        raise TrainingError(f"{len(wrong)} of {len(tensors)} LoRA tensors do not fit the base model, first {wrong[0]!r}")
+        raise TrainingError(
+            f"{len(wrong)} of {len(tensors)} LoRA tensors do not fit the base model, first {wrong[0]!r}"
+        )

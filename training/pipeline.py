@@ -1,5 +1,6 @@
 """Planning with diffusers' model classes: for validation, evaluation and use without ComfyUI."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +86,16 @@ class PlannerPipeline:
         count = len(prompts)
         if noise is None:
             shape = (1, LATENT_CHANNELS, height, width)
-            noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+            noise = torch.cat(
+                [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
+            )
         condition = pack_latents(self.condition(first_frames)) if conditioned else None
         text, pooled = self.encoders(prompts)
         value = self.spec.guidance if guidance is None else guidance
         embedded = torch.full((count,), float(value)) if self.transformer.config.guidance_embeds else None
         tokens = pack_latents(noise)
         levels = sigmas(steps or self.spec.steps, self.spec.mu())
-        for now, following in zip(levels[:-1], levels[1:], strict=True):
+        for now, following in pairwise(levels):
             sigma = torch.full((count,), float(now))
             velocity = self.in_context(self.transformer, tokens, condition, text, pooled, sigma, embedded)
             tokens = tokens + (following - now) * velocity

@@ -75,7 +75,8 @@ def prepare(config: Config) -> None:
     data = EpisodeSet.open(section.source)
     if section.validation_episodes >= len(data.episodes):
         raise TrainingError(
-            f"prepare.validation_episodes is {section.validation_episodes}, but {section.source} has only {len(data.episodes)} episodes"
+            f"prepare.validation_episodes is {section.validation_episodes}, but {section.source} has only "
+            f"{len(data.episodes)} episodes"
         )
     out = Path(section.out)
     if out.exists():
@@ -124,6 +125,13 @@ def _write_episode(folder: Path, spec: PlannerSpec, episode: Episode) -> list[di
         if not pairs:
             Image.fromarray(target).save(folder / target_name, compress_level=1)
         pairs.append(
-            {"id": f"{episode.id}_{mode}", "episode": episode.id, "mode": mode, "source": name, "target": target_name, "text": prompt}
+            {
+                "id": f"{episode.id}_{mode}",
+                "episode": episode.id,
+                "mode": mode,
+                "source": name,
+                "target": target_name,
+                "text": prompt,
+            }
         )
     return pairs

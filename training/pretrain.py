@@ -12,14 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
-from visual_planner.grid import assemble_grid
 from visual_planner.spec import PlannerSpec
 
 from .config import Config, PretrainSection
 from .episodes import EpisodeSet
 from .errors import TrainingError
 from .files import write_tensors
-from .latents import encode_pictures, load_vae
+from .latents import encode_cells, load_vae
 from .loop import Loop, make_accelerator, step_generator
 from .objective import Batch, InContext, flow_matching_loss
 from .text import TextEncoders
@@ -48,7 +47,9 @@ def pretrain(config: Config) -> None:
     accelerator = make_accelerator(section)
     data = EpisodeSet.open(section.source)
     if data.info.get("kind") != "play":
-        raise TrainingError(f"{section.source} is of kind {data.info.get('kind')!r}: the base must see no task, only 'play'")
+        raise TrainingError(
+            f"{section.source} is of kind {data.info.get('kind')!r}: the base must see no task, only 'play'"
+        )
     captions = [episode.record["caption"] for episode in data.episodes]
     base = Path(section.base)
     model = _make_model(section, base, [*captions, *planner_texts(spec)])
@@ -99,7 +100,7 @@ def _grid_latents(data: EpisodeSet, spec: PlannerSpec, section: PretrainSection)
     latents = []
     for start in tqdm(range(0, len(data.episodes), 8), desc="latents"):
         frames = np.concatenate([episode.load_frames() for episode in data.episodes[start : start + 8]])
-        latents.append(encode_pictures(vae, assemble_grid(torch.from_numpy(frames), spec.layout)).half())
+        latents.append(encode_cells(vae, frames, spec.layout).half())
     latents = torch.cat(latents)
     write_tensors(file, {"latents": latents})
     return latents

@@ -36,7 +36,9 @@ class TextEncoders(nn.Module):
         base = Path(base)
         for name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"):
             if not (base / name).is_dir():
-                raise TrainingError(f"base model {base} has no folder {name}: it must be a FLUX pipeline in diffusers layout")
+                raise TrainingError(
+                    f"base model {base} has no folder {name}: it must be a FLUX pipeline in diffusers layout"
+                )
         clip = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=dtype)
         t5 = T5EncoderModel.from_pretrained(base / "text_encoder_2", dtype=dtype)
         return cls(base, clip, t5, tokens).eval()

@@ -18,7 +18,7 @@ TEXT_WIDTH, POOLED_WIDTH = 128, 64
 
 
 def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> FluxTransformer2DModel:
-    """An untrained FLUX transformer: heads of 128, rope axes (16, 56, 56), guidance input, blocks start as identities."""
+    """An untrained FLUX transformer: heads of 128, rope axes (16, 56, 56), guidance input, adaLN-zero start."""
     transformer = FluxTransformer2DModel(
         in_channels=TOKEN_CHANNELS,
         num_layers=double_blocks,
@@ -36,7 +36,10 @@ def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> Flux
             if module.bias is not None:
                 torch.nn.init.zeros_(module.bias)
             # adaLN-zero (Peebles & Xie 2023): gates and the output start at zero
-            if name.endswith(("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear")) or name == "proj_out":
+            if (
+                name.endswith(("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear"))
+                or name == "proj_out"
+            ):
                 torch.nn.init.zeros_(module.weight)
     return transformer
 

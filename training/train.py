@@ -8,8 +8,8 @@ from diffusers import FluxTransformer2DModel
 from .cache import Cache
 from .config import Config, TrainSection, save_config
 from .errors import TrainingError
-from .lora import add_lora
 from .loop import Loop, make_accelerator, step_generator
+from .lora import add_lora
 from .objective import Batch, InContext, flow_matching_loss
 
 
@@ -32,7 +32,8 @@ class CachedPairs:
         absent = [mode for mode, weight in weights.items() if weight and mode not in self.by_mode]
         if absent:
             raise TrainingError(
-                f"train.mode_weights asks for {', '.join(absent)}, but cache {cache.folder} has only {', '.join(self.by_mode)}"
+                f"train.mode_weights asks for {', '.join(absent)}, but cache {cache.folder} has only "
+                f"{', '.join(self.by_mode)}"
             )
         self.modes = [mode for mode in self.by_mode if weights.get(mode)]
         if not self.modes:
@@ -72,7 +73,9 @@ def load_transformer(base: str | Path, dtype: str = "float32") -> FluxTransforme
     """
     folder = Path(base) / "transformer"
     if not (folder / "config.json").is_file():
-        raise TrainingError(f"base model {base} has no transformer/config.json: it must be a FLUX pipeline in diffusers layout")
+        raise TrainingError(
+            f"base model {base} has no transformer/config.json: it must be a FLUX pipeline in diffusers layout"
+        )
     return FluxTransformer2DModel.from_pretrained(folder, torch_dtype=getattr(torch, dtype))
 
 
@@ -81,7 +84,9 @@ def train(config: Config) -> None:
     section: TrainSection = config.section("train")
     cache = Cache(section.cache)
     if config.planner_spec() != cache.spec:
-        raise TrainingError(f"the configuration's spec is not the one cache {cache.folder} was made with: make the cache anew")
+        raise TrainingError(
+            f"the configuration's spec is not the one cache {cache.folder} was made with: make the cache anew"
+        )
     cache.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
     transformer = load_transformer(section.base, section.base_dtype)

@@ -20,7 +20,7 @@ from visual_planner.trajectory import Point, Trajectory
 
 from .config import Config, DecoderSection, VaeSection
 from .episodes import EpisodeSet
-from .latents import encode_pictures, load_vae
+from .latents import encode_cells, load_vae
 from .loop import Loop, make_accelerator, step_generator
 
 _OVERLAID = 0.25
@@ -133,7 +133,7 @@ def train_decoder(config: Config) -> None:
         chosen = torch.randint(len(episodes), (section.batch_size,), generator=draw).tolist()
         frames = torch.from_numpy(np.concatenate([episodes[i].load_frames() for i in chosen]))
         grids = assemble_grid(frames, layout)
-        latents = encode_pictures(model, grids)
+        latents = encode_cells(model, frames, layout)
         latents = latents + section.latent_noise * torch.randn(latents.shape, generator=generator)
         raw = latents / vae.config.scaling_factor + vae.config.shift_factor
         pixels = grids.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -2,7 +2,6 @@
 
 from simulation.scene import COLORS, SHAPES
 from simulation.wordings import DIRECTION_PHRASES, HELD_OUT, TRAIN
-
 from visual_planner.spec import PlannerSpec
 
 

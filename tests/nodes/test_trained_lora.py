@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
 from support.small_world import SPEC, write_episodes
 
 pytestmark = pytest.mark.comfyui
@@ -27,7 +28,14 @@ def trained(tmp_path_factory) -> Path:
         "spec": {**SPEC, "cell_height": 64, "cell_width": 64, "base_model": "tiny_planner", "steps": STEPS},
         "prepare": {"source": "episodes", "out": "pairs", "validation_episodes": 1, "processes": 1},
         "cache": {"data": "pairs", "base": str(BASE), "out": "cache", "text_tokens": 0, "batch_size": 2},
-        "train": {"base": str(BASE), "cache": "cache", "out": "run", "lora": lora, "optimizer": {"learning_rate": 0.01}, **run},
+        "train": {
+            "base": str(BASE),
+            "cache": "cache",
+            "out": "run",
+            "lora": lora,
+            "optimizer": {"learning_rate": 0.01},
+            **run,
+        },
         "export": {"run": "run", "out": "planner.safetensors"},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -66,7 +74,14 @@ def test_the_trained_file_plans_in_comfyui_as_in_diffusers(trained, comfy):
     pictures = []
     for loaded in (planner, stock, model):
         conditioned = comfy.call(
-            "VisualPlannerCondition", model=loaded, positive=positive, vae=vae, spec=spec, first_frame=first, plans=1, fit="crop"
+            "VisualPlannerCondition",
+            model=loaded,
+            positive=positive,
+            vae=vae,
+            spec=spec,
+            first_frame=first,
+            plans=1,
+            fit="crop",
         )
         (latent,) = comfy.call(
             "KSampler", model=conditioned[0], seed=SEED, steps=STEPS, cfg=1.0, sampler_name="euler", scheduler="simple",

@@ -75,8 +75,11 @@ def config_for(folder, **train):
                 "source": folder / "play", "vae": folder / "vae" / "vae", "base": folder / "base",
                 "out": folder / "base_run", "heads": 1, "double_blocks": 1, "single_blocks": 1, **run,
             },
-            "prepare": {"source": folder / "episodes", "out": folder / "pairs", "validation_episodes": 2, "processes": 1},
+            "prepare": {
+                "source": folder / "episodes", "out": folder / "pairs", "validation_episodes": 2, "processes": 1,
+            },
             "cache": {
+                "encode": "cells",
                 "data": folder / "pairs", "base": folder / "base", "out": folder / "cache", "text_tokens": 0,
                 "shard_size": 4, "batch_size": 2,
             },
@@ -85,7 +88,9 @@ def config_for(folder, **train):
                 "lora": {"rank": 4, "alpha": 4, "targets": "all_linear"},
                 "optimizer": {"learning_rate": 0.01}, **run, **train,
             },
-            "export": {"run": train.get("out", folder / "lora"), "out": folder / "planner.safetensors", "dtype": "float32"},
+            "export": {
+                "run": train.get("out", folder / "lora"), "out": folder / "planner.safetensors", "dtype": "float32",
+            },
             "evaluate": {
                 "source": folder / "episodes", "base": folder / "base", "lora": folder / "planner.safetensors",
                 "out": folder / "evaluation", "scenes": 3, "batch_size": 2, "pictures": 2,

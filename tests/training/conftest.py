@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from support.small_world import config_for, write_episodes
 
 

@@ -9,20 +9,21 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support.small_world import EPISODES, SPEC, config_for, write_episodes
 
+from support.small_world import EPISODES, SPEC, config_for, write_episodes
 from training.cache import Cache, cache
 from training.episodes import EpisodeSet
 from training.errors import TrainingError
 from training.evaluate import evaluate, score
 from training.export import export
-from training.latents import encode_pictures, load_vae
+from training.latents import encode_cells, encode_pictures, load_vae
 from training.measure import centroid, displacement, hand_positions, motion, moved_most
 from training.pipeline import PlannerPipeline, read_spec
 from training.prepare import episode_trajectory, make_pair, prepare
 from training.pretrain import pretrain
 from training.text import TextEncoders
 from training.train import train
+from visual_planner.grid import slice_grid
 from visual_planner.spec import PlannerSpec
 
 
@@ -78,24 +79,54 @@ def test_the_path_keeps_its_times(world):
     assert (points[-1].x, points[-1].t) == (23.0, 1.0)
 
 
-def test_the_cache_holds_what_the_encoders_give(world):
-    opened = Cache(world / "cache")
+def check_cache(cache_folder, world, encode):
+    """Every pair of a cache against its pictures and prompt, encoded anew."""
+    opened = Cache(cache_folder)
     assert opened.spec == PlannerSpec(**SPEC)
     assert len(opened.manifest["shards"]["targets"]) == 2  # six targets in shards of four
     vae = load_vae(world / "base" / "vae")
     encoders = TextEncoders.load(world / "base")
     pairs = {pair["id"]: pair for pair in map(json.loads, (world / "pairs" / "pairs.jsonl").read_text().splitlines())}
+    assert len(opened.pairs) == len(pairs) == 3 * EPISODES
     for cached in opened.pairs:
         pair = pairs[cached["id"]]
-        target = read_picture(world / "pairs" / pair["target"])[None]
-        condition = read_picture(world / "pairs" / pair["source"])[None, :32, :32]
-        assert torch.allclose(opened.latents("targets", cached["target"]).float(), encode_pictures(vae, target)[0], atol=2e-2)
-        assert torch.allclose(
-            opened.latents("conditions", cached["condition"]).float(), encode_pictures(vae, condition)[0], atol=2e-2
-        )
+        target = torch.from_numpy(read_picture(world / "pairs" / pair["target"]))[None]
+        wanted = encode(vae, target)[0]
+        assert torch.allclose(opened.latents("targets", cached["target"]).float(), wanted, atol=2e-2)
+        wanted = encode_pictures(vae, read_picture(world / "pairs" / pair["source"])[None, :32, :32])[0]
+        assert torch.allclose(opened.latents("conditions", cached["condition"]).float(), wanted, atol=2e-2)
         states, pooled = encoders([pair["text"]])
         assert torch.allclose(opened.text(cached["text"])[0], states[0], atol=1e-5)
         assert torch.allclose(opened.text(cached["text"])[1], pooled[0], atol=1e-5)
+
+
+def test_the_cache_holds_what_the_encoders_give(world, tmp_path):
+    layout = PlannerSpec(**SPEC).layout
+    check_cache(world / "cache", world, lambda vae, grid: encode_cells(vae, slice_grid(grid, layout), layout))
+    config = config_for(world)
+    whole = config.cache.model_copy(update={"encode": "grid", "out": tmp_path / "cache"})
+    cache(config.model_copy(update={"cache": whole}))
+    check_cache(tmp_path / "cache", world, encode_pictures)
+
+
+def test_cells_encoded_one_by_one_have_the_same_latent_for_the_same_picture(world):
+    vae = load_vae(world / "base" / "vae")
+    picture = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    latents = encode_cells(vae, picture.repeat(9, 1, 1, 1), PlannerSpec(**SPEC).layout)
+    alone = encode_pictures(vae, picture)
+    assert latents.shape == (1, 16, 12, 12)
+    assert torch.allclose(latents, alone.repeat(1, 1, 3, 3), atol=1e-5)
+
+
+def test_targets_by_cells_need_conditions_by_cells(world, tmp_path):
+    shutil.copytree(world / "pairs", tmp_path / "pairs")
+    info = json.loads((tmp_path / "pairs" / "dataset.json").read_text())
+    info["spec"]["condition_tokens"] = "full_grid"
+    (tmp_path / "pairs" / "dataset.json").write_text(json.dumps(info))
+    config = config_for(world)
+    section = config.cache.model_copy(update={"data": tmp_path / "pairs", "out": tmp_path / "cache"})
+    with pytest.raises(TrainingError, match=r"cache\.encode is cells, but conditions are full_grid"):
+        cache(config.model_copy(update={"cache": section}))
 
 
 def test_two_steps_give_a_file_that_says_what_it_is(trained):
@@ -128,7 +159,9 @@ def test_the_exported_file_plans_like_the_trained_model(trained):
     assert not any(".lora_" in name for name in missing)
     frames = EpisodeSet.open(trained / "episodes").episodes[0].load_frames()[:1]
     plans = [
-        PlannerPipeline(transformer, planner.vae, planner.encoders, planner.spec).plan(frames, ["nine frames: push"], seed=3)
+        PlannerPipeline(transformer, planner.vae, planner.encoders, planner.spec).plan(
+            frames, ["nine frames: push"], seed=3
+        )
         for transformer in (planner.transformer, live)
     ]
     assert plans[0].shape == (1, 9, 32, 32, 3)
@@ -179,7 +212,9 @@ def test_commands_refuse_what_they_cannot_use(world, tmp_path):
     with pytest.raises(TrainingError, match="finished cache already"):
         cache(config)
     with pytest.raises(TrainingError, match="the base must see no task"):
-        pretrain(config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"source": world / "episodes"})}))
+        pretrain(
+            config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"source": world / "episodes"})})
+        )
     other = config.model_copy(update={"spec": {**SPEC, "steps": 3}})
     with pytest.raises(TrainingError, match="spec is not the one"):
         train(other)
@@ -199,7 +234,9 @@ def test_broken_data_is_named_and_nothing_is_left_behind(world, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes"]
 
     write_episodes(tmp_path / "large", count=3, size=48)
-    with pytest.raises(TrainingError, match=r"has frames of shape \(9, 48, 48, 3\), the spec asks for \(9, 32, 32, 3\)"):
+    with pytest.raises(
+        TrainingError, match=r"has frames of shape \(9, 48, 48, 3\), the spec asks for \(9, 32, 32, 3\)"
+    ):
         make_pair(EpisodeSet.open(tmp_path / "large").episodes[0], "text", PlannerSpec(**SPEC))
 
 

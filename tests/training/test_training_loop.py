@@ -29,7 +29,13 @@ def loss_of(model, index, generator):
 
 
 def section(folder, **values):
-    optimizer = {"name": "muon", "learning_rate": 0.01, "muon_learning_rate": 0.01, "warmup_steps": 3, "decay_steps": 10}
+    optimizer = {
+        "name": "muon",
+        "learning_rate": 0.01,
+        "muon_learning_rate": 0.01,
+        "warmup_steps": 3,
+        "decay_steps": 10,
+    }
     values = {"max_steps": 30, "save_every": 7, "log_every": 1, "ema_decay": 0.9, "optimizer": optimizer, **values}
     return RunSection.model_validate({"out": folder, **values})
 
