@@ -19,7 +19,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNames
 
 
 def test_without_any_browser_it_says_what_to_install(bare_machine: SimpleNamespace) -> None:
-    with pytest.raises(NoBrowser, match="neither Chrome nor Chromium .* apt install chromium.* playwright install"):
+    with pytest.raises(NoBrowser, match="neither Chrome nor Chromium .*apt install chromium.* playwright install"):
         find_browser(bare_machine)
 
 
