@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from visual_planner.spec import PlannerSpec
 
+from .checkpoints import latest_checkpoint
 from .config import Config, PretrainSection
 from .episodes import EpisodeSet
 from .errors import TrainingError
@@ -23,7 +24,7 @@ from .loop import Loop, make_accelerator, step_generator
 from .objective import Batch, InContext, flow_matching_loss
 from .text import TextEncoders
 from .tiny import make_text_encoders, make_transformer, write_pipeline
-from .vocabulary import write_clip_tokenizer, write_t5_tokenizer
+from .vocabulary import vocabulary_sizes, write_clip_tokenizer, write_t5_tokenizer
 from .words import planner_texts
 
 
@@ -78,9 +79,10 @@ def pretrain(config: Config) -> None:
 
 def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
     distinct = sorted(set(texts))
-    clip_size = write_clip_tokenizer(distinct, base / "tokenizer")
-    t5_size = write_t5_tokenizer(distinct, base / "tokenizer_2", section.text_tokens)
-    clip, t5 = make_text_encoders(clip_size, t5_size)
+    if latest_checkpoint(Path(section.out)) is None:  # learning a vocabulary again could number its words otherwise
+        write_clip_tokenizer(distinct, base / "tokenizer")
+        write_t5_tokenizer(distinct, base / "tokenizer_2", section.text_tokens)
+    clip, t5 = make_text_encoders(*vocabulary_sizes(base))
     transformer = make_transformer(section.heads, section.double_blocks, section.single_blocks)
     encoders = TextEncoders(base, clip, t5)
     longest = max(distinct, key=encoders.count_tokens)

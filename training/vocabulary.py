@@ -10,17 +10,14 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from .files import write_json, write_text
+from .files import read_json, write_json, write_text
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 
-def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -> int:
-    """Learn and write a CLIP tokenizer; returns the size of its vocabulary.
-
-    The start and end tokens are the last two ids, the end token pads.
-    """
+def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -> None:
+    """Learn and write a CLIP tokenizer: start and end token are the last two ids, the end token pads."""
     tokenizer = Tokenizer(models.BPE(unk_token=_END, continuing_subword_prefix="", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -45,11 +42,10 @@ def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -
     write_json(folder / "special_tokens_map.json", special)
     settings = {"model_max_length": 77, "do_lower_case": True, "errors": "replace", "add_prefix_space": False}
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", **special, **settings})
-    return len(vocabulary)
 
 
-def write_t5_tokenizer(texts: Iterable[str], folder: Path, length: int, size: int = 512) -> int:
-    """Learn and write a T5 tokenizer of fixed `length`; returns the size of its vocabulary."""
+def write_t5_tokenizer(texts: Iterable[str], folder: Path, length: int, size: int = 512) -> None:
+    """Learn and write a T5 tokenizer of fixed `length`."""
     # byte pairs rather than T5's unigrams: learned from few words, unigrams fall apart into letters
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -74,4 +70,14 @@ def write_t5_tokenizer(texts: Iterable[str], folder: Path, length: int, size: in
     # not T5TokenizerFast: transformers 5 rebuilds that class from the vocabulary and drops the lower-casing
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **special, "model_max_length": length}
     write_json(folder / "tokenizer_config.json", config)
-    return tokenizer.get_vocab_size()
+
+
+def vocabulary_sizes(base: Path) -> tuple[int, int]:
+    """Sizes of the CLIP and the T5 vocabulary of a base folder.
+
+    Raises:
+        TrainingError: a file is missing or broken.
+    """
+    words = read_json(base / "tokenizer" / "vocab.json", "CLIP vocabulary")
+    pieces = read_json(base / "tokenizer_2" / "tokenizer.json", "T5 vocabulary")["model"]["vocab"]
+    return len(words), len(pieces)

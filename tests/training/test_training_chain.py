@@ -224,6 +224,23 @@ def test_commands_refuse_what_they_cannot_use(world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_base_goes_on_with_the_vocabulary_it_has(world, tmp_path):
+    config = config_for(world)
+    shutil.copytree(world / "base", tmp_path / "base")
+    shutil.copytree(world / "base_run", tmp_path / "run")
+    # a vocabulary learned anew may number its words otherwise: mark this one
+    file = tmp_path / "base" / "tokenizer" / "vocab.json"
+    words = json.loads(file.read_text())
+    words["a"], words["b"] = words["b"], words["a"]
+    file.write_text(json.dumps(words))
+    before = load_file(tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors")
+    section = config.pretrain.model_copy(update={"base": tmp_path / "base", "out": tmp_path / "run", "max_steps": 2})
+    pretrain(config.model_copy(update={"pretrain": section}))
+    after = load_file(tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert json.loads(file.read_text()) == words
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
 def test_broken_data_is_named_and_nothing_is_left_behind(world, tmp_path):
     write_episodes(tmp_path / "episodes", count=3)
     broken = tmp_path / "episodes" / "frames" / "000001.png"
