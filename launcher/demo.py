@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import secrets
+import hashlib
 from typing import Any
 
 from .client import ComfyClient, PromptError, Run
@@ -61,7 +61,9 @@ def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> di
     Raises:
         LauncherError: The workflow lacks a node that has to be set.
     """
-    name = client.upload_image(request.first_frame_png, f"first_frame_{secrets.token_hex(4)}.png")
+    picture = request.first_frame_png
+    # Named by its content: the folder of `--serve` is kept, and must not fill up with copies.
+    name = client.upload_image(picture, f"first_frame_{hashlib.sha256(picture).hexdigest()[:12]}.png")
     workflow.set_widget(_only(workflow, "LoadImage"), "image", name)
     if request.trajectory is not None:
         workflow.set_widget(_only(workflow, "VisualPlannerTrajectory"), "trajectory_json", request.trajectory)

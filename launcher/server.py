@@ -23,6 +23,8 @@ from .paths import CACHE, PLUGIN_NAME, ROOT
 
 START_TIMEOUT = 300.0  # [s]; 7 to 16 s are usual, a cold disk or a busy machine takes far longer
 STOP_TIMEOUT = 10.0  # [s] between asking the server to end and killing it
+# What ComfyUI logs of a pack that it goes on without.
+PLUGIN_FAILURES = ("Cannot import ", "Error while calling comfy_entrypoint", "module for custom nodes due to the lack")
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "unet", "text_encoders", "clip", "vae", "loras", "vae_approx")
 
 
@@ -235,7 +237,7 @@ class ComfyServer:
         """ComfyUI goes on without a plugin that it cannot import; here that is an error."""
         plugin = f"custom_nodes{os.sep}{PLUGIN_NAME}"
         for line in self.log_tail(5000).splitlines():
-            if plugin in line and line.startswith(("Cannot import ", "Error while calling comfy_entrypoint", "Skip ")):
+            if plugin in line and any(text in line for text in PLUGIN_FAILURES):
                 raise LauncherError(self._failure(f"could not load the plugin: {line}"))
 
     def _failure(self, what: str) -> str:

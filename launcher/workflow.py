@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import LauncherError
+from .widgets import Widget, read_widgets
 
 JsonObject = dict[str, Any]
 
@@ -21,9 +21,6 @@ MODE_MUTED, MODE_BYPASSED = 2, 4
 # Nodes that exist in the editor alone.
 NOTES = frozenset({"Note", "MarkdownNote"})
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-SEED_CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize"})
-UPLOAD_FLAGS = ("image_upload", "video_upload", "audio_upload", "file_upload")
 
 
 class WorkflowError(LauncherError):
@@ -92,7 +89,7 @@ class Workflow:
         Raises:
             WorkflowError: The node has no such widget.
         """
-        return self._widgets(node)[self._checked(node, name)][1]
+        return self._widget(node, name).value
 
     def set_widget(self, node: JsonObject, name: str, value: Any) -> None:
         """Set a node's widget, as typing into it would.
@@ -100,49 +97,22 @@ class Workflow:
         Raises:
             WorkflowError: The node has no such widget, or a link feeds it.
         """
-        key, _ = self._widgets(node)[self._checked(node, name)]
+        key = self._widget(node, name).key
         if any(entry.get("name") == name and entry.get("link") is not None for entry in node.get("inputs") or []):
             raise WorkflowError(f"{self.name}: {self.title(node)} takes {name} from another node, so it cannot be set")
-        node["widgets_values"][key] = value
+        values = node["widgets_values"] = node.get("widgets_values") or []
+        if isinstance(values, list) and len(values) <= key:  # saved before the node had this widget
+            values += [widget.value for widget in self._widgets(node).values() if widget.key >= len(values)]
+        values[key] = value
 
-    def _checked(self, node: JsonObject, name: str) -> str:
+    def _widget(self, node: JsonObject, name: str) -> Widget:
         widgets = self._widgets(node)
         if name not in widgets:
             raise WorkflowError(f"{self.name}: {self.title(node)} has no widget {name!r}; it has {', '.join(widgets)}")
-        return name
+        return widgets[name]
 
-    def _widgets(self, node: JsonObject) -> dict[str, tuple[int | str, Any]]:
-        """Widget name → (index or key in `widgets_values`, value)."""
-        values = node.get("widgets_values") or []
-        if isinstance(values, dict):
-            return {name: (name, values[name]) for name, _ in self._widget_inputs(node) if name in values}
-        found: dict[str, tuple[int | str, Any]] = {}
-        position = 0
-        for name, options in self._widget_inputs(node):
-            if position < len(values) and name is not None:
-                found[name] = (position, values[position])
-            if name is None:  # the upload button, whose value the editor saves too
-                position += position < len(values) and values[position] == "image"
-                continue
-            position += 1
-            if _has_seed_control(name, options) and position < len(values) and values[position] in SEED_CONTROLS:
-                position += 1
-        return found
-
-    def _widget_inputs(self, node: JsonObject) -> Iterator[tuple[str | None, JsonObject]]:
-        """The inputs of a node that are widgets, in the editor's order; None stands for the upload button."""
-        info = self.object_info[node["type"]]
-        for group in ("required", "optional"):
-            inputs = info["input"].get(group) or {}
-            names = (info.get("input_order") or {}).get(group) or list(inputs)
-            uploads = False
-            for name in names:
-                kind, options = inputs[name][0], (inputs[name][1] if len(inputs[name]) > 1 else {})
-                if _is_widget(kind, options):
-                    uploads = uploads or any(options.get(flag) for flag in UPLOAD_FLAGS)
-                    yield name, options
-            if uploads:
-                yield None, {}
+    def _widgets(self, node: JsonObject) -> dict[str, Widget]:
+        return read_widgets(self.object_info[node["type"]], node.get("widgets_values") or [])
 
     def to_prompt(self) -> JsonObject:
         """Convert to the server's form: node id → class_type, inputs, title.
@@ -174,8 +144,8 @@ class Workflow:
     def _inputs(self, node: JsonObject) -> JsonObject:
         # The server takes a two-element list for a link, so a widget's own list is wrapped.
         inputs = {
-            name: {"__value__": value} if isinstance(value, list) else value
-            for name, (_, value) in self._widgets(node).items()
+            name: {"__value__": widget.value} if isinstance(widget.value, list) else widget.value
+            for name, widget in self._widgets(node).items()
         }
         for entry in node.get("inputs") or []:
             if entry.get("link") is None:
@@ -216,13 +186,3 @@ def _passed_through(node: JsonObject, slot: int) -> int | None:
         if index < len(inputs) and inputs[index]["type"] in (wanted, "*") and inputs[index].get("link") is not None:
             return inputs[index]["link"]
     return None
-
-
-def _is_widget(kind: Any, options: JsonObject) -> bool:
-    if options.get("forceInput"):
-        return False
-    return isinstance(kind, list) or kind in WIDGET_TYPES or options.get("widgetType") in WIDGET_TYPES
-
-
-def _has_seed_control(name: str, options: JsonObject) -> bool:
-    return bool(options.get("control_after_generate")) or name in ("seed", "noise_seed")

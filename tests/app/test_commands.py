@@ -70,7 +70,7 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "serve" not in command])
+@pytest.mark.parametrize("command", [pytest.param(text, id=text[:48]) for text in COMMANDS if "serve" not in text])
 def test_a_command_of_the_readme(command: str, output: Path) -> None:
     result = run(arguments_of(command, output))
     assert result.returncode == 0, result.stderr
@@ -118,6 +118,24 @@ def test_serving_until_ctrl_c() -> None:
     assert len(ours) >= 3
     assert ours <= {name.replace("\\", "/") for name in listed}
     assert leftover_servers() == []
+
+
+def test_a_demo_that_stays_open(tmp_path: Path) -> None:
+    command = [BARE_PYTHON, "run.py", "demo", "--steps", "1", "--out", str(tmp_path / "out"), "--serve"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(5)]
+            url = re.search(r"ComfyUI stays open at (http://127\.0\.0\.1:\d+)", lines[-1])
+            assert url, lines
+            with urllib.request.urlopen(f"{url[1]}/history", timeout=30) as answer:
+                assert len(json.load(answer)) == 1
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "out" / "plan.mp4").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -42,6 +42,24 @@ INFO = {
 }
 
 
+ENCODING = {"required": {"crf": ["FLOAT", {"default": 23.0}]}}
+CODEC = [
+    {"key": "auto", "inputs": {"required": {}}},
+    {"key": "h264", "inputs": {"required": {}, "optional": ENCODING["required"]}},
+]
+NESTED = {"required": {"codec": ["COMFY_DYNAMICCOMBO_V3", {"options": CODEC}]}}
+FORMATS = [{"key": "auto", "inputs": {"required": {}}}, {"key": "mp4", "inputs": NESTED}]
+# As ComfyUI 0.33 has it; in 0.3.75 format and codec are two plain choices.
+INFO["SaveVideo"] = spec(
+    {
+        "video": ["VIDEO"],
+        "filename_prefix": ["STRING", {"default": "video/ComfyUI"}],
+        "format": ["COMFY_DYNAMICCOMBO_V3", {"options": FORMATS}],
+    },
+    {"after": ["BOOLEAN", {"default": True}]},
+)
+
+
 def prompt_of(graph: GraphBuilder) -> dict:
     return Workflow(graph.data, INFO).to_prompt()
 
@@ -113,6 +131,37 @@ def test_widget_values_by_name() -> None:
     graph = GraphBuilder()
     graph.add("ImageScale", inputs=(("image", "IMAGE"),), widgets={"upscale_method": "area", "height": 2, "width": 1})
     assert prompt_of(graph)["1"]["inputs"] == {"upscale_method": "area", "width": 1, "height": 2}
+
+
+def test_choices_that_bring_inputs_of_their_own() -> None:
+    graph = GraphBuilder()
+    for values in (
+        ["p", "mp4", "h264", 18.0, False],
+        ["p", "mp4", "h264"],
+        ["p", "mp4", "auto", False],
+        ["p", "auto"],
+        [],
+    ):
+        graph.add("SaveVideo", inputs=(("video", "VIDEO"),), widgets=values)
+    inputs = [node["inputs"] for node in prompt_of(graph).values()]
+    mp4 = {"filename_prefix": "p", "format": "mp4"}
+    assert inputs == [
+        {**mp4, "format.codec": "h264", "format.codec.crf": 18.0, "after": False},
+        {**mp4, "format.codec": "h264", "format.codec.crf": 23.0, "after": True},
+        {**mp4, "format.codec": "auto", "after": False},
+        {"filename_prefix": "p", "format": "auto", "after": True},
+        {"filename_prefix": "video/ComfyUI", "format": "auto", "after": True},
+    ]
+
+
+def test_setting_a_widget_that_the_file_is_too_old_for() -> None:
+    graph = GraphBuilder()
+    graph.add("SaveVideo", inputs=(("video", "VIDEO"),), widgets=["p", "mp4"])
+    workflow = Workflow(graph.data, INFO)
+    (node,) = workflow.find("SaveVideo")
+    workflow.set_widget(node, "after", False)
+    assert node["widgets_values"] == ["p", "mp4", "auto", False]
+    assert workflow.get_widget(node, "after") is False
 
 
 def test_a_list_in_a_widget_is_not_taken_for_a_link() -> None:
