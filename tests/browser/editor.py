@@ -17,7 +17,7 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
 }
-BARS = (70, 110, 60)  # the editor's bars that lie over the canvas: left, top, bottom [px]
+BARS = (70, 140, 60)  # the editor's bars that lie over the canvas: left, top, bottom [px]
 BEFORE_START = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 WAIT_MS = 180_000  # the machine may be busy with other work
 SIZE = {"width": 1920, "height": 1200}

@@ -1,0 +1,84 @@
+"""Photographs the workflows in the editor: their thumbnails and the README's pictures.
+
+Run `PYTHONPATH=. .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the planner
+has changed, and look at the result. The workflows of the tiny planner are shown after a run.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from chrome import chrome
+from editor import SETTINGS, Editor
+from PIL import Image
+from workflow_files import FIRST_FRAME, NAMES, TINY
+
+from launcher.client import ComfyClient, Run
+from launcher.comfyui import find_comfyui
+from launcher.demo_inputs import EXAMPLES
+from launcher.paths import ROOT, WORKFLOWS, shown
+from launcher.server import ComfyServer
+
+IMAGES = ROOT / "docs" / "images"
+README_WORKFLOW = "tiny_both"
+THUMBNAIL_WIDTH, README_WIDTH = 640, 1600  # [px]
+MARGIN = 8  # around the graph [px]
+ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
+
+
+def main() -> None:
+    """Make all pictures."""
+    with ComfyServer(find_comfyui(), cpu=True) as server, chrome() as browser:
+        client = ComfyClient(server.url, timeout=180)
+        client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+        client.post("/settings", SETTINGS)
+        editor = Editor(browser, client.url)
+        for name in NAMES:
+            editor.open_file(WORKFLOWS / f"{name}.json")
+            place = editor.show_all()
+            if name in TINY:
+                ended = editor.run()
+                if ended["kind"] != "execution_success":
+                    raise SystemExit(f"{name} did not run: {ended}")
+            window = Image.open(io.BytesIO(editor.page.screenshot())).convert("RGB")
+            save(crop(window, place, THUMBNAIL_WIDTH), WORKFLOWS / f"{name}.jpg")
+            if name == README_WORKFLOW:
+                save(crop(window, place, README_WIDTH), IMAGES / "readme_workflow.jpg")
+                save(strip(plan_frames(client, editor, ended["prompt_id"])), IMAGES / "demo_plan.png")
+        editor.close()
+
+
+def crop(window: Image.Image, place: tuple[float, float, float, float], width: int) -> Image.Image:
+    """The graph out of a photograph of the window, at most `width` wide."""
+    left, top, right, bottom = place[0], place[1], place[0] + place[2], place[1] + place[3]
+    picture = window.crop(tuple(map(round, (left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN))))
+    width = min(width, picture.width)
+    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+
+
+def plan_frames(client: ComfyClient, editor: Editor, prompt_id: str) -> list[Image.Image]:
+    """Frames of a finished run in time order."""
+    node = next(node for node in editor.nodes() if node["type"] == "VisualPlannerSliceGrid")
+    run = Run(prompt_id, client.get(f"/history/{prompt_id}")[prompt_id]["outputs"])
+    return [Image.open(io.BytesIO(client.download(file))).convert("RGB") for file in run.files(str(node["id"]))]
+
+
+def strip(frames: list[Image.Image]) -> Image.Image:
+    """Frames side by side."""
+    width, height = (side * ENLARGED for side in frames[0].size)
+    picture = Image.new("RGB", (len(frames) * (width + GAP) - GAP, height), "white")
+    for number, frame in enumerate(frames):
+        picture.paste(frame.resize((width, height), Image.Resampling.BICUBIC), (number * (width + GAP), 0))
+    return picture
+
+
+def save(picture: Image.Image, file: Path) -> None:
+    """Write a picture and say so."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(file, **({"quality": 82, "optimize": True} if file.suffix == ".jpg" else {"optimize": True}))
+    print(f"{shown(file)}: {picture.width}x{picture.height}, {file.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
