@@ -60,7 +60,7 @@ def test_a_refused_prompt_names_node_and_input(comfy_client: ComfyClient, object
     graph = picture_graph()
     prompt = Workflow(graph.data, object_info).to_prompt()
     prompt["1"]["inputs"]["width"] = "wide"
-    with pytest.raises(PromptError, match=r"^EmptyImage: .*width, wide") as caught:
+    with pytest.raises(PromptError, match=r"^Empty ?Image: .*width, wide") as caught:
         comfy_client.run(prompt)
     assert "\n" not in str(caught.value)
 
