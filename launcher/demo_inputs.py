@@ -16,9 +16,8 @@ from visual_planner.frame import to_rgb
 from visual_planner.trajectory import parse_trajectory
 
 from .errors import LauncherError
-from .paths import OUTPUT, ROOT
+from .paths import EXAMPLES, OUTPUT
 
-EXAMPLES = ROOT / "models" / "tiny_planner" / "examples"
 MAX_SIDE_PX = 8192
 
 

@@ -10,6 +10,7 @@ VENV = ROOT / ".venv"
 CACHE = ROOT / ".cache"
 OUTPUT = ROOT / "output"
 WORKFLOWS = ROOT / "workflows"
+EXAMPLES = ROOT / "models" / "tiny_planner" / "examples"
 
 # Name of the plugin's folder inside custom_nodes of the servers started here. ComfyUI shows it in its template browser.
 PLUGIN_NAME = "visual_planner"

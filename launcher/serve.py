@@ -12,14 +12,18 @@ from pathlib import Path
 from .comfyui import find_comfyui
 from .console import note
 from .errors import LauncherError
-from .paths import CACHE, PLUGIN_NAME, WORKFLOWS
+from .paths import CACHE, EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from .server import ComfyServer, first_free_port
 
 SERVE_BASE = CACHE / "serve"
+EXAMPLE_PICTURE = "visual_planner_first_frame.png"
+"""Name of the first frame in the example workflows."""
 
 
 def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
-    """Copy the example workflows to where the editor's sidebar lists them; what is there already is the user's.
+    """Copy the example workflows to where the editor's sidebar lists them, and the picture that they load.
+
+    What is there already is the user's and stays.
 
     Returns:
         The files in the sidebar's folder.
@@ -30,6 +34,10 @@ def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
         target = folder / source.name
         if not target.exists():
             shutil.copyfile(source, target)
+    (base / "input").mkdir(parents=True, exist_ok=True)
+    picture = base / "input" / EXAMPLE_PICTURE
+    if not picture.exists():
+        shutil.copyfile(EXAMPLES / "first_frame.png", picture)
     return sorted(folder.glob("*.json"))
 
 

@@ -1,12 +1,16 @@
 """What the nodes share: the plugin's own wire types, its inputs that several nodes have, and the making of schemas."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
 from ..visual_planner.frame import FITS
 from ..visual_planner.layout import GridLayout
 from ..visual_planner.spec import PlannerSpec
+
+if TYPE_CHECKING:
+    import torch
 
 Spec = io.Custom("VISUAL_PLANNER_SPEC")
 Layout = io.Custom("VISUAL_PLANNER_LAYOUT")
@@ -15,6 +19,8 @@ Trajectory = io.Custom("VISUAL_PLANNER_TRAJECTORY")
 CATEGORY = "visual planner"
 FROM_SPEC = "from the spec"
 """Choice of a setting that a node reads from the planner's record."""
+PREVIEW_PX = 320
+"""Longer side up to which a small picture is enlarged for a preview [px]."""
 
 _log = logging.getLogger("visual_planner")
 
@@ -57,11 +63,16 @@ def warn(message: str) -> str:
     return message
 
 
-def look(cls: type[io.ComfyNode], image: object = None, text: str | None = None) -> dict:
-    """What a node shows below itself: a picture (B, H, W, 3), a text, or both."""
+def look(cls: type[io.ComfyNode], image: "torch.Tensor | None" = None, text: str | None = None) -> dict:
+    """What a node shows below itself: a picture (B, H, W, 3), a text, or both.
+
+    ComfyUI never enlarges a preview, so small pictures are enlarged here, by a whole factor, to be seen at all.
+    """
     shown: dict = {}
     if image is not None:
-        shown |= ui.PreviewImage(image, cls=cls).as_dict()
+        factor = max(1, PREVIEW_PX // max(image.shape[1:3]))
+        larger = image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        shown |= ui.PreviewImage(larger, cls=cls).as_dict()
     if text is not None:
         shown |= ui.PreviewText(text).as_dict()
     return shown

@@ -13,8 +13,7 @@ from workflow_files import FIRST_FRAME
 
 from launcher.client import ComfyClient
 from launcher.comfyui import ComfyUI
-from launcher.demo_inputs import EXAMPLES
-from launcher.paths import OUTPUT
+from launcher.paths import EXAMPLES, OUTPUT
 from launcher.server import ComfyServer
 from support.planner import has_shipped_planner, planner_plugin
 

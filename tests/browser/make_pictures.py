@@ -16,8 +16,7 @@ from workflow_files import FIRST_FRAME, NAMES, TINY
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
-from launcher.demo_inputs import EXAMPLES
-from launcher.paths import ROOT, WORKFLOWS, shown
+from launcher.paths import EXAMPLES, ROOT, WORKFLOWS, shown
 from launcher.server import ComfyServer
 
 IMAGES = ROOT / "docs" / "images"

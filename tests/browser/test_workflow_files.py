@@ -13,8 +13,7 @@ from PIL import Image
 from workflow_files import FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
-from launcher.demo_inputs import EXAMPLES
-from launcher.paths import PLUGIN_NAME, WORKFLOWS
+from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from launcher.workflow import Workflow
 from visual_planner.spec import PRESETS
 
