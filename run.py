@@ -4,7 +4,8 @@
 import sys
 
 if sys.version_info < (3, 11):
-    sys.exit("run.py needs Python 3.11 or newer, this is Python %d.%d (%s)" % (*sys.version_info[:2], sys.executable))
+    found = (sys.version_info[0], sys.version_info[1], sys.executable)
+    sys.exit("run.py needs Python 3.11 or newer, this is Python %d.%d (%s)" % found)
 
 from launcher.bootstrap import main
 
