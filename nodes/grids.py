@@ -113,7 +113,7 @@ class VisualPlannerSliceGrid(io.ComfyNode):
         frames = slice_grid(grid, layout_of(layout))
         rate = Fraction(round(fps * 1000), 1000)
         video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
-        return io.NodeOutput(frames, video, ui=look(cls, frames))
+        return io.NodeOutput(frames, video, ui=look(cls, frames, enlarge=False))
 
 
 class VisualPlannerMaskFirstFrame(io.ComfyNode):

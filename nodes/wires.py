@@ -63,14 +63,17 @@ def warn(message: str) -> str:
     return message
 
 
-def look(cls: type[io.ComfyNode], image: "torch.Tensor | None" = None, text: str | None = None) -> dict:
+def look(
+    cls: type[io.ComfyNode], image: "torch.Tensor | None" = None, text: str | None = None, enlarge: bool = True
+) -> dict:
     """What a node shows below itself: a picture (B, H, W, 3), a text, or both.
 
-    ComfyUI never enlarges a preview, so small pictures are enlarged here, by a whole factor, to be seen at all.
+    ComfyUI never enlarges a preview, so small pictures are enlarged here, by a whole factor, to be seen at all;
+    not where the preview is also the result that programs fetch.
     """
     shown: dict = {}
     if image is not None:
-        factor = max(1, PREVIEW_PX // max(image.shape[1:3]))
+        factor = max(1, PREVIEW_PX // max(image.shape[1:3])) if enlarge else 1
         larger = image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
         shown |= ui.PreviewImage(larger, cls=cls).as_dict()
     if text is not None:
