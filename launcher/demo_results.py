@@ -62,33 +62,37 @@ class Plan:
 def collect(client: ComfyClient, workflow: Workflow, run: Run) -> Plan:
     """Fetch video, grid and frames of a run from the server.
 
-    The video is what Save Video wrote, the frames are what Slice Grid shows, the grid is what a picture node behind
-    VAE Decode shows.
+    The video is what Save Video wrote; grid and frames are what picture nodes behind VAE Decode and Slice Grid show.
 
     Raises:
         LauncherError: The workflow does not give one of them.
     """
     prompt = workflow.to_prompt()
-    by_type: dict[str, list[str]] = {}
-    for node_id, node in prompt.items():
-        by_type.setdefault(node["class_type"], []).append(node_id)
-    grids = [
-        node_id
-        for node_id in (*by_type.get("SaveImage", ()), *by_type.get("PreviewImage", ()))
-        if prompt.get(str(prompt[node_id]["inputs"]["images"][0]), {}).get("class_type") == "VAEDecode"
-    ]
     wanted = {
-        "video (Save Video)": by_type.get("SaveVideo", ()),
-        "grid (Save Image behind VAE Decode)": grids,
-        "frames (Slice Grid)": by_type.get("VisualPlannerSliceGrid", ()),
+        "video (Save Video)": [node_id for node_id, node in prompt.items() if node["class_type"] == "SaveVideo"],
+        "grid (Save Image behind VAE Decode)": _picture_nodes_behind(prompt, "VAEDecode"),
+        "frames (Save Image behind Slice Grid)": _picture_nodes_behind(prompt, "VisualPlannerSliceGrid"),
     }
-    files = {}
+    files = []
     for what, nodes in wanted.items():
-        files[what] = next((found for node in nodes if (found := run.files(node))), None)
-        if files[what] is None:
+        found = next((found for node_id in nodes if (found := run.files(node_id))), None)
+        if found is None:
             raise LauncherError(f"{workflow.name} gave no {what}")
-    video, grid, frames = files.values()
+        files.append(found)
+    video, grid, frames = files
     return Plan(client.download(video[0]), client.download(grid[0]), tuple(client.download(file) for file in frames))
+
+
+def _picture_nodes_behind(prompt: JsonObject, class_type: str) -> list[str]:
+    """Ids of the nodes that save or show what a node of a type gives."""
+    found = []
+    for node_id, node in prompt.items():
+        source = node["inputs"].get("images")
+        if node["class_type"] not in ("SaveImage", "PreviewImage") or not isinstance(source, list):
+            continue
+        if prompt.get(source[0], {}).get("class_type") == class_type:
+            found.append(node_id)
+    return found
 
 
 def build_report(
