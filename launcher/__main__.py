@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from .errors import LauncherError, describe_os_error
+from .errors import exit_code_of
 from .options import build_parser
 
 
@@ -17,17 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         Exit code: 0 done, 1 a problem that was said in one line, 2 wrong usage, 130 interrupted; for tests, pytest's.
     """
     options = build_parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code_of(lambda: _run(options))
 
 
 def _run(options) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from .environment import Environment
-from .errors import LauncherError, describe_os_error
+from .errors import exit_code_of
 from .options import build_parser
 from .paths import ROOT
 
@@ -20,18 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     build_parser().parse_args(arguments)
-    try:
-        python = Environment().ensure()
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return _hand_over([str(python), "-m", "launcher", *arguments])
+    return exit_code_of(lambda: _hand_over([str(Environment().ensure()), "-m", "launcher", *arguments]))
 
 
 def _hand_over(command: list[str]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sys
+from collections.abc import Callable
 
 
 class LauncherError(Exception):
@@ -17,3 +19,22 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write{where}: {error.strerror}"
     return f"{error.strerror or error}{where}"
+
+
+def exit_code_of(step: Callable[[], int]) -> int:
+    """Run a step and turn what the user can act on into one line on stderr.
+
+    Returns:
+        What the step returns; 1 for a problem that was said in one line, 130 after Ctrl-C.
+    """
+    try:
+        return step()
+    except LauncherError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
