@@ -15,7 +15,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from visual_planner.grid import slice_grid
-from visual_planner.layout import GridLayout
 from visual_planner.spec import PlannerSpec
 
 from .config import CacheSection, Config
@@ -209,8 +208,3 @@ class Cache:
         """T5 states (T, D) and pooled CLIP state (P,) of prompt `index`."""
         file = self._files["text.safetensors"]
         return file.get_slice("states")[index], file.get_slice("pooled")[index]
-
-    @property
-    def layout(self) -> GridLayout:
-        """Layout of the grids."""
-        return self.spec.layout
