@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..visual_planner.conditioning import PATCH, condition_ids, condition_token_index
+from ..visual_planner.conditioning import PATCH, condition_ids, condition_token_index, target_ids
 from ..visual_planner.errors import ConditioningError
 from ..visual_planner.layout import GridLayout
 from ..visual_planner.spec import PlannerSpec
@@ -34,7 +34,7 @@ class Placing:
     Args:
         layout: the grid.
         condition_tokens: `full_grid` or `first_cell`.
-        position_ids: `clone` or `kontext`.
+        position_ids: one of `conditioning.POSITION_IDS`.
     """
 
     layout: GridLayout
@@ -130,6 +130,7 @@ def in_context_wrapper(placing: Placing) -> Callable:
     ):
         options = dict(transformer_options or {})
         place, method = read_mark(kwargs.get("ref_latents_method"))
+        condition = None
         if place is None or not ref_latents:
             _require_negative(options)
         else:
@@ -139,9 +140,9 @@ def in_context_wrapper(placing: Placing) -> Callable:
             kwargs["ref_latents_method"] = method
             if method is None:
                 del kwargs["ref_latents_method"]
-            patches = dict(options.get("patches", {}))
-            patches["post_input"] = [_placer(placing, x, condition), *patches.get("post_input", [])]
-            options["patches"] = patches
+        patches = dict(options.get("patches", {}))
+        patches["post_input"] = [_placer(placing, x, condition), *patches.get("post_input", [])]
+        options["patches"] = patches
         return executor(x, timestep, context, y, guidance, ref_latents, control, options, **kwargs)
 
     return place_condition
@@ -157,21 +158,25 @@ def _require_negative(options: dict) -> None:
         )
 
 
-def _placer(placing: Placing, x: torch.Tensor, condition: torch.Tensor) -> Callable[[dict], dict]:
-    """Patch for `post_input` that overwrites the ids of the last tokens, those of the condition.
+def _placer(placing: Placing, x: torch.Tensor, condition: torch.Tensor | None) -> Callable[[dict], dict]:
+    """Patch for `post_input` that sets the ids of the first tokens (the target's) and of the last (the condition's).
 
     Args:
         placing: where the condition stands.
         x: (B, 16, h, w), the noisy latent of the grid.
-        condition: (B, 16, h', w').
+        condition: (B, 16, h', w'), None for a call without one.
     """
-    grid, own = _tokens(x), _tokens(condition)
-    index = _places(placing, grid, own)
-    target = grid[0] * grid[1]
+    grid = _tokens(x)
+    count, layout = grid[0] * grid[1], placing.layout
+    cell = grid[0] // layout.rows, grid[1] // layout.cols
+    index = None if condition is None else _places(placing, grid, _tokens(condition))
 
     def overwrite(tokens: dict) -> dict:
         ids = tokens["img_ids"].clone()
-        ids[:, -index.numel() :] = condition_ids(ids[:, :target], index, placing.position_ids).to(ids)
+        if (cell[0] * layout.rows, cell[1] * layout.cols) == grid:
+            ids[:, :count] = target_ids(ids[:, :count], layout, cell, placing.position_ids)
+        if index is not None:
+            ids[:, -index.numel() :] = condition_ids(ids[:, :count], index, placing.position_ids).to(ids)
         return {**tokens, "img_ids": ids}
 
     return overwrite

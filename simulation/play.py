@@ -96,14 +96,23 @@ def _jumping(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
     return frames
 
 
-def _tool_path(rng: np.random.Generator, start: np.ndarray) -> np.ndarray:
-    """Return a smooth random way of the tool (9, 3) [m] through two to four random places."""
-    knots = np.sort(rng.choice(np.arange(1, FRAMES), size=int(rng.integers(2, 5)), replace=False))
-    places, path = [start], np.zeros((FRAMES, 3))
-    times = [0, *knots.tolist()]
-    places += [_random_tool(rng) for _ in knots]
+def _tool_path(rng: np.random.Generator, start: np.ndarray, meeting: tuple[int, np.ndarray] | None) -> np.ndarray:
+    """Return a smooth random way of the tool (9, 3) [m] through two to four random places.
+
+    Args:
+        rng: random source.
+        start: (3,) [m], the place at frame 0.
+        meeting: a frame and the place (3,) [m] where the tool must be then.
+    """
+    knots = set(rng.choice(np.arange(1, FRAMES), size=int(rng.integers(2, 5)), replace=False).tolist())
+    if meeting is not None:
+        knots = {knot for knot in knots if abs(knot - meeting[0]) > 1} | {meeting[0]}
+    times = [0, *sorted(knots)]
+    places = [start]
+    places += [meeting[1] if meeting and knot == meeting[0] else _random_tool(rng) for knot in times[1:]]
+    path = np.zeros((FRAMES, 3))
     for frame in range(FRAMES):
-        segment = int(np.clip(np.searchsorted(times, frame, side="right") - 1, 0, len(knots) - 1))
+        segment = int(np.clip(np.searchsorted(times, frame, side="right") - 1, 0, len(times) - 2))
         span = times[segment + 1] - times[segment]
         s = minimum_jerk((frame - times[segment]) / span)
         path[frame] = places[segment] + s * (places[segment + 1] - places[segment])
@@ -111,14 +120,18 @@ def _tool_path(rng: np.random.Generator, start: np.ndarray) -> np.ndarray:
 
 
 def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
-    """The arm wanders; at a random moment an object is in its hand, later it is dropped; another object slides."""
+    """The arm wanders; an object that it meets stays in its hand until it is dropped; another object slides.
+
+    Everything else stays where it is: that things persist from cell to cell is what the base has to learn here.
+    """
     count = len(scene.objects)
     rest = np.array([(*item.position_m, OBJECT_HALF_M) for item in scene.objects])
     yaws = np.array([item.yaw_rad for item in scene.objects])
-    path = _tool_path(rng, np.asarray(scene.start_m, dtype=float))
     held = int(rng.integers(count)) if rng.random() < 0.75 else None
-    first = int(rng.integers(0, FRAMES - 1))
+    first = int(rng.integers(1, FRAMES - 1))
     last = int(rng.integers(first, FRAMES))
+    meeting = None if held is None else (first, rest[held] + [0.0, 0.0, HELD_BELOW_TOOL_M])
+    path = _tool_path(rng, np.asarray(scene.start_m, dtype=float), meeting)
     slider = int(rng.integers(count)) if rng.random() < 0.5 else None
     slide = rng.uniform(-0.14, 0.14, 2)
     slide_from = int(rng.integers(0, FRAMES - 2))
@@ -158,11 +171,11 @@ def _slide(scene: SceneSpec, rest: np.ndarray, slot: int, step_m: np.ndarray) ->
 
 
 def play(world: World, seed: int, camera_jitter_m: float = 0.0) -> Episode:
-    """Make one play episode: seven in ten wander smoothly, three in ten jump from moment to moment."""
+    """Make one play episode: nine in ten wander smoothly, one in ten jumps from moment to moment."""
     rng = rng_for(seed, "play")
     scene = draw_scene(rng)
     camera = Camera().jittered(rng_for(seed, "camera"), camera_jitter_m)
-    moments = _smooth(rng, scene) if rng.random() < 0.7 else _jumping(rng, scene)
+    moments = _smooth(rng, scene) if rng.random() < 0.9 else _jumping(rng, scene)
     world.reset(scene, 0.0, camera)
     pictures, tools = [], []
     for moment in moments:

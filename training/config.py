@@ -106,9 +106,10 @@ class RunSection(Section):
 
 
 class VaeSection(RunSection):
-    """Training the tiny base's image autoencoder from scratch."""
+    """Training the tiny base's image autoencoder."""
 
     source: list[Path] = Field(description="folders of episode data sets")
+    init: Path | None = Field(None, description="autoencoder to start from (diffusers folder); none: from scratch")
     latent_noise: Annotated[float, Field(ge=0)] = Field(0.05, description="noise added to latents before decoding")
     channels: tuple[Positive, Positive, Positive, Positive] = Field(
         (32, 32, 64, 64), description="widths, from full to 1/8"

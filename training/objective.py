@@ -15,6 +15,7 @@ from visual_planner.conditioning import (
     condition_token_index,
     image_ids,
     pack_latents,
+    target_ids,
     velocity,
 )
 from visual_planner.spec import PlannerSpec
@@ -50,7 +51,8 @@ class InContext:
     def __init__(self, spec: PlannerSpec, device: torch.device | str = "cpu") -> None:
         height, width = spec.grid_size
         self.cell_latent = spec.cell_height // 8, spec.cell_width // 8
-        target = image_ids(height // 8 // PATCH, width // 8 // PATCH)
+        plain = image_ids(height // 8 // PATCH, width // 8 // PATCH)
+        target = target_ids(plain, spec.layout, spec.cell_tokens, spec.position_ids)
         index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
         self.target_ids = target.to(device)
         self.ids = torch.cat([target, condition_ids(target, index, spec.position_ids)]).to(device)

@@ -69,8 +69,8 @@ def pretrain(config: Config) -> None:
 
     loop = Loop(section, model, loss_of, accelerator)
     loop.resume()
-    loop.run()
-    if accelerator.is_main_process:
+    finished = loop.run()
+    if accelerator.is_main_process and finished:
         loop.use_averaged()
         encoders = model.encoders
         write_pipeline(base, section, model.transformer, encoders.clip, encoders.t5, spec.mu())

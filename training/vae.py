@@ -23,8 +23,10 @@ from .episodes import EpisodeSet
 from .latents import encode_cells, load_vae
 from .loop import Loop, make_accelerator, step_generator
 
-_OVERLAID = 0.25
+_OVERLAID = 0.5
 """Share of training pictures with a drawn path: condition pictures carry one."""
+_PATH_WEIGHT = 4.0
+"""Weight of the pixels of a path beside the others': it is thin, and its colours say when the arm is where."""
 _SHUFFLED = 0.1
 """Share with permuted colour channels, so that colours the scenes lack can be shown too."""
 
@@ -57,39 +59,69 @@ class Pictures:
         frames = [episode.load_frames() for folder in folders for episode in EpisodeSet.open(folder).episodes]
         self.frames = np.concatenate(frames)
 
-    def batch(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """(count, 3, H, W) float32 in [-1, 1], some with a random path drawn on them."""
+    def batch(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures (count, 3, H, W) float32 in [-1, 1], some with a random path drawn on them, and pixels' weights.
+
+        Returns:
+            The pictures, and weights (count, 1, H, W): more where a path is.
+        """
         chosen = torch.randint(len(self.frames), (count,), generator=generator).tolist()
-        pictures = [self._vary(self.frames[i], generator) for i in chosen]
-        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        plain = [self._vary(self.frames[i], generator) for i in chosen]
+        drawn = [_with_path(frame, generator) for frame in plain]
+        path = np.any(np.stack(drawn) != np.stack(plain), axis=-1)
+        weights = 1 + (_PATH_WEIGHT - 1) * torch.from_numpy(path).float()
+        return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1, weights[:, None]
 
     @staticmethod
     def _vary(frame: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        chance = torch.rand(2, generator=generator)
-        if chance[0] < _SHUFFLED:
-            frame = frame[..., torch.randperm(3, generator=generator).numpy()]
-        if chance[1] < _OVERLAID:
-            height, width = frame.shape[:2]
-            points = torch.rand(int(torch.randint(2, 6, (), generator=generator)), 2, generator=generator)
-            path = DrawnPath("any", tuple(Point(float(x) * width, float(y) * height) for x, y in points), "spline")
-            frame = draw_overlay(np.ascontiguousarray(frame), Trajectory(width, height, (path,)))
+        if torch.rand((), generator=generator) >= _SHUFFLED:
+            return frame
+        return np.ascontiguousarray(frame[..., torch.randperm(3, generator=generator).numpy()])
+
+
+def _with_path(frame: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """The frame, or the frame with a random path whose colours run by time or by length."""
+    if torch.rand((), generator=generator) >= _OVERLAID:
         return frame
+    height, width = frame.shape[:2]
+    count = int(torch.randint(2, 8, (), generator=generator))
+    places = torch.rand(count, 2, generator=generator)
+    # Times in unequal steps: an arm that waits leaves a jump of colour.
+    times = torch.cumsum(torch.rand(count, generator=generator).square() + 0.02, 0)
+    times = (times - times[0]) / (times[-1] - times[0])
+    points = tuple(
+        Point(float(x) * width, float(y) * height, float(t)) for (x, y), t in zip(places, times, strict=True)
+    )
+    kind = "spline" if torch.rand((), generator=generator) < 0.5 else "polyline"
+    color_by = "time" if torch.rand((), generator=generator) < 0.7 else "arc"
+    trajectory = Trajectory(width, height, (DrawnPath("any", points, kind),))
+    return draw_overlay(frame, trajectory, color_by=color_by)
 
 
-def vae_loss(vae: AutoencoderKL, pixels: torch.Tensor, noise: float, generator: torch.Generator) -> torch.Tensor:
-    """Loss of one batch of pictures (B, 3, H, W) in [-1, 1]."""
+def vae_loss(
+    vae: AutoencoderKL, pixels: torch.Tensor, weights: torch.Tensor, noise: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Loss of one batch of pictures (B, 3, H, W) in [-1, 1] with weights (B, 1, H, W)."""
     latents = vae.encode(pixels).latent_dist.mean
     normalised = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     spread = normalised.transpose(0, 1).flatten(1)
     regular = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
     jitter = noise / vae.config.scaling_factor * torch.randn(latents.shape, generator=generator).to(latents)
-    return picture_loss(vae.decode(latents + jitter).sample, pixels) + 0.01 * regular
+    return picture_loss(vae.decode(latents + jitter).sample, pixels, weights) + 0.01 * regular
 
 
-def picture_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Absolute and squared error, and the absolute error of neighbour differences, which keeps edges."""
+def picture_loss(decoded: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Absolute and squared error, and the absolute error of neighbour differences, which keeps edges.
+
+    Args:
+        decoded: (B, 3, H, W).
+        pixels: (B, 3, H, W), what it should be.
+        weights: (B, 1, H, W), of a pixel's error; None for 1.
+    """
     difference = decoded - pixels
     edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    if weights is not None:
+        return (difference.abs() * weights).mean() + 2 * (difference.square() * weights).mean() + edges
     return difference.abs().mean() + 2 * difference.square().mean() + edges
 
 
@@ -97,18 +129,20 @@ def train_vae(config: Config) -> None:
     """Train (or go on training) the autoencoder and write it as a diffusers folder `<out>/vae`."""
     section: VaeSection = config.section("vae")
     accelerator: Accelerator = make_accelerator(section)
-    vae = make_vae(section).to(memory_format=torch.channels_last)
+    vae = make_vae(section) if section.init is None else load_vae(section.init).requires_grad_(True).train()
+    vae = vae.to(memory_format=torch.channels_last)
     pictures = Pictures(section.source)
 
     def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
         batch = pictures.batch(section.batch_size, step_generator(section.seed + 1, index, accelerator.process_index))
-        batch = batch.contiguous(memory_format=torch.channels_last).to(accelerator.device)
-        return vae_loss(model, batch, section.latent_noise, generator)
+        pixels, weights = (part.to(accelerator.device) for part in batch)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return vae_loss(model, pixels, weights, section.latent_noise, generator)
 
     loop = Loop(section, vae, loss_of, accelerator)
     loop.resume()
-    loop.run()
-    if accelerator.is_main_process:
+    finished = loop.run()
+    if accelerator.is_main_process and finished:
         loop.use_averaged()
         vae.to(memory_format=torch.contiguous_format).save_pretrained(Path(section.out) / "vae")
         print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training pictures")
@@ -141,8 +175,8 @@ def train_decoder(config: Config) -> None:
 
     loop = Loop(section, vae, loss_of, accelerator)
     loop.resume()
-    loop.run()
-    if accelerator.is_main_process:
+    finished = loop.run()
+    if accelerator.is_main_process and finished:
         loop.use_averaged()
         vae.to(memory_format=torch.contiguous_format).save_pretrained(folder)
         print(f"decoder: {folder}")
@@ -151,6 +185,6 @@ def train_decoder(config: Config) -> None:
 @torch.no_grad()
 def reconstruction(vae: AutoencoderKL, pictures: Pictures, count: int = 128) -> float:
     """Peak signal-to-noise ratio [dB] of decode(encode(picture)) over random pictures."""
-    batch = pictures.batch(count, step_generator(7, 0))
+    batch, _ = pictures.batch(count, step_generator(7, 0))
     decoded = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
     return float(-10 * torch.log10((decoded - batch).div(2).square().mean()))

@@ -26,8 +26,9 @@ CONDITION_TOKENS = ("full_grid", "first_cell")
 """full_grid: the VAE encodes the whole condition grid, eight black cells included, and every token conditions.
 first_cell: the VAE encodes the first cell alone, and its tokens take the ids of that cell in the grid."""
 
-POSITION_IDS = ("clone", "kontext")
-"""clone: the ids of the tokens in the target grid; kontext: the same rows and columns at index 1."""
+POSITION_IDS = ("clone", "kontext", "fold")
+"""clone: the ids of the tokens in the target grid; kontext: the same rows and columns at index 1; fold: every cell has
+the rows and columns of the first one, frame t of the grid stands at index t, and its condition at index -1 - t."""
 
 
 def pack_latents(latents: torch.Tensor) -> torch.Tensor:
@@ -113,11 +114,53 @@ def condition_token_index(
     return places.reshape(-1)
 
 
+def target_ids(
+    ids: torch.Tensor, layout: GridLayout, cell_tokens: tuple[int, int], position_ids: str = "clone"
+) -> torch.Tensor:
+    """Position ids of the noise tokens.
+
+    Args:
+        ids: (N, 3) or (B, N, 3), row-major, what the model gives a picture of the grid's size (rope scaling included).
+        layout: the grid.
+        cell_tokens: (h, w) of one cell [tokens].
+        position_ids: one of `POSITION_IDS`; all but "fold" leave the ids as they are.
+
+    Returns:
+        As `ids`, same shape, dtype and device.
+
+    Raises:
+        ConditioningError: the ids are not those of this grid, or `position_ids` is unknown.
+    """
+    _one_of(position_ids, POSITION_IDS, "position_ids")
+    height = whole_number(cell_tokens[0], "cell token rows", error=ConditioningError)
+    width = whole_number(cell_tokens[1], "cell token columns", error=ConditioningError)
+    rows, cols = layout.grid_size(height, width)
+    _require_ids(ids, "ids", rows * cols)
+    if position_ids != "fold":
+        return ids
+    first, frames = torch.empty(rows, cols, dtype=torch.int64), torch.empty(rows, cols)
+    places = torch.arange(rows * cols).reshape(rows, cols)
+    for frame in range(layout.frames):
+        top, left, bottom, right = layout.cell_box(frame, height, width)
+        first[top:bottom, left:right] = places[:height, :width]
+        frames[top:bottom, left:right] = frame
+    folded = ids.index_select(-2, first.reshape(-1).to(ids.device))
+    folded[..., 0] += frames.reshape(-1).to(folded)
+    return folded
+
+
+def _require_ids(ids: torch.Tensor, name: str, count: int | None = None) -> None:
+    if ids.ndim not in (2, 3) or ids.shape[-1] != 3:
+        raise ConditioningError(f"{name} must have shape (N, 3) or (B, N, 3), got {tuple(ids.shape)}")
+    if count is not None and ids.shape[-2] != count:
+        raise ConditioningError(f"{name} must be of the grid's {count} tokens, got {ids.shape[-2]}")
+
+
 def condition_ids(target_ids: torch.Tensor, index: torch.Tensor, position_ids: str = "clone") -> torch.Tensor:
     """Position ids of the condition's tokens.
 
     Args:
-        target_ids: (N, 3) or (B, N, 3), the ids that the model really gives the noise tokens (rope scaling included).
+        target_ids: (N, 3) or (B, N, 3), the ids of the noise tokens, from `target_ids`.
         index: (M,) from `condition_token_index`.
         position_ids: one of `POSITION_IDS`.
 
@@ -128,14 +171,15 @@ def condition_ids(target_ids: torch.Tensor, index: torch.Tensor, position_ids: s
         ConditioningError: shapes do not fit, an index lies outside, or `position_ids` is unknown.
     """
     _one_of(position_ids, POSITION_IDS, "position_ids")
-    if target_ids.ndim not in (2, 3) or target_ids.shape[-1] != 3:
-        raise ConditioningError(f"target_ids must have shape (N, 3) or (B, N, 3), got {tuple(target_ids.shape)}")
+    _require_ids(target_ids, "target_ids")
     count = target_ids.shape[-2]
     if index.ndim != 1 or (index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count):
         raise ConditioningError(f"index must be one row of places below {count}, the number of target tokens")
     ids = target_ids.index_select(-2, index.to(target_ids.device))
     if position_ids == "kontext":
         ids[..., 0] = 1
+    elif position_ids == "fold":
+        ids[..., 0] = -1 - ids[..., 0]
     return ids
 
 

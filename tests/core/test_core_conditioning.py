@@ -17,6 +17,7 @@ from visual_planner.conditioning import (
     pack_latents,
     schedule_mu,
     sigmas,
+    target_ids,
     unpack_latents,
     velocity,
 )
@@ -106,6 +107,31 @@ def test_kontext_moves_the_reference_to_index_one():
     assert (ids[:, 0] == 0).all()  # the targets stay
 
 
+@given(layouts, cells)
+def test_folded_ids_say_frame_and_place_in_the_cell(layout, cell):
+    rows, cols = layout.grid_size(*cell)
+    ids = target_ids(image_ids(rows, cols), layout, cell, "fold").view(rows, cols, 3)
+    for frame in range(layout.frames):
+        top, left, bottom, right = layout.cell_box(frame, *cell)
+        assert torch.equal(ids[top:bottom, left:right].reshape(-1, 3), image_ids(*cell, index=frame))
+    index = condition_token_index(layout, cell, "first_cell")
+    assert torch.equal(condition_ids(ids.view(-1, 3), index, "fold"), image_ids(*cell, index=-1))
+
+
+@pytest.mark.parametrize("position_ids", ["clone", "kontext"])
+def test_unfolded_targets_keep_the_ids_that_the_model_gave_them(position_ids):
+    ids = image_ids(6, 9) * 0.37
+    assert torch.equal(target_ids(ids, GridLayout(), (2, 3), position_ids), ids)
+
+
+def test_folding_keeps_a_scale_and_refuses_another_grid():
+    ids = image_ids(6, 9) * 0.5
+    folded = target_ids(ids.expand(2, -1, -1), GridLayout(), (2, 3), "fold")
+    assert folded.shape == (2, 54, 3) and folded[0, -1].tolist() == [8.0, 0.5, 1.0]
+    with pytest.raises(ConditioningError, match="ids must be of the grid's 36 tokens, got 54"):
+        target_ids(ids, GridLayout(), (2, 2), "fold")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_batches_and_types_of_ids_are_kept(dtype):
     ids = image_ids(6, 9).to(dtype).expand(4, -1, -1)
@@ -123,7 +149,7 @@ def test_batches_and_types_of_ids_are_kept(dtype):
         (lambda: condition_token_index(GridLayout(), (0, 2)), "cell token rows must be a whole number of at least 1"),
         (
             lambda: condition_ids(image_ids(2, 2), torch.arange(4), "offset"),
-            "position_ids must be one of clone, kontext",
+            "position_ids must be one of clone, kontext, fold",
         ),
         (lambda: condition_ids(image_ids(2, 2), torch.arange(5)), "places below 4, the number of target tokens"),
         (lambda: condition_ids(torch.zeros(4, 4), torch.arange(4)), r"shape \(N, 3\) or \(B, N, 3\), got \(4, 4\)"),

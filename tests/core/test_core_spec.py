@@ -78,7 +78,7 @@ def without(key: str) -> dict[str, str]:
         (record(modes="text"), "planner spec modes must be one or more of"),
         (record(modes=["text", "video"]), "planner spec modes must be one or more of"),
         (record(condition_tokens="all"), "planner spec condition_tokens must be one of full_grid, first_cell"),
-        (record(position_ids="uxo"), "planner spec position_ids must be one of clone, kontext"),
+        (record(position_ids="uxo"), "planner spec position_ids must be one of clone, kontext, fold"),
         (record(overlay="dots"), "planner spec overlay must be one of gradient, arrows_bridge, arrows_rt1"),
         (record(overlay_color_by="x"), "planner spec overlay_color_by must be one of time, arc"),
         (record(text_prompt="go"), "planner spec text_prompt must contain {instruction} exactly once, got 'go'"),

@@ -37,6 +37,32 @@ def grid_ids(height: int, width: int, index: float = 0.0, scale: tuple[float, fl
     return ids.view(-1, 3)
 
 
+def placed_ids(ids: torch.Tensor, rows: int, cols: int, spec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of the grid's tokens (N, 3) and of the condition's (M, 3) as a spec asks, written out token by token.
+
+    Args:
+        ids: (N, 3) plain ids of the grid.
+        rows: rows of tokens.
+        cols: columns of tokens.
+        spec: PlannerSpec.
+    """
+    plain = ids.view(rows, cols, 3)
+    height, width = rows // spec.rows, cols // spec.cols
+    target, condition = [], []
+    for row in range(rows):
+        for col in range(cols):
+            own = plain[row, col].clone()
+            if spec.position_ids == "fold":
+                frame = spec.layout.frame_at(row // height, col // width)
+                own = plain[row % height, col % width].clone()
+                own[0] += frame
+            target.append(own)
+            if spec.condition_tokens == "full_grid" or (row < height and col < width):
+                place = {"clone": 0.0, "kontext": 1.0, "fold": -1.0 - float(own[0])}[spec.position_ids]
+                condition.append(torch.tensor([place, own[1], own[2]]))
+    return torch.stack(target), torch.stack(condition)
+
+
 def predict(transformer, latent, condition, ids, condition_ids, sigma, context, pooled, guidance) -> torch.Tensor:
     """Velocity (B, 16, h, w) that diffusers' transformer predicts.
 

@@ -46,7 +46,7 @@ class Case:
             "cell_height": 16 * rng.randint(1, 3),
             "cell_width": 16 * rng.randint(1, 3),
             "condition_tokens": rng.choice(["full_grid", "first_cell"]),
-            "position_ids": rng.choice(["clone", "kontext"]),
+            "position_ids": rng.choice(["clone", "kontext", "fold"]),
             "guidance": rng.choice([1.0, 3.5]),
         }
         self.spec = spec_of(**(fields | fixed))
@@ -78,11 +78,7 @@ class Case:
         height, width = latent.shape[-2:]
         rows, cols = (height + 1) // 2, (width + 1) // 2
         ids = reference.grid_ids(height, width, scale=scale)
-        own = ids.view(rows, cols, 3)
-        if self.spec.condition_tokens == "first_cell":
-            own = own[: rows // self.spec.rows, : cols // self.spec.cols]
-        own = own.reshape(-1, 3).clone()
-        own[:, 0] = 1.0 if self.spec.position_ids == "kontext" else 0.0
+        ids, own = reference.placed_ids(ids, rows, cols, self.spec)
         condition = condition.expand(latent.shape[0], -1, -1, -1)
         return reference.predict(
             transformer, latent, condition, ids, own, self.sigma, self.context, self.pooled, self.spec.guidance

@@ -65,12 +65,7 @@ def wanted_latent(tiny_folder, lora_tensors, spec, condition, context, pooled, n
         transformer.fuse_lora()
     transformer.requires_grad_(False).eval()
     height, width = noise.shape[-2:]
-    ids = reference.grid_ids(height, width)
-    own = ids.view(height // 2, width // 2, 3)
-    if spec.condition_tokens == "first_cell":
-        own = own[: spec.cell_height // 16, : spec.cell_width // 16]
-    own = own.reshape(-1, 3).clone()
-    own[:, 0] = 1.0 if spec.position_ids == "kontext" else 0.0
+    ids, own = reference.placed_ids(reference.grid_ids(height, width), height // 2, width // 2, spec)
     even = torch.linspace(1, 1 / STEPS, STEPS, dtype=torch.float64)
     shift = torch.tensor(spec.mu(), dtype=torch.float64).exp()
     sigmas = [*(shift / (shift + 1 / even - 1)).tolist(), 0.0]
@@ -81,7 +76,13 @@ def wanted_latent(tiny_folder, lora_tensors, spec, condition, context, pooled, n
     return latent
 
 
-MODES = [("first_cell", "clone"), ("full_grid", "clone"), ("first_cell", "kontext")]
+MODES = [
+    ("first_cell", "clone"),
+    ("full_grid", "clone"),
+    ("first_cell", "kontext"),
+    ("first_cell", "fold"),
+    ("full_grid", "fold"),
+]
 
 
 @pytest.mark.parametrize(("tokens", "ids"), MODES)
