@@ -5,33 +5,47 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .errors import TrainingError
 from .files import read_json, write_json
+from .parallel import like, whole
 
 _FOLDER = "checkpoints"
+_GROUP_STATE = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "d_coef_sum", "k")
+"""Numbers that Prodigy keeps beside the settings of a parameter group and changes at every step."""
 
 
-def flatten_optimizers(optimizers: list) -> dict[str, torch.Tensor]:
-    """State tensors of the optimizers, named by optimizer, parameter number and key."""
-    tensors = {}
+def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[list[dict]]]:
+    """What an optimizer knows beyond its settings.
+
+    Returns:
+        State tensors by "<optimizer>.<parameter number>.<key>", and for each optimizer and group the numbers that it
+        changes as it runs.
+    """
+    tensors, numbers = {}, []
     for number, optimizer in enumerate(optimizers):
         for parameter, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():
-                tensors[f"{number}.{parameter}.{key}"] = torch.as_tensor(value)
-    return tensors
+                tensors[f"{number}.{parameter}.{key}"] = whole(torch.as_tensor(value))
+        numbers.append([{key: group[key] for key in _GROUP_STATE if key in group} for group in optimizer.param_groups])
+    return tensors, numbers
 
 
-def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor]) -> None:
+def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor], numbers: list[list[dict]] = ()) -> None:
     """The inverse of `flatten_optimizers`; learning rates stay those of the running configuration."""
     for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict] = {}
         for name, value in tensors.items():
             owner, parameter, key = name.split(".", 2)
             if int(owner) == number:
-                state.setdefault(int(parameter), {})[key] = value
+                state.setdefault(int(parameter), {})[key] = like(value, parameters[int(parameter)])
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if numbers:
+            for group, values in zip(optimizer.param_groups, numbers[number], strict=True):
+                group.update(values)
 
 
 def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], record: dict, keep: int) -> Path:
@@ -43,6 +57,9 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
         parts: tensors of each file, by the file's name without ending.
         record: what else must be known to go on, as JSON.
         keep: number of checkpoints to leave.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the older checkpoints are still there.
     """
     folder = run / _FOLDER
     final, temporary = folder / f"{step:08d}", folder / f".{step:08d}.part"
@@ -50,27 +67,54 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, tensors in parts.items():
-            save_file(
-                {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-                temporary / f"{name}.safetensors",
-            )
+            file = temporary / f"{name}.safetensors"
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
+            _to_disk(file)
         write_json(temporary / "state.json", {"step": step, **record})
-        shutil.rmtree(final, ignore_errors=True)
+        _to_disk(temporary / "state.json")
+        if final.exists():
+            _remove(final)
         os.replace(temporary, final)
-    except OSError as error:
+        _to_disk(folder)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise TrainingError(f"cannot write checkpoint {final}: {error.strerror or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"cannot write checkpoint {final}: {reason}") from error
     for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return final
 
 
+def _to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk: a rename may otherwise survive a power cut that its data does not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    gone = checkpoint.with_name(f".{checkpoint.name}.old.part")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(checkpoint, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def clean_up(run: Path) -> None:
+    """Remove what a killed process left half written in a run's folder."""
+    for folder in (run, run / _FOLDER):
+        for unfinished in folder.glob(".*.part"):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink(missing_ok=True)
+
+
 def list_checkpoints(run: Path) -> list[Path]:
-    """Finished checkpoints of a run, oldest first; left-overs of a killed write are removed."""
-    folder = run / _FOLDER
-    for unfinished in folder.glob(".*.part"):
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return sorted(path for path in folder.glob("[0-9]*") if (path / "state.json").is_file())
+    """Finished checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / _FOLDER).glob("[0-9]*") if (path / "state.json").is_file())
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict]:
@@ -84,8 +128,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     for file in sorted(path.glob("*.safetensors")):
         try:
             parts[file.stem] = load_file(file)
-        except Exception as error:  # safetensors raises several kinds for a truncated or foreign file
+        except (OSError, SafetensorError) as error:
             raise TrainingError(f"checkpoint file {file} cannot be read: {error}") from error
+    absent = {"weights", "optimizer"} - parts.keys()
+    if absent:
+        raise TrainingError(f"checkpoint {path} lacks {', '.join(sorted(absent))}.safetensors: remove that folder")
     return parts, record
 
 

@@ -45,7 +45,7 @@ class CacheSection(Section):
     out: Path = Field(description="folder of the cache to write")
     batch_size: Positive = Field(16, description="pictures encoded at once")
     encode: Literal["grid", "cells"] = Field(
-        "grid", description="targets: the whole grid at once, or frame by frame (only with first_cell conditions)"
+        "grid", description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)"
     )
     shard_size: Positive = Field(1024, description="pairs in one shard file")
     text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
@@ -101,6 +101,7 @@ class RunSection(Section):
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the forward pass")
     gradient_accumulation: Positive = Field(1, description="batches to a step")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+    tensorboard: bool = Field(False, description="also write TensorBoard events to the run's folder")
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     objective: ObjectiveSection = Field(default_factory=ObjectiveSection)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.checkpoints import list_checkpoints, load_checkpoint
+from training.checkpoints import clean_up, list_checkpoints, load_checkpoint
 from training.config import RunSection
 from training.errors import TrainingError
 from training.loop import Loop, make_accelerator, step_generator
@@ -93,7 +93,10 @@ def test_only_the_last_checkpoints_stay_and_nothing_unfinished(tmp_path):
     loop, _ = run(tmp_path, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["00000028", "00000030"]
     (tmp_path / "checkpoints" / ".00000035.part").mkdir()
+    (tmp_path / ".log.jsonl.x.part").write_text("half")
     assert len(list_checkpoints(tmp_path)) == 2
+    clean_up(tmp_path)
+    assert not list(tmp_path.glob(".*"))
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000028", "00000030"]
     assert loop.step == 30
 
