@@ -98,7 +98,7 @@ class VisualPlannerCondition(io.ComfyNode):
 def condition_picture(first_frame: torch.Tensor, spec: PlannerSpec, fit: str) -> torch.Tensor:
     """What the VAE encodes: (B, H, W, 3), the whole condition grid, or the first cell alone."""
     cell = fit_frame(first_frame, spec.cell_height, spec.cell_width, fit)
-    return condition_grid(cell, spec.layout) if spec.condition_tokens == "full_grid" else cell
+    return cell if spec.condition_is_cell else condition_grid(cell, spec.layout)
 
 
 def encode(vae, picture: torch.Tensor) -> torch.Tensor:

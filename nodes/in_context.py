@@ -18,6 +18,8 @@ from ..visual_planner.conditioning import PATCH, condition_ids, condition_token_
 from ..visual_planner.errors import ConditioningError
 from ..visual_planner.layout import GridLayout
 from ..visual_planner.spec import PlannerSpec
+from . import condition_cache
+from .condition_cache import OVERRIDE, ConditionCache, Source
 
 KEY = "visual_planner.in_context"
 """Name of the wrapper on a model."""
@@ -33,13 +35,18 @@ class Placing:
 
     Args:
         layout: the grid.
-        condition_tokens: `full_grid` or `first_cell`.
+        condition_tokens: one of `conditioning.CONDITION_TOKENS`.
         position_ids: one of `conditioning.POSITION_IDS`.
     """
 
     layout: GridLayout
     condition_tokens: str
     position_ids: str
+
+    @property
+    def apart(self) -> bool:
+        """Whether the condition's tokens pass through the network apart from the target's."""
+        return self.condition_tokens == "first_cell_cached"
 
 
 def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float) -> list:
@@ -75,8 +82,14 @@ def read_mark(method: object) -> tuple[int | None, str | None]:
     return int(place), rest or None
 
 
-def patch_model(model, spec: PlannerSpec):
+def patch_model(model, spec: PlannerSpec, cached: bool = True):
     """Clone of a FLUX.1 MODEL that gives a planner's condition its place, with the planner's noise schedule.
+
+    Args:
+        model: MODEL of ComfyUI.
+        spec: the planner's record.
+        cached: False computes the keys and values of a `first_cell_cached` condition anew at every step: the same
+            plan, slower, to compare with.
 
     Raises:
         ConditioningError: the model is not FLUX.1.
@@ -95,8 +108,11 @@ def patch_model(model, spec: PlannerSpec):
     patched.add_object_patch("model_sampling", sampling)
     # A planner put on a planner: the last one counts, as with every other patch of ComfyUI.
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY)
     placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, in_context_wrapper(placing))
+    if placing.apart and cached:
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY, condition_cache.hold_for_run)
     return patched
 
 
@@ -136,12 +152,17 @@ def in_context_wrapper(placing: Placing) -> Callable:
         else:
             condition = ref_latents[place]
             # Last, so that other references keep the ids that they have without a planner.
-            ref_latents = [*ref_latents[:place], *ref_latents[place + 1 :], condition]
+            others = [*ref_latents[:place], *ref_latents[place + 1 :]]
+            ref_latents = (others or None) if placing.apart else [*others, condition]
             kwargs["ref_latents_method"] = method
             if method is None:
                 del kwargs["ref_latents_method"]
+        apart = None
+        if placing.apart and condition is not None:
+            compute = condition_cache.compute_rows(executor, timestep, context, y, dict(options))
+            apart = _apart(condition, guidance, compute, options)
         patches = dict(options.get("patches", {}))
-        patches["post_input"] = [_placer(placing, x, condition), *patches.get("post_input", [])]
+        patches["post_input"] = [_placer(placing, x, condition, apart), *patches.get("post_input", [])]
         options["patches"] = patches
         return executor(x, timestep, context, y, guidance, ref_latents, control, options, **kwargs)
 
@@ -153,18 +174,45 @@ def _require_negative(options: dict) -> None:
     if POSITIVE in options.get("cond_or_uncond", ()):
         raise ConditioningError(
             "positive conditioning must come from the Condition node that the model comes from, but it carries no "
-            "first "
-            "frame: connect that node's positive output to the sampler"
+            "first frame: connect that node's positive output to the sampler"
         )
 
 
-def _placer(placing: Placing, x: torch.Tensor, condition: torch.Tensor | None) -> Callable[[dict], dict]:
+def _apart(
+    condition: torch.Tensor, guidance: torch.Tensor | None, compute: Callable, options: dict
+) -> Callable[[torch.Tensor], None]:
+    """Make attention attend to a condition's keys and values too; returns the function that fetches them.
+
+    Args:
+        condition: (B, 16, h', w').
+        guidance: (B,), None for a model without that input.
+        compute: from `condition_cache.compute_rows`.
+        options: the call's own `transformer_options`, changed here.
+
+    Returns:
+        Function of the condition's ids (B, M, 3), to be called before the first block.
+    """
+    cache = options.get(condition_cache.KEY) or ConditionCache()
+    rows: list = []
+    options[OVERRIDE] = condition_cache.attending(rows, options.get(OVERRIDE))
+
+    def fetch(ids: torch.Tensor) -> None:
+        values = [None] * len(condition) if guidance is None else guidance
+        rows[:] = cache.rows([Source(*parts) for parts in zip(condition, ids, values, strict=True)], compute)
+
+    return fetch
+
+
+def _placer(
+    placing: Placing, x: torch.Tensor, condition: torch.Tensor | None, apart: Callable[[torch.Tensor], None] | None
+) -> Callable[[dict], dict]:
     """Patch for `post_input` that sets the ids of the first tokens (the target's) and of the last (the condition's).
 
     Args:
         placing: where the condition stands.
         x: (B, 16, h, w), the noisy latent of the grid.
         condition: (B, 16, h', w'), None for a call without one.
+        apart: given the condition's ids where its tokens are not in the sequence, else None.
     """
     grid = _tokens(x)
     count, layout = grid[0] * grid[1], placing.layout
@@ -176,7 +224,11 @@ def _placer(placing: Placing, x: torch.Tensor, condition: torch.Tensor | None) -
         if (cell[0] * layout.rows, cell[1] * layout.cols) == grid:
             ids[:, :count] = target_ids(ids[:, :count], layout, cell, placing.position_ids)
         if index is not None:
-            ids[:, -index.numel() :] = condition_ids(ids[:, :count], index, placing.position_ids).to(ids)
+            own = condition_ids(ids[:, :count], index, placing.position_ids).to(ids)
+            if apart is None:
+                ids[:, -index.numel() :] = own
+            else:
+                apart(own)
         return {**tokens, "img_ids": ids}
 
     return overwrite

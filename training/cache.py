@@ -35,7 +35,7 @@ def cache(config: Config) -> None:
     spec, pairs = read_pairs(data)
     device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, section.dtype)
-    if section.encode == "cells" and spec.condition_tokens != "first_cell":
+    if section.encode == "cells" and not spec.condition_is_cell:
         raise TrainingError(
             f"cache.encode is cells, but conditions are {spec.condition_tokens}: "
             "a condition that is encoded as a whole grid needs targets encoded the same way (grid)"
@@ -49,7 +49,7 @@ def cache(config: Config) -> None:
     del encoders  # at FLUX's size text encoders and autoencoder do not fit side by side
 
     vae = load_vae(Path(section.base) / "vae", dtype, device)
-    first_only = spec.condition_tokens == "first_cell"
+    first_only = spec.condition_is_cell
     sources = sorted({pair["source"] for pair in pairs})
     targets = sorted({pair["target"] for pair in pairs})
 

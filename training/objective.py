@@ -1,7 +1,7 @@
 """The objective: a batch of latents → the flow-matching loss of in-context tokens.
 
 `x_s = (1 - s) x_0 + s e`; the model predicts the velocity `e - x_0` of the noise tokens; the condition's tokens
-come after them, stay clean, and their output is not used (arXiv 2512.00532).
+come after them (or, cached, pass through the model apart), stay clean, and their output is not used (arXiv 2512.00532).
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from visual_planner.conditioning import (
 )
 from visual_planner.spec import PlannerSpec
 
+from .cached_condition import ConditionKeys, condition_keys
 from .config import ObjectiveSection
 
 
@@ -41,7 +42,7 @@ class Batch:
 
 
 class InContext:
-    """Runs a diffusers FLUX transformer on noise tokens followed by condition tokens.
+    """Runs a diffusers FLUX transformer on noise tokens under a condition, the way that the spec asks for.
 
     Args:
         spec: layout, condition tokens and ids.
@@ -56,12 +57,30 @@ class InContext:
         index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
         self.target_ids = target.to(device)
         self.ids = torch.cat([target, condition_ids(target, index, spec.position_ids)]).to(device)
+        self.cached = spec.condition_is_cached
+
+    def prepare(
+        self,
+        transformer: torch.nn.Module,
+        condition: torch.Tensor | None,
+        text: torch.Tensor,
+        pooled: torch.Tensor,
+        guidance: torch.Tensor | None,
+    ) -> torch.Tensor | ConditionKeys | None:
+        """Prepare the condition once for all steps of a plan; arguments as of a call.
+
+        Returns:
+            The condition's keys and values where the spec says that they are cached, else its tokens as they are.
+        """
+        if condition is None or not self.cached:
+            return condition
+        return condition_keys(transformer, condition, self.ids[len(self.target_ids) :], text, pooled, guidance)
 
     def __call__(
         self,
         transformer: torch.nn.Module,
         tokens: torch.Tensor,
-        condition: torch.Tensor | None,
+        condition: torch.Tensor | ConditionKeys | None,
         text: torch.Tensor,
         pooled: torch.Tensor,
         sigma: torch.Tensor,
@@ -72,7 +91,7 @@ class InContext:
         Args:
             transformer: FluxTransformer2DModel.
             tokens: (B, N, 64) packed noisy latents.
-            condition: (B, M, 64) packed condition latents, or None.
+            condition: (B, M, 64) packed condition latents, what `prepare` made of them, or None.
             text: (B, T, D) T5 states.
             pooled: (B, P) pooled CLIP state.
             sigma: (B,) noise level in [0, 1].
@@ -81,24 +100,33 @@ class InContext:
         Returns:
             (B, N, 64).
         """
-        hidden = tokens if condition is None else torch.cat([tokens, condition.to(tokens.dtype)], dim=1)
+        hidden, ids, extra = tokens, self.target_ids, {}
+        if isinstance(condition, torch.Tensor):
+            condition = self.prepare(transformer, condition.to(tokens.dtype), text, pooled, guidance)
+        if isinstance(condition, ConditionKeys):
+            extra["joint_attention_kwargs"] = {"condition": condition}
+        elif condition is not None:
+            hidden, ids = torch.cat([tokens, condition], dim=1), self.ids
         output = transformer(
             hidden_states=hidden,
             encoder_hidden_states=text,
             pooled_projections=pooled,
             timestep=sigma,
             guidance=guidance,
-            img_ids=self.target_ids if condition is None else self.ids,
+            img_ids=ids,
             txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
             return_dict=False,
+            **extra,
         )[0]
         return output[:, : tokens.shape[1]]
 
 
 def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
     """Noise levels (count,) in (0, 1) from the configured distribution."""
-    if section.timesteps == "uniform":
-        return torch.rand(count, generator=generator)
+    if section.timesteps != "logit_normal":
+        even = torch.rand(count, generator=generator)
+        shift = section.shift if section.timesteps == "shifted" else 1.0
+        return shift * even / (1 + (shift - 1) * even)
     return torch.sigmoid(section.logit_mean + section.logit_std * torch.randn(count, generator=generator))
 
 
@@ -109,8 +137,11 @@ def flow_matching_loss(
     section: ObjectiveSection,
     generator: torch.Generator,
     guidance_embedded: bool,
+    share: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
     """The loss of one batch (a scalar).
+
+    Noise is drawn for the batches of all processes, so that it does not depend on how many share a step.
 
     Args:
         transformer: FluxTransformer2DModel with its adapter.
@@ -119,15 +150,17 @@ def flow_matching_loss(
         section: noise levels and weights.
         generator: CPU generator of noise levels, noise and guidance.
         guidance_embedded: whether the transformer takes a guidance value.
+        share: number of this process and count of processes.
     """
     clean = pack_latents(batch.target)
-    device, count = clean.device, len(clean)
-    sigma = draw_sigma(count, section, generator).to(device)
-    noise = torch.randn(clean.shape, generator=generator).to(device, clean.dtype)
+    device, total = clean.device, len(clean) * share[1]
+    own = slice(len(clean) * share[0], len(clean) * (share[0] + 1))
+    sigma = draw_sigma(total, section, generator)[own].to(device)
+    noise = torch.randn(total, *clean.shape[1:], generator=generator)[own].to(device, clean.dtype)
     guidance = None
     if guidance_embedded:
         low, high = section.guidance
-        guidance = (low + (high - low) * torch.rand(count, generator=generator)).to(device)
+        guidance = (low + (high - low) * torch.rand(total, generator=generator))[own].to(device)
     condition = None if batch.condition is None else pack_latents(batch.condition)
     predicted = in_context(
         transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance

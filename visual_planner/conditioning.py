@@ -22,9 +22,11 @@ PATCH = 2
 TOKEN_CHANNELS = LATENT_CHANNELS * PATCH * PATCH
 """Values per packed token (64)."""
 
-CONDITION_TOKENS = ("full_grid", "first_cell")
+CONDITION_TOKENS = ("full_grid", "first_cell", "first_cell_cached")
 """full_grid: the VAE encodes the whole condition grid, eight black cells included, and every token conditions.
-first_cell: the VAE encodes the first cell alone, and its tokens take the ids of that cell in the grid."""
+first_cell: the VAE encodes the first cell alone, and its tokens take the ids of that cell in the grid.
+first_cell_cached: the same tokens and ids, but they attend to one another only, without text, at timestep 0 and with a
+pooled text vector of zeros; so their keys and values are the same at every step, and are computed once for a plan."""
 
 POSITION_IDS = ("clone", "kontext", "fold")
 """clone: the ids of the tokens in the target grid; kontext: the same rows and columns at index 1; fold: every cell has
@@ -108,7 +110,7 @@ def condition_token_index(
     width = whole_number(cell_tokens[1], "cell token columns", error=ConditioningError)
     rows, cols = layout.grid_size(height, width)
     places = torch.arange(rows * cols, dtype=torch.int64).reshape(rows, cols)
-    if condition_tokens == "first_cell":
+    if condition_tokens != "full_grid":
         top, left, bottom, right = layout.cell_box(0, height, width)
         places = places[top:bottom, left:right]
     return places.reshape(-1)

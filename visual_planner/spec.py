@@ -124,6 +124,16 @@ class PlannerSpec:
         return self.cell_height // TOKEN_PX, self.cell_width // TOKEN_PX
 
     @property
+    def condition_is_cell(self) -> bool:
+        """Whether the condition is a picture of the first cell alone, not of the whole condition grid."""
+        return self.condition_tokens != "full_grid"
+
+    @property
+    def condition_is_cached(self) -> bool:
+        """Whether the condition's keys and values are computed once for a plan."""
+        return self.condition_tokens == "first_cell_cached"
+
+    @property
     def target_tokens(self) -> int:
         """Number of tokens of one grid."""
         return self.layout.frames * self.cell_tokens[0] * self.cell_tokens[1]

@@ -1,0 +1,110 @@
+"""The cached condition in diffusers' FLUX transformer: two passes, with attention split between them.
+
+The first pass runs the condition's tokens alone (no text, timestep 0, pooled text of zeros) and records the keys and
+values of every attention layer. The second runs text and noise, and every attention layer adds the recorded ones to its
+own. Nothing of the first pass depends on prompt, noise level or noise: a plan needs it once. Gradients flow through
+both passes. How it is done goes with each call, not into the model's state, so that a layer which is computed again
+(gradient checkpointing) does what it did before.
+"""
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttention
+from torch import nn
+
+
+class ConditionKeys:
+    """Keys and values (B, M, heads, head size) of the condition's tokens, by attention layer; keys are rotated."""
+
+    def __init__(self) -> None:
+        self.layers: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
+def condition_keys(
+    transformer: nn.Module,
+    condition: torch.Tensor,
+    ids: torch.Tensor,
+    text: torch.Tensor,
+    pooled: torch.Tensor,
+    guidance: torch.Tensor | None,
+) -> ConditionKeys:
+    """Run the condition's tokens through all blocks.
+
+    Args:
+        transformer: FluxTransformer2DModel; its attention layers get processors that can record.
+        condition: (B, M, 64) packed condition latents.
+        ids: (M, 3) their position ids.
+        text: (B, T, D) T5 states; only their type and width are used.
+        pooled: (B, P) pooled CLIP state; only its type and size are used.
+        guidance: (B,) guidance to embed, None for a model without that input.
+    """
+    for module in transformer.modules():
+        if isinstance(module, FluxAttention) and not isinstance(module.processor, SplitAttention):
+            module.set_processor(SplitAttention())
+    keys = ConditionKeys()
+    transformer(
+        hidden_states=condition,
+        encoder_hidden_states=text[:, :0],
+        pooled_projections=torch.zeros_like(pooled),
+        timestep=torch.zeros(len(condition), device=condition.device),
+        guidance=guidance,
+        img_ids=ids,
+        txt_ids=ids[:0],
+        joint_attention_kwargs={"record": keys},
+        return_dict=False,
+    )
+    return keys
+
+
+class SplitAttention:
+    """FLUX's attention that can record its keys and values, or attend to recorded ones beside its own."""
+
+    def __call__(
+        self,
+        attn: FluxAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        record: ConditionKeys | None = None,
+        condition: ConditionKeys | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Attend; the arguments up to `image_rotary_emb` are those of diffusers' own processor.
+
+        Args:
+            attn: the layer.
+            hidden_states: (B, N, D) of the picture, or of text and picture in a single-stream block.
+            encoder_hidden_states: (B, T, D) of the text in a double-stream block.
+            attention_mask: as `torch.nn.functional.scaled_dot_product_attention` takes it; none with a condition.
+            image_rotary_emb: cosines and sines of text and picture.
+            record: where to put keys and values.
+            condition: recorded ones to attend to.
+        """
+        query, key, value = _heads(attn, hidden_states, "to_q to_k to_v", "norm_q norm_k")
+        text_length = 0
+        if encoder_hidden_states is not None:
+            text_length = encoder_hidden_states.shape[1]
+            text = _heads(attn, encoder_hidden_states, "add_q_proj add_k_proj add_v_proj", "norm_added_q norm_added_k")
+            query, key, value = (torch.cat(pair, dim=1) for pair in zip(text, (query, key, value), strict=True))
+        query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
+        key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
+        if record is not None:
+            record.layers.setdefault(attn, (key, value))
+        if condition is not None:
+            own_key, own_value = condition.layers[attn]
+            key, value = torch.cat([key, own_key], dim=1), torch.cat([value, own_value], dim=1)
+        output = nn.functional.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=attention_mask
+        )
+        output = output.transpose(1, 2).flatten(2).to(hidden_states.dtype)
+        if encoder_hidden_states is None:
+            return output
+        text, picture = output[:, :text_length], output[:, text_length:]
+        return attn.to_out[1](attn.to_out[0](picture)), attn.to_add_out(text)
+
+
+def _heads(attn: FluxAttention, states: torch.Tensor, layers: str, norms: str) -> tuple[torch.Tensor, ...]:
+    """Query, key and value (B, N, heads, head size) of some states, the first two normalised."""
+    query, key, value = (getattr(attn, name)(states).unflatten(-1, (-1, attn.head_dim)) for name in layers.split())
+    norm_query, norm_key = (getattr(attn, name) for name in norms.split())
+    return norm_query(query), norm_key(key), value
