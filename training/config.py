@@ -45,7 +45,8 @@ class CacheSection(Section):
     out: Path = Field(description="folder of the cache to write")
     batch_size: Positive = Field(16, description="pictures encoded at once")
     encode: Literal["grid", "cells"] = Field(
-        "grid", description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)"
+        "grid",
+        description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)",
     )
     shard_size: Positive = Field(1024, description="pairs in one shard file")
     text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
@@ -58,8 +59,12 @@ class CacheSection(Section):
 class OptimizerSection(Section):
     """How weights follow gradients."""
 
-    name: Literal["adamw", "muon"] = Field("adamw", description="muon: Muon for matrices, AdamW for the rest")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="of AdamW")
+    name: Literal["adamw", "adamw8bit", "prodigy", "muon"] = Field(
+        "adamw",
+        description="adamw8bit: state in 8 bits (bitsandbytes); prodigy: finds its own rate (prodigyopt, "
+        "learning_rate 1); muon: Muon for hidden matrices, AdamW for the rest",
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="of all but Muon")
     muon_learning_rate: Annotated[float, Field(gt=0)] = Field(0.02, description="of Muon, per unit spectral norm")
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="of AdamW")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled")
@@ -71,7 +76,12 @@ class OptimizerSection(Section):
 class ObjectiveSection(Section):
     """Flow matching: which noise levels, which weights."""
 
-    timesteps: Literal["uniform", "logit_normal"] = Field("uniform", description="distribution of the noise level s")
+    timesteps: Literal["uniform", "logit_normal", "shifted"] = Field(
+        "uniform", description="distribution of the noise level s"
+    )
+    shift: Annotated[float, Field(gt=0)] = Field(
+        3.0, description="shifted: s = shift u / (1 + (shift - 1) u), u uniform: more noise the larger it is"
+    )
     logit_mean: float = Field(0.0, description="logit_normal: s = sigmoid(N(mean, std))")
     logit_std: Annotated[float, Field(gt=0)] = Field(1.0, description="logit_normal: s = sigmoid(N(mean, std))")
     motion_weight: Annotated[float, Field(ge=0)] = Field(
@@ -142,8 +152,21 @@ class LoraSection(Section):
 
     rank: Positive = 128
     alpha: Annotated[float, Field(gt=0)] = 128
-    targets: Literal["paper", "all_linear"] = Field("paper", description="which linear layers get an adapter")
+    targets: Literal["attention", "paper", "blocks", "all_linear"] = Field(
+        "paper", description="which linear layers get an adapter; paper: attention, and feed-forwards of double blocks"
+    )
     merged_forward: bool = Field(False, description="compute with W + s B A in one product (cheaper for small models)")
+    base: Path | None = Field(None, description="LoRA that is fused into the frozen base first and trained on top of")
+
+
+class ValidationSection(Section):
+    """Plans of scenes that are not trained on, made before the first step and while training."""
+
+    every: Annotated[int, Field(ge=0)] = Field(0, description="steps between validations (0: none)")
+    scenes: Positive = Field(3, description="plans, spread over the modes")
+    seed: int = Field(0, description="of the first plan's noise; the next plan has the next seed")
+    batches: Annotated[int, Field(ge=0)] = Field(4, description="batches over which the validation loss is taken")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the autoencoder")
 
 
 class TrainSection(RunSection):
@@ -155,7 +178,15 @@ class TrainSection(RunSection):
     base_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="number type of frozen weights"
     )
+    quantize: Literal["none", "int8", "fp8", "nf4"] = Field(
+        "none", description="how the frozen matrices are stored (nf4: bitsandbytes); they compute in base_dtype"
+    )
     gradient_checkpointing: bool = False
+    shard: bool = Field(False, description="several processes: share the weights out (FSDP) instead of copying them")
+    max_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="at most as many examples as this many times the training pairs"
+    )
+    validation: ValidationSection = Field(default_factory=ValidationSection)
     mode_weights: ModeWeights = Field(
         default_factory=dict, description="how often each mode is drawn (default: evenly)"
     )
@@ -169,6 +200,7 @@ class ExportSection(Section):
     out: Path = Field(description="safetensors file to write")
     title: str = Field("Visual planner LoRA", description="shown by model browsers")
     averaged: bool = Field(True, description="export the averaged (EMA) weights where the run has them")
+    thumbnail: Path | None = Field(None, description="picture for model browsers (default: the run's last validation)")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
 

@@ -1,5 +1,6 @@
 """The adapter: which layers get one, how it is computed, and its key names in a file."""
 
+from pathlib import Path
 from types import MethodType
 
 import torch
@@ -7,6 +8,8 @@ from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from .config import LoraSection
 from .errors import TrainingError
@@ -91,3 +94,22 @@ def check_exported(tensors: dict[str, torch.Tensor], transformer: FluxTransforme
         raise TrainingError(
             f"{len(wrong)} of {len(tensors)} LoRA tensors do not fit the base model, first {wrong[0]!r}"
         )
+
+
+@torch.no_grad()
+def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
+    """Add a LoRA of diffusers' key form (`transformer.<layer>.lora_A.weight`) to the weights, in place.
+
+    Raises:
+        TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit it.
+    """
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
+    check_exported(tensors, transformer)
+    for key, down in tensors.items():
+        if ".lora_A." in key:
+            layer = transformer.get_submodule(key.removeprefix(PREFIX).rpartition(".lora_A")[0])
+            up = tensors[key.replace(".lora_A.", ".lora_B.")]
+            layer.weight += strength * (up.to(layer.weight) @ down.to(layer.weight))

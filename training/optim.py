@@ -1,10 +1,13 @@
 """Optimizers and the learning-rate schedule of a run."""
 
+import importlib
 from collections.abc import Iterable
+from types import ModuleType
 
 import torch
 
 from .config import OptimizerSection
+from .errors import TrainingError
 from .muon import Muon
 
 _NOT_HIDDEN = ("embed", "shared", "proj_out", "wte", "lora_")
@@ -17,6 +20,9 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
     Args:
         named: (name, parameter) of everything that is trained.
         section: names and rates.
+
+    Raises:
+        TrainingError: the optimizer's package is not installed.
     """
     matrices, rest = [], []
     for name, parameter in named:
@@ -26,13 +32,31 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
     if matrices:
         optimizers.append(Muon(matrices, lr=section.muon_learning_rate, weight_decay=section.weight_decay))
     if rest:
-        optimizers.append(
-            torch.optim.AdamW(rest, lr=section.learning_rate, betas=section.betas, weight_decay=section.weight_decay)
-        )
+        optimizers.append(_for_all(rest, section))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
     return optimizers
+
+
+def _for_all(parameters: list[torch.nn.Parameter], section: OptimizerSection) -> torch.optim.Optimizer:
+    """The optimizer of everything that Muon does not take."""
+    settings = {"lr": section.learning_rate, "betas": section.betas, "weight_decay": section.weight_decay}
+    if section.name == "adamw8bit":
+        return _package("bitsandbytes", section.name).optim.AdamW8bit(parameters, **settings)
+    if section.name == "prodigy":
+        # safeguard_warmup: the warm-up would otherwise be taken for a small distance
+        return _package("prodigyopt", section.name).Prodigy(parameters, safeguard_warmup=True, **settings)
+    return torch.optim.AdamW(parameters, **settings)
+
+
+def _package(package: str, optimizer: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise TrainingError(
+            f"optimizer {optimizer} needs the package {package}: pip install {package}, or choose adamw"
+        ) from error
 
 
 def rate_factor(step: int, max_steps: int, section: OptimizerSection) -> float:

@@ -1,19 +1,19 @@
 """Planning with diffusers' model classes: for validation, evaluation and use without ComfyUI."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
 
-from visual_planner.conditioning import LATENT_CHANNELS, pack_latents, sigmas, unpack_latents
 from visual_planner.grid import condition_grid, slice_grid
 from visual_planner.spec import PlannerSpec
 
 from .errors import TrainingError
 from .latents import decode_latents, encode_pictures, load_vae
+from .lora import fuse_lora
 from .objective import InContext
+from .sampling import draw_noise, sample
 from .text import TextEncoders
 from .train import load_transformer
 
@@ -56,7 +56,7 @@ class PlannerPipeline:
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, 16, h/8, w/8) or the grid's."""
         frames = torch.as_tensor(first_frames)
-        if self.spec.condition_tokens != "first_cell":
+        if not self.spec.condition_is_cell:
             frames = condition_grid(frames, self.spec.layout)
         return encode_pictures(self.vae, frames)
 
@@ -82,24 +82,12 @@ class PlannerPipeline:
             noise: (B, 16, H/8, W/8), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
         """
-        height, width = (side // 8 for side in self.spec.grid_size)
-        count = len(prompts)
         if noise is None:
-            shape = (1, LATENT_CHANNELS, height, width)
-            noise = torch.cat(
-                [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
-            )
-        condition = pack_latents(self.condition(first_frames)) if conditioned else None
+            noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
+        condition = self.condition(first_frames) if conditioned else None
         text, pooled = self.encoders(prompts)
-        value = self.spec.guidance if guidance is None else guidance
-        embedded = torch.full((count,), float(value)) if self.transformer.config.guidance_embeds else None
-        tokens = pack_latents(noise)
-        levels = sigmas(steps or self.spec.steps, self.spec.mu())
-        for now, following in pairwise(levels):
-            sigma = torch.full((count,), float(now))
-            velocity = self.in_context(self.transformer, tokens, condition, text, pooled, sigma, embedded)
-            tokens = tokens + (following - now) * velocity
-        pixels = decode_latents(self.vae, unpack_latents(tokens, height, width))
+        latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, steps, guidance)
+        pixels = decode_latents(self.vae, latents)
         return self.slice(pixels)
 
     def slice(self, grids: torch.Tensor) -> torch.Tensor:
@@ -122,23 +110,3 @@ def read_spec(file: str | Path) -> PlannerSpec | None:
         if isinstance(error, ValueError):
             raise
         raise TrainingError(f"LoRA {file} is not a safetensors file: {error}") from error
-
-
-@torch.no_grad()
-def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
-    """Add a LoRA of diffusers' key form (`transformer.<layer>.lora_A.weight`) to the weights, in place.
-
-    Raises:
-        TrainingError: a tensor belongs to no layer of the model, or does not fit it.
-    """
-    from safetensors.torch import load_file
-
-    from .lora import PREFIX, check_exported
-
-    tensors = load_file(file)
-    check_exported(tensors, transformer)
-    for key, down in tensors.items():
-        if ".lora_A." in key:
-            layer = transformer.get_submodule(key.removeprefix(PREFIX).rpartition(".lora_A")[0])
-            up = tensors[key.replace(".lora_A.", ".lora_B.")]
-            layer.weight += strength * (up.to(layer.weight) @ down.to(layer.weight))
