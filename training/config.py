@@ -9,51 +9,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from visual_planner.prompts import MODES
 from visual_planner.spec import PlannerSpec
 
+from .data_config import CacheSection, Location, Positive, PrepareSection, Section
 from .errors import TrainingError
 from .files import write_text
 
-Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ModeWeights = dict[Literal[MODES], Annotated[float, Field(ge=0.0)]]
-
-
-class Section(BaseModel):
-    """A section that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class PrepareSection(Section):
-    """Episodes → condition and target grids, prompts and overlays."""
-
-    source: Path = Field(description="folder of an episode data set")
-    out: Path = Field(description="folder of pairs to write")
-    validation_episodes: Annotated[int, Field(ge=0)] = Field(32, description="episodes kept out of training (the last)")
-    processes: Positive = Field(2, description="worker processes")
-
-
-class CacheSection(Section):
-    """Pairs → latents and text embeddings on disk."""
-
-    data: Path = Field(description="folder of pairs")
-    base: Path = Field(description="diffusers folder of the FLUX pipeline whose VAE and text encoders are used")
-    out: Path = Field(description="folder of the cache to write")
-    batch_size: Positive = Field(16, description="pictures encoded at once")
-    encode: Literal["grid", "cells"] = Field(
-        "grid",
-        description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)",
-    )
-    shard_size: Positive = Field(1024, description="pairs in one shard file")
-    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
-        512, description="T5 tokens (0: the tokenizer's own length)"
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the encoders")
-    device: str = Field("auto", description="torch device, or auto")
 
 
 class OptimizerSection(Section):
@@ -173,7 +139,7 @@ class TrainSection(RunSection):
     """Training a planner LoRA on a frozen base."""
 
     base: Path = Field(description="diffusers folder of the FLUX pipeline (only its transformer is loaded)")
-    cache: Path = Field(description="folder written by `cache`")
+    cache: Location = Field(description="folder written by `cache`, or its URL for fsspec")
     lora: LoraSection = Field(default_factory=LoraSection)
     base_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="number type of frozen weights"
@@ -261,27 +227,31 @@ class Config(Section):
         return section
 
 
-def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: list[str] = ()) -> Config:
     """Read a configuration file; `overrides` are "section.key=value" with the value in YAML.
+
+    Args:
+        path: the file; None starts from an empty one.
+        overrides: changes, applied in order.
 
     Raises:
         TrainingError: the file is missing, is not YAML, or has a key or value that is not allowed.
     """
-    path = Path(path)
-    if not path.is_file():
+    where = "of the command line" if path is None else str(path)
+    if path is not None and not Path(path).is_file():
         raise TrainingError(f"configuration {path} is not a file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        data = {} if path is None else yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         for override in overrides:
             _override(data, override)
     except yaml.YAMLError as error:
-        raise TrainingError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise TrainingError(f"configuration {where} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise TrainingError(f"configuration {path} must be a mapping of sections, got {type(data).__name__}")
+        raise TrainingError(f"configuration {where} must be a mapping of sections, got {type(data).__name__}")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise TrainingError(f"configuration {path}: {_first_problems(error)}") from error
+        raise TrainingError(f"configuration {where}: {_first_problems(error)}") from error
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -77,6 +77,33 @@ def read_json(path: str | Path, what: str) -> dict:
     return value
 
 
+def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
+    """Read a file of JSON objects, one a line, with the number of each line from 1; blank lines are left out.
+
+    Raises:
+        TrainingError: the file is missing, or a line of it is not a JSON object; `what` names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"{what} {path} is not there")
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{what} {path} is not UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TrainingError(f"{what} {path} line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise TrainingError(f"{what} {path} line {number} must be a JSON object, got {type(row).__name__}")
+        rows.append((number, row))
+    return rows
+
+
 def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

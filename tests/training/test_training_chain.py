@@ -18,8 +18,9 @@ from training.evaluate import evaluate, score
 from training.export import export
 from training.latents import encode_cells, encode_pictures, load_vae
 from training.measure import centroid, displacement, hand_positions, motion, moved_most
+from training.pairs import make_pair
 from training.pipeline import PlannerPipeline, read_spec
-from training.prepare import episode_trajectory, make_pair, prepare
+from training.prepare import episode_trajectory, prepare
 from training.pretrain import pretrain
 from training.text import TextEncoders
 from training.train import train
@@ -41,16 +42,16 @@ def trained(world):
 
 
 def test_pairs_hold_the_frames_and_prompts_of_each_mode(world):
-    data = EpisodeSet.open(world / "episodes")
-    spec = PlannerSpec(**SPEC)
-    frames = data.episodes[1].load_frames()
+    frames = EpisodeSet.open(world / "episodes").episodes[1].load_frames()
+    lines = map(json.loads, (world / "pairs" / "pairs.jsonl").read_text().splitlines())
+    pairs = {pair["mode"]: pair for pair in lines if pair["episode"] == "000001"}
     seen = {}
     for mode in ("text", "trajectory", "both"):
-        condition, target, prompt = make_pair(data.episodes[1], mode, spec)
+        condition, target = (read_picture(world / "pairs" / pairs[mode][key]) for key in ("source", "target"))
         assert np.array_equal(target[32:64, 64:96], frames[3])  # serpentine: frame 4 stands below frame 3
         assert not condition[32:].any()
         assert not condition[:, 32:].any()
-        seen[mode] = condition[:32, :32], prompt
+        seen[mode] = condition[:32, :32], pairs[mode]["text"]
     assert np.array_equal(seen["text"][0], frames[0])
     assert np.array_equal(seen["trajectory"][0], seen["both"][0])
     drawn = np.abs(seen["both"][0].astype(int) - frames[0]).sum(axis=2) > 60
@@ -241,20 +242,16 @@ def test_a_base_goes_on_with_the_vocabulary_it_has(world, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_broken_data_is_named_and_nothing_is_left_behind(world, tmp_path):
+def test_broken_data_is_named_and_nothing_is_half_written(world, tmp_path):
     write_episodes(tmp_path / "episodes", count=3)
     broken = tmp_path / "episodes" / "frames" / "000001.png"
     broken.write_bytes(broken.read_bytes()[:100])
     config = config_for(tmp_path)
     with pytest.raises(TrainingError, match=r"frames .*000001\.png of episode 000001 cannot be read"):
         prepare(config.model_copy(update={"prepare": config.prepare.model_copy(update={"validation_episodes": 1})}))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes"]
-
-    write_episodes(tmp_path / "large", count=3, size=48)
-    with pytest.raises(
-        TrainingError, match=r"has frames of shape \(9, 48, 48, 3\), the spec asks for \(9, 32, 32, 3\)"
-    ):
-        make_pair(EpisodeSet.open(tmp_path / "large").episodes[0], "text", PlannerSpec(**SPEC))
+    assert not (tmp_path / "pairs").exists()
+    with pytest.raises(TrainingError, match=r"frames have shape \(9, 48, 48, 3\), the spec asks for \(9, 32, 32, 3\)"):
+        make_pair(np.zeros((9, 48, 48, 3), np.uint8), None, PlannerSpec(**SPEC))
 
 
 def test_a_cache_of_other_encoders_is_named(world, tmp_path):

@@ -1,0 +1,78 @@
+"""The sections of a configuration that are about data: `prepare` and `cache`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Location = Annotated[
+    Path | str, BeforeValidator(lambda value: value if "://" in str(value) or isinstance(value, Path) else Path(value))
+]
+"""A path, or a URL that fsspec understands: a path would lose the second slash of `s3://`."""
+
+
+class Section(BaseModel):
+    """A section that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class PrepareSection(Section):
+    """Episodes → condition and target grids, prompts and overlays."""
+
+    source: Path = Field(description="folder, file, or id of a LeRobot data set on the hub")
+    out: Path = Field(description="folder of pairs to write")
+    format: Literal["auto", "lerobot", "rlds", "videos", "frames", "grids", "simulated"] = Field(
+        "auto", description="format of the source"
+    )
+    camera: str = Field("", description="whose pictures (default: the first; a wrong name lists them all)")
+    instructions: Path | None = Field(None, description="CSV, JSON lines or text, for folders of videos or frames")
+    episodes: Positive | None = Field(None, description="use the first so many episodes")
+    frames: Literal["uniform", "motion", "trim"] = Field(
+        "uniform",
+        description="which frames: evenly in time, by equal shares of motion, or evenly after idle ends are cut off",
+    )
+    short: Literal["drop", "repeat", "error"] = Field(
+        "error", description="episodes with fewer frames than cells: leave out, repeat the last frame, or refuse"
+    )
+    fit: Literal["letterbox", "crop", "stretch"] = Field("letterbox", description="how a frame fills its cell")
+    overlay: Literal["auto", "none", "recorded", "cameras", "tracked", "drawn", "cvat"] = Field(
+        "auto",
+        description="where paths come from: recorded (simulated episodes), cameras (projected end-effector places), "
+        "tracked (optical flow from a click or a mask), drawn (trajectory JSON), cvat (its XML)",
+    )
+    overlay_data: Path | None = Field(None, description="file or folder that the overlay needs, see docs/data.md")
+    states: str = Field("", description="feature with the end effector's place (default: the format's usual one)")
+    prompts: str = Field(
+        "spec", description="spec: the spec's sentence; varied: many sentences; or a file of templates"
+    )
+    split: Literal["last", "random"] = Field("last", description="which episodes are kept out of training")
+    validation_episodes: Annotated[int, Field(ge=0)] = Field(32, description="episodes kept out of training")
+    subsets: list[Positive] = Field(default_factory=list, description="sizes of nested training subsets [episodes]")
+    broken: Literal["error", "skip"] = Field("error", description="episodes that cannot be used: refuse, or leave out")
+    seed: int = Field(0, description="of the random split, the subsets and varied prompts")
+    processes: Positive = Field(2, description="worker processes")
+
+
+class CacheSection(Section):
+    """Pairs → latents and text embeddings on disk."""
+
+    data: Path = Field(description="folder of pairs")
+    base: Path = Field(description="diffusers folder of the FLUX pipeline whose VAE and text encoders are used")
+    out: Location = Field(description="folder of the cache to write, or a URL for fsspec (s3://bucket/folder)")
+    episodes: Positive | None = Field(
+        None, description="cache this many training episodes only, the first of the nested subsets' order"
+    )
+    batch_size: Positive = Field(16, description="pictures encoded at once")
+    encode: Literal["grid", "cells"] = Field(
+        "grid",
+        description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)",
+    )
+    shard_size: Positive = Field(1024, description="pictures in one shard file")
+    text_shard_size: Positive = Field(256, description="prompts in one shard file")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
+        512, description="T5 tokens (0: the tokenizer's own length)"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the encoders")
+    device: str = Field("auto", description="torch device, or auto")
