@@ -8,7 +8,7 @@ from visual_planner.errors import PlannerError
 from .config import load_config
 
 
-def _run(command: str, config) -> None:
+def _run(command: str, config, options: argparse.Namespace) -> None:
     # each command's packages take seconds to import: only the one that runs is loaded
     if command == "vae":
         from .vae import train_vae as action
@@ -22,8 +22,13 @@ def _run(command: str, config) -> None:
         from .cache import cache as action
     elif command == "train":
         from .train import train as action
+    elif command == "readout":
+        from .readout.train import train_readout as action
     elif command == "export":
-        from .export import export as action
+        from .export import export
+
+        export(config, options.install)
+        return
     else:
         from .evaluate import evaluate as action
     action(config)
@@ -41,14 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
         ("cache", "pairs → latents and text embeddings on disk"),
         ("train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
         ("export", "write a run's LoRA for ComfyUI and diffusers"),
+        ("readout", "train the network that reads end effector and gripper off frames"),
         ("evaluate", "plan unseen scenes and compare with the truth"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", required=True, help="YAML file, see training/configs")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
+        if name == "export":
+            command.add_argument("--install", metavar="COMFYUI", help="also put the file into a ComfyUI's models/loras")
     options = parser.parse_args(arguments)
     try:
-        _run(options.command, load_config(options.config, options.set))
+        _run(options.command, load_config(options.config, options.set), options)
     except PlannerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from visual_planner.prompts import MODES
+from visual_planner.readout import ReadoutSpec
 from visual_planner.spec import PlannerSpec
 
 from .data_config import CacheSection, Location, Positive, PrepareSection, Section
@@ -173,7 +174,9 @@ class ExportSection(Section):
 class EvaluateSection(Section):
     """Plans of unseen scenes against the truth."""
 
-    source: Path = Field(description="folder of an episode data set of scenes that training did not see")
+    source: Path = Field(
+        description="folder of unseen episodes, or of pairs, of which the validation split is planned"
+    )
     base: Path = Field(description="diffusers folder of the FLUX pipeline")
     lora: Path = Field(description="planner LoRA with its record")
     out: Path = Field(description="folder of metrics.json and pictures")
@@ -183,7 +186,38 @@ class EvaluateSection(Section):
     batch_size: Positive = 16
     baselines: bool = Field(True, description="also plan without the LoRA")
     pictures: Positive = Field(12, description="scenes shown in the pictures")
+    lpips: Path | None = Field(None, description="weights of LPIPS 0.1 on AlexNet (safetensors); none: not measured")
+    fvd: Path | None = Field(None, description="weights of I3D, RGB, Kinetics-400 (safetensors); none: no FVD")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+
+
+class ReadoutSection(RunSection):
+    """Training the read-out: frames → end effector and gripper."""
+
+    source: list[Path] = Field(description="episodes whose robot states are known; frames of all are mixed")
+    model: Path = Field(description="folder of weights and card to write")
+    format: str = Field("auto", description="format of the sources")
+    camera: str = Field("", description="whose pictures (default: the first)")
+    episodes: Positive | None = Field(None, description="use the first so many of each source")
+    held_out: Positive = Field(200, description="episodes kept for the card's figures")
+    frames_per_episode: Positive = Field(16, description="frames drawn evenly from an episode (not simulated ones)")
+    states: str = Field("", description="feature with the states; columns 0 to 2 are x, y, z [m] (not simulated ones)")
+    gripper_column: int = Field(-1, description="column of the states with the gripper")
+    gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
+    view: dict | None = Field(None, description="camera of such data: eye_m and rays of visual_planner.readout.View")
+    size: tuple[Positive, Positive] = Field((64, 64), description="height and width that the network sees [px]")
+    channels: tuple[Positive, Positive] = Field((32, 48), description="widths of the network")
+    points: Positive = Field(32, description="feature points of the network")
+    shift_px: Annotated[float, Field(ge=0)] = Field(3.0, description="frames are moved by up to this (with a view)")
+    vae: Path | None = Field(None, description="autoencoder through which some frames are sent (diffusers folder)")
+    vae_pictures: Positive = Field(2000, description="so many frames")
+    vae_share: Fraction = Field(0.3, description="their share of a batch")
+    vae_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="largest noise on their latents")
+
+    def network(self) -> ReadoutSpec:
+        """Sizes of the network, without the data's scales."""
+        height, width = self.size
+        return ReadoutSpec(height=height, width=width, channels=self.channels, points=self.points)
 
 
 class Config(Section):
@@ -198,6 +232,7 @@ class Config(Section):
     train: TrainSection | None = None
     export: ExportSection | None = None
     evaluate: EvaluateSection | None = None
+    readout: ReadoutSection | None = None
 
     @model_validator(mode="after")
     def _spec_is_valid(self) -> "Config":

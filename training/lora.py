@@ -7,16 +7,14 @@ import torch
 from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
-from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .config import LoraSection
 from .errors import TrainingError
+from .key_map import PREFIX, check_loads
 
 ADAPTER = "planner"
-PREFIX = "transformer."
-"""Before each key in the file: diffusers and ComfyUI both read it."""
 
 _PAPER = (
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
@@ -31,7 +29,11 @@ def target_names(transformer: FluxTransformer2DModel, targets: str) -> list[str]
     names = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
     if targets == "all_linear":
         return names
-    return [name for name in names if name.endswith(_PAPER)]
+    blocks = [name for name in names if name.startswith(("transformer_blocks.", "single_transformer_blocks."))]
+    if targets == "blocks":
+        return blocks
+    endings = tuple(name for name in _PAPER if name.startswith("attn.")) if targets == "attention" else _PAPER
+    return [name for name in blocks if name.endswith(endings)]
 
 
 def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
@@ -63,37 +65,38 @@ def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object)
     return torch.nn.functional.linear(x, weight, base.bias)
 
 
-def lora_state(transformer: FluxTransformer2DModel) -> dict[str, torch.Tensor]:
-    """The adapter's tensors under the names of the exported file (`transformer.<layer>.lora_A.weight`)."""
-    return {
-        PREFIX + name: tensor for name, tensor in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items()
-    }
-
-
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
     """Fold alpha / rank into B: readers disagree on where alpha is written, a scale of 1 needs none."""
     scale = section.alpha / section.rank
     return {name: tensor * scale if ".lora_B." in name else tensor for name, tensor in tensors.items()}
 
 
-def check_exported(tensors: dict[str, torch.Tensor], transformer: FluxTransformer2DModel) -> None:
-    """Make sure that every tensor of a file belongs to a layer of the model and fits it.
+def file_tensors(weights: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights (float32) under the names of the exported file, alpha folded in."""
+    # peft puts the adapter's name into parameter names; files do not have it
+    tensors = {PREFIX + n.replace(f".{ADAPTER}.weight", ".weight"): t.float() for n, t in weights.items()}
+    return fold_alpha(tensors, section)
+
+
+def stack(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """One LoRA that does what two do one after the other: ranks add up, `B A = B1 A1 + B2 A2`."""
+    both = dict(first)
+    for key, tensor in second.items():
+        along = 0 if ".lora_A." in key else 1
+        both[key] = torch.cat([first[key].to(tensor.dtype), tensor], dim=along) if key in first else tensor
+    return both
+
+
+def read_lora(file: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors of a LoRA file.
 
     Raises:
-        TrainingError: one does not; the message counts and names them.
+        TrainingError: it cannot be read.
     """
-    layers = {n: m for n, m in transformer.named_modules() if isinstance(m, torch.nn.Linear)}
-    wrong = []
-    for key, tensor in tensors.items():
-        name, _, part = key.removeprefix(PREFIX).rpartition(".lora_")
-        layer = layers.get(name)
-        side = 1 if part.startswith("A") else 0
-        if layer is None or tensor.shape[side] != layer.weight.shape[1 if side else 0]:
-            wrong.append(key)
-    if wrong:
-        raise TrainingError(
-            f"{len(wrong)} of {len(tensors)} LoRA tensors do not fit the base model, first {wrong[0]!r}"
-        )
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
 
 
 @torch.no_grad()
@@ -103,13 +106,10 @@ def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 
     Raises:
         TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit it.
     """
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
-    check_exported(tensors, transformer)
+    tensors = read_lora(file)
+    check_loads(tensors, transformer)
     for key, down in tensors.items():
         if ".lora_A." in key:
             layer = transformer.get_submodule(key.removeprefix(PREFIX).rpartition(".lora_A")[0])
             up = tensors[key.replace(".lora_A.", ".lora_B.")]
-            layer.weight += strength * (up.to(layer.weight) @ down.to(layer.weight))
+            layer.weight.copy_(layer.weight.float() + strength * (up.float() @ down.float()))

@@ -14,7 +14,6 @@ from support.small_world import EPISODES, SPEC, config_for, write_episodes
 from training.cache import Cache, cache
 from training.episodes import EpisodeSet
 from training.errors import TrainingError
-from training.evaluate import evaluate, score
 from training.export import export
 from training.latents import encode_cells, encode_pictures, load_vae
 from training.measure import centroid, displacement, hand_positions, motion, moved_most
@@ -168,27 +167,6 @@ def test_the_exported_file_plans_like_the_trained_model(trained):
     assert plans[0].shape == (1, 9, 32, 32, 3)
     assert (plans[0] - plans[1]).abs().max() < 1e-4
     assert not torch.allclose(plans[0], planner.plan(frames, ["nine frames: push"], seed=4))
-
-
-def test_figures_stand_beside_their_baselines(trained, capsys):
-    evaluate(config_for(trained))
-    result = json.loads((trained / "evaluation" / "metrics.json").read_text())
-    assert result["static"]["motion_ratio"]["value"] == 0.0
-    assert result["static"]["moved_most"]["successes"] == 0
-    assert result["static"]["psnr_above_static_p"] == 1.0
-    assert {"bound", "text", "trajectory", "both", "no_lora_text"} <= result.keys()
-    assert result["both"]["moved_most"]["n"] == 3
-    assert read_picture(trained / "evaluation" / "both.png").shape == (2 * 2 * 32, 9 * 32, 3)
-    assert "no_lora_both" in capsys.readouterr().out
-
-
-def test_the_truth_scores_as_perfect(world):
-    episodes = list(EpisodeSet.open(world / "episodes").episodes)
-    truth = np.stack([episode.load_frames() for episode in episodes])
-    figures = score(truth, truth, episodes)
-    assert figures["ssim"]["value"] == pytest.approx(1.0)
-    assert figures["hand_error_px"]["median"] == 0.0
-    assert figures["motion_ratio"]["value"] == 1.0
 
 
 def test_measurements_read_drawn_frames():
