@@ -29,6 +29,10 @@ def _run(command: str, config, options: argparse.Namespace) -> None:
 
         export(config, options.install)
         return
+    elif command == "report":
+        from .report import report as action
+    elif command == "memory":
+        from .memory import show_memory as action
     else:
         from .evaluate import evaluate as action
     action(config)
@@ -48,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("export", "write a run's LoRA for ComfyUI and diffusers"),
         ("readout", "train the network that reads end effector and gripper off frames"),
         ("evaluate", "plan unseen scenes and compare with the truth"),
+        ("report", "write an evaluation, its plots and its runs as one HTML page"),
+        ("memory", "say how much memory a training step will take, without loading a weight"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", required=True, help="YAML file, see training/configs")

@@ -21,8 +21,8 @@ from .errors import TrainingError
 from .files import replacing
 from .key_map import check_loads
 from .lora import file_tensors, read_lora, stack
+from .runlog import BESIDE, PLANS
 from .train import load_config_only
-from .validation import FOLDER as VALIDATION
 
 _THUMBNAIL_PX = 256
 
@@ -142,8 +142,8 @@ def _thumbnail(section: ExportSection) -> str | None:
     """A small JPEG as a data URI: the given picture, else the newest plan that validation made."""
     file = section.thumbnail
     if file is None:
-        plans = sorted(Path(section.run).glob(f"{VALIDATION}/[0-9]*/*.png"))
-        plans = [plan for plan in plans if not plan.stem.endswith("_beside_truth")]
+        plans = sorted(Path(section.run).glob(f"{PLANS}/[0-9]*/*.png"))
+        plans = [plan for plan in plans if not plan.stem.endswith(BESIDE)]
         newest = plans[-1].parent if plans else None
         file = next((plan for plan in plans if plan.parent == newest), None)
     if file is None:

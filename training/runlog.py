@@ -8,7 +8,10 @@ import numpy as np
 from .errors import TrainingError
 from .files import write_text
 
-LOG, EVENTS = "log.jsonl", "tensorboard"
+LOG, EVENTS, PLANS = "log.jsonl", "tensorboard", "validation"
+"""In a run's folder: the log, TensorBoard's folder, the folder of validation pictures by step."""
+BESIDE = "_beside_truth"
+"""End of the name of a picture that shows truth and plan; the same name without it is the plan alone."""
 
 
 def read_log(run: Path) -> list[dict]:

@@ -24,9 +24,9 @@ from .latents import decode_latents, load_vae
 from .loop import Loop, step_generator
 from .objective import Batch, InContext, flow_matching_loss
 from .parallel import like, whole
+from .runlog import BESIDE, PLANS
 from .sampling import draw_noise, sample
 
-FOLDER = "validation"
 
 
 class Validation:
@@ -58,7 +58,7 @@ class Validation:
         self.scenes = _choose(cache, self.section.validation.scenes)
         dtype = getattr(torch, self.section.validation.dtype)
         self.vae = load_vae(Path(self.section.base) / "vae", dtype, accelerator.device)
-        self.folder = Path(self.section.out) / FOLDER
+        self.folder = Path(self.section.out) / PLANS
         self.given = [self._decode("conditions", pair["condition"]) for pair in self.scenes]
         self.truth = [self._decode("targets", pair["target"]) for pair in self.scenes]
 
@@ -98,7 +98,7 @@ class Validation:
             }  # fmt: skip
             name = f"{pair['id']}_seed{notes['seed']}"
             _save(self.folder / f"{loop.step:08d}" / f"{name}.png", picture, notes)
-            _save(self.folder / f"{loop.step:08d}" / f"{name}_beside_truth.png", sheet, notes)
+            _save(self.folder / f"{loop.step:08d}" / f"{name}{BESIDE}.png", sheet, notes)
             if loop.log is not None:
                 loop.log.picture(f"plans/{name}", sheet, loop.step)
 

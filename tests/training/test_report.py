@@ -1,0 +1,100 @@
+"""The HTML page: every figure with its interval, plots, pictures, and nothing that lies outside of it."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.small_world import config_for
+from training.__main__ import main
+from training.config import save_config
+from training.curves import interval_chart, loss_curve
+from training.runlog import RunLog, read_log
+
+
+def row(value):
+    interval = [value - 0.5, value + 0.5]
+    rate = {"successes": 3, "n": 4, "rate": 0.75, "interval": [0.301, 0.954]}
+    return {
+        "psnr_db": {"value": value, "interval": interval},
+        "ssim": {"value": 0.5, "interval": [0.4, 0.6]},
+        "motion_ratio": {"value": 1.0, "interval": [0.9, 1.1]},
+        "moved_most": rate,
+        "checks_passed": rate,
+    }
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    config = config_for(tmp_path)
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    result = {"protocol": ["frames 2 on < all"], "scenes": 4, "source": "a", "lora": "b", "seed": 0, "steps": 2,
+              "static": row(16.0), "both": row(21.25)}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(result))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "both.png")
+    log = RunLog(tmp_path / "lora", 0)
+    (tmp_path / "lora").mkdir()
+    for step in range(1, 8):
+        log.write({"step": step, "loss": 1.0 / step})
+    log.write({"step": 7, "validation_loss": 0.3})
+    save_config(config, tmp_path / "config.yaml")
+    return tmp_path
+
+
+def test_one_page_holds_figures_intervals_plots_and_pictures(evaluation):
+    assert main(["report", "--config", str(evaluation / "config.yaml")]) == 0
+    page = (evaluation / "evaluation" / "report.html").read_text()
+    for text in (
+        "21.250<br><small>20.750 to 21.750",
+        "3/4<br><small>30% to 95%",
+        "frames 2 on &lt; all",
+        "loss: train",
+    ):
+        assert text in page, text
+    assert page.count("<svg") == 4  # three figures and one run
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert page.count("data:image/png;base64,") == 1
+
+
+def test_without_an_evaluation_there_is_one_line(evaluation, capsys):
+    (evaluation / "evaluation" / "metrics.json").unlink()
+    assert main(["report", "--config", str(evaluation / "config.yaml")]) == 2
+    assert "has no metrics.json: run evaluate first" in capsys.readouterr().err
+
+
+def test_plots_show_their_values():
+    svg = ElementTree.fromstring(interval_chart({"a": {"value": 1.0, "interval": [0.0, 2.0]}}, "t"))
+    name = "{http://www.w3.org/2000/svg}"
+    line, dot = svg.find(f"{name}line"), svg.find(f"{name}circle")
+    ends = [float(line.get("x1")), float(line.get("x2"))]
+    assert float(dot.get("cx")) == pytest.approx(sum(ends) / 2, abs=0.1)
+    curve = ElementTree.fromstring(loss_curve([{"step": i, "loss": 1.0 - 0.1 * i} for i in range(8)], "t"))
+    heights = [float(point.split(",")[1]) for point in curve.findall(f"{name}polyline")[0].get("points").split()]
+    assert heights == sorted(heights)  # falling loss goes down the page
+
+
+def test_a_log_goes_on_after_the_step_that_is_resumed(tmp_path):
+    log = RunLog(tmp_path, 0)
+    for step in range(1, 6):
+        log.write({"step": step, "loss": 0.5})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    RunLog(tmp_path, 3).write({"step": 4, "loss": 0.25})
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25)]
+
+
+def test_tensorboard_events_hold_what_the_log_holds(tmp_path):
+    log = RunLog(tmp_path, 0, tensorboard=True)
+    log.write({"step": 3, "loss": 0.125})
+    log.picture("plan", np.full((4, 6, 3), 200, np.uint8), 3)
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(3, 0.125)]
+    assert (events.Images("plan")[0].width, events.Images("plan")[0].height) == (6, 4)
