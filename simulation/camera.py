@@ -76,6 +76,17 @@ class Camera:
         y = height / 2 + focal * (offset @ down) / depth
         return np.stack([x, y], axis=-1)
 
+    def rays(self, height: int, width: int) -> np.ndarray:
+        """Return the matrix (3, 3) with which a point is ``eye + depth * rays @ (x / width, y / height, 1)`` [m].
+
+        The inverse of ``project``; depth is the distance along the optical axis [m].
+        """
+        right, down, forward = self.axes()
+        reach = math.tan(math.radians(self.fovy_deg) / 2)
+        across = 2 * reach * width / height * right
+        along = 2 * reach * down
+        return np.stack([across, along, forward - (across + along) / 2], axis=-1)
+
     def mjv_camera(self):
         """Return the same camera as MuJoCo's free camera (its field of view is a setting of the model)."""
         camera = mujoco.MjvCamera()

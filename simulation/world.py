@@ -24,9 +24,9 @@ from .motion import FRAMES
 from .render import FrameRenderer
 from .scene import SceneSpec, apply_scene, object_position
 from .tasks import Trace
+from .toolpath import STEPS_PER_FRAME
 
-SECONDS_PER_FRAME = 0.5
-STEPS_PER_FRAME = round(SECONDS_PER_FRAME * CONTROL_HZ)
+SECONDS_PER_FRAME = STEPS_PER_FRAME / CONTROL_HZ
 SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP_S))
 
 
@@ -101,7 +101,12 @@ class World:
 
     def command(self, tool_m: np.ndarray, gripper: float) -> None:
         """Send one control step: the tool's wanted position [m] and the gripper [0..1]; then let physics run 20 ms."""
-        self.joints, _ = self.arm.solve(tool_m, POINTING_DOWN, self.joints, iterations=4, tolerance=1e-3)
+        joints, _ = self.arm.solve(tool_m, POINTING_DOWN, self.joints, iterations=4, tolerance=1e-3)
+        self.command_joints(joints, gripper)
+
+    def command_joints(self, joints_rad: np.ndarray, gripper: float) -> None:
+        """Send one control step: the arm's wanted joints (6,) [rad] and the gripper [0..1]; physics runs 20 ms."""
+        self.joints = joints_rad
         self.data.ctrl[self._arm_ctrl] = self.joints
         self.data.ctrl[self._finger_ctrl] = finger_angle(gripper)
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
@@ -120,22 +125,24 @@ class World:
         return self.follow(commands, range(0, len(steps) + 1, STEPS_PER_FRAME))
 
     def follow(
-        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Collection[int]
+        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Collection[int], joints: bool = False
     ) -> tuple[Trace, list[np.ndarray]]:
         """Carry out commands, one a control step (20 ms).
 
         Args:
             commands: tool positions (3,) [m] and gripper states [0..1].
             picture_steps: numbers of the control steps after which a picture is taken (0: before the first).
+            joints: the commands give the arm's joints (6,) [rad] instead of the tool's position.
 
         Returns:
             the trace before the first and after every control step, and the pictures (none if the world has none).
         """
+        send = self.command_joints if joints else self.command
         tool, objects, frames = [self.tool()], [self.objects()], []
         if self.renderer is not None and 0 in picture_steps:
             frames.append(self.frame())
         for step, command in enumerate(commands, start=1):
-            self.command(*command)
+            send(*command)
             mujoco.mj_kinematics(self.model, self.data)
             tool.append(self.tool())
             objects.append(self.objects())

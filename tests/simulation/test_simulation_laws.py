@@ -8,13 +8,14 @@ import pytest
 from simulation.camera import Camera
 from simulation.dataset import episode_seed
 from simulation.errors import SimulationError
-from simulation.execution import check_keyframes, commands, monotone_slopes
+from simulation.execution import check_keyframes
 from simulation.kinematics import HOME_RAD, POINTING_DOWN, ArmKinematics
 from simulation.model import load_model
 from simulation.motion import FRAMES, minimum_jerk
 from simulation.policy import demonstration
 from simulation.scene import OBJECT_GAP_M, PLATE_GAP_M, rng_for
 from simulation.tasks import DIRECTIONS, TASKS, draw_task
+from simulation.toolpath import commands, monotone_slopes
 from simulation.wordings import HELD_OUT, TRAIN, instruction, templates
 
 

@@ -1,0 +1,63 @@
+"""The tool's path: keyframes → places and gripper states, one a control step, in the plan's own rhythm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .model import CONTROL_HZ
+
+# The rhythm of a plan: half a second from frame to frame.
+STEPS_PER_FRAME = CONTROL_HZ // 2
+# A grasp needs time, whatever the plan's rhythm: so long the arm waits while the gripper opens or closes [s].
+GRIPPER_SECONDS = 0.4
+_DWELL_STEPS = round(GRIPPER_SECONDS * CONTROL_HZ)
+
+
+def monotone_slopes(values: np.ndarray) -> np.ndarray:
+    """Return slopes (N, C) for a cubic Hermite curve through rows (N, C) at unit steps that never overshoots.
+
+    Formula: harmonic mean of the neighbouring differences, zero where they change sign (Fritsch and Butland, 1984);
+    zero at both ends, where the arm rests.
+    """
+    before, after = np.diff(values, axis=0)[:-1], np.diff(values, axis=0)[1:]
+    product = before * after
+    total = before + after
+    inner = np.where(product > 0, 2.0 * product / np.where(product > 0, total, 1.0), 0.0)
+    rest = np.zeros((1, values.shape[1]))
+    return np.concatenate([rest, inner, rest])
+
+
+def commands(keyframes: np.ndarray) -> tuple[list[tuple[np.ndarray, float]], list[int]]:
+    """Turn keyframes (F, 4) into commands, one a control step, and the steps at which each keyframe is done.
+
+    Between keyframes the tool follows a monotone cubic curve. Where the gripper switches, the arm stands still for
+    ``GRIPPER_SECONDS``: an opening hand lets go before it leaves, a closing hand closes after it has arrived.
+    """
+    places, gripper = keyframes[:, :3], keyframes[:, 3]
+    closed = gripper >= 0.5
+    slopes = monotone_slopes(places)
+    switches = np.flatnonzero(closed[1:] != closed[:-1])
+    for k in switches:  # the arm stands still there, so the curve must stop there
+        slopes[k + 1 if closed[k + 1] else k] = 0.0
+    steps: list[tuple[np.ndarray, float]] = []
+    done = [0]
+    for k in range(len(keyframes) - 1):
+        switch, start, end = k in switches, gripper[k], gripper[k + 1]
+        ramp = [float(start + (end - start) * min(1.0, 2 * (i + 1) / _DWELL_STEPS)) for i in range(_DWELL_STEPS)]
+        if switch and not closed[k + 1]:
+            steps += [(places[k], value) for value in ramp]
+        for i in range(1, STEPS_PER_FRAME + 1):
+            s = i / STEPS_PER_FRAME
+            hold = (start if closed[k + 1] else end) if switch else start + s * (end - start)
+            steps.append((_hermite(places[k], places[k + 1], slopes[k], slopes[k + 1], s), float(hold)))
+        if switch and closed[k + 1]:
+            steps += [(places[k + 1], value) for value in ramp]
+        done.append(len(steps))
+    return steps, done
+
+
+def _hermite(a, b, slope_a, slope_b, s: float) -> np.ndarray:
+    """Return the cubic Hermite curve from ``a`` to ``b`` at s in [0, 1]."""
+    return (
+        (1 + 2 * s) * (1 - s) ** 2 * a + s * (1 - s) ** 2 * slope_a + s**2 * (3 - 2 * s) * b + s**2 * (s - 1) * slope_b
+    )
