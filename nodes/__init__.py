@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .actions import VisualPlannerExecute, VisualPlannerPlanToActions, VisualPlannerScene
 from .check import VisualPlannerCheck
 from .condition import VisualPlannerCondition
 from .grids import (
@@ -12,6 +13,7 @@ from .grids import (
 )
 from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
 from .prompt import VisualPlannerPrompt
+from .rank import VisualPlannerRank
 from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverlay
 
 # In the order of a plan's way through a graph. Ids are permanent: saved workflows name them.
@@ -27,6 +29,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerGridLayout,
     VisualPlannerAssembleGrid,
     VisualPlannerMaskFirstFrame,
+    VisualPlannerRank,
+    VisualPlannerScene,
+    VisualPlannerPlanToActions,
+    VisualPlannerExecute,
 )
 
 

@@ -50,13 +50,13 @@ class VisualPlannerCheck(io.ComfyNode):
         cls, frames, fit: str = "letterbox", first_frame=None, trajectory: Paths | None = None
     ) -> io.NodeOutput:
         """Measure and draw."""
-        first, places = _asked(frames, fit, first_frame, trajectory)
+        first, places = asked_of(frames, fit, first_frame, trajectory)
         report = diagnose(frames, first, places)
         picture = torch.from_numpy(draw_report(frames, report))[None]
         return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
 
 
-def _asked(frames, fit: str, first_frame, trajectory: Paths | None) -> tuple:
+def asked_of(frames, fit: str, first_frame, trajectory: Paths | None) -> tuple:
     """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; None where not given."""
     count, height, width = frames.shape[:3]
     first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)

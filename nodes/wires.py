@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Spec = io.Custom("VISUAL_PLANNER_SPEC")
 Layout = io.Custom("VISUAL_PLANNER_LAYOUT")
 Trajectory = io.Custom("VISUAL_PLANNER_TRAJECTORY")
+Scene = io.Custom("VISUAL_PLANNER_SCENE")
 
 CATEGORY = "visual planner"
 FROM_SPEC = "from the spec"

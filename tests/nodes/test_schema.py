@@ -21,6 +21,10 @@ IDS = (
     "VisualPlannerGridLayout",
     "VisualPlannerAssembleGrid",
     "VisualPlannerMaskFirstFrame",
+    "VisualPlannerRank",
+    "VisualPlannerScene",
+    "VisualPlannerPlanToActions",
+    "VisualPlannerExecute",
 )
 FILE_LISTS = {"lora_name", "base_lora_name"}
 

@@ -1,0 +1,101 @@
+"""Node that ranks several plans for one request by how they look."""
+
+import torch
+from comfy_api.latest import io
+
+from ..visual_planner.diagnostics import diagnose
+from ..visual_planner.errors import ImageError
+from ..visual_planner.layout import GridLayout
+from ..visual_planner.ranking import Score, order_of, score_plan
+from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.trajectory import Trajectory as Paths
+from . import execution
+from .check import asked_of
+from .wires import Scene, Trajectory, fit_input, layout_input, layout_of, look, schema
+
+GAP_PX = 4
+"""White rows between two plans in the picture [px]."""
+
+
+class VisualPlannerRank(io.ComfyNode):
+    """The best-looking of several plans."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerRank",
+            "Rank Plans (Visual Planner)",
+            "plan",
+            description="Scores several plans for one request by their frames (drawn path, checks, read-out) and puts "
+            "the best first. It has not seen them executed.",
+            search_aliases=["best of n", "score plans", "choose plan"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input(
+                    "frames", tooltip="Frames of all plans, plan after plan, from Slice Grid. Set plans in Condition."
+                ),
+                layout_input("Planner spec or grid layout: how many frames a plan has. Without it: nine."),
+                io.Image.Input(
+                    "first_frame", optional=True, tooltip="The first frame that the plans were made from, without path."
+                ),
+                Trajectory.Input("trajectory", optional=True, tooltip="The path that was asked for."),
+                Scene.Input(
+                    "scene", optional=True, tooltip="Simulated scene: its camera, and where the arm stands."
+                ),
+                fit_input(),
+            ],
+            outputs=[
+                io.Image.Output("best", display_name="best", tooltip="Frames of the best-looking plan."),
+                io.Image.Output("ranked", display_name="ranked", tooltip="Frames of all plans, the best plan first."),
+                io.String.Output("order", display_name="order", tooltip="A line a plan, best first: number, scores."),
+                io.Image.Output("picture", display_name="picture", tooltip="The plans below each other, best first."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        frames,
+        layout: GridLayout | PlannerSpec | None = None,
+        first_frame=None,
+        trajectory: Paths | None = None,
+        scene=None,
+        fit: str = "letterbox",
+    ) -> io.NodeOutput:
+        """Score each plan, sort them."""  # fmt: skip
+        plans = split_plans(frames, layout_of(layout).frames)
+        scores = [score(plan, fit, first_frame, trajectory, scene) for plan in plans]
+        order = order_of(scores)
+        lines = [f"plan {number + 1}: {scores[number].text()}" for number in order]
+        ranked = torch.cat([plans[number] for number in order])
+        sheet = stack([plans[number] for number in order])
+        return io.NodeOutput(plans[order[0]], ranked, "\n".join(lines), sheet, ui=look(cls, sheet, "\n".join(lines)))
+
+
+def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """Plans (count, h, w, 3) of frames that follow each other.
+
+    Raises:
+        ImageError: the frames do not divide.
+    """
+    if len(frames) % count or not len(frames):
+        raise ImageError(f"frames must be whole plans of {count} frames each, got {len(frames)} frames")
+    return list(frames[..., :3].split(count))
+
+
+def score(frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene) -> Score:
+    """Score of one plan (F, h, w, 3)."""
+    height, width = frames.shape[1:3]
+    first, places = asked_of(frames, fit, first_frame, trajectory)
+    report = diagnose(frames, first, places)
+    path = None if places is None else places[:, 0] / (width, height)
+    start = None if scene is None else scene.scene.start_m
+    return score_plan(execution.read(frames, scene), report, path, start)
+
+
+def stack(plans: list[torch.Tensor]) -> torch.Tensor:
+    """Picture (1, H, W, 3): each plan's frames side by side, the plans below each other."""
+    strips = [torch.cat(list(plan), dim=1) for plan in plans]
+    gap = torch.ones(GAP_PX, *strips[0].shape[1:])
+    return torch.cat([part for strip in strips for part in (strip.cpu(), gap)][:-1])[None]

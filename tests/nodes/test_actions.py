@@ -1,0 +1,111 @@
+"""Scene, Plan to Actions and Execute: true frames of a demonstration go through, files are whole, extras are named."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.comfyui
+SEED = 9_000_001
+
+
+@pytest.fixture
+def oracle(module, monkeypatch):
+    """A read-out that knows the truth: `oracle(places, gripper)`; so what is tested is all that comes after it."""
+
+    def know(places, gripper):
+        readout = module("visual_planner.readout")
+        count = len(gripper)
+        reading = readout.Reading(
+            np.asarray(places), np.asarray(gripper, float), np.full(count, 1e-3), np.ones(count), np.zeros((count, 2))
+        )
+        monkeypatch.setattr(module("nodes.execution"), "read", lambda frames, scene: reading)
+
+    return know
+
+
+@pytest.fixture(scope="module")
+def demonstration():
+    """A pick in the scene of the seed, by the simulator as the command line has it."""
+    from simulation.episode import demonstrate
+    from simulation.errors import SimulationError
+    from simulation.world import World
+
+    try:
+        with World(64) as world:
+            return demonstrate(world, SEED, ("pick",), "held_out")
+    except SimulationError as error:
+        pytest.skip(f"NO RENDERING TEST HAS RUN: {error}")
+
+
+def draw(comfy):
+    return comfy.call(
+        "VisualPlannerScene", seed=SEED, task="pick", wordings="held_out", camera_jitter=0.0, size=64
+    )  # fmt: skip
+
+
+def test_a_scene_is_the_command_lines(comfy, demonstration):
+    frame, instruction, scene = draw(comfy)
+    assert instruction == demonstration.instruction and scene.seed == SEED
+    assert frame.shape == (1, 64, 64, 3) and frame.dtype == torch.float32
+    np.testing.assert_array_equal((frame[0] * 255).round().numpy(), demonstration.frames[0])
+
+
+def test_true_frames_are_executed_and_a_still_plan_is_not_a_success(comfy, demonstration, oracle):
+    _, _, scene = draw(comfy)
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    oracle(demonstration.tool_m, demonstration.gripper)
+    success, both, video, report = comfy.call("VisualPlannerExecute", frames=frames, scene=scene, fps=4.0)
+    assert success is True and report.startswith("done: ")
+    assert both.shape == (9, 64, 128, 3)
+    assert (both[:, :, 64:] - frames).abs().mean() < 0.02, "an execution of true keyframes looks like the demonstration"
+    assert video.get_components().images.shape == both.shape
+    oracle(np.repeat(demonstration.tool_m[:1], 9, axis=0), np.zeros(9))
+    success, _, _, report = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
+    assert success is False and report.startswith("not done: ")
+
+
+def test_actions_are_those_that_are_executed(comfy, demonstration, oracle, module):
+    _, _, scene = draw(comfy)
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    oracle(demonstration.tool_m, demonstration.gripper)
+    text, reading, picture = comfy.call("VisualPlannerPlanToActions", frames=frames, scene=scene)
+    value = json.loads(text)
+    assert value["instruction"] == scene.instruction and len(reading.splitlines()) == 10
+    assert picture.ndim == 4 and picture.shape[-1] == 3
+    execution = module("nodes.execution")
+    done = execution.run_in(scene, execution.read(frames, scene), None)
+    np.testing.assert_allclose(value["joints_rad"], done.actions.joints_rad, atol=2e-5)
+
+
+def test_files_are_written_and_numbered_on(comfy, demonstration, oracle):
+    import folder_paths
+
+    oracle(demonstration.tool_m, demonstration.gripper)
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    inputs = {"frames": frames, "instruction": "pick it", "save": "json, csv", "filename_prefix": "test_actions/plan"}
+    for _ in range(2):
+        comfy.call("VisualPlannerPlanToActions", **inputs)
+    folder = Path(folder_paths.get_output_directory()) / "test_actions"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"plan_0000{number}.{kind}" for number in (1, 2) for kind in ("csv", "json")]
+    assert json.loads((folder / "plan_00001.json").read_text())["instruction"] == "pick it"
+
+
+def test_without_the_simulator_it_says_what_to_install(comfy, module, monkeypatch):
+    name = module("visual_planner.errors").__name__.removesuffix("visual_planner.errors") + "simulation"
+    for loaded in [key for key in sys.modules if key.startswith(f"{name}.")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(ValueError, match="pip install 'mujoco") as caught:
+        draw(comfy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_readout_is_one_line(comfy, module, monkeypatch, tmp_path):
+    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="read-out must be a file, but .*none.safetensors does not exist"):
+        comfy.call("VisualPlannerPlanToActions", frames=torch.zeros(9, 64, 64, 3))

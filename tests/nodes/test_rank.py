@@ -1,0 +1,77 @@
+"""Rank Plans: the better-looking plan comes first, whatever its place; frames that do not divide are refused."""
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.comfyui
+
+
+@pytest.fixture
+def readout_file(module, monkeypatch, tmp_path):
+    """Random weights in the place of the read-out that comes with the plugin."""
+    from safetensors.torch import save_file
+
+    from visual_planner.readout import ReadoutNet, ReadoutSpec, View
+
+    with torch.inference_mode(False):
+        torch.manual_seed(0)
+        view = View((1.16, 0.0, 0.86), ((0.0, -0.3, -0.5), (0.5, 0.0, -0.2), (0.0, -0.4, -0.4)))
+        net = ReadoutNet(ReadoutSpec(view=view, mean=(0.5, 0.5, 1.0), spread=(0.2, 0.2, 0.1)))
+        path = tmp_path / "readout.safetensors"
+        save_file(net.state_dict(), path, metadata=net.spec.to_metadata())
+    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", path)
+
+
+def moving_square():
+    frames = torch.full((9, 64, 64, 3), 0.7)
+    for number in range(9):
+        frames[number, 20:32, 6 + 5 * number : 18 + 5 * number] = torch.tensor((0.9, 0.4, 0.1))
+    return frames
+
+
+def test_a_plan_that_moves_is_before_one_that_stands(comfy, readout_file):
+    good = moving_square()
+    still = good[:1].repeat(9, 1, 1, 1)
+    for plans in ((still, good, still), (good, still, still)):
+        best, ranked, order, picture = comfy.call("VisualPlannerRank", frames=torch.cat(plans))
+        place = 1 + [plan is good for plan in plans].index(True)
+        assert torch.equal(best, good) and torch.equal(ranked[:9], good)
+        assert order.splitlines()[0].startswith(f"plan {place}: ") and len(order.splitlines()) == 3
+        totals = [float(line.split()[2]) for line in order.splitlines()]
+        assert totals == sorted(totals, reverse=True)
+        assert picture.shape == (1, 3 * 64 + 2 * 4, 9 * 64, 3)
+
+
+def test_frames_must_be_whole_plans(comfy, readout_file):
+    with pytest.raises(ValueError, match="whole plans of 9 frames each, got 10 frames"):
+        comfy.call("VisualPlannerRank", frames=torch.rand(10, 64, 64, 3))
+
+
+def test_a_read_out_of_another_kind_is_refused(comfy, module, monkeypatch, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    with torch.inference_mode(False):
+        save_file({"a": torch.zeros(2)}, path)
+    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", path)
+    with pytest.raises(ValueError, match="must have a record"):
+        comfy.call("VisualPlannerRank", frames=torch.rand(9, 64, 64, 3))
+
+
+def test_scores_of_laws(module):
+    """A path that is kept scores 1, one that is missed less; a jump costs; equal plans keep their order."""
+    ranking, readout = module("visual_planner.ranking"), module("visual_planner.readout")
+    places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.1, 0.1), 9)
+    picture = np.linspace((0.5, 0.3), (0.7, 0.6), 9)
+    reading = readout.Reading(places, np.zeros(9), np.full(9, 0.004), np.full(9, 0.99), picture)
+    assert ranking.path_adherence(reading, picture) == pytest.approx(1.0)
+    assert ranking.path_adherence(reading, picture + 0.05) < 0.4
+    assert ranking.smoothness(reading) == 1.0
+    jumping = places.copy()
+    jumping[4, 2] += 0.4
+    assert ranking.smoothness(readout.Reading(jumping, np.zeros(9), np.ones(9), np.ones(9), picture)) < 0.1
+    scores = [ranking.Score(value, {}) for value in (0.2, 0.9, 0.2, 0.5)]
+    assert ranking.order_of(scores) == [1, 3, 0, 2]
+    with pytest.raises(ValueError, match=r"must give \(9, 2\) places, got \(8, 2\)"):
+        ranking.path_adherence(reading, picture[:8])
