@@ -1,0 +1,64 @@
+"""A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulation.execution import Rollout, check_keyframes
+from simulation.world import World
+from visual_planner.actions import keyframes
+from visual_planner.diagnostics import Report, diagnose
+from visual_planner.ranking import Score, order_of, score_plan
+from visual_planner.readout import Reading, ReadoutNet, read_frames
+
+from .requests import Asked
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plan before it is executed.
+
+    Args:
+        frames: (F, h, w, 3) uint8.
+        reading: what the read-out says.
+        report: the diagnostics.
+        score: for the choice among several.
+    """
+
+    frames: np.ndarray
+    reading: Reading
+    report: Report
+    score: Score
+
+
+def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
+    """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
+    reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
+    count, height, width = frames.shape[:3]
+    path = None if mode == "text" else asked.places_norm(count)
+    report = diagnose(frames, asked.first, None if path is None else path * (width, height))
+    return Judged(frames, reading, report, score_plan(reading, report, path, asked.keyframes[0, :3]))
+
+
+def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:
+    """The plans (N, F, h, w, 3) looked at, and their numbers, best first."""
+    judged = [judge(frames, asked, mode, net) for frames in plans]
+    return judged, order_of([plan.score for plan in judged])
+
+
+def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
+    """Whether the request is done by keyframes (F, 4) from the scene's start."""
+    rollout = Rollout(world, asked.scene, asked.task, asked.camera)
+    rollout.carry_out(check_keyframes(keys, frames=len(keys))[0])
+    return rollout.success
+
+
+def execute_plan(plan: Judged, asked: Asked, world: World) -> bool:
+    """Whether the request is done by a plan."""
+    return carry_out(keyframes(plan.reading), asked, world)
+
+
+def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World) -> bool:
+    """Whether the request is done by frames (F, h, w, 3) of any origin."""
+    reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
+    return carry_out(keyframes(reading), asked, world)

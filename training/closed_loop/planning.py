@@ -1,0 +1,91 @@
+"""Plans for requests, several at once and always the same for the same seed."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from visual_planner.conditioning import LATENT_CHANNELS
+from visual_planner.errors import PlannerError
+from visual_planner.readout import ReadoutNet, load_net
+from visual_planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..pipeline import PlannerPipeline
+from .requests import Asked, Wording, planner_input
+
+
+def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
+    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
+
+    Args:
+        folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
+        lora: another LoRA.
+
+    Raises:
+        TrainingError: no base, no LoRA, or several to choose from.
+    """
+    if lora is None:
+        found = sorted((folder / "loras").glob("*.safetensors"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
+        lora = found[0]
+    return PlannerPipeline.load(folder, lora), lora
+
+
+def open_readout(folder: Path) -> ReadoutNet:
+    """The read-out of a folder like models/readout.
+
+    Raises:
+        TrainingError: there is none, or it is broken.
+    """
+    file = folder / "readout.safetensors"
+    if not file.is_file():
+        raise TrainingError(f"read-out {file} is not there: train one with python -m training readout")
+    try:
+        with safe_open(file, "pt") as opened:
+            return load_net({name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata())  # noqa: SIM118
+    except SafetensorError as error:
+        raise TrainingError(f"read-out {file} is not a safetensors file: {error}") from error
+    except PlannerError as error:
+        raise TrainingError(f"read-out {file}: {error}") from error
+
+
+def noise_for(spec: PlannerSpec, seed: int, plans: int) -> torch.Tensor:
+    """Noise (plans, 16, H/8, W/8): what ComfyUI's samplers draw from `seed` for a batch of that size."""
+    height, width = (side // 8 for side in spec.grid_size)
+    return torch.randn((plans, LATENT_CHANNELS, height, width), generator=torch.Generator().manual_seed(seed))
+
+
+def make_plans(
+    planner: PlannerPipeline,
+    asked: list[Asked],
+    mode: str,
+    plans: int = 1,
+    wording: Wording | None = None,
+    batch_size: int = 16,
+) -> list[np.ndarray]:
+    """Plans (plans, F, h, w, 3) uint8 of each request.
+
+    Args:
+        planner: with or without its LoRA.
+        asked: the requests.
+        mode: text, trajectory or both.
+        plans: how many of each.
+        wording: how they are put.
+        batch_size: plans that are made at once.
+    """
+    wording = wording or Wording()
+    spec = planner.spec
+    inputs = [planner_input(item, mode, spec, wording) for item in asked]
+    noise = torch.cat([noise_for(spec, item.seed, plans) for item in asked])
+    pictures = np.repeat(np.stack([picture for picture, _ in inputs]), plans, axis=0)
+    prompts = [prompt for _, prompt in inputs for _ in range(plans)]
+    made = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance)
+        made.append((frames * 255).round().byte().numpy())
+    return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))

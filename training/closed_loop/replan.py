@@ -1,0 +1,57 @@
+"""Re-planning: carry out the first frames of a plan, look, plan again."""
+
+import numpy as np
+
+from simulation.execution import Rollout, check_keyframes
+from simulation.world import World
+from visual_planner.actions import keyframes
+from visual_planner.readout import ReadoutNet
+
+from ..errors import TrainingError
+from ..pipeline import PlannerPipeline
+from .execution import rank
+from .planning import make_plans
+from .requests import Asked
+
+
+def replan(
+    asked: Asked, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, every: int, best_of: int = 1
+) -> bool:
+    """Whether the request is done when the plan is made anew after every few frames.
+
+    The first plan's rhythm is kept: after `every` of its moves there is a new plan for the rest, from the picture of
+    that moment; where a path is drawn, what is left of it is drawn. The last plan is carried out to its end.
+
+    Args:
+        asked: the request.
+        planner: makes the plans.
+        mode: text, trajectory or both.
+        net: the read-out.
+        world: a table with pictures of the planner's frame size.
+        every: moves between plans.
+        best_of: plans to choose from each time.
+
+    Raises:
+        TrainingError: `every` is not between 1 and the moves of a plan.
+    """
+    moves = planner.spec.layout.frames - 1
+    if not 1 <= every <= moves:
+        raise TrainingError(f"--replan must be 1 to {moves} frames, got {every}")
+    rollout = Rollout(world, asked.scene, asked.task, asked.camera)
+    now = asked
+    for passed in range(0, moves, every):
+        plans = make_plans(planner, [now], mode, best_of)[0]
+        judged, order = rank(plans, now, mode, net)
+        keys = keyframes(judged[order[0]].reading)
+        last = passed + every >= moves
+        part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
+        trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=len(part))[0])
+        if not last:
+            tool_px = asked.camera.project(trace.tool_m[-1], *asked.first.shape[:2])
+            now = asked.later(np.asarray(frames[-1]), (passed + every) / moves, tool_px)
+    return rollout.success
+
+
+def _moves_to_make(every: int, passed: int, moves: int) -> int:
+    """Moves of the running plan that stand for `every` moves of the first: a later plan covers less in as many."""
+    return max(1, round(every * moves / (moves - passed)))

@@ -1,0 +1,136 @@
+"""Frames with what the read-out shall say of them, from any source of episodes whose robot states are known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simulation.camera import Camera
+from visual_planner.readout import View, network_pixels
+
+from ..config import ReadoutSection
+from ..errors import TrainingError
+from ..sources import Entry, Source, open_source
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of some episodes, all of one size, and the truth about them.
+
+    Args:
+        pictures: (N, height, width, 3) uint8.
+        places_m: end effector in the robot's frame (N, 3) [m].
+        seen: the same as the network says it (N, 3): u, v, depth of the frame's own camera, or the places themselves.
+        gripper: how far closed (N,) [0 open, 1 closed].
+        episode: number of each frame's episode (N,).
+        views: camera of each episode; empty for a source without one.
+    """
+
+    pictures: np.ndarray
+    places_m: np.ndarray
+    seen: np.ndarray
+    gripper: np.ndarray
+    episode: np.ndarray
+    views: tuple[View, ...]
+
+    def part(self, chosen: np.ndarray) -> "Frames":
+        """The frames of the given numbers."""
+        parts = (values[chosen] for values in (self.pictures, self.places_m, self.seen, self.gripper, self.episode))
+        return Frames(*parts, self.views)
+
+
+def load_frames(section: ReadoutSection) -> Frames:
+    """All frames that the configuration names.
+
+    Raises:
+        TrainingError: a source cannot be read, has no states, or cameras are known for some episodes only.
+    """
+    pieces, views = [], []
+    for path in section.source:
+        source = open_source(path, section.format, section.camera)
+        for entry in source.entries[: section.episodes]:
+            pictures, places, gripper, view = _episode(source, entry, section)
+            spec = section.network()
+            pixels = network_pixels(pictures, spec)
+            small = ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+            pieces.append((small, places, places if view is None else view.see(places), gripper))
+            views.append(view)
+    known = [view for view in views if view is not None]
+    if known and len(known) < len(views):
+        raise TrainingError("readout.source: all episodes must have a camera, or none of them")
+    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
+    episode = np.repeat(np.arange(len(pieces)), [len(piece[0]) for piece in pieces])
+    if not np.isfinite(columns[1]).all() or not np.isfinite(columns[3]).all():
+        raise TrainingError("readout.source: the end effector's places and the gripper must be finite numbers")
+    return Frames(*columns, episode, tuple(known))
+
+
+def _episode(source: Source, entry: Entry, section: ReadoutSection) -> tuple:
+    """Pictures (N, h, w, 3) uint8, places (N, 3) [m], gripper (N,) [0..1] and view of an episode."""
+    if source.format == "simulated":
+        record = entry.place.record
+        try:
+            places, gripper = np.array(record["end_effector_m"], float), np.array(record["gripper"], float)
+            camera = Camera.from_json(record["camera"])
+        except (KeyError, ValueError) as error:
+            raise TrainingError(f"episode {entry.id} of {source.path} has no usable states: {error}") from error
+        pictures = source.frames(entry, range(entry.length))
+        return pictures, places, gripper, View(camera.eye, camera.rays(*pictures.shape[1:3]))
+    states = source.positions(entry, section.states)
+    if states.shape[0] != entry.length or not -states.shape[1] <= section.gripper_column < states.shape[1]:
+        raise TrainingError(
+            f"states of episode {entry.id} ({entry.file}) must have {entry.length} rows and a column "
+            f"{section.gripper_column} with the gripper (readout.gripper_column), got shape {states.shape}"
+        )
+    count = min(entry.length, section.frames_per_episode)
+    chosen = np.linspace(0, entry.length - 1, count).round().astype(int)
+    opened, closed = section.gripper_range
+    gripper = np.clip((states[chosen, section.gripper_column] - opened) / (closed - opened), 0.0, 1.0)
+    view = None if section.view is None else View(section.view["eye_m"], section.view["rays"])
+    return source.frames(entry, chosen.tolist()), states[chosen, :3].astype(float), gripper, view
+
+
+def split(frames: Frames, held_out: int, seed: int) -> tuple[Frames, Frames]:
+    """Frames to train on and frames of `held_out` other episodes.
+
+    Raises:
+        TrainingError: nothing would be left to train on.
+    """
+    episodes = np.unique(frames.episode)
+    if held_out >= len(episodes):
+        raise TrainingError(f"readout.held_out is {held_out}, but there are only {len(episodes)} episodes")
+    chosen = np.random.default_rng(seed).permutation(episodes)[:held_out]
+    out = np.isin(frames.episode, chosen)
+    return frames.part(np.flatnonzero(~out)), frames.part(np.flatnonzero(out))
+
+
+def through_autoencoder(
+    pictures: np.ndarray, folder: Path, count: int, noise: float, seed: int
+) -> dict[int, np.ndarray]:
+    """Some of the pictures as an autoencoder gives them back, with noise on their latents as generated ones have.
+
+    Args:
+        pictures: (N, h, w, 3) uint8.
+        folder: the autoencoder (diffusers).
+        count: how many.
+        noise: largest standard deviation of the noise on normalised latents; each picture draws its own.
+        seed: of choice and noise.
+
+    Returns:
+        Picture (h, w, 3) uint8 by its number in `pictures`.
+    """
+    import torch
+
+    from ..latents import decode_latents, encode_pictures, load_vae
+
+    vae = load_vae(folder)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(pictures), generator=generator)[:count].tolist()
+    made = {}
+    for start in range(0, len(chosen), 32):
+        part = chosen[start : start + 32]
+        latents = encode_pictures(vae, pictures[part])
+        level = noise * torch.rand(len(part), 1, 1, 1, generator=generator)
+        decoded = decode_latents(vae, latents + level * torch.randn(latents.shape, generator=generator))
+        made.update(zip(part, (decoded * 255).round().byte().numpy(), strict=True))
+    return made

@@ -1,0 +1,101 @@
+"""What the read-out is worth on episodes that it was not trained on, and the card that says so."""
+
+from pathlib import Path
+
+import numpy as np
+
+from visual_planner.readout import TOLERANCE_M, ReadoutNet, read_frames
+
+from ..config import ReadoutSection
+from ..files import write_json, write_text
+from ..statistics import bootstrap, wilson
+from .data import Frames
+from .degrade import degrade
+
+
+def measure(net: ReadoutNet, frames: Frames, seed: int) -> dict:
+    """Figures on frames as they are ("clean") and spoilt ("degraded")."""
+    rng = np.random.default_rng(seed + 1)
+    count = len(frames.gripper)
+    spoilt = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
+    return {"clean": score(net, frames, frames.pictures), "degraded": score(net, frames, spoilt)}
+
+
+def score(net: ReadoutNet, frames: Frames, pictures: np.ndarray) -> dict:
+    """Errors in space and in the gripper's state, with intervals over episodes, and how well confidence is met.
+
+    Frames of an episode are much alike, so intervals are taken over episodes, not over frames. A gripper between
+    0.25 and 0.75 is on its way and is not counted.
+    """
+    places, gripper, confidence = [], [], []
+    for number in np.unique(frames.episode):
+        chosen = np.flatnonzero(frames.episode == number)
+        reading = read_frames(net, pictures[chosen], frames.views[number] if frames.views else None)
+        places.append(reading.positions_m)
+        gripper.append(reading.gripper)
+        confidence.append(reading.confidence)
+    order = np.concatenate([np.flatnonzero(frames.episode == number) for number in np.unique(frames.episode)])
+    error = 1000 * np.linalg.norm(np.concatenate(places) - frames.places_m[order], axis=1)
+    per_axis = 1000 * np.abs(np.concatenate(places) - frames.places_m[order])
+    truth, episodes = frames.gripper[order], frames.episode[order]
+    settled = np.abs(truth - 0.5) >= 0.25
+    right = (np.concatenate(gripper) >= 0.5) == (truth >= 0.5)
+    medians = np.array([np.median(error[episodes == number]) for number in np.unique(episodes)])
+    within = float((error < 1000 * TOLERANCE_M).mean())
+    good, n = int(right[settled].sum()), int(settled.sum())
+    return {
+        "frames": len(error),
+        "episodes": len(medians),
+        "error_mm": {
+            "median": float(np.median(error)),
+            "mean": float(error.mean()),
+            "p95": float(np.quantile(error, 0.95)),
+            "interval_of_median": bootstrap(medians, np.median),
+            "mean_x_y_z": per_axis.mean(axis=0).round(2).tolist(),
+        },
+        "gripper": {"right": good, "n": n, "rate": good / max(1, n), "interval": wilson(good, n)},
+        "confidence": {"mean": float(np.concatenate(confidence).mean()), "share_within_tolerance": within},
+    }
+
+
+def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int, frames: int, parameters: int) -> None:
+    """Write `metrics.json` and `README.md` beside the weights."""
+    training = {"steps": steps, "batch_size": section.batch_size, "frames": frames, "parameters": parameters,
+                "sources": [str(path) for path in section.source], "autoencoder": section.vae is not None}  # fmt: skip
+    write_json(folder / "metrics.json", {"training": training, "held_out": figures})
+    rows = [
+        f"| {name} | {row['error_mm']['median']:.1f} ({row['error_mm']['interval_of_median'][0]:.1f} to "
+        f"{row['error_mm']['interval_of_median'][1]:.1f}) | {row['error_mm']['mean']:.1f} | "
+        f"{row['error_mm']['p95']:.1f} | {row['gripper']['rate']:.1%} ({row['gripper']['interval'][0]:.1%} to "
+        f"{row['gripper']['interval'][1]:.1%}) | {row['confidence']['mean']:.2f} / "
+        f"{row['confidence']['share_within_tolerance']:.2f} |"
+        for name, row in figures.items()
+    ]
+    spoilt = "blur, ghosts, noise, colours, remnants of paths" + (
+        ", the tiny planner's autoencoder with noisy latents" if section.vae is not None else ""
+    )
+    write_text(folder / "README.md", _CARD.format(
+        parameters=parameters, steps=steps, batch=section.batch_size, frames=frames, spoilt=spoilt,
+        episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
+    ))  # fmt: skip
+
+
+_CARD = """# Read-out of the simulated Jaco arm
+
+A convolutional network of {parameters:,} weights. One frame in, out come the end effector's place (x, y, z) [m], how
+far the gripper is closed, and the error that is to be expected. Trained from scratch for {steps} steps of {batch} on
+{frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}). No planner's output was used.
+
+On {episodes} episodes that were not trained on (the median's interval is taken over episodes):
+
+| frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share < {tolerance:.0f} mm |
+|---|---|---|---|---|---|
+{rows}
+
+Confidence is the expected share of errors below {tolerance:.0f} mm. It is measured on spoilt true frames; a generated
+frame may be wrong in ways that were never trained (a hand in two places, an arm that cannot stand so), and may be
+read with too much confidence there.
+
+Made for one arm and one camera (a moved camera may be given as a view). Train another with
+`python -m training readout --config FILE`; see docs/guides/execute.md.
+"""
