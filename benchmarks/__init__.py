@@ -13,6 +13,8 @@ from .harness import Benchmark, print_table, write_json
 # Name → module with `run(repeats) -> Benchmark`. Imported when asked for: most of them load torch.
 BENCHMARKS = {
     "import": "benchmarks.bench_import",
+    "conditioning": "benchmarks.conditioning",
+    "training": "benchmarks.training",
 }
 
 

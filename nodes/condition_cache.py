@@ -21,6 +21,10 @@ KEY = "visual_planner.condition_cache"
 OVERRIDE = "optimized_attention_override"
 """ComfyUI's one slot for a function that is called in place of attention."""
 
+STAND_IN = 1
+"""Text tokens of the condition's pass: ComfyUI's blocks cannot do without any, so one of zeros goes with it. It has its
+place in the sequence, but no key: nothing attends to it."""
+
 Row = dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]]
 """Rotated keys and values (1, heads, M, head size) of one condition, by (kind, number) of the block."""
 
@@ -140,9 +144,9 @@ def compute_rows(executor, timestep, context, y, options: dict) -> Callable[[lis
             "patches_replace": {},
             OVERRIDE: _recording(taken, options.get(OVERRIDE)),
         }
-        nothing = context[:1, :0].expand(count, -1, -1)
+        words = context.new_zeros(count, STAND_IN, context.shape[2])
         pooled = None if y is None else torch.zeros_like(y[:1]).expand(count, -1)
-        executor.original(latent, timestep.new_zeros(count), nothing, pooled, guidance, None, None, own)
+        executor.original(latent, timestep.new_zeros(count), words, pooled, guidance, None, None, own)
         # Copies: values are part of a larger matrix, which they would keep alive.
         return [
             {block: tuple(part[row : row + 1].clone() for part in parts) for block, parts in taken.items()}
@@ -174,8 +178,11 @@ def attending(rows: list[Row], previous: Callable | None) -> Callable:
 
 
 def _recording(taken: Row, previous: Callable | None) -> Callable:
+    """Attention over the condition's own keys, which puts them into `taken`; `previous` as for `attending`."""
+
     def record(func, q, k, v, *args, **kwargs):
         if _is_the_blocks_own(q, k, kwargs):
+            k, v = k[:, :, STAND_IN:], v[:, :, STAND_IN:]
             taken.setdefault(_block(kwargs), (k, v))
         return _call(previous, func, q, k, v, *args, **kwargs)
 

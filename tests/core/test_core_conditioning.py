@@ -86,6 +86,12 @@ def test_first_cell_selects_tokens_and_ids_alike(layout, cell):
     assert len(index) == condition_token_count(layout, cell, "first_cell") == cell[0] * cell[1]
 
 
+@given(layouts, cells)
+def test_a_cached_condition_has_the_tokens_of_the_first_cell(layout, cell):
+    cached = condition_token_index(layout, cell, "first_cell_cached")
+    assert torch.equal(cached, condition_token_index(layout, cell, "first_cell"))
+
+
 def test_token_counts_of_the_published_grid():
     layout, cell = GridLayout(), (240 // 16, 320 // 16)
     assert condition_token_count(layout, cell, "full_grid") == 2700

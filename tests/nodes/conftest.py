@@ -52,6 +52,27 @@ def module(comfy, plugin):
     return lambda name: submodule(plugin, name)
 
 
+@pytest.fixture(scope="session")
+def pair(comfy, plugin, tiny, tmp_path_factory):
+    """(ComfyUI's MODEL, diffusers' transformer) of the same random weights."""
+    folder = tmp_path_factory.mktemp("pair")
+    with torch.inference_mode(False):
+        torch.manual_seed(7)
+        transformer = tiny_factory.make_transformer().requires_grad_(False)
+        transformer.save_pretrained(folder / "transformer")
+    return tiny.load_model(folder), transformer
+
+
+@pytest.fixture
+def in_context(module):
+    return module("nodes.in_context")
+
+
+@pytest.fixture
+def spec_of(module):
+    return module("visual_planner.spec").PlannerSpec
+
+
 @pytest.fixture(autouse=True)
 def no_gradients():
     """ComfyUI runs nodes without gradients."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from support.dense import dense_velocity
+
 SCALE, SHIFT = 0.3611, 0.1159
 """FLUX's latent normalisation: `(z - SHIFT) * SCALE`."""
 
@@ -63,7 +65,9 @@ def placed_ids(ids: torch.Tensor, rows: int, cols: int, spec) -> tuple[torch.Ten
     return torch.stack(target), torch.stack(condition)
 
 
-def predict(transformer, latent, condition, ids, condition_ids, sigma, context, pooled, guidance) -> torch.Tensor:
+def predict(
+    transformer, latent, condition, ids, condition_ids, sigma, context, pooled, guidance, residuals=None
+) -> torch.Tensor:
     """Velocity (B, 16, h, w) that diffusers' transformer predicts.
 
     Args:
@@ -76,12 +80,18 @@ def predict(transformer, latent, condition, ids, condition_ids, sigma, context, 
         context: (B, L, D) text tokens.
         pooled: (B, P).
         guidance: distilled guidance.
+        residuals: of a ControlNet, for the double-stream blocks and for the single-stream ones, on the grid's tokens.
     """
     tokens = [pack(latent)]
     if condition is not None:
         tokens.append(pack(process_in(condition)))
         ids = torch.cat([ids, condition_ids])
     batch, dtype = latent.shape[0], transformer.dtype
+    extra = {}
+    if residuals:
+        padding = (0, 0, 0, len(ids) - tokens[0].shape[1])  # zeros for the condition's tokens
+        padded = [[torch.nn.functional.pad(part, padding) for part in parts] for parts in residuals]
+        extra = {"controlnet_block_samples": padded[0], "controlnet_single_block_samples": padded[1]}
     out = transformer(
         hidden_states=torch.cat(tokens, dim=1).to(dtype),
         encoder_hidden_states=context.expand(batch, -1, -1).to(dtype),
@@ -91,5 +101,26 @@ def predict(transformer, latent, condition, ids, condition_ids, sigma, context, 
         txt_ids=torch.zeros(context.shape[1], 3),
         guidance=torch.full((batch,), float(guidance)),
         return_dict=False,
+        **extra,
     )[0]
     return unpack(out[:, : tokens[0].shape[1]].float(), *latent.shape[-2:])
+
+
+def predict_apart(
+    transformer, latent, condition, ids, condition_ids, sigma, context, pooled, guidance, residuals=None
+) -> torch.Tensor:
+    """As `predict`, with a condition that attends only to itself, at timestep 0 and without text."""
+    batch, dtype = latent.shape[0], transformer.dtype
+    out = dense_velocity(
+        transformer,
+        pack(latent).to(dtype),
+        pack(process_in(condition)).to(dtype),
+        ids,
+        condition_ids,
+        context.expand(batch, -1, -1).to(dtype),
+        pooled.expand(batch, -1).to(dtype),
+        torch.full((batch,), float(sigma), dtype=dtype),
+        torch.full((batch,), float(guidance), dtype=dtype),
+        residuals,
+    )
+    return unpack(out.float(), *latent.shape[-2:])

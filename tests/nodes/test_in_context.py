@@ -1,94 +1,15 @@
 """The conditioned MODEL computes what diffusers' transformer computes with cloned (or Kontext) ids."""
 
 import copy
-import random
 
 import pytest
 import reference
 import sampling
-import tiny_factory
 import torch
+from cases import Case, conditioned
 
 pytestmark = pytest.mark.comfyui
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def pair(comfy, plugin, tiny, tmp_path_factory):
-    """(ComfyUI's MODEL, diffusers' transformer) of the same random weights."""
-    folder = tmp_path_factory.mktemp("pair")
-    with torch.inference_mode(False):
-        torch.manual_seed(7)
-        transformer = tiny_factory.make_transformer().requires_grad_(False)
-        transformer.save_pretrained(folder / "transformer")
-    return tiny.load_model(folder), transformer
-
-
-@pytest.fixture
-def in_context(module):
-    return module("nodes.in_context")
-
-
-@pytest.fixture
-def spec_of(module):
-    return module("visual_planner.spec").PlannerSpec
-
-
-class Case:
-    """A random plan: spec, latents, text."""
-
-    def __init__(self, spec_of, seed: int, batch: int = 0, **fixed) -> None:
-        rng = random.Random(seed)
-        fields = {
-            "rows": rng.randint(1, 3),
-            "cols": rng.randint(1, 4),
-            "order": rng.choice(["serpentine", "raster", "column_serpentine"]),
-            "cell_height": 16 * rng.randint(1, 3),
-            "cell_width": 16 * rng.randint(1, 3),
-            "condition_tokens": rng.choice(["full_grid", "first_cell"]),
-            "position_ids": rng.choice(["clone", "kontext", "fold"]),
-            "guidance": rng.choice([1.0, 3.5]),
-        }
-        self.spec = spec_of(**(fields | fixed))
-        self.generator = torch.Generator().manual_seed(seed)
-        self.batch = batch or rng.randint(1, 3)
-        self.sigma = rng.choice([0.25, 0.6, 1.0])
-        height, width = (side // 8 for side in self.spec.grid_size)
-        self.latent = self.noise(self.batch, 16, height, width)
-        self.condition = self.noise(1, 16, *self.condition_size(height, width))
-        self.context = self.noise(1, rng.randint(1, 20), 128)
-        self.pooled = self.noise(1, 64)
-
-    def noise(self, *shape):
-        return torch.randn(shape, generator=self.generator)
-
-    def condition_size(self, height, width):
-        if self.spec.condition_tokens == "full_grid":
-            return height, width
-        return self.spec.cell_height // 8, self.spec.cell_width // 8
-
-    @property
-    def positive(self):
-        return [[self.context, {"pooled_output": self.pooled}]]
-
-    def wanted(self, transformer, scale=(1.0, 1.0), latent=None, condition=None):
-        """What diffusers predicts."""
-        latent = self.latent if latent is None else latent
-        condition = self.condition if condition is None else condition
-        height, width = latent.shape[-2:]
-        rows, cols = (height + 1) // 2, (width + 1) // 2
-        ids = reference.grid_ids(height, width, scale=scale)
-        ids, own = reference.placed_ids(ids, rows, cols, self.spec)
-        condition = condition.expand(latent.shape[0], -1, -1, -1)
-        return reference.predict(
-            transformer, latent, condition, ids, own, self.sigma, self.context, self.pooled, self.spec.guidance
-        )
-
-
-def conditioned(in_context, model, case, condition=None):
-    latent = case.condition if condition is None else condition
-    marked = in_context.mark_conditioning(case.positive, latent, case.spec.guidance)
-    return in_context.patch_model(model, case.spec), marked
 
 
 @pytest.mark.parametrize("seed", range(36))

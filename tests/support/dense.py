@@ -10,7 +10,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 
 
-def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, pooled, sigma, guidance) -> torch.Tensor:
+def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, pooled, sigma, guidance, residuals=None):
     """Velocity (B, N, 64) of the noise tokens.
 
     Args:
@@ -23,6 +23,7 @@ def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, poo
         pooled: (B, P).
         sigma: (B,).
         guidance: (B,), None for a model without that input.
+        residuals: of a ControlNet, (B, N, D) for the double-stream blocks and for the single-stream ones.
     """
     length, count, own = text.shape[1], tokens.shape[1], condition.shape[1]
     extra = () if guidance is None else (guidance * 1000,)
@@ -51,10 +52,10 @@ def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, poo
     def attend(query, key, value):
         query, key = (apply_rotary_emb(part, rotary, sequence_dim=1) for part in (query, key))
         scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
-        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        weights = scores.float().masked_fill(~mask, float("-inf")).softmax(dim=-1).to(value.dtype)
         return torch.einsum("bhqk,bkhd->bqhd", weights, value).flatten(2)
 
-    for block in transformer.transformer_blocks:
+    for number, block in enumerate(transformer.transformer_blocks):
         attn = block.attn
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(block.norm1.linear, 6, count)
         text_parts = block.norm1_context.linear(torch.nn.functional.silu(moving))[:, None].chunk(6, dim=-1)
@@ -71,10 +72,11 @@ def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, poo
         image = image + gate1 * attn.to_out[0](out[:, length:])
         image = image + gate2 * block.ff(norm(image) * (1 + scale2) + shift2)
         words = words + text_parts[2] * attn.to_add_out(out[:, :length])
+        image = torch.cat([image[:, :count] + (residuals[0][number] if residuals else 0), image[:, count:]], dim=1)
         words = words + text_parts[5] * block.ff_context(norm(words) * (1 + text_parts[4]) + text_parts[3])
 
     states = torch.cat([words, image], dim=1)
-    for block in transformer.single_transformer_blocks:
+    for number, block in enumerate(transformer.single_transformer_blocks):
         attn = block.attn
         shift, scale, gate = modulation(block.norm.linear, 3, length + count)
         mixed = norm(states) * (1 + scale) + shift
@@ -82,5 +84,7 @@ def dense_velocity(transformer, tokens, condition, ids, condition_ids, text, poo
         out = attend(attn.norm_q(query), attn.norm_k(key), value)
         mlp = block.act_mlp(block.proj_mlp(mixed))
         states = states + gate * block.proj_out(torch.cat([out, mlp], dim=2))
+        if residuals:
+            states[:, length : length + count] += residuals[1][number]
     scale, shift = transformer.norm_out.linear(torch.nn.functional.silu(moving))[:, None].chunk(2, dim=-1)
     return transformer.proj_out(norm(states[:, length : length + count]) * (1 + scale) + shift)

@@ -1,0 +1,196 @@
+"""The measuring process of the conditioning benchmark: `conditioning_probe.py COMFYUI SETTING`.
+
+It prints a line for each case that begins, and at last the result as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAD = 128
+BLOCKS, BLOCKS_OF_FLUX = 2, 19 + 38
+SIGMA, GUIDANCE = 0.7, 3.5
+KILOBYTE, MEGABYTE = 1024, 1e6
+
+
+class Step:
+    """One step of a plan, conditioned in one way.
+
+    Args:
+        network: from `make_network`.
+        plugin: name of our plugin's package.
+        spec: PlannerSpec; the way of its condition tokens.
+        words: text tokens.
+        conditioned: False leaves the condition out.
+    """
+
+    def __init__(self, network, plugin: str, spec, words: int, conditioned: bool) -> None:
+        import torch
+
+        in_context = importlib.import_module(f"{plugin}.nodes.in_context")
+        self.network, self.caches = network, in_context.condition_cache
+        self.device = network.img_in.weight.device
+        generator = torch.Generator(self.device).manual_seed(1)
+
+        def noise(*shape):
+            return torch.randn(shape, generator=generator, device=self.device).to(network.img_in.weight)
+
+        height, width = (side // 8 for side in spec.grid_size)
+        self.inputs = noise(1, 16, height, width), noise(1, words, 4096), noise(1, 768)
+        self.options: dict = {"cond_or_uncond": [0]}
+        self.references: dict = {}
+        if conditioned:
+            placing = in_context.Placing(spec.layout, spec.condition_tokens, spec.position_ids)
+            self.options["wrappers"] = {"diffusion_model": {in_context.KEY: [in_context.in_context_wrapper(placing)]}}
+            if spec.condition_is_cell:
+                height, width = spec.cell_height // 8, spec.cell_width // 8
+            method = f"{in_context.MARK}:0:"
+            self.references = {"ref_latents": [noise(1, 16, height, width)], "ref_latents_method": method}
+        self.options[self.caches.KEY] = self.caches.ConditionCache()
+
+    def __call__(self) -> None:
+        """Run the step."""
+        import torch
+
+        latent, text, pooled = self.inputs
+        sigma, guidance = (torch.full((1,), value, device=self.device) for value in (SIGMA, GUIDANCE))
+        options = dict(self.options)
+        self.network(latent, sigma, text, pooled, guidance, transformer_options=options, **self.references)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def make_network(heads: int, device):
+    """FLUX with one block of each kind and random weights, in the number type that the device is fast in."""
+    import comfy.ldm.flux.model
+    import comfy.ops
+    import torch
+
+    number_type = torch.float32 if device.type == "cpu" else torch.bfloat16
+    network = comfy.ldm.flux.model.Flux(
+        in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=heads * HEAD, mlp_ratio=4.0,
+        num_heads=heads, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56], theta=10000, patch_size=2,
+        qkv_bias=True, guidance_embed=True, dtype=number_type, device=device,
+        operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    generator = torch.Generator(device).manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim == 2:
+            parameter.normal_(0, 0.7 / parameter.shape[1] ** 0.5, generator=generator)
+        else:
+            parameter.fill_(0.5)
+    return network.eval()
+
+
+def pass_of_the_condition(step: Step):
+    """Function that runs what a cached condition costs once a plan: its own tokens through all blocks."""
+    import torch
+
+    class Executor:
+        """What ComfyUI gives a wrapper: the network without wrappers."""
+
+        original = staticmethod(step.network._forward)
+
+    latent, text, pooled = step.inputs
+    condition = step.references["ref_latents"][0][0]
+    rows, cols = (side // 2 for side in condition.shape[-2:])
+    ids = torch.zeros(rows * cols, 3, device=step.device)
+    source = step.caches.Source(condition, ids, torch.tensor(GUIDANCE, device=step.device))
+    compute = step.caches.compute_rows(Executor, latent.new_full((1,), SIGMA), text, pooled, {})
+    return lambda: compute([source])
+
+
+def peak_megabytes(step, device) -> float | None:
+    """Most memory that a step takes on top of what was there [MB]; None where the system does not tell."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / MEGABYTE
+    marker = Path("/proc/self/clear_refs")
+    if not marker.exists():
+        return None
+    marker.write_text("5", encoding="ascii")  # the peak begins anew
+    before = _status("VmRSS")
+    step()
+    return (_status("VmHWM") - before) * KILOBYTE / MEGABYTE
+
+
+def _status(name: str) -> int:
+    """A number of kilobytes out of this process's status."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def load_plugin(base: Path) -> str:
+    """Let ComfyUI load our plugin, and return the name of its package."""
+    import nodes
+
+    link = base / "visual_planner_pack"
+    link.symlink_to(ROOT, target_is_directory=True)
+    if not asyncio.run(nodes.load_custom_node(str(link))):
+        sys.exit("ComfyUI could not load the plugin")
+    return str(link).replace(".", "_x_")
+
+
+def main(comfyui: str, setting: dict) -> dict:
+    """Measure and return the result."""
+    sys.path.insert(0, comfyui)
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    logging.disable(logging.WARNING)
+    sys.path.append(str(ROOT))
+    from benchmarks.harness import interleave
+
+    device = torch.device("cpu" if args.cpu else "cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        plugin = load_plugin(Path(folder))
+        spec_of = importlib.import_module(f"{plugin}.visual_planner.spec").PlannerSpec
+        size = {"cell_height": setting["cell_height"], "cell_width": setting["cell_width"]}
+        with torch.inference_mode():
+            network = make_network(setting["heads"], device)
+            steps, tokens = {}, {}
+            for case in ("full_grid", "first_cell", "first_cell_cached", "none"):
+                spec = spec_of(condition_tokens="first_cell" if case == "none" else case, **size)
+                steps[case] = Step(network, plugin, spec, setting["words"], case != "none")
+                tokens[case] = 0 if case == "none" else spec.conditioning_tokens
+            kept = steps["first_cell_cached"]
+            # The warm-up: memory is measured in it, and it leaves the cached condition in place for the timed steps.
+            once = pass_of_the_condition(kept)
+            kept_bytes = sum(part.untyped_storage().nbytes() for pair in once()[0].values() for part in pair)
+            kept()
+            memory = {case: peak_megabytes(step, device) for case, step in steps.items()}
+            cases = {**steps, setting["once"]: once}
+            seconds = interleave(
+                {name: _announced(name, case) for name, case in cases.items()}, setting["repeats"], warmup=0
+            )
+    return {
+        "seconds": seconds,
+        "megabytes": memory,
+        "kept_megabytes": kept_bytes * BLOCKS_OF_FLUX / BLOCKS / MEGABYTE,
+        "tokens": {"text": setting["words"], "grid": spec.target_tokens, "condition": tokens},
+        "device": f"{device.type}, {network.img_in.weight.dtype}, {torch.get_num_threads()} threads",
+    }
+
+
+def _announced(name: str, case):
+    def run():
+        print(name, flush=True)
+        case()
+
+    return run
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]))))
