@@ -174,9 +174,7 @@ class ExportSection(Section):
 class EvaluateSection(Section):
     """Plans of unseen scenes against the truth."""
 
-    source: Path = Field(
-        description="folder of unseen episodes, or of pairs, of which the validation split is planned"
-    )
+    source: Path = Field(description="folder of unseen episodes, or of pairs, of which the validation split is planned")
     base: Path = Field(description="diffusers folder of the FLUX pipeline")
     lora: Path = Field(description="planner LoRA with its record")
     out: Path = Field(description="folder of metrics.json and pictures")
@@ -185,6 +183,7 @@ class EvaluateSection(Section):
     steps: Positive | None = Field(None, description="Euler steps (default: the record's)")
     batch_size: Positive = 16
     baselines: bool = Field(True, description="also plan without the LoRA")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the weights")
     pictures: Positive = Field(12, description="scenes shown in the pictures")
     lpips: Path | None = Field(None, description="weights of LPIPS 0.1 on AlexNet (safetensors); none: not measured")
     fvd: Path | None = Field(None, description="weights of I3D, RGB, Kinetics-400 (safetensors); none: no FVD")

@@ -51,7 +51,7 @@ def evaluate(config: Config) -> dict:
     if section.threads:
         torch.set_num_threads(section.threads)
     state = PartialState(cpu=not torch.cuda.is_available())
-    planner = PlannerPipeline.load(section.base, section.lora)
+    planner = PlannerPipeline.load(section.base, section.lora, None, section.dtype, state.device)
     spec = planner.spec
     own = read_scenes(section.source, section.scenes, spec, (state.process_index, state.num_processes))
     perceptual = Perceptual(section.lpips, section.fvd, state.device)
@@ -62,7 +62,7 @@ def evaluate(config: Config) -> dict:
     for mode in spec.modes:
         makers[mode] = _maker(planner, mode, section)
     if section.baselines:
-        base = PlannerPipeline.load(section.base, None, spec)
+        base = PlannerPipeline.load(section.base, None, spec, section.dtype, state.device)
         makers |= {f"no_lora_{mode}": _maker(base, mode, section) for mode in spec.modes}
 
     result: dict = {

@@ -136,7 +136,7 @@ class Loop:
         with self._signals(), bar:
             self._validate_if(self.step < self.section.max_steps)
             while self.step < self.section.max_steps and not self._must_stop(deadline):
-                bar.set_postfix_str(f"loss {self._one_step():.4f}", refresh=False)
+                bar.set_postfix_str(f"loss {self.one_step():.4f}", refresh=False)
                 bar.update()
                 if self.step % self.section.save_every == 0:
                     self.save()
@@ -174,7 +174,12 @@ class Loop:
             if self.log is not None:
                 self.log.write({"step": self.step, **figures})
 
-    def _one_step(self) -> float:
+    def one_step(self) -> float:
+        """Gradients, update, averages, log; returns the loss.
+
+        Raises:
+            TrainingError: loss or gradient are no longer numbers.
+        """
         start = time.perf_counter()
         factor = rate_factor(self.step, self.section.max_steps, self.section.optimizer)
         set_rates(self.optimizers, factor)

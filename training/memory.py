@@ -7,7 +7,9 @@ rounding, the workspace of the device's libraries and its context (docs/training
 """
 
 import weakref
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -15,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
 from visual_planner.conditioning import LATENT_CHANNELS
 from visual_planner.spec import PlannerSpec
@@ -147,7 +150,7 @@ def memory_plan(
         model: on the meta device; None reads the base's config.json, or takes FLUX.1-dev's shapes where there is none.
     """
     model = base_shapes(section) if model is None else model
-    model = model.to(getattr(torch, section.base_dtype))
+    model = torch.nn.Module.to(model, getattr(torch, section.base_dtype))
     if section.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     with torch.device("meta"):
@@ -208,6 +211,10 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[section.mixed_precision]
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
+    if model.is_gradient_checkpointing:
+        # modes are off in the backward pass: layers that are computed again enter theirs anew
+        again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
+        model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with counter, _AsOnDevice(dtype):
         loss = flow_matching_loss(model, in_context, batch, section.objective, step_generator(0, 0), guidance)
         loss.backward()
@@ -226,11 +233,11 @@ class _AsOnDevice(TorchFunctionMode):
         self.dtype = dtype
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
-        """Call a function of torch; products in the short type, layer norms in float32, attention without its matrix."""
+        """Call a function: products in the short type, layer norms in float32, attention without its matrix."""
         keywords = keywords or {}
         if function is functional.scaled_dot_product_attention:
-            query, key, value = (tensor if self.dtype is None else tensor.to(self.dtype) for tensor in arguments[:3])
-            return _FusedAttention.apply(query, key, value)
+            given = [*arguments[:3], *(keywords[name] for name in ("query", "key", "value") if name in keywords)]
+            return _FusedAttention.apply(*(tensor.to(self.dtype or tensor.dtype) for tensor in given))
         if self.dtype is not None and function is functional.linear:
             arguments = tuple(tensor if tensor is None else tensor.to(self.dtype) for tensor in arguments)
         if self.dtype is not None and function is functional.layer_norm:

@@ -33,24 +33,35 @@ class PlannerPipeline:
         self.in_context = InContext(spec, transformer.device)
 
     @classmethod
-    def load(cls, base: str | Path, lora: str | Path | None, spec: PlannerSpec | None = None) -> "PlannerPipeline":
+    def load(
+        cls,
+        base: str | Path,
+        lora: str | Path | None,
+        spec: PlannerSpec | None = None,
+        dtype: str = "float32",
+        device: torch.device | str = "cpu",
+    ) -> "PlannerPipeline":
         """Load a base and fuse a LoRA into it.
 
         Args:
             base: diffusers folder.
             lora: file with its PlannerSpec in the header; None for the base alone.
             spec: used where there is no LoRA, or the file has no record.
+            dtype: number type of all weights.
+            device: where they are.
 
         Raises:
             TrainingError: neither gives a spec.
         """
-        transformer = load_transformer(base)
+        transformer = load_transformer(base, dtype)
         if lora is not None:
             spec = read_spec(lora) or spec
             fuse_lora(transformer, lora)
         if spec is None:
             raise TrainingError(f"LoRA {lora} has no planner record: give the spec it was trained with")
-        return cls(transformer, load_vae(Path(base) / "vae"), TextEncoders.load(base), spec)
+        numbers = getattr(torch, dtype)
+        vae = load_vae(Path(base) / "vae", numbers, device)
+        return cls(transformer.to(device), vae, TextEncoders.load(base, dtype=numbers).to(device), spec)
 
     @torch.no_grad()
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -86,7 +97,11 @@ class PlannerPipeline:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
         condition = self.condition(first_frames) if conditioned else None
         text, pooled = self.encoders(prompts)
-        latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, steps, guidance)
+        kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
+        with torch.autocast(kind, numbers, enabled=numbers != torch.float32):
+            latents = sample(
+                self.transformer, self.in_context, self.spec, noise, condition, text, pooled, steps, guidance
+            )
         pixels = decode_latents(self.vae, latents)
         return self.slice(pixels)
 

@@ -67,6 +67,21 @@ def make_model(section: TrainSection, device: torch.device | str = "cpu") -> Flu
 
 def train(config: Config) -> None:
     """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`."""
+    loop = make_loop(config)
+    loop.resume()
+    if loop.accelerator.is_main_process:
+        save_config(config, loop.run_folder / "config.yaml")
+    state = "finished" if loop.run() else "stopped"
+    loop.accelerator.print(f"{state} at step {loop.step} of {loop.section.max_steps}: {loop.run_folder}")
+    loop.accelerator.end_training()
+
+
+def make_loop(config: Config) -> Loop:
+    """The loop of `train`, at its first step.
+
+    Raises:
+        TrainingError: cache, base and configuration do not belong together, or settings exclude each other.
+    """
     section: TrainSection = config.section("train")
     cache = Cache(section.cache)
     if config.planner_spec() != cache.spec:
@@ -86,15 +101,9 @@ def train(config: Config) -> None:
         batch = pairs.batch(index, accelerator.device)
         return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
 
-    validation = Validation(config, cache, transformer, in_context, accelerator) if section.validation.every else None
-    loop = Loop(section, transformer, loss_of, accelerator, validation, section.validation.every, section.shard)
-    loop.resume()
-    if accelerator.is_main_process:
-        save_config(config, Path(section.out) / "config.yaml")
-    finished = loop.run()
-    accelerator.print(
-        f"{'finished' if finished else 'stopped'} at step {loop.step} of {section.max_steps}: {section.out}"
-    )
+    every = section.validation.every
+    validation = Validation(config, cache, transformer, in_context, accelerator) if every else None
+    return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard)
 
 
 def _limited(section: TrainSection, pairs: int, accelerator: Accelerator) -> TrainSection:

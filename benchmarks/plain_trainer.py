@@ -1,0 +1,81 @@
+"""A straightforward trainer of a planner LoRA, as scripts for in-context LoRAs are written: the peer of the benchmark.
+
+At each step it reads two pictures an example, encodes both with the autoencoder and the prompt with both text
+encoders, feeds the whole condition grid, and lets peft compute the adapter. Model, data, batch and optimizer are ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from training.config import TrainSection
+from training.latents import encode_pictures, load_vae
+from training.lora import add_lora
+from training.text import TextEncoders
+from training.train import load_transformer
+from visual_planner.conditioning import image_ids, pack_latents
+
+
+class PlainTrainer:
+    """Everything in memory, nothing made beforehand.
+
+    Args:
+        section: base, adapter, batch size and optimizer.
+        pairs: folder of pairs.
+        lines: its pairs.
+    """
+
+    def __init__(self, section: TrainSection, pairs: Path, lines: list[dict]) -> None:
+        self.section, self.pairs, self.lines = section, pairs, lines
+        self.vae = load_vae(section.base / "vae")
+        self.encoders = TextEncoders.load(section.base).requires_grad_(False)
+        self.transformer = load_transformer(section.base)
+        add_lora(self.transformer, section.lora.model_copy(update={"merged_forward": False}))
+        self.trained = [p for p in self.transformer.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=section.optimizer.learning_rate)
+        self.generator = torch.Generator().manual_seed(section.seed)
+
+    def modules(self) -> list[torch.nn.Module]:
+        """What stays in memory."""
+        return [self.vae, self.encoders, self.transformer]
+
+    def step(self) -> float:
+        """One step; returns the loss."""
+        count = self.section.batch_size
+        chosen = torch.randint(len(self.lines), (count,), generator=self.generator).tolist()
+        lines = [self.lines[number] for number in chosen]
+        target, condition = (self._latents([line[key] for line in lines]) for key in ("target", "source"))
+        with torch.no_grad():
+            text, pooled = self.encoders([line["text"] for line in lines])
+        noise = torch.randn(target.shape, generator=self.generator)
+        sigma = torch.rand(count, generator=self.generator)
+        mixed = (1 - sigma.view(-1, 1, 1, 1)) * target + sigma.view(-1, 1, 1, 1) * noise
+        tokens = pack_latents(mixed)
+        ids = image_ids(mixed.shape[2] // 2, mixed.shape[3] // 2)
+        predicted = self.transformer(
+            hidden_states=torch.cat([tokens, pack_latents(condition)], dim=1),
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            timestep=sigma,
+            guidance=torch.ones(count),
+            img_ids=torch.cat([ids, ids]),
+            txt_ids=torch.zeros(text.shape[1], 3),
+            return_dict=False,
+        )[0][:, : tokens.shape[1]]
+        loss = torch.nn.functional.mse_loss(predicted, pack_latents(noise - target))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, self.section.optimizer.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+    def _latents(self, names: list[str]) -> torch.Tensor:
+        pictures = []
+        for name in names:
+            with Image.open(self.pairs / name) as image:
+                pictures.append(np.array(image.convert("RGB")))
+        return encode_pictures(self.vae, np.stack(pictures))

@@ -1,0 +1,182 @@
+"""Training of a planner LoRA: our loop on a cache, beside a straightforward trainer of the same model on the same data.
+
+Measured on the shipped tiny base with its training settings: examples a second, the peak of memory held in tensors
+(weights, optimizer state and what a step makes; the same count on every device), and how much of a step is not the
+transformer's forward and backward pass.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from launcher.console import StatusLine
+from launcher.paths import ROOT
+
+from .harness import Benchmark, interleave
+
+REPEATS = 5
+EPISODES, CELL_PX, FRAMES = 24, 64, 9
+TRAINED_WITH = "training/configs/tiny.yaml"
+
+
+def run(repeats: int | None = None) -> Benchmark:
+    """Measure.
+
+    Args:
+        repeats: timed steps of each trainer.
+    """
+    from training.cache import cache
+    from training.prepare import prepare
+
+    from .plain_trainer import PlainTrainer
+
+    status = StatusLine("Training")
+    with tempfile.TemporaryDirectory(prefix="visual-planner-bench-") as temporary:
+        folder = Path(temporary)
+        write_episodes(folder / "episodes")
+        config = configuration(folder)
+        status.update("pairs and cache")
+        prepare(config)
+        started = time.perf_counter()
+        cache(config)
+        cached = time.perf_counter() - started
+        status.update("trainers")
+        ours = OurTrainer(config)
+        lines = [json.loads(line) for line in (folder / "pairs" / "pairs.jsonl").read_text().splitlines()]
+        plain = PlainTrainer(config.train, folder / "pairs", lines)
+        status.update("steps")
+        trainers = {"ours": ours, "plain": plain}
+        seconds = interleave({name: trainer.step for name, trainer in trainers.items()}, repeats or REPEATS)
+        status.update("memory")
+        peaks = {name: peak_bytes(trainer) / 2**20 for name, trainer in trainers.items()}
+        shares = [ours.share_outside() for _ in range(3)]
+    status.close()
+    batch = config.train.batch_size
+    raw = {f"{name} [samples/s]": [batch / value for value in values] for name, values in seconds.items()}
+    raw |= {f"{name} [MiB at peak]": [peak] * len(seconds["ours"]) for name, peak in peaks.items()}
+    return Benchmark(
+        "training",
+        "",
+        raw,
+        {
+            "samples_per_s/plain": ("ours [samples/s]", "plain [samples/s]"),
+            "peak_memory/plain": ("ours [MiB at peak]", "plain [MiB at peak]"),
+        },
+        {
+            "share of our step outside the transformer's forward and backward": f"{statistics.median(shares):.3f}",
+            "batch": batch,
+            "seconds to cache a pair, once": f"{cached / len(lines):.3f}",
+        },
+    )
+
+
+def configuration(folder: Path):
+    """The tiny planner's own settings, on data in `folder`."""
+    from training.config import load_config
+
+    changes = {
+        "prepare.source": folder / "episodes", "prepare.out": folder / "pairs", "prepare.processes": 1,
+        "prepare.validation_episodes": 2, "cache.data": folder / "pairs", "cache.out": folder / "cache",
+        "cache.base": ROOT / "models" / "tiny_planner", "train.base": ROOT / "models" / "tiny_planner",
+        "train.cache": folder / "cache", "train.out": folder / "run", "train.device": "cpu",
+    }  # fmt: skip
+    return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in changes.items()])
+
+
+class OurTrainer:
+    """Steps of the training loop as `train` sets it up."""
+
+    def __init__(self, config) -> None:
+        from training.train import make_loop
+
+        self.loop = make_loop(config)
+        self.transformer = self.loop.accelerator.unwrap_model(self.loop.model)
+
+    def modules(self) -> list[torch.nn.Module]:
+        """What stays in memory."""
+        return [self.transformer]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The one optimizer of an adapter."""
+        (optimizer,) = self.loop.optimizers
+        return optimizer
+
+    def step(self) -> float:
+        """One step; returns the loss."""
+        return self.loop.one_step()
+
+    def share_outside(self) -> float:
+        """Share of a step's time that is neither the transformer's forward nor the backward pass."""
+        inside = 0.0
+        forward, backward = self.transformer.forward, self.loop.accelerator.backward
+
+        def timed(function):
+            def call(*arguments, **keywords):
+                nonlocal inside
+                started = time.perf_counter()
+                result = function(*arguments, **keywords)
+                inside += time.perf_counter() - started
+                return result
+
+            return call
+
+        self.transformer.forward, self.loop.accelerator.backward = timed(forward), timed(backward)
+        try:
+            started = time.perf_counter()
+            self.loop.one_step()
+            return 1 - inside / (time.perf_counter() - started)
+        finally:
+            self.transformer.forward, self.loop.accelerator.backward = forward, backward
+
+
+def peak_bytes(trainer) -> int:
+    """Most bytes that a step holds in tensors: what stays (weights, state, averages) and what the step makes."""
+    from training.memory import PeakMemory
+
+    stays = [tensor for module in trainer.modules() for tensor in (*module.parameters(), *module.buffers())]
+    stays += [value for state in trainer.optimizer.state.values() for value in state.values()]
+    if isinstance(trainer, OurTrainer):
+        stays += trainer.loop.averaged.values()
+    counter = PeakMemory()
+    counter.know(stays)
+    with counter:
+        trainer.step()
+    return counter.peak + _size(stays)
+
+
+def _size(tensors: Iterable[torch.Tensor]) -> int:
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def write_episodes(folder: Path) -> None:
+    """An episode data set of a square that moves over noisy grounds."""
+    rng = np.random.default_rng(0)
+    (folder / "frames").mkdir(parents=True)
+    lines = []
+    for number in range(EPISODES):
+        frames = np.repeat(rng.integers(60, 200, (1, CELL_PX, CELL_PX, 3), dtype=np.uint8), FRAMES, axis=0)
+        for step, frame in enumerate(frames):
+            frame[20:32, 4 + 5 * step : 16 + 5 * step] = (255, 120, 0)
+        name = f"{number:06d}"
+        Image.fromarray(np.concatenate(list(frames), axis=1)).save(folder / "frames" / f"{name}.png")
+        path = [[10 + 40 * t / 32, 26.0, t / 32] for t in range(33)]
+        lines.append(json.dumps({"id": name, "instruction": "push the red cube to the left", "path_px": path}))
+    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    record = {"format": "visual_planner.episodes", "version": 1, "frames": FRAMES, "height": CELL_PX, "width": CELL_PX}
+    (folder / "dataset.json").write_text(json.dumps({**record, "kind": "demonstrations"}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit("start it with: python3 run.py bench training")

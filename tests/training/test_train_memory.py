@@ -1,0 +1,101 @@
+"""The memory plan: counted storages, the same on shapes as on values, and the laws that it must keep."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.__main__ import main
+from training.config import LoraSection, TrainSection, load_config
+from training.lora import add_lora
+from training.memory import PeakMemory, base_shapes, memory_plan, step_peak
+from training.objective import Batch, InContext
+from training.tiny import make_transformer
+from visual_planner.spec import PlannerSpec
+
+SPEC = PlannerSpec(cell_height=32, cell_width=32, condition_tokens="first_cell")
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+
+
+def section(**values):
+    lora = {"rank": 4, "alpha": 4}
+    return TrainSection.model_validate({"base": "none", "cache": "none", "out": "none", "base_dtype": "float32",
+                                        "lora": lora, **values})  # fmt: skip
+
+
+def plan(double=1, single=2, **values):
+    with torch.device("meta"):
+        transformer = make_transformer(1, double, single)
+    return memory_plan(section(**values), SPEC, 5, transformer)
+
+
+def test_storages_count_while_they_live():
+    counter = PeakMemory()
+    with counter:
+        first, second = torch.empty(1000), torch.empty(500)
+        del first
+        third = torch.empty(100)
+        view = second[:10]
+        del second  # its storage lives on in the view
+    assert counter.peak == 6000
+    assert counter.now == 2400
+    assert view.shape == (10,)
+    assert third.shape == (100,)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_shapes_give_the_peak_that_values_give(checkpointing):
+    """The same step on the CPU, with real numbers."""
+    peaks = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            transformer = make_transformer(1, 1, 1)
+            add_lora(transformer, LoraSection(rank=4, alpha=4))
+            batch = Batch(
+                torch.zeros(2, 16, 12, 12), torch.zeros(2, 16, 4, 4), torch.zeros(2, 5, 128), torch.zeros(2, 64)
+            )
+        if checkpointing:
+            transformer.enable_gradient_checkpointing()
+        peaks.append(step_peak(transformer, InContext(SPEC, device), batch, section(batch_size=2)))
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.02)
+    assert peaks[0] > 1_000_000
+
+
+def test_a_plan_keeps_the_laws():
+    whole, deeper, larger = plan(), plan(double=2, single=4), plan(batch_size=2)
+    assert deeper.activations > 1.7 * whole.activations
+    assert larger.activations > 1.8 * whole.activations
+    assert plan(double=2, single=4, gradient_checkpointing=True).activations < 0.6 * deeper.activations
+    assert whole.tokens == (36, 4, 5)
+    assert whole.optimizer == 2 * whole.adapter == 8 * whole.trained
+    assert (whole.averaged, plan(ema_decay=0.9).averaged) == (0, whole.adapter)
+    packed = [plan(quantize=form).base for form in ("none", "int8", "nf4")]
+    assert packed[0] > 2 * packed[1] > 2.5 * packed[2]
+    assert plan(quantize="fp8").base == packed[1]
+
+
+def test_flux_has_twelve_billion_weights():
+    """Shapes without a folder are those of FLUX.1-dev: 11.90 billion numbers."""
+    assert sum(p.numel() for p in base_shapes(section()).parameters()) == 11_901_408_320
+
+
+def test_the_command_prints_every_part(capsys, tmp_path):
+    tiny = CONFIGS / "tiny.yaml"
+    assert main(["memory", "--config", str(tiny), "--set", "cache.text_tokens=24"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "tokens of an example: 144 noise + 16 condition + 24 text"
+    assert [line.split()[0] for line in lines[2:]] == [
+        "base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation", "overhead", "total",
+    ]  # fmt: skip
+    assert main(["memory", "--config", str(tiny)]) == 2
+    assert "cache.text_tokens must be a number" in capsys.readouterr().err
+
+
+def test_the_recipe_of_24_gb_fits_its_card():
+    config = load_config(CONFIGS / "flux_dev_24gb.yaml")
+    whole = memory_plan(config.train, config.planner_spec(), config.cache.text_tokens)
+    assert whole.tokens == (2700, 300, 512)
+    assert whole.trained == 358_612_992
+    # one byte for each number of the blocks' matrices, two for the rest
+    assert 11.0 < whole.base / 2**30 < 11.3
+    assert whole.total < 22.0
