@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,16 +22,24 @@ def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[
     """What an optimizer knows beyond its settings.
 
     Returns:
-        State tensors by "<optimizer>.<parameter number>.<key>", and for each optimizer and group the numbers that it
-        changes as it runs.
+        State tensors by "<optimizer>.<parameter number>.<key>" (a key in a dictionary of its own: "<key>.<key in it>";
+        a plain number: "#<key>"), and for each optimizer and group the numbers that it changes as it runs.
     """
     tensors, numbers = {}, []
     for number, optimizer in enumerate(optimizers):
         for parameter, state in optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                tensors[f"{number}.{parameter}.{key}"] = whole(torch.as_tensor(value))
+            for path, value in _leaves(state):
+                tensors[f"{number}.{parameter}.{path}"] = whole(torch.as_tensor(value))
         numbers.append([{key: group[key] for key in _GROUP_STATE if key in group} for group in optimizer.param_groups])
     return tensors, numbers
+
+
+def _leaves(state: dict) -> Iterator[tuple[str, object]]:
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{path}", leaf) for path, leaf in _leaves(value))
+        else:
+            yield key if isinstance(value, torch.Tensor) else f"#{key}", value
 
 
 def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor], numbers: list[list[dict]] = ()) -> None:
@@ -39,9 +48,14 @@ def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor], numbe
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict] = {}
         for name, value in tensors.items():
-            owner, parameter, key = name.split(".", 2)
-            if int(owner) == number:
-                state.setdefault(int(parameter), {})[key] = like(value, parameters[int(parameter)])
+            owner, parameter, *parents, key = name.split(".")
+            if int(owner) != number:
+                continue
+            place = state.setdefault(int(parameter), {})
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            plain = key.startswith("#")
+            place[key.removeprefix("#")] = value.item() if plain else like(value, parameters[int(parameter)])
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if numbers:
             for group, values in zip(optimizer.param_groups, numbers[number], strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -129,7 +130,9 @@ def test_lpips_is_a_distance_that_its_weights_define(tmp_path):
 
 def test_lpips_is_that_of_the_published_package():
     lpips = pytest.importorskip("lpips")
-    theirs = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchvision about how the package calls it
+        theirs = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
     ours = LpipsAlex().eval()
     for number in range(5):
         torch.nn.init.uniform_(getattr(ours, f"lin{number}")["model"]["1"].weight)

@@ -1,0 +1,24 @@
+"""The list of all keys: it is whole, and what it says is what the configuration takes."""
+
+import re
+
+from training.__main__ import main
+from training.config import Config
+
+
+def test_every_section_and_nested_key_is_described(capsys):
+    assert main(["describe"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sections = {line.split(".")[0] for line in lines}
+    assert sections >= {"prepare", "cache", "vae", "pretrain", "train", "export", "evaluate"}
+    assert sections <= Config.model_fields.keys()
+    assert "train.optimizer.learning_rate (float, default 0.0001): of all but Muon" in lines
+    assert any(re.match(r"train\.cache \(.*, required\): folder written by `cache`", line) for line in lines)
+    assert len(lines) > 100
+
+
+def test_one_section_alone(capsys):
+    assert main(["describe", "export"]) == 0
+    assert all(line.startswith("export.") for line in capsys.readouterr().out.splitlines())
+    assert main(["describe", "exprot"]) == 2
+    assert "section must be one of" in capsys.readouterr().err
