@@ -40,18 +40,60 @@ def _run(command: str, config, options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; bad input ends with one line and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _dispatch(arguments)
+    except PlannerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    # commands without a training configuration
+    if arguments[:1] == ["evaluate"] and "--closed-loop" in arguments:
+        from .closed_loop.command import main as closed_loop
+
+        closed_loop(arguments[1:])
+        return 0
+    if arguments[:1] == ["study"]:
+        from .studies.command import main as study
+
+        study(arguments[1:])
+        return 0
+    if arguments[:1] == ["prepare"] and (
+        "--help" in arguments or any(part.split("=")[0] == "--source" for part in arguments)
+    ):
+        from .data_command import prepare_command
+
+        prepare_command(arguments[1:])
+        return 0
+    if arguments[:1] == ["check"]:
+        from .data_command import check_command
+
+        return check_command(arguments[1:])
+    if arguments[:1] == ["describe"]:
+        from .describe import describe
+
+        describe(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m training", description="Train planner LoRAs.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("vae", "train the tiny base's autoencoder from scratch"),
         ("decoder", "train the autoencoder's decoder alone on whole grids"),
         ("pretrain", "train the tiny base from scratch on pictures that show no task"),
-        ("prepare", "episodes → condition and target grids, prompts, overlays"),
+        ("prepare", "episodes → condition and target grids, prompts, overlays (prepare --help: its own options)"),
+        ("check", "every problem of prepared data at once, before a model is loaded (check --help)"),
         ("cache", "pairs → latents and text embeddings on disk"),
         ("train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
         ("export", "write a run's LoRA for ComfyUI and diffusers"),
         ("readout", "train the network that reads end effector and gripper off frames"),
-        ("evaluate", "plan unseen scenes and compare with the truth"),
+        ("evaluate", "plan unseen scenes and compare with the truth; --closed-loop: execute (--closed-loop --help)"),
+        ("study", "one experiment with its plot and page (study --help)"),
+        ("describe", "list every key of a configuration (describe [SECTION])"),
         ("report", "write an evaluation, its plots and its runs as one HTML page"),
         ("memory", "say how much memory a training step will take, without loading a weight"),
     ):
@@ -61,14 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "export":
             command.add_argument("--install", metavar="COMFYUI", help="also put the file into a ComfyUI's models/loras")
     options = parser.parse_args(arguments)
-    try:
-        _run(options.command, load_config(options.config, options.set), options)
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    _run(options.command, load_config(options.config, options.set), options)
     return 0
 
 
