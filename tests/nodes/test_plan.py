@@ -69,10 +69,11 @@ def wanted_latent(tiny_folder, lora_tensors, spec, condition, context, pooled, n
     even = torch.linspace(1, 1 / STEPS, STEPS, dtype=torch.float64)
     shift = torch.tensor(spec.mu(), dtype=torch.float64).exp()
     sigmas = [*(shift / (shift + 1 / even - 1)).tolist(), 0.0]
+    predict = reference.predict_apart if spec.condition_is_cached else reference.predict
     latent = noise
     for now, then in itertools.pairwise(sigmas):
         args = (transformer, latent, condition, ids, own, now, context, pooled, spec.guidance)
-        latent = latent + (then - now) * reference.predict(*args)
+        latent = latent + (then - now) * predict(*args)
     return latent
 
 
@@ -82,6 +83,8 @@ MODES = [
     ("first_cell", "kontext"),
     ("first_cell", "fold"),
     ("full_grid", "fold"),
+    ("first_cell_cached", "clone"),
+    ("first_cell_cached", "fold"),
 ]
 
 
@@ -105,6 +108,32 @@ def test_a_plan_equals_the_diffusers_plan(comfy, planner, tiny_clip, tiny_vae, t
     wanted = (vae.decode(latent / 0.3611 + 0.1159).sample.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
     assert wanted.std() > 0.01
     assert (picture - wanted).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize("tokens", ["first_cell", "first_cell_cached"])
+def test_a_plan_equals_that_of_the_headless_pipeline(
+    comfy, planner, tiny_clip, tiny_vae, tiny_folder, lora_tensors, tmp_path, tokens
+):
+    """The same first frame, prompt, noise and LoRA file through `training.pipeline`: no ComfyUI, all of diffusers."""
+    from comfy.sample import prepare_noise
+
+    from training.pipeline import PlannerPipeline
+
+    model, spec = planner(condition_tokens=tokens, position_ids="fold")
+    frame = torch.rand(1, spec.cell_height, spec.cell_width, 3, generator=torch.Generator().manual_seed(4))
+    inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec, "fit": "crop"}
+    conditioned = comfy.call("VisualPlannerCondition", **inputs, first_frame=frame, plans=1)
+    (picture,) = comfy.call("VAEDecode", samples=sample(comfy, conditioned), vae=tiny_vae)
+    frames, _ = comfy.call("VisualPlannerSliceGrid", grid=picture, fps=4.0, layout=spec)
+
+    file = lora_factory.save(lora_tensors, tmp_path / "planner.safetensors", spec.to_metadata())
+    (prompt,) = comfy.call("VisualPlannerPrompt", mode="text", instruction="push the red cube to the left", spec=spec)
+    with torch.inference_mode(False):
+        pipeline = PlannerPipeline.load(tiny_folder, file)
+        noise = prepare_noise(conditioned[3]["samples"], SEED).clone()
+        wanted = pipeline.plan(frame.clone(), [prompt], noise=noise)[0]
+    assert wanted.std() > 0.01
+    assert (frames - wanted).abs().max() <= 1 / 255
 
 
 def test_the_condition_outputs(comfy, planner, tiny_clip, tiny_vae):
@@ -137,8 +166,9 @@ def test_guidance_set_before_is_kept(comfy, planner, tiny_clip, tiny_vae):
     assert marked[0][1]["guidance"] == 2.25
 
 
-def test_cfg_one_and_an_open_negative_are_the_same_plan_at_any_cfg(comfy, planner, tiny_clip, tiny_vae):
-    model, spec = planner(condition_tokens="first_cell")
+@pytest.mark.parametrize("tokens", ["first_cell", "first_cell_cached"])
+def test_cfg_one_and_an_open_negative_are_the_same_plan_at_any_cfg(comfy, planner, tiny_clip, tiny_vae, tokens):
+    model, spec = planner(condition_tokens=tokens)
     inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec}
     conditioned = comfy.call("VisualPlannerCondition", **inputs, first_frame=first_frames(), plans=1, fit="crop")
     one = sample(comfy, conditioned)["samples"]
@@ -146,9 +176,10 @@ def test_cfg_one_and_an_open_negative_are_the_same_plan_at_any_cfg(comfy, planne
     assert (one - two).abs().max() < 1e-3
 
 
-def test_another_first_frame_gives_another_plan_and_the_first_comes_back(comfy, planner, tiny_clip, tiny_vae):
+@pytest.mark.parametrize("tokens", ["first_cell", "first_cell_cached"])
+def test_another_first_frame_gives_another_plan_and_the_first_comes_back(comfy, planner, tiny_clip, tiny_vae, tokens):
     """The graph run again with other inputs never sees what was there before."""
-    model, spec = planner(condition_tokens="first_cell")
+    model, spec = planner(condition_tokens=tokens)
     inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec}
     plans = []
     for frame in (first_frames(), 1 - first_frames(), first_frames()):
@@ -189,11 +220,12 @@ def test_bad_inputs_of_condition_are_refused(comfy, planner, tiny_clip, tiny_vae
         assert "\n" not in str(caught.value)
 
 
-def test_stacked_with_stock_nodes(comfy, planner, tiny_clip, tiny_vae, tiny_model, lora_tensors, shipped):
+@pytest.mark.parametrize("tokens", ["first_cell", "first_cell_cached"])
+def test_stacked_with_stock_nodes(comfy, planner, tiny_clip, tiny_vae, tiny_model, lora_tensors, shipped, tokens):
     """Stock LoRA loader and ModelSamplingFlux, before and after: each does its part, none breaks the other."""
     import folder_paths
 
-    model, spec = planner(condition_tokens="first_cell")
+    model, spec = planner(condition_tokens=tokens)
     folder = comfy.base / "models" / "loras"
     folder.mkdir(parents=True, exist_ok=True)
     lora_factory.save({key: value * 0.1 for key, value in lora_tensors.items()}, folder / "style.safetensors")
@@ -245,10 +277,11 @@ def test_a_plan_to_the_video(comfy, planner, tiny_clip, tiny_vae):
     assert sheet.shape[0] == 1
 
 
+@pytest.mark.parametrize("tokens", ["first_cell", "first_cell_cached"])
 @pytest.mark.parametrize("node_id", ["EasyCache", "LazyCache"])
-def test_stacked_with_step_caches(comfy, planner, tiny_clip, tiny_vae, node_id):
+def test_stacked_with_step_caches(comfy, planner, tiny_clip, tiny_vae, node_id, tokens):
     """With a threshold of zero no step is skipped, so the plan is the same; with a large one it still is a plan."""
-    model, spec = planner(condition_tokens="first_cell")
+    model, spec = planner(condition_tokens=tokens)
     inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec}
     conditioned = comfy.call("VisualPlannerCondition", **inputs, first_frame=first_frames())
     plain = sample(comfy, conditioned)["samples"]
