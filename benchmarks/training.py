@@ -89,6 +89,7 @@ def configuration(folder: Path):
         "prepare.validation_episodes": 2, "cache.data": folder / "pairs", "cache.out": folder / "cache",
         "cache.base": ROOT / "models" / "tiny_planner", "train.base": ROOT / "models" / "tiny_planner",
         "train.cache": folder / "cache", "train.out": folder / "run", "train.device": "cpu",
+        "train.ema_decay": 0,  # the other trainer averages no weights
     }  # fmt: skip
     return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in changes.items()])
 
@@ -141,13 +142,11 @@ class OurTrainer:
 
 
 def peak_bytes(trainer) -> int:
-    """Most bytes that a step holds in tensors: what stays (weights, state, averages) and what the step makes."""
+    """Most bytes that a step holds in tensors: what stays (weights, optimizer state) and what the step makes."""
     from training.memory import PeakMemory
 
     stays = [tensor for module in trainer.modules() for tensor in (*module.parameters(), *module.buffers())]
     stays += [value for state in trainer.optimizer.state.values() for value in state.values()]
-    if isinstance(trainer, OurTrainer):
-        stays += trainer.loop.averaged.values()
     counter = PeakMemory()
     counter.know(stays)
     with counter:

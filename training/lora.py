@@ -55,14 +55,33 @@ def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
                 module.forward = MethodType(_merged_forward, module)
 
 
+class _MergedProduct(torch.autograd.Function):
+    """`x (W + s B A)ᵀ + b`; the sum is made again for the backward pass, so that no second set of weights is kept."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scale):
+        ctx.save_for_backward(x, weight, down, up)
+        ctx.scale = scale
+        return torch.nn.functional.linear(x, torch.addmm(weight, up, down, alpha=scale), bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, down, up = ctx.saved_tensors
+        kind = gradient.dtype
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ torch.addmm(weight, up, down, alpha=ctx.scale).to(kind)).to(x.dtype)
+        of_weight = (gradient.flatten(0, -2).mT @ x.flatten(0, -2).to(kind)).to(up.dtype)
+        return of_x, None, None, ctx.scale * (up.mT @ of_weight), ctx.scale * (of_weight @ down.mT), None
+
+
 def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
     """The same result as peft's two products, W x + s B (A x), from one with W + s B A.
 
     Cheaper when tokens outnumber the rank, as in small models.
     """
-    base, scale = self.get_base_layer(), self.scaling[ADAPTER]
-    weight = torch.addmm(base.weight, self.lora_B[ADAPTER].weight, self.lora_A[ADAPTER].weight, alpha=scale)
-    return torch.nn.functional.linear(x, weight, base.bias)
+    base, down, up = self.get_base_layer(), self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
+    return _MergedProduct.apply(x, base.weight, base.bias, down, up, self.scaling[ADAPTER])
 
 
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:

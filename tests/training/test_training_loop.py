@@ -1,6 +1,8 @@
 """The loop: a stopped run that goes on ends with the very weights of one that was never stopped."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -106,6 +108,74 @@ def test_the_time_limit_stops_and_saves(tmp_path):
     assert not finished
     loop.save()
     assert load_checkpoint(list_checkpoints(tmp_path)[-1])[1]["step"] == loop.step
+
+
+def test_ctrl_c_ends_the_step_saves_and_goes_on(tmp_path):
+    run(tmp_path / "whole")
+
+    def interrupted(model, index, generator):
+        if index == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss_of(model, index, generator)
+
+    before = signal.getsignal(signal.SIGINT)
+    loop, finished = run(tmp_path / "stopped", loss=interrupted)
+    assert not finished
+    assert loop.step == 11
+    assert list_checkpoints(tmp_path / "stopped")[-1].name == "00000011"
+    assert signal.getsignal(signal.SIGINT) is before
+    run(tmp_path / "stopped")
+    for got, want in zip(final(tmp_path / "stopped"), final(tmp_path / "whole"), strict=True):
+        assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def test_scaled_losses_give_the_steps_of_plain_ones(tmp_path):
+    """Half precision scales the loss: gradients are brought back before they are clipped, and the scale is resumed."""
+    run(tmp_path / "plain")
+
+    def scaled(steps):
+        torch.manual_seed(0)
+        part = section(tmp_path / "scaled", max_steps=steps)
+        accelerator = make_accelerator(part, "cpu")
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=9)
+        loop = Loop(part, Net(), loss_of, accelerator)
+        loop.resume()
+        scale = accelerator.scaler.get_scale()
+        # the rate falls towards the end of a run: let both runs have the same end
+        loop.section = section(tmp_path / "scaled", max_steps=30)
+        while loop.step < steps:
+            loop.one_step()
+        loop.save()
+        return scale
+
+    assert scaled(20) == 2.0**12
+    assert scaled(30) == 2.0**14  # it has grown twice, and was not forgotten
+    got, want = final(tmp_path / "scaled")[0], final(tmp_path / "plain")[0]
+    assert all(torch.allclose(got[name], want[name], atol=1e-6) for name in want)
+
+
+def test_validation_comes_before_the_first_step_and_between(tmp_path):
+    called = []
+    part = section(tmp_path)
+    torch.manual_seed(0)
+    accelerator = make_accelerator(part, "cpu")
+    loop = Loop(part, Net(), loss_of, accelerator, lambda loop: called.append(loop.step) or {"seen": 1.0}, 10)
+    loop.run()
+    assert called == [0, 10, 20, 30]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "seen" in line] == called
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    run(tmp_path, max_steps=7)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.checkpoints.save_file", full)
+    with pytest.raises(TrainingError, match=r"cannot write checkpoint .*00000014: No space left on device"):
+        run(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000007"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
