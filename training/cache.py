@@ -1,116 +1,224 @@
 """Pairs → a cache of latents and text embeddings, so that training never loads an encoder.
 
-A cache is a contract: its manifest names the spec, the files of the encoders by digest, and what each shard holds.
-Each picture and each distinct prompt is encoded once.
+A cache is a contract: its manifest names the spec, the files of the encoders by digest, and each shard with size and
+SHA-256. Each picture and each distinct prompt is encoded once. Shards are spread over the processes of a launcher; a
+run that was killed goes on with the shards that are missing. What a shard holds depends on the data alone, so the
+cache is the same however many processes made it and however often they were stopped.
 """
 
+import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from visual_planner.grid import slice_grid
 from visual_planner.spec import PlannerSpec
 
-from .config import CacheSection, Config
+from .check import quick_check
+from .config import Config
+from .data_config import CacheSection
 from .errors import TrainingError
-from .files import read_json, tensor_digest, write_json, write_tensors, write_text
+from .files import tensor_digest
 from .latents import encode_cells, encode_pictures, load_vae
-from .prepare import FORMAT as PAIRS_FORMAT
+from .pairs_folder import read_pairs, spec_from
+from .processes import Process, join
+from .storage import Folder
 from .text import TextEncoders
 
 FORMAT = "visual_planner.cache"
 MANIFEST, PAIRS = "manifest.json", "pairs.jsonl"
+_KINDS = ("text", "targets", "conditions")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a cache: `names` are prompts or pictures, `stamp` the digest of all that its content depends on."""
+
+    kind: str
+    file: str
+    names: tuple[str, ...]
+    stamp: str
+
+    @property
+    def note(self) -> str:
+        """File that says that the shard is finished, until the manifest does."""
+        return f"{self.file}.json"
 
 
 def cache(config: Config) -> None:
-    """Encode a folder of pairs."""
+    """Encode a folder of pairs; with a launcher, in several processes.
+
+    Raises:
+        TrainingError: the pairs have a problem, there is no room, or another cache is in the way.
+    """
     section: CacheSection = config.section("cache")
-    data, out = Path(section.data), Path(section.out)
-    spec, pairs = read_pairs(data)
-    device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, section.dtype)
+    spec, pairs = read_pairs(section.data, section.episodes)
     if section.encode == "cells" and not spec.condition_is_cell:
         raise TrainingError(
             f"cache.encode is cells, but conditions are {spec.condition_tokens}: "
             "a condition that is encoded as a whole grid needs targets encoded the same way (grid)"
         )
-    if (out / MANIFEST).exists():
-        raise TrainingError(f"cache.out {out} holds a finished cache already: remove it or choose another folder")
-
-    encoders = TextEncoders.load(section.base, section.text_tokens, dtype).to(device)
-    prompts = sorted({pair["text"] for pair in pairs} | {""})
-    write_tensors(out / "text.safetensors", _encode_prompts(encoders, prompts, section.batch_size))
-    del encoders  # at FLUX's size text encoders and autoencoder do not fit side by side
-
-    vae = load_vae(Path(section.base) / "vae", dtype, device)
-    first_only = spec.condition_is_cell
-    sources = sorted({pair["source"] for pair in pairs})
-    targets = sorted({pair["target"] for pair in pairs})
-
-    def encode_target(grids: np.ndarray) -> torch.Tensor:
-        if section.encode == "grid":
-            return encode_pictures(vae, grids)
-        return encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
-
-    def encode_condition(grids: np.ndarray) -> torch.Tensor:
-        return encode_pictures(vae, grids[:, : spec.cell_height, : spec.cell_width] if first_only else grids)
-
-    target_shards = _encode_files(encode_target, data, targets, out, "targets", section, spec)
-    source_shards = _encode_files(encode_condition, data, sources, out, "conditions", section, spec)
-    place = {name: number for number, name in enumerate(targets)}, {name: number for number, name in enumerate(sources)}
-    text = {prompt: number for number, prompt in enumerate(prompts)}
-    lines = [
-        json.dumps(
-            {
-                "id": pair["id"],
-                "mode": pair["mode"],
-                "split": pair["split"],
-                "target": place[0][pair["target"]],
-                "condition": place[1][pair["source"]],
-                "text": text[pair["text"]],
-            }
+    quick_check(section, spec, pairs)
+    out = Folder(section.out)
+    names = {
+        "text": sorted({pair["text"] for pair in pairs} | {""}),
+        "targets": sorted({pair["target"] for pair in pairs}),
+        "conditions": sorted({pair["source"] for pair in pairs}),
+    }
+    wanted = _contract(section, spec)
+    if out.exists(MANIFEST):
+        different = differences(json.loads(out.read(MANIFEST, "cache manifest")), wanted)
+        raise TrainingError(
+            f"cache.out {out} holds a finished cache already ({', '.join(different) or 'of these encoders'}): "
+            "remove it or choose another folder"
         )
+    shards = [shard for kind in _KINDS for shard in plan_shards(kind, names[kind], section, wanted)]
+    with join() as process:
+        for kind in _KINDS:
+            mine = [shard for shard in shards if shard.kind == kind][process.rank :: process.count]
+            waiting = [shard for shard in mine if not _is_finished(out, shard)]
+            if waiting:
+                _encode(waiting, section, spec, out, process)
+        process.wait()
+        if process.rank == 0:
+            _write_manifest(out, shards, pairs, names, wanted, section)
+    if process.rank == 0:
+        counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
+        print(f"{out}: {len(pairs)} pairs, {counts}")
+
+
+def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
+    """What a cache was made for and with, as its manifest says it."""
+    settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
+    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base)), "settings": settings}
+
+
+def differences(manifest: dict, wanted: dict) -> list[str]:
+    """In what a cache differs from the one that is wanted, in words: encoders, spec, settings."""
+    found = [
+        f"made with another {name}"
+        for name in sorted(wanted["encoders"].keys() | manifest.get("encoders", {}).keys())
+        if manifest.get("encoders", {}).get(name) != wanted["encoders"].get(name)
+    ]
+    for part in ("spec", "settings"):
+        held = manifest.get(part)
+        for name, value in wanted[part].items() if held is not None else ():
+            # through JSON, since a tuple comes back as a list
+            if json.loads(json.dumps(held.get(name))) != json.loads(json.dumps(value)):
+                found.append(f"made with {part} {name} {held.get(name)!r} instead of {value!r}")
+    return found
+
+
+def plan_shards(kind: str, names: Sequence[str], section: CacheSection, contract: dict) -> list[Shard]:
+    """Shards of one kind, in order."""
+    size = section.text_shard_size if kind == "text" else section.shard_size
+    prefix = "text_encoder" if kind == "text" else "vae"
+    encoders = {name: value for name, value in contract["encoders"].items() if name.startswith(prefix)}
+    settings = {"kind": kind, "encoders": encoders, **contract["settings"]}
+    if kind != "text":
+        settings["spec"] = {
+            name: contract["spec"][name] for name in ("rows", "cols", "order", "cell_height", "cell_width")
+        }
+        settings["condition_tokens"] = contract["spec"]["condition_tokens"]
+    shards = []
+    for number, start in enumerate(range(0, len(names), size)):
+        part = tuple(names[start : start + size])
+        held = list(part) if kind == "text" else [[name, _file_digest(section.data / name)] for name in part]
+        stamp = hashlib.sha256(json.dumps([settings, held], sort_keys=True).encode()).hexdigest()
+        shards.append(Shard(kind, f"{kind}-{number:05d}.safetensors", part, stamp))
+    return shards
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_finished(out: Folder, shard: Shard) -> bool:
+    if not out.exists(shard.note):
+        return False
+    if json.loads(out.read(shard.note, "note"))["stamp"] == shard.stamp:
+        return out.exists(shard.file)
+    print(f"{out.name(shard.file)} is of other pictures, encoders or settings: made anew")
+    return False
+
+
+def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: Folder, process: Process) -> None:
+    """Make shards of one kind. The encoder lives only here: text encoders and VAE do not fit side by side."""
+    device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = f"cuda:{process.local_rank}" if device == "cuda" else device
+    dtype = getattr(torch, section.dtype)
+    kind = shards[0].kind
+    if kind == "text":
+        encoders = TextEncoders.load(section.base, section.text_tokens, dtype).to(device)
+
+        def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+            states, pooled = encoders(list(prompts))
+            keep = torch.float32 if dtype == torch.float32 else torch.bfloat16
+            return {"states": states.to("cpu", keep), "pooled": pooled.to("cpu", keep)}
+    else:
+        encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
+    for shard in shards:
+        parts = [
+            encode(shard.names[at : at + section.batch_size])
+            for at in tqdm(range(0, len(shard.names), section.batch_size), desc=shard.file, disable=process.rank > 0)
+        ]
+        size, digest = out.write_tensors(shard.file, {name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+        note = {"stamp": shard.stamp, "bytes": size, "sha256": digest}
+        out.write(shard.note, json.dumps(note).encode())
+
+
+def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: torch.nn.Module) -> Callable:
+    def encode(names: Sequence[str]) -> dict[str, torch.Tensor]:
+        grids = np.stack([read_grid(section.data / name, spec) for name in names])
+        if kind == "conditions":
+            cell = grids[:, : spec.cell_height, : spec.cell_width] if spec.condition_is_cell else grids
+            latents = encode_pictures(vae, cell)
+        elif section.encode == "grid":
+            latents = encode_pictures(vae, grids)
+        else:
+            latents = encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
+        return {"latents": latents.cpu().half()}
+
+    return torch.no_grad()(encode)
+
+
+def _write_manifest(
+    out: Folder, shards: list[Shard], pairs: list[dict], names: dict, contract: dict, section: CacheSection
+) -> None:
+    notes = {shard.file: json.loads(out.read(shard.note, "note")) for shard in shards}
+    place = {kind: {name: number for number, name in enumerate(names[kind])} for kind in _KINDS}
+    lines = [
+        {
+            **{key: pair[key] for key in ("id", "mode", "split", "rank") if key in pair},
+            "target": place["targets"][pair["target"]],
+            "condition": place["conditions"][pair["source"]],
+            "text": place["text"][pair["text"]],
+        }
         for pair in pairs
     ]
-    write_text(out / PAIRS, "\n".join(lines) + "\n")
-    write_json(
-        out / MANIFEST,
-        {
-            "format": FORMAT,
-            "version": 1,
-            "spec": asdict(spec),
-            "pairs": len(lines),
-            "empty_prompt": text[""],
-            "shard_size": section.shard_size,
-            "shards": {"targets": target_shards, "conditions": source_shards},
-            "encoders": encoder_digests(Path(section.base)),
-        },
-    )
-    print(f"{out}: {len(lines)} pairs, {len(targets)} targets, {len(sources)} conditions, {len(prompts)} prompts")
-
-
-def read_pairs(folder: Path) -> tuple[PlannerSpec, list[dict]]:
-    """Spec and lines of a folder of pairs.
-
-    Raises:
-        TrainingError: it is none.
-    """
-    info = read_json(folder / "dataset.json", "folder of pairs")
-    if info.get("format") != PAIRS_FORMAT:
-        raise TrainingError(f"{folder / 'dataset.json'} must say format {PAIRS_FORMAT!r}, got {info.get('format')!r}")
-    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    return spec_from(info["spec"]), [json.loads(line) for line in lines]
-
-
-def spec_from(record: dict) -> PlannerSpec:
-    """PlannerSpec of a JSON record."""
-    return PlannerSpec.from_json(json.dumps(record))
+    out.write(PAIRS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    manifest = {
+        "format": FORMAT,
+        "version": 2,
+        **contract,
+        "pairs": len(lines),
+        "empty_prompt": place["text"][""],
+        "shard_size": section.shard_size,
+        "text_shard_size": section.text_shard_size,
+        "shards": {kind: [shard.file for shard in shards if shard.kind == kind] for kind in _KINDS},
+        "files": {file: [note["bytes"], note["sha256"]] for file, note in notes.items()},
+    }
+    out.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    for shard in shards:
+        out.remove(shard.note)
 
 
 def encoder_digests(base: Path) -> dict[str, str]:
@@ -125,32 +233,12 @@ def encoder_digests(base: Path) -> dict[str, str]:
     }
 
 
-@torch.no_grad()
-def _encode_prompts(encoders: TextEncoders, prompts: list[str], batch_size: int) -> dict[str, torch.Tensor]:
-    states, pooled = [], []
-    for start in tqdm(range(0, len(prompts), batch_size), desc="prompts"):
-        part = encoders(prompts[start : start + batch_size])
-        states.append(part[0].bfloat16() if encoders.t5.dtype != torch.float32 else part[0])
-        pooled.append(part[1].bfloat16() if encoders.t5.dtype != torch.float32 else part[1])
-    return {"states": torch.cat(states), "pooled": torch.cat(pooled)}
+def read_grid(file: Path, spec: PlannerSpec) -> np.ndarray:
+    """Picture (H, W, 3) uint8 of the grid's size.
 
-
-def _encode_files(
-    encode: Callable, data: Path, names: list[str], out: Path, kind: str, section: CacheSection, spec: PlannerSpec
-) -> list[str]:
-    """Encode grids (B, H, W, 3) into shards; returns the shards' names."""
-    shards = []
-    for shard, start in enumerate(range(0, len(names), section.shard_size)):
-        part, latents = names[start : start + section.shard_size], []
-        for at in tqdm(range(0, len(part), section.batch_size), desc=f"{kind} {shard}"):
-            grids = [_read_grid(data / name, spec) for name in part[at : at + section.batch_size]]
-            latents.append(encode(np.stack(grids)).half())
-        shards.append(f"{kind}-{shard:05d}.safetensors")
-        write_tensors(out / shards[-1], {"latents": torch.cat(latents)})
-    return shards
-
-
-def _read_grid(file: Path, spec: PlannerSpec) -> np.ndarray:
+    Raises:
+        TrainingError: it is missing, broken or of another size.
+    """
     try:
         with Image.open(file) as image:
             pixels = np.array(image.convert("RGB"))
@@ -167,29 +255,30 @@ class Cache:
     """A finished cache, read shard by shard from memory-mapped files.
 
     Args:
-        folder: where it is.
+        folder: where it is: a path, or a URL for fsspec, whose shards are copied here when they are first needed.
+        keep: of a URL's shards, how many stay on this machine; None keeps all.
 
     Raises:
         TrainingError: it is unfinished, broken, or lacks a shard.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        from safetensors import safe_open
-
-        self.folder = Path(folder)
-        self.manifest = read_json(self.folder / MANIFEST, "cache manifest")
+    def __init__(self, folder: str | Path, keep: int | None = None) -> None:
+        self._store = Folder(folder, keep)
+        self.folder = folder
+        self.manifest = _parse(self._store, MANIFEST)
         if self.manifest.get("format") != FORMAT:
             raise TrainingError(
-                f"{self.folder / MANIFEST} must say format {FORMAT!r}, got {self.manifest.get('format')!r}"
+                f"{self._store.name(MANIFEST)} must say format {FORMAT!r}, got {self.manifest.get('format')!r}"
             )
         self.spec = spec_from(self.manifest["spec"])
-        self.pairs = [json.loads(line) for line in (self.folder / PAIRS).read_text().splitlines()]
-        self._files = {}
-        for name in [*self.manifest["shards"]["targets"], *self.manifest["shards"]["conditions"], "text.safetensors"]:
-            try:
-                self._files[name] = safe_open(self.folder / name, "pt")
-            except Exception as error:  # safetensors raises several kinds for a missing or truncated file
-                raise TrainingError(f"cache file {self.folder / name} cannot be read: {error}") from error
+        lines = self._store.read(PAIRS, "cache pairs").decode().splitlines()
+        self.pairs = [json.loads(line) for line in lines]
+        # caches of version 1 have their text in one file, and no checksums
+        self._shards = {"text": ["text.safetensors"], **self.manifest["shards"]}
+        self._files: dict[str, safe_open] = {}
+        if "://" not in str(folder):
+            for name in (name for names in self._shards.values() for name in names):
+                self._open(name)
 
     def check_encoders(self, base: Path) -> None:
         """Raise TrainingError if the cache was made with other encoders than those of `base`."""
@@ -199,12 +288,48 @@ class Cache:
                     f"cache {self.folder} was made with another {name} than that of {base}: make it anew"
                 )
 
+    def verify(self) -> list[str]:
+        """Read every shard again; returns what is wrong, a line a file."""
+        problems = []
+        for name, (size, digest) in self.manifest.get("files", {}).items():
+            data = self._store.read(name, "cache file") if self._store.exists(name) else None
+            if data is None:
+                problems.append(f"cache file {self._store.name(name)} is not there")
+            elif len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+                problems.append(f"cache file {self._store.name(name)} has another checksum than its manifest says")
+        return problems
+
     def latents(self, kind: str, index: int) -> torch.Tensor:
         """Normalised latents (16, h, w) of picture `index` of kind "targets" or "conditions"."""
         shard, row = divmod(index, self.manifest["shard_size"])
-        return self._files[self.manifest["shards"][kind][shard]].get_slice("latents")[row]
+        return self._open(self._shards[kind][shard]).get_slice("latents")[row]
 
     def text(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """T5 states (T, D) and pooled CLIP state (P,) of prompt `index`."""
-        file = self._files["text.safetensors"]
-        return file.get_slice("states")[index], file.get_slice("pooled")[index]
+        shard, row = divmod(index, self.manifest.get("text_shard_size", index + 1))
+        file = self._open(self._shards["text"][shard])
+        return file.get_slice("states")[row], file.get_slice("pooled")[row]
+
+    def _open(self, name: str) -> safe_open:
+        if name not in self._files:
+            size, digest = self.manifest.get("files", {}).get(name, (None, None))
+            try:
+                path = self._store.local(name, digest)
+                if size is not None and path.stat().st_size != size:
+                    raise TrainingError(f"it has {path.stat().st_size} bytes, its manifest says {size}")
+                self._files[name] = safe_open(path, "pt")
+            except (OSError, SafetensorError, TrainingError) as error:
+                raise TrainingError(f"cache file {self._store.name(name)} cannot be read: {error}") from error
+            while self._store.keep is not None and len(self._files) > self._store.keep:
+                del self._files[next(iter(self._files))]
+        return self._files[name]
+
+
+def _parse(store: Folder, file: str) -> dict:
+    try:
+        value = json.loads(store.read(file, "cache manifest"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TrainingError(f"cache manifest {store.name(file)} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise TrainingError(f"cache manifest {store.name(file)} must hold a JSON object, got {type(value).__name__}")
+    return value

@@ -223,18 +223,26 @@ def each(work: Callable[[Entry], dict], entries: Sequence[Entry], processes: int
     from multiprocessing import get_context
 
     # spawn: a process forked from one that runs torch's threads may hang
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (work,))
     try:
         # neighbours share video files, which a process indexes once
-        yield from pool.map(work, entries, chunksize=max(1, min(16, len(entries) // (4 * processes))))
+        yield from pool.map(_in_worker, entries, chunksize=max(1, min(16, len(entries) // (4 * processes))))
     except BrokenProcessPool as error:
         raise TrainingError("a process that prepares data died (killed, or out of memory)") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+_work: dict[str, Callable] = {}
+
+
+def _start_worker(work: Callable[[Entry], dict]) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
     torch.set_num_threads(1)
+    _work["work"] = work  # sent once: it holds all entries of the source
+
+
+def _in_worker(entry: Entry) -> dict:
+    return _work["work"](entry)
