@@ -78,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
         from .describe import describe
 
         describe(arguments[1:])
-        return
+        return 0
     parser = argparse.ArgumentParser(prog="python -m training", description="Train planner LoRAs.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
