@@ -27,8 +27,9 @@ class VisualPlannerTrajectory(io.ComfyNode):
             "VisualPlannerTrajectory",
             "Trajectory (Visual Planner)",
             "plan",
-            description="Reads a path for the gripper from JSON: the plugin's own form, or tracks of other packs.",
-            search_aliases=["path", "spline", "track", "drag"],
+            description="Draw where the gripper goes, and when, on the first frame. The drawing is stored as JSON; "
+            "tracks of other packs are read, too.",
+            search_aliases=["path", "spline", "track", "drag", "draw", "editor"],
             is_output_node=True,
             inputs=[
                 io.String.Input(
@@ -43,7 +44,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
                     "first_frame",
                     optional=True,
                     tooltip="The picture on which the points were set. Gives the size where the JSON does not say "
-                    "it, and the preview.",
+                    "it. The editor shows it at once where it comes from Load Image, else after a run.",
                 ),
                 io.Combo.Input(
                     "outside",
@@ -63,11 +64,13 @@ class VisualPlannerTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
-        """Read it, and show it on the first frame."""
+        """Read it, and hand the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
-        preview = None if first_frame is None else _draw(first_frame[:1], trajectory, "gradient", "time")
-        return io.NodeOutput(trajectory, trajectory.to_json(), ui=look(cls, preview, _summary(trajectory)))
+        shown = look(cls, text=_summary(trajectory))
+        if first_frame is not None:
+            shown["first_frame"] = look(cls, to_rgb(first_frame[:1]), enlarge=False)["images"]
+        return io.NodeOutput(trajectory, trajectory.to_json(), ui=shown)
 
 
 class VisualPlannerTrajectoryOverlay(io.ComfyNode):

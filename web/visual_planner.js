@@ -3,7 +3,6 @@ import { app } from "../../scripts/app.js";
 
 const SPEAKING_NODES = new Set([
   "VisualPlannerLoraLoader",
-  "VisualPlannerTrajectory",
   "VisualPlannerTrajectoryOverlay",
   "VisualPlannerPrompt",
   "VisualPlannerCheck",

@@ -1,0 +1,123 @@
+// Draws the stage: first frame, curves as Python's overlay draws them, and the handles of the points.
+import { LINE_SHARE, placeAt, stations, timedCurve } from "./curves.js";
+
+/** Colours of the paths' handles: eight that colour-blind people can tell apart (Okabe and Ito). */
+export const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#ffffff"];
+export const colorOf = (index) => PALETTE[index % PALETTE.length];
+export const HANDLE = 5; // radius of a point's handle [px]
+
+/** Colour of the gradient: red at share 0, blue at 1. */
+export function gradientColor(share) {
+  return `rgb(${Math.round(255 * (1 - share))} 0 ${Math.round(255 * share)})`;
+}
+
+/**
+ * The red-to-blue line of a path.
+ * @param {CanvasRenderingContext2D} context scaled so that a unit is a pixel of the frame
+ */
+export function strokeGradient(context, path, frame, colorBy, thickness = LINE_SHARE * Math.min(...frame)) {
+  const line = stations(timedCurve(path), colorBy, Math.max(thickness / 2, 0.5));
+  context.lineCap = "round";
+  context.lineWidth = thickness;
+  for (let piece = 1; piece < line.points.length; piece++) {
+    context.strokeStyle = gradientColor((line.shares[piece - 1] + line.shares[piece]) / 2);
+    context.beginPath();
+    context.moveTo(...line.points[piece - 1]);
+    // A line without length would not be drawn; a hold shows as the dot that it is.
+    context.lineTo(line.points[piece][0] + 1e-3, line.points[piece][1]);
+    context.stroke();
+  }
+}
+
+/**
+ * The whole stage.
+ * @param {CanvasRenderingContext2D} context in canvas pixels
+ * @param {{doc, selection, view, picture, colorBy, scrub, labels, focused}} scene
+ */
+export function paintStage(context, scene) {
+  const { doc, view } = scene;
+  const [width, height] = view.canvas;
+  context.fillStyle = "#17181a";
+  context.fillRect(0, 0, width, height);
+  context.save();
+  context.translate(view.left, view.top);
+  context.scale(view.scale, view.scale);
+  if (scene.picture) {
+    context.imageSmoothingEnabled = view.scale < 3; // single pixels stay visible
+    context.drawImage(scene.picture, 0, 0, doc.width, doc.height);
+  } else {
+    paintNoPicture(context, doc);
+  }
+  for (const path of doc.paths) {
+    if (path.points.length > 1) strokeGradient(context, path, [doc.width, doc.height], scene.colorBy);
+  }
+  context.restore();
+  if (scene.scrub !== null) paintScrub(context, scene);
+  doc.paths.forEach((path, index) => index === scene.selection.path || paintHandles(context, scene, path, index));
+  if (scene.selection.path >= 0) paintHandles(context, scene, doc.paths[scene.selection.path], scene.selection.path);
+}
+
+function paintNoPicture(context, doc) {
+  const cell = Math.max(doc.width, doc.height) / 16;
+  context.fillStyle = "#2a2c30";
+  context.fillRect(0, 0, doc.width, doc.height);
+  context.fillStyle = "#303338";
+  for (let row = 0; row * cell < doc.height; row++) {
+    for (let col = row % 2; col * cell < doc.width; col += 2) {
+      const [x, y] = [col * cell, row * cell];
+      context.fillRect(x, y, Math.min(cell, doc.width - x), Math.min(cell, doc.height - y));
+    }
+  }
+}
+
+/** Rings where the paths are at the time that is looked at. */
+function paintScrub(context, { doc, view, scrub }) {
+  doc.paths.forEach((path, index) => {
+    if (path.points.length < 2) return;
+    const place = view.toCanvas(...placeAt(timedCurve(path), scrub));
+    ring(context, place, HANDLE + 5, "#000", 4);
+    ring(context, place, HANDLE + 5, colorOf(index), 2);
+  });
+}
+
+function paintHandles(context, { doc, view, selection, labels, focused }, path, index) {
+  const active = index === selection.path;
+  context.globalAlpha = active ? 1 : 0.75;
+  path.points.forEach((point, at) => {
+    const place = view.toCanvas(point.x, point.y);
+    const chosen = active && at === selection.point;
+    context.beginPath();
+    context.arc(place.x, place.y, HANDLE, 0, 2 * Math.PI);
+    // Filled: the time is given; hollow: it follows from the length of the way.
+    context.fillStyle = point.t === null ? "rgb(0 0 0 / 45%)" : colorOf(index);
+    context.fill();
+    ring(context, place, HANDLE + 1, "#000", 1);
+    ring(context, place, HANDLE, colorOf(index), 2);
+    if (chosen) ring(context, place, HANDLE + 4, focused ? "#fff" : "#aaa", 2);
+    if (active) paintLabel(context, labels[at], place, chosen);
+  });
+  context.globalAlpha = 1;
+  if (path.points.length) {
+    const { x, y } = view.toCanvas(path.points[0].x, path.points[0].y);
+    if (doc.paths.length > 1) paintLabel(context, path.name, { x, y: y + 24 }, active, colorOf(index));
+  }
+}
+
+function ring(context, { x, y }, radius, color, width) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.strokeStyle = color;
+  context.lineWidth = width;
+  context.stroke();
+}
+
+/** Text with a dark edge, readable on any picture. */
+export function paintLabel(context, text, { x, y }, strong, color = "#fff") {
+  context.font = `${strong ? "bold " : ""}11px sans-serif`;
+  context.textAlign = "left";
+  context.lineWidth = 3;
+  context.strokeStyle = "rgb(0 0 0 / 80%)";
+  context.strokeText(text, x + HANDLE + 4, y - HANDLE);
+  context.fillStyle = color;
+  context.fillText(text, x + HANDLE + 4, y - HANDLE);
+}
