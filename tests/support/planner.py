@@ -33,6 +33,7 @@ def copy_plugin(target: Path) -> Path:
         "web",
         "locales",
         "workflows",
+        "models/readout",
     ):
         source = ROOT / name
         if source.is_dir():

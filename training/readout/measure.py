@@ -86,9 +86,10 @@ A convolutional network of {parameters:,} weights. One frame in, out come the en
 far the gripper is closed, and the error that is to be expected. Trained from scratch for {steps} steps of {batch} on
 {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}). No planner's output was used.
 
-On {episodes} episodes that were not trained on (the median's interval is taken over episodes):
+On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
+share: of errors below {tolerance:.0f} mm, which confidence is to foretell):
 
-| frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share < {tolerance:.0f} mm |
+| frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share |
 |---|---|---|---|---|---|
 {rows}
 

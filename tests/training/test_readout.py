@@ -1,0 +1,260 @@
+"""The read-out: views, records and weights that must fit, training that goes on after a stop, and what it learns."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from simulation.camera import Camera
+from support.small_world import write_episodes
+from training.__main__ import main
+from training.config import Config
+from training.errors import TrainingError
+from training.readout.data import load_frames, split
+from training.readout.degrade import UNTOUCHED, degrade, shift
+from training.readout.train import Batches, readout_loss, spec_for, train_readout
+from visual_planner.actions import gripper_states, keyframes, smooth_places
+from visual_planner.readout import (
+    READOUT_KEY,
+    Reading,
+    ReadoutError,
+    ReadoutNet,
+    ReadoutSpec,
+    View,
+    load_net,
+    read_frames,
+)
+
+
+def view_of(camera=None, size=32):
+    camera = camera or Camera()
+    return View(camera.eye, camera.rays(size, size))
+
+
+def write_states(folder, count=8):
+    """Drawn episodes whose end effector is where the square is, at one distance from the camera."""
+    write_episodes(folder, count=count)
+    view = view_of()
+    lines = []
+    for line in (folder / "episodes.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        seen = np.array([(x / 32, y / 32, 1.1) for x, y in record["end_effector_px"]])
+        record["end_effector_m"] = view.place(seen).tolist()
+        record["gripper"] = [0.0] * 5 + [1.0] * 4
+        record["camera"] = Camera().to_json()
+        lines.append(json.dumps(record))
+    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def config_of(folder, **changes):
+    return Config.model_validate(
+        {
+            "readout": {
+                "source": [folder / "states"], "out": folder / "run", "model": folder / "model", "held_out": 2,
+                "size": (32, 32), "channels": (8, 8), "points": 4, "batch_size": 4, "max_steps": 4, "save_every": 2,
+                "log_every": 1, "ema_decay": 0.9, **changes,
+            }
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readout")
+    write_states(folder / "states")
+    return folder
+
+
+def test_a_view_is_the_simulators_camera():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        camera = Camera().jittered(rng, 0.05)
+        points = rng.uniform((0.2, -0.2, 0.0), (0.6, 0.2, 0.3), (20, 3))
+        view = View(camera.eye, camera.rays(48, 64))
+        seen = view.see(points)
+        np.testing.assert_allclose(seen[:, :2] * (64, 48), camera.project(points, 48, 64), atol=1e-9)
+        np.testing.assert_allclose(view.place(seen), points, atol=1e-12)
+
+
+@pytest.mark.parametrize("rays", [((1, 0, 0),) * 3, ((1, 0), (0, 1)), "no", ((float("nan"),) * 3,) * 3])
+def test_a_view_that_is_none_is_refused(rays):
+    with pytest.raises(ReadoutError, match="a view must have eye_m of 3 and invertible rays"):
+        View((0, 0, 0), rays)
+
+
+def test_the_record_comes_back_and_weights_must_fit_it():
+    spec = ReadoutSpec(height=32, width=48, channels=(8, 16), points=4, view=view_of(), mean=(1, 2, 3))
+    assert ReadoutSpec.from_metadata(spec.to_metadata()) == spec
+    net = ReadoutNet(spec)
+    tensors = net.state_dict()
+    frames = torch.rand(3, 40, 56, 3)
+    again = read_frames(load_net(tensors, spec.to_metadata()), frames)
+    np.testing.assert_allclose(again.positions_m, read_frames(net.eval(), frames).positions_m, atol=1e-6)
+    with pytest.raises(ReadoutError, match=r"do not fit their record: 1 tensors differ \(sharpness\)"):
+        load_net({name: value for name, value in tensors.items() if name != "sharpness"}, spec.to_metadata())
+    with pytest.raises(ReadoutError, match="must have a record"):
+        load_net(tensors, {"other": "x"})
+    with pytest.raises(ReadoutError, match="version must be 1, got 2"):
+        load_net(tensors, {READOUT_KEY: '{"version": 2}'})
+    with pytest.raises(ReadoutError, match="record cannot be read"):
+        load_net(tensors, {READOUT_KEY: '{"versoin": 1}'})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("height", 60, "height must be a multiple of 16"),
+        ("channels", (8,), "channels must be 2 numbers"),
+        ("channels", (12, 8), "channels must divide by 8"),
+        ("spread", (0, 1, 1), "spread must be 3 numbers"),
+        ("points", 0, "points must be a whole number"),
+    ],
+)
+def test_a_wrong_field_is_named(field, value, message):
+    with pytest.raises(ReadoutError, match=message):
+        ReadoutSpec(**{field: value})
+
+
+def test_another_camera_moves_the_answer_and_needs_a_view():
+    torch.manual_seed(0)
+    net = ReadoutNet(ReadoutSpec(height=32, width=32, view=view_of(), mean=(0.5, 0.5, 1.1)))
+    frames = torch.rand(2, 32, 32, 3)
+    moved = Camera(eye=(1.26, 0.0, 0.86), lookat=(0.5, 0.0, 0.095))
+    here, there = read_frames(net, frames), read_frames(net, frames, view_of(moved))
+    np.testing.assert_allclose(there.positions_m - here.positions_m, [[0.1, 0.0, 0.0]] * 2, atol=2e-3)
+    np.testing.assert_array_equal(there.picture_norm, here.picture_norm)
+    blind = ReadoutNet(ReadoutSpec(height=32, width=32))
+    assert np.isnan(read_frames(blind, frames).picture_norm).all()
+    with pytest.raises(ReadoutError, match="trained without a camera view"):
+        read_frames(blind, frames, view_of())
+
+
+def test_degrading_keeps_some_frames_and_the_shape_of_all():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    made = [degrade(frame, frame[::-1], rng) for _ in range(200)]
+    assert all(one.shape == frame.shape and one.dtype == np.uint8 for one in made)
+    same = np.mean([np.array_equal(one, frame) for one in made])
+    assert abs(same - UNTOUCHED) < 0.15
+    np.testing.assert_array_equal(shift(frame, 2, 1)[3:, 4:], frame[2:-1, 2:-2])
+
+
+def test_a_moved_picture_moves_its_target(states):
+    section = config_of(states, shift_px=4.0, batch_size=64).readout
+    frames = load_frames(section)
+    draw = Batches(frames, section, spec_for(section, frames))
+    _, places, gripper = draw(torch.Generator().manual_seed(3))
+    seen = places.numpy() * draw.spec.spread + draw.spec.mean
+    distance = np.abs(seen[:, None, :2] * 32 - frames.seen[None, :, :2] * 32).max(axis=-1).min(axis=1)
+    assert 0.3 < (distance < 1e-3).mean() < 0.7 and distance.max() <= 4.0
+    np.testing.assert_allclose(seen[:, 2], 1.1, atol=1e-3)
+    assert set(gripper.tolist()) <= {0.0, 1.0}
+
+
+def test_held_out_episodes_are_whole_and_apart(states):
+    frames = load_frames(config_of(states).readout)
+    assert len(frames.gripper) == 8 * 9
+    train, held_out = split(frames, 2, 0)
+    assert not set(train.episode) & set(held_out.episode)
+    assert len(held_out.gripper) == 18 and len(train.gripper) == 54
+    with pytest.raises(TrainingError, match="held_out is 8, but there are only 8 episodes"):
+        split(frames, 8, 0)
+
+
+def test_training_stops_goes_on_and_gives_the_same(states):
+    whole = config_of(states, out=states / "a", model=states / "a_model")
+    train_readout(whole)
+    for steps in (2, 4):
+        changes = {"out": states / "b", "model": states / "b_model", "max_steps": steps}
+        train_readout(config_of(states, **changes))
+    from safetensors.torch import load_file
+
+    first, second = (load_file(states / name / "readout.safetensors") for name in ("a_model", "b_model"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    card = (states / "a_model" / "README.md").read_text()
+    assert "4 steps of 4 on\n54 frames" in card and "| degraded |" in card
+    held_out = json.loads((states / "a_model" / "metrics.json").read_text())["held_out"]
+    low, high = held_out["clean"]["error_mm"]["interval_of_median"]
+    assert held_out["clean"]["frames"] == 18 and low <= high
+
+
+def test_it_learns_where_the_square_is(states):
+    """A few seconds of training bring the error well below that of always answering the mean."""
+    changes = {"max_steps": 120, "batch_size": 24, "channels": (16, 16), "points": 8, "shift_px": 0.0,
+               "optimizer": {"learning_rate": 5e-3}, "save_every": 1000, "ema_decay": 0.9}  # fmt: skip
+    config = config_of(states, out=states / "c", model=states / "c_model", **changes)
+    train_readout(config)
+    clean = json.loads((states / "c_model" / "metrics.json").read_text())["held_out"]["clean"]
+    places = load_frames(config.readout).places_m
+    mean_mm = 1000 * np.median(np.linalg.norm(places - places.mean(axis=0), axis=1))
+    assert clean["error_mm"]["median"] < 0.35 * mean_mm
+    assert clean["gripper"]["rate"] > 0.8
+
+
+def test_the_named_scale_does_not_excuse_the_place():
+    place = torch.zeros(1, 3, requires_grad=True)
+    scale = torch.full((1, 3), 2.0, requires_grad=True)
+    readout_loss(place, scale, torch.zeros(1), torch.ones(1, 3), torch.ones(1)).backward()
+    wide = place.grad.clone()
+    place.grad = None
+    readout_loss(place, scale.detach() - 4, torch.zeros(1), torch.ones(1, 3), torch.ones(1)).backward()
+    assert torch.equal(wide, place.grad) and scale.grad.abs().sum() > 0
+
+
+def test_states_of_another_format(tmp_path):
+    """A LeRobot data set's states: robot coordinates, gripper by its column and range."""
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("av")
+    from simulation.actions import JointTrajectory
+    from simulation.lerobot_episode import write_lerobot
+
+    steps = 101
+    joints = np.linspace((0.3, 0.0, 0.1, 0, 0, 0), (0.5, 0.2, 0.3, 0, 0, 0), steps)
+    actions = JointTrajectory(joints, np.linspace(0, 0.8, steps), joints[:, :3], tuple(range(0, 101, 25)), 1.0)
+    write_lerobot(tmp_path / "data", actions, np.zeros((5, 32, 32, 3), np.uint8), "x")
+    section = config_of(
+        tmp_path, source=[tmp_path / "data"], frames_per_episode=5, gripper_column=6, gripper_range=(0.0, 0.8)
+    ).readout
+    frames = load_frames(section)
+    assert frames.views == () and len(frames.gripper) == 5
+    np.testing.assert_array_equal(frames.seen, frames.places_m)
+    np.testing.assert_allclose(frames.places_m[0], (0.3, 0.0, 0.1), atol=1e-6)
+    assert frames.gripper[0] == 0.0 and frames.gripper[-1] > 0.95
+    with pytest.raises(TrainingError, match="a column 9 with the gripper"):
+        load_frames(section.model_copy(update={"gripper_column": 9}))
+
+
+def test_the_command_names_what_is_missing(tmp_path, capsys):
+    file = tmp_path / "c.yaml"
+    file.write_text(f"readout: {{source: [{tmp_path / 'none'}], out: {tmp_path / 'o'}, model: {tmp_path / 'm'}}}")
+    assert main(["readout", "--config", str(file)]) == 2
+    assert f"source {tmp_path / 'none'} is not there" in capsys.readouterr().err
+
+
+def reading(places, errors, gripper):
+    count = len(places)
+    return Reading(np.asarray(places), np.asarray(gripper), np.asarray(errors), np.ones(count), np.zeros((count, 2)))
+
+
+def test_sure_places_stay_and_a_doubtful_one_gives_way():
+    places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.08, 0.12), 9)
+    straight = smooth_places(reading(places, np.full(9, 0.004), np.zeros(9)))
+    np.testing.assert_allclose(straight, places, atol=1e-9)
+    spoilt, errors = places.copy(), np.full(9, 0.004)
+    spoilt[4] += (0.0, 0.1, 0.1)
+    errors[4] = 0.08
+    mended = smooth_places(reading(spoilt, errors, np.zeros(9)))
+    assert np.linalg.norm(mended[4] - places[4]) < 0.5 * np.linalg.norm(spoilt[4] - places[4])
+    assert np.linalg.norm(mended[[0, 1, 7, 8]] - places[[0, 1, 7, 8]], axis=1).max() < 0.004
+
+
+def test_a_gripper_state_seen_once_in_doubt_is_not_believed():
+    seen = np.array([0.02, 0.03, 0.02, 0.6, 0.02, 0.97, 0.98, 0.97, 0.03])
+    assert gripper_states(seen).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 0]
+    sure = np.array([0.01, 0.99, 0.01, 0.99])
+    assert gripper_states(sure).tolist() == [0, 1, 0, 1]
+    keys = keyframes(reading(np.zeros((9, 3)), np.full(9, 0.004), seen))
+    assert keys.shape == (9, 4) and keys[:, 3].tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 0]
