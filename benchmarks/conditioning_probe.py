@@ -1,6 +1,6 @@
 """The measuring process of the conditioning benchmark: `conditioning_probe.py COMFYUI SETTING`.
 
-It prints a line for each case that begins, and at last the result as one line of JSON.
+It prints a line for each case that has run, and at last the result as one line of JSON.
 """
 
 from __future__ import annotations
@@ -90,8 +90,11 @@ def make_network(heads: int, device):
     return network.eval()
 
 
-def pass_of_the_condition(step: Step):
-    """Function that runs what a cached condition costs once a plan: its own tokens through all blocks."""
+def pass_of_the_condition(step: Step, plugin: str, spec):
+    """Function that runs what a cached condition costs once a plan: its own tokens through all blocks.
+
+    It is run once here, and what it gives is put into the step's cache.
+    """
     import torch
 
     class Executor:
@@ -100,30 +103,57 @@ def pass_of_the_condition(step: Step):
         original = staticmethod(step.network._forward)
 
     latent, text, pooled = step.inputs
-    condition = step.references["ref_latents"][0][0]
-    rows, cols = (side // 2 for side in condition.shape[-2:])
-    ids = torch.zeros(rows * cols, 3, device=step.device)
-    source = step.caches.Source(condition, ids, torch.tensor(GUIDANCE, device=step.device))
+    maths = importlib.import_module(f"{plugin}.visual_planner.conditioning")
+    height, width = (side // 16 for side in spec.grid_size)
+    index = maths.condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
+    ids = maths.condition_ids(maths.image_ids(height, width), index, spec.position_ids).to(step.device)
+    source = step.caches.Source(step.references["ref_latents"][0][0], ids, torch.tensor(GUIDANCE, device=step.device))
     compute = step.caches.compute_rows(Executor, latent.new_full((1,), SIGMA), text, pooled, {})
-    return lambda: compute([source])
+    rows = step.options[step.caches.KEY].rows([source], compute)
+    kept = sum(part.untyped_storage().nbytes() for pair in rows[0].values() for part in pair)
+    return (lambda: compute([source])), kept
 
 
-def peak_megabytes(step, device) -> float | None:
-    """Most memory that a step takes on top of what was there [MB]; None where the system does not tell."""
-    import torch
+class Watch:
+    """Runs a case, tells how long it took, and keeps the most memory it took on top of what was there [MB].
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / MEGABYTE
-    marker = Path("/proc/self/clear_refs")
-    if not marker.exists():
-        return None
-    marker.write_text("5", encoding="ascii")  # the peak begins anew
-    before = _status("VmRSS")
-    step()
-    return (_status("VmHWM") - before) * KILOBYTE / MEGABYTE
+    Args:
+        name: of the case.
+        case: function to run.
+        clock: [s].
+        on_gpu: whether memory is the GPU's; else it is the process's, where the system tells.
+    """
+
+    def __init__(self, name: str, case, clock, on_gpu: bool) -> None:
+        self.name, self.case, self.clock, self.on_gpu = name, case, clock, on_gpu
+        self.megabytes: float | None = None
+
+    def __call__(self) -> None:
+        """Run it."""
+        before = self._mark()
+        started = self.clock()
+        self.case()
+        print(f"{self.name}: {self.clock() - started:.3f} s", flush=True)
+        if before is not None:
+            self.megabytes = max(self.megabytes or 0.0, (self._peak() - before) / MEGABYTE)
+
+    def _mark(self) -> float | None:
+        """Let the peak begin anew; the memory in use [bytes], None where the system does not tell."""
+        import torch
+
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.memory_allocated()
+        marker = Path("/proc/self/clear_refs")
+        if not marker.exists():
+            return None
+        marker.write_text("5", encoding="ascii")
+        return _status("VmRSS") * KILOBYTE
+
+    def _peak(self) -> float:
+        import torch
+
+        return torch.cuda.max_memory_allocated() if self.on_gpu else _status("VmHWM") * KILOBYTE
 
 
 def _status(name: str) -> int:
@@ -166,32 +196,24 @@ def main(comfyui: str, setting: dict) -> dict:
                 spec = spec_of(condition_tokens="first_cell" if case == "none" else case, **size)
                 steps[case] = Step(network, plugin, spec, setting["words"], case != "none")
                 tokens[case] = 0 if case == "none" else spec.conditioning_tokens
-            kept = steps["first_cell_cached"]
-            # The warm-up: memory is measured in it, and it leaves the cached condition in place for the timed steps.
-            once = pass_of_the_condition(kept)
-            kept_bytes = sum(part.untyped_storage().nbytes() for pair in once()[0].values() for part in pair)
-            kept()
-            memory = {case: peak_megabytes(step, device) for case, step in steps.items()}
-            cases = {**steps, setting["once"]: once}
+            # It also warms up, and leaves the cached condition in place for the steps.
+            once, kept_bytes = pass_of_the_condition(
+                steps["first_cell_cached"], plugin, spec_of(condition_tokens="first_cell_cached", **size)
+            )
             # On a processor its time, so that what other programs do meanwhile counts less.
             clock = time.process_time if args.cpu else time.perf_counter
-            announced = {name: _announced(name, case) for name, case in cases.items()}
-            seconds = interleave(announced, setting["repeats"], warmup=0, clock=clock)
+            cases = {
+                name: Watch(name, case, clock, device.type == "cuda")
+                for name, case in {**steps, setting["once"]: once}.items()
+            }
+            seconds = interleave(cases, setting["repeats"], warmup=0, clock=clock)
     return {
         "seconds": seconds,
-        "megabytes": memory,
+        "megabytes": {name: case.megabytes for name, case in cases.items()},
         "kept_megabytes": kept_bytes * BLOCKS_OF_FLUX / BLOCKS / MEGABYTE,
         "tokens": {"text": setting["words"], "grid": spec.target_tokens, "condition": tokens},
         "device": f"{device.type}, {network.img_in.weight.dtype}, {torch.get_num_threads()} threads",
     }
-
-
-def _announced(name: str, case):
-    def run():
-        print(name, flush=True)
-        case()
-
-    return run
 
 
 if __name__ == "__main__":
