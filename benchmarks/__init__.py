@@ -15,6 +15,7 @@ BENCHMARKS = {
     "import": "benchmarks.bench_import",
     "conditioning": "benchmarks.conditioning",
     "training": "benchmarks.training",
+    "data": "benchmarks.data",
 }
 
 

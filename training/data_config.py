@@ -70,7 +70,7 @@ class CacheSection(Section):
         description="targets: the whole grid at once, or frame by frame (only with conditions of the first cell)",
     )
     shard_size: Positive = Field(1024, description="pictures in one shard file")
-    text_shard_size: Positive = Field(256, description="prompts in one shard file")
+    text_shard_size: Positive = Field(128, description="prompts in one shard file")
     text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
         512, description="T5 tokens (0: the tokenizer's own length)"
     )

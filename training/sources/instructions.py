@@ -12,7 +12,7 @@ _TEXT_KEYS = ("instruction", "text", "caption", "task", "prompt")
 
 
 def read_instructions(folder: Path, given: Path | None) -> dict[str, str]:
-    """Instruction by name, with and without suffix, of the file given or found in the folder; none gives nothing.
+    """Instruction by name, as it stands there, of the file given or found in the folder; none gives nothing.
 
     CSV has a heading; JSON lines have objects; a name is in one of `_FILE_KEYS`, a text in one of `_TEXT_KEYS`. A line
     of text is a name, a tab, and the instruction; a single line without a tab holds for every episode ("*").
@@ -33,7 +33,7 @@ def read_instructions(folder: Path, given: Path | None) -> dict[str, str]:
         if name in found:
             raise TrainingError(f"instructions {file} line {number} names {name!r} a second time")
         found[name] = text
-    return {**{Path(name).with_suffix("").as_posix(): text for name, text in found.items() if name != "*"}, **found}
+    return found
 
 
 def _read_text(file: Path) -> str:
