@@ -12,7 +12,7 @@ from pathlib import Path
 from chrome import chrome
 from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import FIRST_FRAME, NAMES, TINY
+from workflow_files import ALL, FIRST_FRAME, SIMULATED, TINY
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -33,10 +33,10 @@ def main() -> None:
         client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
         client.post("/settings", SETTINGS)
         editor = Editor(browser, client.url)
-        for name in NAMES:
+        for name in ALL:
             editor.open_file(WORKFLOWS / f"{name}.json")
             place = editor.show_all()
-            if name in TINY:
+            if name in (*TINY, *SIMULATED):
                 ended = editor.run()
                 if ended["kind"] != "execution_success":
                     raise SystemExit(f"{name} did not run: {ended}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_files import FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
+from workflow_files import ALL, FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
@@ -43,12 +43,12 @@ def prompts(client: ComfyClient) -> dict[str, JsonObject]:
     return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in NAMES}
 
 
-def test_there_are_five_workflows_each_with_a_picture() -> None:
-    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == sorted(NAMES)
-    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == sorted(NAMES)
+def test_there_are_six_workflows_each_with_a_picture() -> None:
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == sorted(ALL)
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == sorted(ALL)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_picture_is_small_and_wide(name: str) -> None:
     file = WORKFLOWS / f"{name}.jpg"
     with Image.open(file) as picture:
@@ -58,7 +58,7 @@ def test_a_picture_is_small_and_wide(name: str) -> None:
     assert file.stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_file_is_whole(name: str) -> None:
     data = read(name)
     assert data["version"] == 0.4
@@ -75,7 +75,7 @@ def test_a_file_is_whole(name: str) -> None:
     assert ends == len(data["links"]), "an input names a link that is not in the list"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_file_explains_itself(name: str) -> None:
     data = read(name)
     notes = [node for node in data["nodes"] if node["type"] == "MarkdownNote"]
@@ -172,15 +172,15 @@ def test_a_missing_planner_lora_is_said_in_one_line(client: ComfyClient, prompts
 
 
 def test_the_template_browser_offers_them_with_their_pictures(client: ComfyClient) -> None:
-    assert sorted(client.get("/workflow_templates")[PLUGIN_NAME]) == sorted(NAMES)
-    for name in NAMES:
+    assert sorted(client.get("/workflow_templates")[PLUGIN_NAME]) == sorted(ALL)
+    for name in ALL:
         with urllib.request.urlopen(f"{client.url}/api/workflow_templates/{PLUGIN_NAME}/{name}.jpg") as answer:
             assert answer.read() == (WORKFLOWS / f"{name}.jpg").read_bytes()
 
 
 def test_the_pictures_belong_to_the_files() -> None:
     """A thumbnail is made again when its workflow changes its shape: width to height within a tenth."""
-    for name in NAMES:
+    for name in ALL:
         data = read(name)
         boxes = [group["bounding"] for group in data["groups"]]
         boxes += [[node["pos"][0], node["pos"][1] - 30, *node["size"]] for node in data["nodes"]]

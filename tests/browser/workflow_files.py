@@ -12,6 +12,9 @@ JsonObject = dict[str, Any]
 TINY = ("tiny_both", "tiny_text", "tiny_trajectory")
 FLUX = ("flux_dev_text", "flux_dev_trajectory")
 NAMES = (*FLUX, *TINY)
+SIMULATED = ("tiny_plan_and_execute",)
+"""Workflows whose first frame comes from the simulator."""
+ALL = (*NAMES, *SIMULATED)
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
 

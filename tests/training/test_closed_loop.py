@@ -190,7 +190,7 @@ def test_the_command_writes_everything(planner_folder, readout_folder, tmp_path,
     row = result["success"]["text"]
     assert {"successes", "n", "low", "high", "tasks"} <= row.keys() and row["n"] == 2
     assert set(row["tasks"]) == {"reach", "push"}
-    assert set(result["bounds"]) == {"true_keyframes", "true_frames"}
+    assert set(result["bounds"]) == {"true_keyframes", "true_frames", "autoencoder"}
     assert result["bounds"]["true_keyframes"]["successes"] == 2
     assert set(result["baselines"]) == {"static", "no_lora"} and result["baselines"]["no_lora"]["text"]["n"] == 2
     assert {"single", "any", "once", "best_of_gain", "replan_gain"} <= result.keys()

@@ -20,7 +20,7 @@ from ..files import write_json
 from ..pipeline import PlannerPipeline
 from ..statistics import bootstrap, wilson
 from .execution import carry_out, execute_frames, execute_plan, rank
-from .planning import make_plans, open_planner, open_readout
+from .planning import make_plans, open_planner, open_readout, through_autoencoder
 from .replan import replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
 
@@ -31,7 +31,8 @@ PROTOCOL = (
     "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
     "scripted demonstration; true keyframes: those of the demonstration; true frames: its pictures through the "
-    "read-out; static: the first frame repeated; no_lora: the base model alone, given the same"
+    "read-out; autoencoder: the same after the planner's autoencoder; static: the first frame repeated; no_lora: the "
+    "base model alone, given the same"
 )
 
 
@@ -160,16 +161,21 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
     return result
 
 
-def bounds(asked: list[Asked], world: World, net) -> dict:
-    """What no plan can be expected to beat, and what one must beat."""
+def bounds(asked: list[Asked], world: World, net, planner: PlannerPipeline | None = None) -> dict:
+    """What no plan can be expected to beat (with a planner also true frames through its autoencoder), and must beat."""
     true_keys = [carry_out(item.keyframes, item, world) for item in tqdm(asked, desc="true keyframes")]
     true_frames = [execute_frames(item.truth, item, net, world) for item in tqdm(asked, desc="true frames")]
     still = [np.repeat(item.first[None], len(item.truth), axis=0) for item in asked]
     static = [execute_frames(frames, item, net, world) for frames, item in zip(still, asked, strict=True)]
-    return {
+    result = {
         "bounds": {"true_keyframes": rate(true_keys, asked), "true_frames": rate(true_frames, asked)},
         "baselines": {"static": rate(static, asked)},
     }
+    if planner is not None:
+        decoded = (through_autoencoder(planner, item.truth) for item in tqdm(asked, desc="autoencoder"))
+        done = [execute_frames(frames, item, net, world) for frames, item in zip(decoded, asked, strict=True)]
+        result["bounds"]["autoencoder"] = rate(done, asked)
+    return result
 
 
 def table(result: dict) -> str:
@@ -218,7 +224,7 @@ def run(options: argparse.Namespace) -> dict:
                       "planner": str(options.planner), "lora": str(lora), "readout": str(options.readout)}  # fmt: skip
             result |= evaluate_planner(planner, asked, world, net, settings)
             if not options.no_baselines:
-                result |= bounds(asked, world, net)
+                result |= bounds(asked, world, net, planner)
                 base = PlannerPipeline.load(options.planner, None, spec)
                 rows = {mode: plan_and_execute(base, asked, mode, world, net, settings) for mode in modes}
                 result["baselines"]["no_lora"] = {

@@ -12,6 +12,7 @@ from visual_planner.readout import ReadoutNet, load_net
 from visual_planner.spec import PlannerSpec
 
 from ..errors import TrainingError
+from ..latents import decode_latents, encode_cells
 from ..pipeline import PlannerPipeline
 from .requests import Asked, Wording, planner_input
 
@@ -89,3 +90,9 @@ def make_plans(
         frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance)
         made.append((frames * 255).round().byte().numpy())
     return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))
+
+
+def through_autoencoder(planner: PlannerPipeline, frames: np.ndarray) -> np.ndarray:
+    """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
+    latents = encode_cells(planner.vae, frames, planner.spec.layout)
+    return (planner.slice(decode_latents(planner.vae, latents))[0] * 255).round().byte().numpy()
