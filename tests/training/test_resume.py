@@ -44,6 +44,7 @@ def unfinished(folder):
     return list((folder / "checkpoints").glob(".*.part"))
 
 
+@pytest.mark.timeout(1800)  # every checkpoint waits for the disk, and another program may keep that busy
 def test_twenty_kills_change_nothing(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training.loop"])
