@@ -28,7 +28,6 @@ from .runlog import BESIDE, PLANS
 from .sampling import draw_noise, sample
 
 
-
 class Validation:
     """Makes pictures and measures the loss; called by the loop.
 
