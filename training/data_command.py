@@ -22,7 +22,9 @@ def prepare_command(arguments: list[str]) -> None:
     parser.add_argument("--cell", metavar="HEIGHTxWIDTH", help="size of a cell [px], multiples of 16")
     parser.add_argument("--modes", help="some of text,trajectory,both")
     for name, field in PrepareSection.model_fields.items():
-        text = field.description + ("" if field.is_required() else f" (default: {_shown(field.get_default(True))})")
+        text = field.description + (
+            "" if field.is_required() else f" (default: {_shown(field.get_default(call_default_factory=True))})"
+        )
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text.replace("%", "%%"))
     options = vars(parser.parse_args(arguments))
     changes = [f"prepare.{name}={_yaml(name, options[name])}" for name in PrepareSection.model_fields if options[name]]

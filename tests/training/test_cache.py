@@ -1,0 +1,166 @@
+"""The cache: the same from any number of processes and stops, checked, streamed, and named when it is stale."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+
+from support.small_world import config_for
+from training import cache as cache_module
+from training.__main__ import main
+from training.cache import Cache, cache
+from training.check import cache_bytes
+from training.config import load_config, save_config
+from training.errors import TrainingError
+from training.pairs_folder import read_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def changed(world, out, **settings):
+    config = config_for(world)
+    return config.model_copy(update={"cache": config.cache.model_copy(update={"out": out, **settings})})
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_two_processes_make_the_very_cache_of_one(world, tmp_path):
+    save_config(changed(world, tmp_path / "cache", text_shard_size=4), tmp_path / "config.yaml")
+    cache(changed(world, tmp_path / "alone", text_shard_size=4))
+    command = [sys.executable, "-m", "training", "cache", "--config", str(tmp_path / "config.yaml")]
+    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings, "RANK": str(rank)}, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, error = process.communicate(timeout=400)
+        assert process.returncode == 0, error.decode()
+    assert len(list((tmp_path / "alone").glob("text-*.safetensors"))) == 4
+    assert contents(tmp_path / "cache") == contents(tmp_path / "alone")
+
+
+def test_a_stopped_run_makes_only_what_is_missing(world, tmp_path, monkeypatch):
+    config = changed(world, tmp_path / "cache", text_shard_size=4)
+    cache(changed(world, tmp_path / "alone", text_shard_size=4))
+    write, made = cache_module.Folder.write_tensors, []
+
+    def limited(self, file, tensors):
+        made.append(file)
+        if len(made) == 5:
+            raise TrainingError("the disk is full")
+        return write(self, file, tensors)
+
+    monkeypatch.setattr(cache_module.Folder, "write_tensors", limited)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        cache(config)
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+    with pytest.raises(TrainingError, match=r"cache manifest .* is not there"):
+        Cache(tmp_path / "cache")
+    cache(config)
+    assert len(made) == len(set(made)) + 1  # the one that failed, and no other, was made twice
+    assert contents(tmp_path / "cache") == contents(tmp_path / "alone")
+
+
+def test_shards_of_another_encoder_or_setting_are_made_anew_and_named(world, tmp_path, capsys):
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    with pytest.raises(
+        TrainingError, match=r"finished cache already \(made with settings encode 'cells' instead of 'grid'"
+    ):
+        cache(changed(world, tmp_path / "cache", encode="grid"))
+    shutil.copytree(world / "base", tmp_path / "base")
+    file = tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(TrainingError, match=r"finished cache already \(made with another vae/diffusion_pytorch_model"):
+        cache(changed(world, tmp_path / "cache", base=tmp_path / "base"))
+    # an unfinished one: shards with notes, and no manifest
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    (tmp_path / "cache" / "manifest.json").unlink()
+    for name, (size, digest) in manifest["files"].items():
+        note = {"stamp": "other", "bytes": size, "sha256": digest}
+        (tmp_path / "cache" / f"{name}.json").write_text(json.dumps(note))
+    cache(changed(world, tmp_path / "cache"))
+    assert capsys.readouterr().out.count("made anew") == len(manifest["files"])
+    assert Cache(tmp_path / "cache").verify() == []
+
+
+def test_a_damaged_shard_is_found(world, tmp_path, capsys):
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    assert main(["check", "--cache", str(tmp_path / "cache")]) == 0
+    file = tmp_path / "cache" / "targets-00001.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    assert main(["check", "--cache", str(tmp_path / "cache")]) == 1
+    assert "targets-00001.safetensors has another checksum" in capsys.readouterr().out
+    file.write_bytes(data[:-9])
+    with pytest.raises(
+        TrainingError, match=r"targets-00001\.safetensors cannot be read: it has \d+ bytes, its manifest"
+    ):
+        Cache(tmp_path / "cache")
+
+
+def test_a_cache_is_written_to_a_url_and_streams_from_it(world):
+    url = "memory://bucket/cache"
+    cache(changed(world, url))
+    here, there = Cache(world / "cache"), Cache(url, keep=1)
+    assert here.pairs == there.pairs and here.spec == there.spec
+    for pair in here.pairs:
+        assert torch.equal(here.latents("targets", pair["target"]), there.latents("targets", pair["target"]))
+        assert torch.equal(
+            here.latents("conditions", pair["condition"]), there.latents("conditions", pair["condition"])
+        )
+        assert torch.equal(here.text(pair["text"])[0], there.text(pair["text"])[0])
+        assert len(list(Path(there._store._local.name).iterdir())) == 1
+    store = fsspec.filesystem("memory")
+    name = "/bucket/cache/targets-00000.safetensors"
+    store.pipe_file(name, store.cat_file(name)[:-1] + b"x")
+    with pytest.raises(TrainingError, match=r"targets-00000\.safetensors cannot be read: .*another checksum"):
+        Cache(url).latents("targets", 0)
+
+
+def test_caches_of_the_first_version_are_read(world, tmp_path):
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    (tmp_path / "cache" / manifest["shards"].pop("text")[0]).rename(tmp_path / "cache" / "text.safetensors")
+    for key in ("files", "settings", "text_shard_size"):
+        del manifest[key]
+    (tmp_path / "cache" / "manifest.json").write_text(json.dumps({**manifest, "version": 1}))
+    old, new = Cache(tmp_path / "cache"), Cache(world / "cache")
+    for pair in new.pairs:
+        assert torch.equal(old.text(pair["text"])[0], new.text(pair["text"])[0])
+
+
+def test_the_room_is_known_before_a_model_is_loaded(world, tmp_path, monkeypatch):
+    config = config_for(world)
+    spec, pairs = read_pairs(world / "pairs")
+    held = sum(file.stat().st_size for file in (world / "cache").glob("*.safetensors"))
+    assert cache_bytes(config.cache, spec, pairs) == pytest.approx(held, rel=0.05)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(cache_module.TextEncoders, "load", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(TrainingError, match=r"has 0\.00 GB free, the cache .* needs"):
+        cache(changed(world, tmp_path / "cache"))
+
+
+def test_a_subset_is_cached(world, tmp_path):
+    cache(changed(world, tmp_path / "cache", episodes=2))
+    opened = Cache(tmp_path / "cache")
+    assert {pair["rank"] for pair in opened.pairs if pair["split"] == "train"} == {0, 1}
+    assert len([pair for pair in opened.pairs if pair["split"] == "validation"]) == 6
+    with pytest.raises(TrainingError, match="has 4 training episodes in its order of subsets, not 5"):
+        cache(changed(world, tmp_path / "more", episodes=5))
+
+
+def test_a_configuration_keeps_a_url(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("cache: {data: a, base: b, out: 's3://bucket/cache'}\n")
+    assert load_config(file).cache.out == "s3://bucket/cache"
+    assert load_config(file, ["cache.out=some/folder"]).cache.out == Path("some/folder")
