@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from visual_planner.grid import slice_grid
 from visual_planner.overlay import draw_overlay
 from visual_planner.prompts import build_prompt
 from visual_planner.spec import PlannerSpec
 
-from .cache import read_pairs
 from .episodes import Episode, EpisodeSet
 from .errors import TrainingError
 from .files import read_json
 from .overlays.recorded import episode_trajectory
+from .pairs_folder import read_pairs
 from .prepare import FORMAT as PAIRS_FORMAT
+from .sources.pictures import read_picture
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,12 @@ def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:
 
 
 def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene:
-    grid = torch.from_numpy(_read(source / group[0]["target"]))[None]
+    def picture(name: str) -> np.ndarray:
+        return read_picture(source / name, f"picture {source / name}")
+
+    grid = torch.from_numpy(picture(group[0]["target"]))[None]
     asked = {}
     for pair in group:
-        first = _read(source / pair["source"])[: spec.cell_height, : spec.cell_width]
+        first = picture(pair["source"])[: spec.cell_height, : spec.cell_width]
         asked[pair["mode"]] = np.ascontiguousarray(first), pair["text"]
     return Scene(group[0]["episode"], slice_grid(grid, spec.layout).numpy(), asked)
-
-
-def _read(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise TrainingError(f"picture {file} cannot be read: {error}") from error

@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from support.small_world import SPEC, config_for
-from training.cache import read_pairs
 from training.episodes import EpisodeSet
 from training.errors import TrainingError
 from training.evaluate import evaluate
 from training.export import export
 from training.figures import row_of, static_plan, summary, table
 from training.i3d import I3D
+from training.pairs_folder import read_pairs
 from training.perceptual import LpipsAlex, Perceptual, frechet, i3d_input
 from training.scenes import read_scenes, scene_of_episode
 from training.train import train
