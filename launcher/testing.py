@@ -20,7 +20,7 @@ from .paths import ROOT
 
 TESTS = ROOT / "tests"
 TIERS = {
-    "core": ("core", "simulation", "training"),
+    "core": ("core", "web", "simulation", "training"),
     "ComfyUI": ("nodes", "app", "browser"),
 }
 COUNTS_VARIABLE = "VISUAL_PLANNER_TEST_COUNTS"

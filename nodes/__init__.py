@@ -12,8 +12,10 @@ from .grids import (
     VisualPlannerSliceGrid,
 )
 from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
+from .looking import VisualPlannerLook
 from .prompt import VisualPlannerPrompt
 from .rank import VisualPlannerRank
+from .tracks import VisualPlannerExportTrajectory, VisualPlannerImportTrajectory, VisualPlannerTrackPoints
 from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverlay
 
 # In the order of a plan's way through a graph. Ids are permanent: saved workflows name them.
@@ -22,10 +24,14 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerLoraLoader,
     VisualPlannerTrajectory,
     VisualPlannerTrajectoryOverlay,
+    VisualPlannerImportTrajectory,
+    VisualPlannerExportTrajectory,
+    VisualPlannerTrackPoints,
     VisualPlannerPrompt,
     VisualPlannerCondition,
     VisualPlannerSliceGrid,
     VisualPlannerCheck,
+    VisualPlannerLook,
     VisualPlannerGridLayout,
     VisualPlannerAssembleGrid,
     VisualPlannerMaskFirstFrame,

@@ -29,7 +29,7 @@ MODES = {"canvas": (False, False), "nodes2": (False, True), "newer_canvas": (Tru
 START = """async ([node, picture]) => {
     await window.app.loadGraphData({last_node_id: 0, last_link_id: 0, nodes: [], links: [], version: 0.4})
     const {graph} = window.app
-    const load = LiteGraph.createNode('LoadImage'), path = LiteGraph.createNode(node), show = LiteGraph.createNode('PreviewAny')
+    const [load, path, show] = ['LoadImage', node, 'PreviewAny'].map(type => LiteGraph.createNode(type))
     load.pos = [60, 100]; path.pos = [460, 100]; show.pos = [1000, 100]
     for (const one of [load, path, show]) graph.add(one)
     load.widgets.find(w => w.name === 'image').value = picture
@@ -130,10 +130,7 @@ def page(request: pytest.FixtureRequest, browser) -> Iterator[Editor]:
     newer, vue = MODES[request.param]
     if newer and not NEWER:
         pytest.skip("no newer frontend: VISUAL_PLANNER_FRONTEND must name its `static` folder")
-    if newer:
-        url = request.getfixturevalue("newer_server").url
-    else:
-        url = request.getfixturevalue("client").url
+    url = request.getfixturevalue("newer_server" if newer else "client").url
     ComfyClient(url).post("/settings", SETTINGS | {"Comfy.VueNodes.Enabled": vue})
     editor = Editor(browser, url)
     editor.mode = request.param
@@ -276,7 +273,9 @@ def test_the_graphs_own_undo_and_a_copy(drawing: Drawing) -> None:
     )
     assert copies == drawn
     drawing.page.evaluate("() => { document.activeElement?.blur(); window.app.canvas.canvas.focus?.() }")
-    drawing.page.evaluate("async () => { await window.app.extensionManager.workflow.activeWorkflow.changeTracker.undo() }")
+    drawing.page.evaluate(
+        "async () => { await window.app.extensionManager.workflow.activeWorkflow.changeTracker.undo() }"
+    )
     drawing.wait_for(f"state.text !== {json.dumps(drawn)}")
     drawing.wait_for("state.doc.paths[0]?.points.length !== 3")
     assert drawing.editor.problems == []
@@ -308,7 +307,8 @@ def test_a_picture_can_be_dropped(drawing: Drawing) -> None:
             const blob = await new Promise(resolve => canvas.toBlob(resolve))
             const data = new DataTransfer()
             data.items.add(new File([blob], 'dropped.png', {type: 'image/png'}))
-            node.visualPlanner.editor.part.root.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}))
+            const drop = new DragEvent('drop', {dataTransfer: data, bubbles: true})
+            node.visualPlanner.editor.part.root.dispatchEvent(drop)
         }""",
         NODE,
     )

@@ -324,8 +324,9 @@ def test_looking_nodes_show_what_they_made(comfy, tiny_spec):
     }  # fmt: skip
     for node_id, inputs in shown.items():
         ui = comfy.execute(node_id, **inputs).ui
-        assert ui["images"], node_id
-        assert all((comfy_temp() / image["filename"]).is_file() for image in ui["images"])
+        pictures = ui["first_frame" if node_id == "VisualPlannerTrajectory" else "images"]
+        assert pictures, node_id
+        assert all((comfy_temp() / image["filename"]).is_file() for image in pictures)
         assert comfy.node(node_id).OUTPUT_NODE, f"{node_id}: its preview would be lost when nothing changed"
     ui = comfy.execute("VisualPlannerPrompt", mode="text", instruction="reach", spec=tiny_spec).ui
     assert "reach" in ui["text"][0]

@@ -1,4 +1,4 @@
-"""The trajectory editor's state, without a browser: what it stores is what Python reads, and every step can be undone."""
+"""The trajectory editor's state, without a browser: Python reads what it stores, and every step can be undone."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ REFUSED = [
     ("nonsense", 'line 1 column 1: unexpected "n"'),
     ('{"version": 1,\n "width": 64,,}', 'line 2 column 14: unexpected ","'),
     ('{"version": 1', "line 1 column 14: unexpected the end"),
-    ('[1, 2] x', 'line 1 column 8: unexpected "x"'),
+    ("[1, 2] x", 'line 1 column 8: unexpected "x"'),
     ('{"a": "b\n"}', "line 1 column 9"),
     ('{"a": 01}', 'line 1 column 8: unexpected "1"'),
     ("{}", '"version" must be 1'),

@@ -91,7 +91,7 @@ export function buildPanel() {
   part.stage = make("div", { className: "vp-stage" }, part.canvas, part.keys, part.note, part.text);
   part.root = make(
     "div",
-    { className: "vp-editor" },
+    { className: "vp-editor widget-expands" }, // the second class makes Nodes 2.0 give it the free height
     make("div", { className: "vp-bar" }, part.swatch, part.path, part.name, part.interpolation, part.addPath, part.deletePath, part.reverse),
     make("div", { className: "vp-bar" }, part.undo, part.redo, part.hold, part.auto, part.deletePoint, part.showAll, part.load, part.json),
     part.stage,

@@ -1,0 +1,93 @@
+"""Node to look at a plan."""
+
+from fractions import Fraction
+
+import torch
+from comfy_api.latest import InputImpl, Types, io
+
+from ..visual_planner.contact_sheet import draw_sheet
+from ..visual_planner.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.looking import mark_defects, play_order, side_by_side, with_trajectory
+from ..visual_planner.trajectory import Trajectory as Paths
+from .wires import Trajectory, fit_input, look, schema
+
+
+class VisualPlannerLook(io.ComfyNode):
+    """A plan as a contact sheet and as a video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerLook",
+            "Look at Plan (Visual Planner)",
+            "plan",
+            description="Shows a plan in time order as a contact sheet and a video: with its trajectory, beside the "
+            "truth, with marks where seams, ghosts and drift are.",
+            search_aliases=["contact sheet", "side by side", "compare", "ping pong", "video"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
+                io.Float.Input("fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip="Frames a second."),
+                io.Int.Input(
+                    "hold_first", default=0, min=0, max=999, tooltip="How many more times the first frame is shown."
+                ),
+                io.Int.Input(
+                    "hold_last", default=2, min=0, max=999, tooltip="How many more times the last frame is shown."
+                ),
+                io.Boolean.Input("ping_pong", default=False, tooltip="Then backwards, so that a loop runs to and fro."),
+                io.Boolean.Input(
+                    "defects",
+                    default=False,
+                    tooltip="Mark what Check Plan finds: ghosts magenta, seams yellow, drift of the first frame cyan.",
+                ),
+                fit_input(),
+                io.Image.Input("truth", optional=True, tooltip="What really happened, shown at the right."),
+                Trajectory.Input(
+                    "trajectory", optional=True, tooltip="The path that was asked for, drawn on the plan."
+                ),
+                io.Image.Input(
+                    "first_frame", optional=True, tooltip="The given first frame: from what the plan's could drift."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("sheet", display_name="sheet", tooltip="All frames with their numbers on one picture."),
+                io.Video.Output("video", display_name="video", tooltip="The frames as a video, for Save Video."),
+                io.Image.Output("shown", display_name="frames", tooltip="The frames of the video."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        frames,
+        fps: float,
+        hold_first: int,
+        hold_last: int,
+        ping_pong: bool,
+        defects: bool,
+        fit: str,
+        truth=None,
+        trajectory: Paths | None = None,
+        first_frame=None,
+    ) -> io.NodeOutput:
+        """Draw, join and order."""
+        shown = _drawn(frames, defects, fit, truth, trajectory, first_frame)
+        sheet = torch.from_numpy(draw_sheet(shown.numpy(), []))[None]
+        played = shown[play_order(len(shown), hold_first, hold_last, ping_pong)]
+        rate = Fraction(round(fps * 1000), 1000)
+        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=played, frame_rate=rate))
+        return io.NodeOutput(sheet, video, played, ui=look(cls, sheet))
+
+
+def _drawn(frames, defects: bool, fit: str, truth, trajectory: Paths | None, first_frame) -> torch.Tensor:
+    """Frames (F, h, w, 3) of the plan with what is to be seen on them."""
+    height, width = frames.shape[1:3]
+    shown = to_rgb(frames).cpu()
+    if defects:
+        first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
+        shown = mark_defects(shown, first)
+    if trajectory is not None:
+        transform = fit_transform((trajectory.height, trajectory.width), (height, width), fit)
+        shown = with_trajectory(shown, trajectory.transformed(*transform, width, height))
+    return shown if truth is None else side_by_side(shown, fit_frame(truth, height, width, fit).cpu())
