@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -130,6 +131,7 @@ def _execute(args: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 2 on an error, 130 when stopped."""
     args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean end as Ctrl-C
     try:
         {"demonstrate": _demonstrate, "scene": _scene, "execute": _execute}[args.command](args)
     except SimulationError as error:

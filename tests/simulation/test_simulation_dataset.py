@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -127,10 +128,11 @@ def test_a_bad_argument_gets_one_line(command, tmp_path):
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process on Windows")
-def test_a_stopped_writer_leaves_nothing(world, repository, tmp_path):
+@pytest.fixture
+def writer(repository, tmp_path):
+    """A data set writer with two workers, at work, the head of a process group of its own."""
     arguments = ["demonstrate", "--episodes", "5000", "--processes", "2", "--out", str(tmp_path / "d"), "--quiet"]
-    writer = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "simulation", *arguments],
         cwd=repository,
         stderr=subprocess.PIPE,
@@ -138,15 +140,39 @@ def test_a_stopped_writer_leaves_nothing(world, repository, tmp_path):
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not list(tmp_path.rglob("*.png")):
-            assert writer.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        os.killpg(writer.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        _, errors = writer.communicate(timeout=60)
+        yield process
     finally:
-        if writer.poll() is None:
-            os.killpg(writer.pid, signal.SIGKILL)
-            writer.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+def test_a_stopped_writer_leaves_nothing(writer, tmp_path, send, number):
+    send(writer.pid, number)  # a terminal's Ctrl-C goes to the whole group, a service's end to the one process
+    _, errors = writer.communicate(timeout=60)
     assert writer.returncode == 130 and errors == "stopped; no data set was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
+def test_no_worker_outlives_a_killed_writer(writer):
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    deadline = time.monotonic() + 180
+    while not group_is_gone(writer.pid):
+        assert time.monotonic() < deadline, "workers of a killed writer are still there"
+        time.sleep(0.1)
