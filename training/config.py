@@ -208,6 +208,8 @@ class ReadoutSection(RunSection):
     channels: tuple[Positive, Positive] = Field((32, 48), description="widths of the network")
     points: Positive = Field(32, description="feature points of the network")
     shift_px: Annotated[float, Field(ge=0)] = Field(3.0, description="frames are moved by up to this (with a view)")
+    init: Path | None = Field(None, description="folder of a read-out to start from; its sizes and scales are kept")
+    rare_share: Fraction = Field(0.25, description="share of a batch drawn from the tenth of places farthest out")
     vae: Path | None = Field(None, description="autoencoder through which some frames are sent (diffusers folder)")
     vae_pictures: Positive = Field(2000, description="so many frames")
     vae_share: Fraction = Field(0.3, description="their share of a batch")

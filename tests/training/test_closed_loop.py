@@ -13,11 +13,12 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.closed_loop.command import Settings, bounds, difference, draw_all, evaluate_planner, rate
 from training.closed_loop.execution import carry_out, rank
-from training.closed_loop.planning import make_plans, noise_for, open_planner, open_readout
+from training.closed_loop.planning import make_plans, noise_for, open_planner
 from training.closed_loop.replan import _moves_to_make, replan
 from training.closed_loop.requests import Wording, planner_input, seeds_and_tasks
 from training.errors import TrainingError
 from training.export import export
+from training.readout.weights import open_readout
 from training.train import train
 from visual_planner.readout import Reading, ReadoutNet, ReadoutSpec, View
 

@@ -181,6 +181,31 @@ def test_training_stops_goes_on_and_gives_the_same(states):
     assert held_out["clean"]["frames"] == 18 and low <= high
 
 
+def test_training_starts_from_other_weights(states):
+    """With no step to speak of, the answer is that of the weights it started from."""
+    from training.readout.weights import open_readout
+
+    train_readout(config_of(states, out=states / "d", model=states / "d_model"))
+    slow = {"optimizer": {"learning_rate": 1e-12}, "max_steps": 1}
+    train_readout(config_of(states, out=states / "e", model=states / "e_model", init=states / "d_model", **slow))
+    before, after = (open_readout(states / name) for name in ("d_model", "e_model"))
+    frames = torch.rand(2, 32, 32, 3)
+    np.testing.assert_allclose(
+        read_frames(before, frames).positions_m, read_frames(after, frames).positions_m, atol=1e-5
+    )
+    assert f"Trained from `{states / 'd_model'}` for 1 steps" in (states / "e_model" / "README.md").read_text()
+
+
+def test_rare_places_are_drawn_more_often(states):
+    section = config_of(states, batch_size=400, shift_px=0.0, rare_share=0.5).readout
+    frames = load_frames(section)
+    draw = Batches(frames, section, spec_for(section, frames))
+    _, places, _ = draw(torch.Generator().manual_seed(1))
+    far = np.abs(draw.targets).max(axis=1)
+    share = (np.abs(places.numpy()).max(axis=1) >= np.quantile(far, 0.9) - 1e-6).mean()
+    assert share > 0.5 and len(draw.rare) < 0.3 * len(far)
+
+
 def test_it_learns_where_the_square_is(states):
     """A few seconds of training bring the error well below that of always answering the mean."""
     changes = {"max_steps": 120, "batch_size": 24, "channels": (16, 16), "points": 8, "shift_px": 0.0,

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from visual_planner.prompts import MODES
 from ..errors import TrainingError
 from ..files import write_json
 from ..pipeline import PlannerPipeline
+from ..readout.weights import open_readout
 from ..statistics import bootstrap, wilson
 from .execution import carry_out, execute_frames, execute_plan, rank
-from .planning import make_plans, open_planner, open_readout, through_autoencoder
+from .planning import make_plans, open_planner, through_autoencoder
 from .replan import replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
 
@@ -128,7 +129,7 @@ def plan_and_execute(
                 "plans": [
                     {"success": success, "score": plan.score.total, "parts": plan.score.parts,
                      "checks": {check.name: check.value for check in plan.report.checks},
-                     "sound": plan.report.ok, **plan.reading.as_dict()}
+                     "sound": plan.report.ok, "objects_left": plan.objects_left, **plan.reading.as_dict()}
                     for success, plan in zip(done, judged, strict=True)
                 ],
             }
@@ -226,7 +227,8 @@ def run(options: argparse.Namespace) -> dict:
             if not options.no_baselines:
                 result |= bounds(asked, world, net, planner)
                 base = PlannerPipeline.load(options.planner, None, spec)
-                rows = {mode: plan_and_execute(base, asked, mode, world, net, settings) for mode in modes}
+                once = replace(settings, best_of=1)
+                rows = {mode: plan_and_execute(base, asked, mode, world, net, once) for mode in modes}
                 result["baselines"]["no_lora"] = {
                     mode: rate([row["plans"][0]["success"] for row in rows[mode]], asked) for mode in modes
                 }

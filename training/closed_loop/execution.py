@@ -11,7 +11,11 @@ from visual_planner.diagnostics import Report, diagnose
 from visual_planner.ranking import Score, order_of, score_plan
 from visual_planner.readout import Reading, ReadoutNet, read_frames
 
+from ..measure import HUES, colour_mask
 from .requests import Asked
+
+_LEAST_PX = 8
+"""An object that the first frame shows with fewer pixels is not followed."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,14 @@ class Judged:
         reading: what the read-out says.
         report: the diagnostics.
         score: for the choice among several.
+        objects_left: share of its first pixels that the worst-off object has in the last frame.
     """
 
     frames: np.ndarray
     reading: Reading
     report: Report
     score: Score
+    objects_left: float
 
 
 def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
@@ -37,7 +43,24 @@ def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judge
     count, height, width = frames.shape[:3]
     path = None if mode == "text" else asked.places_norm(count)
     report = diagnose(frames, asked.first, None if path is None else path * (width, height))
-    return Judged(frames, reading, report, score_plan(reading, report, path, asked.keyframes[0, :3]))
+    score = score_plan(reading, report, path, asked.keyframes[0, :3])
+    left = remaining(frames, [item.color for item in asked.scene.objects])
+    return Judged(frames, reading, report, score, left)
+
+
+def remaining(frames: np.ndarray, colours: list[str]) -> float:
+    """Share of its first frame's pixels that the worst-off object still has in the last frame, 1 if all are there.
+
+    Args:
+        frames: (F, h, w, 3) uint8.
+        colours: of the scene's objects.
+    """
+    shares = [1.0]
+    for colour in (colour for colour in colours if colour in HUES):
+        before, after = (int(colour_mask(frames[place], colour).sum()) for place in (0, -1))
+        if before >= _LEAST_PX:
+            shares.append(min(1.0, after / before))
+    return min(shares)
 
 
 def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from visual_planner.conditioning import LATENT_CHANNELS
-from visual_planner.errors import PlannerError
-from visual_planner.readout import ReadoutNet, load_net
 from visual_planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -34,24 +31,6 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
             raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
         lora = found[0]
     return PlannerPipeline.load(folder, lora), lora
-
-
-def open_readout(folder: Path) -> ReadoutNet:
-    """The read-out of a folder like models/readout.
-
-    Raises:
-        TrainingError: there is none, or it is broken.
-    """
-    file = folder / "readout.safetensors"
-    if not file.is_file():
-        raise TrainingError(f"read-out {file} is not there: train one with python -m training readout")
-    try:
-        with safe_open(file, "pt") as opened:
-            return load_net({name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata())  # noqa: SIM118
-    except SafetensorError as error:
-        raise TrainingError(f"read-out {file} is not a safetensors file: {error}") from error
-    except PlannerError as error:
-        raise TrainingError(f"read-out {file}: {error}") from error
 
 
 def noise_for(spec: PlannerSpec, seed: int, plans: int) -> torch.Tensor:

@@ -74,8 +74,9 @@ def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int,
     spoilt = "blur, ghosts, noise, colours, remnants of paths" + (
         ", the tiny planner's autoencoder with noisy latents" if section.vae is not None else ""
     )
+    start = "scratch" if section.init is None else f"`{section.init}`"
     write_text(folder / "README.md", _CARD.format(
-        parameters=parameters, steps=steps, batch=section.batch_size, frames=frames, spoilt=spoilt,
+        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, spoilt=spoilt,
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
     ))  # fmt: skip
 
@@ -83,7 +84,7 @@ def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int,
 _CARD = """# Read-out of the simulated Jaco arm
 
 A convolutional network of {parameters:,} weights. One frame in, out come the end effector's place (x, y, z) [m], how
-far the gripper is closed, and the error that is to be expected. Trained from scratch for {steps} steps of {batch} on
+far the gripper is closed, and the error that is to be expected. Trained from {start} for {steps} steps of {batch} on
 {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}). No planner's output was used.
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;

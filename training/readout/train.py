@@ -9,13 +9,14 @@ from torch.nn import functional
 from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
 
 from ..config import Config, ReadoutSection, save_config
+from ..errors import TrainingError
 from ..files import write_tensors
 from ..loop import Loop, make_accelerator
 from .data import Frames, load_frames, split, through_autoencoder
 from .degrade import degrade, shift
 from .measure import measure, write_card
+from .weights import WEIGHTS, open_readout
 
-WEIGHTS = "readout.safetensors"
 _LEAST_SPREAD = 1e-3
 
 
@@ -24,7 +25,7 @@ def train_readout(config: Config) -> None:
     section: ReadoutSection = config.section("readout")
     accelerator = make_accelerator(section)
     frames, held_out = split(load_frames(section), section.held_out, section.seed)
-    net = ReadoutNet(spec_for(section, frames)).to(memory_format=torch.channels_last)
+    net = start(section, frames).to(memory_format=torch.channels_last)
     draw = Batches(frames, section, net.spec)
 
     def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
@@ -53,6 +54,22 @@ def train_readout(config: Config) -> None:
     )
 
 
+def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
+    """An untrained network for these frames, or the one of `init`.
+
+    Raises:
+        TrainingError: that of `init` answers in other coordinates than these frames ask for.
+    """
+    if section.init is None:
+        return ReadoutNet(spec_for(section, frames))
+    net = open_readout(section.init).requires_grad_(True).train()
+    if (net.spec.view is None) == bool(frames.views):
+        raise TrainingError(
+            f"readout.init {section.init} and the sources must both have a camera view, or none of them"
+        )
+    return net
+
+
 def spec_for(section: ReadoutSection, frames: Frames) -> ReadoutSpec:
     """The record of a network that is to be trained on these frames."""
     view = frames.views[0] if frames.views else None
@@ -76,6 +93,8 @@ class Batches:
     def __init__(self, frames: Frames, section: ReadoutSection, spec: ReadoutSpec) -> None:
         self.frames, self.section, self.spec = frames, section, spec
         self.targets = ((frames.seen - spec.mean) / np.array(spec.spread)).astype(np.float32)
+        far = np.abs(self.targets).max(axis=1)
+        self.rare = np.flatnonzero(far >= np.quantile(far, 0.9))
         self.decoded: dict[int, np.ndarray] = {}
         if section.vae is not None:
             self.decoded = through_autoencoder(
@@ -86,6 +105,7 @@ class Batches:
         """Pixels (B, 3, H, W) in [-1, 1], normalised places (B, 3), and gripper states (B,)."""
         rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
         chosen = rng.integers(len(self.frames.gripper), size=self.section.batch_size)
+        chosen = np.where(rng.random(len(chosen)) < self.section.rare_share, rng.choice(self.rare, len(chosen)), chosen)
         if self.decoded and self.section.vae_share:
             known = np.fromiter(self.decoded, dtype=np.int64)
             chosen = np.where(rng.random(len(chosen)) < self.section.vae_share, rng.choice(known, len(chosen)), chosen)

@@ -1,0 +1,215 @@
+"""Studies: figures follow their definitions, a command writes results, plot and page, a sweep keeps what is done."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from simulation.camera import Camera
+from simulation.errors import SimulationError
+from simulation.tasks import TASKS, draw_task
+from simulation.world import World
+from support.small_world import config_for
+from training.__main__ import main
+from training.closed_loop.execution import remaining
+from training.closed_loop.requests import draw
+from training.config import save_config
+from training.errors import TrainingError
+from training.export import export
+from training.studies.attention import AttentionMaps, summary, token_frames
+from training.studies.command import CONFIGS, STUDIES
+from training.studies.conflict import other_task, with_path_of
+from training.studies.failure_detection import analyse, auc, youden
+from training.train import train
+from visual_planner.layout import GridLayout
+from visual_planner.readout import ReadoutNet, ReadoutSpec, View
+from visual_planner.spec import PlannerSpec
+
+SCENES = ["scenes=2", "first_seed=9000100", "modes=[text]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendering():
+    try:
+        with World(32) as world:
+            yield world
+    except SimulationError as error:
+        pytest.skip(f"NO RENDERING TEST HAS RUN: {error}")
+
+
+@pytest.fixture(scope="module")
+def places(world, tmp_path_factory):
+    """--set arguments that name a random planner and a random read-out."""
+    config = config_for(world, max_steps=1, out=world / "studies_run")
+    config.export.out = world / "studies.safetensors"
+    train(config)
+    export(config)
+    readout = tmp_path_factory.mktemp("readout")
+    torch.manual_seed(0)
+    camera = Camera()
+    view = View(camera.eye, camera.rays(32, 32))
+    spec = ReadoutSpec(height=32, width=32, channels=(8, 8), points=4, view=view, mean=(0.5, 0.4, 1.0))
+    save_file(ReadoutNet(spec).state_dict(), readout / "readout.safetensors", metadata=spec.to_metadata())
+    return [f"planner={world / 'base'}", f"lora={config.export.out}", f"readout={readout}"]
+
+
+def study(name, out, *settings, config=None):
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    if config is not None:
+        arguments += ["--config", str(config)]
+    return main(["study", name, "--out", str(out), *arguments])
+
+
+def test_every_study_has_its_settings():
+    names = {file.stem for file in CONFIGS.glob("*.yaml")}
+    assert set(STUDIES) <= names and len(names) >= 9
+
+
+def test_auc_is_the_chance_to_rank_right():
+    rng = np.random.default_rng(0)
+    failed = rng.random(60) < 0.4
+    assert auc(failed.astype(float), failed) == 1.0 and auc(-failed.astype(float), failed) == 0.0
+    assert auc(np.zeros(60), failed) == 0.5
+    values = rng.normal(size=60) + failed
+    pairs = [(b > g) + 0.5 * (b == g) for b in values[failed] for g in values[~failed]]
+    assert auc(values, failed) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auc(values, np.zeros(60, bool)))
+
+
+def test_the_threshold_parts_what_can_be_parted():
+    failed = np.array([False] * 5 + [True] * 5)
+    assert 4 < youden(np.arange(10.0), failed) < 5
+
+
+def test_checks_are_judged_on_other_scenes_than_their_threshold():
+    rows = [
+        {"seed": seed, "failed": seed % 4 >= 2, "values": {"static": 0.001 if seed % 4 >= 2 else 0.2, "seams": 0.01}}
+        for seed in range(80)
+    ]
+    found = analyse(rows)
+    static = found["static"]
+    assert static["auc"] == 1.0 and static["bad_is"] == "low" and 0.001 < static["threshold_from_data"] < 0.2
+    assert static["shipped"]["precision"]["rate"] == static["shipped"]["recall"]["rate"] == 1.0
+    assert static["from_data"]["recall"] == {**static["from_data"]["recall"], "successes": 20, "n": 20}
+    assert found["seams"]["auc"] == 0.5 and found["seams"]["shipped"]["precision"]["n"] == 0
+    with pytest.raises(TrainingError, match="80 plans all fail: nothing to foretell"):
+        analyse([{**row, "failed": True} for row in rows])
+
+
+def test_a_vanished_object_is_seen():
+    frames = np.full((9, 32, 32, 3), 190, np.uint8)
+    frames[:, 4:10, 4:10] = (219, 13, 15)
+    frames[:, 20:26, 20:26] = (20, 51, 235)
+    assert remaining(frames, ["red", "blue"]) == 1.0
+    frames[-1, 20:26, 20:25] = 190
+    assert remaining(frames, ["red", "blue"]) == pytest.approx(1 / 6)
+    assert remaining(frames, ["red"]) == 1.0
+
+
+def test_the_other_request_is_about_another_object(rendering):
+    found = 0
+    for seed in range(9_000_000, 9_000_012):
+        asked = draw(rendering, seed, TASKS[seed % 4], "held_out", 0.0)
+        other = other_task(asked)
+        if other is None:
+            continue
+        found += 1
+        assert other.slot != asked.task.slot and other.name == asked.task.name
+        torn = with_path_of(asked, other, rendering)
+        assert torn.instruction == asked.instruction and torn.trajectory != asked.trajectory
+        if other.name == "reach":
+            end = torn.trajectory.paths[0].points[-1]
+            place = asked.camera.project((*asked.scene.objects[other.slot].position_m, 0.135), 32, 32)
+            assert np.hypot(end.x - place[0], end.y - place[1]) < 2.0
+    assert found >= 4
+    assert draw_task(9_000_000, ("reach",))[1].name == "reach"
+
+
+def test_tokens_know_their_frame():
+    frames = token_frames(GridLayout(2, 2), (1, 2))
+    assert frames.tolist() == [0, 0, 1, 1, 3, 3, 2, 2]
+
+
+def test_attention_is_shared_out_over_the_groups():
+    spec = PlannerSpec(rows=2, cols=2, cell_height=32, cell_width=32, condition_tokens="first_cell")
+    tokens, text, condition = 16, 3, 4
+    query = torch.randn(2, 2, text + tokens + condition, 8)
+    with AttentionMaps(spec, text, condition) as maps:
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        torch.nn.functional.scaled_dot_product_attention(query[:, :, :5], query[:, :, :5], query[:, :, :5])
+    assert len(maps.maps) == 1 and maps.maps[0].shape == (4, 6)
+    np.testing.assert_allclose(maps.maps[0].sum(axis=1), 1.0, atol=1e-5)
+    even = AttentionMaps(spec, text, condition)._map(query[:, :, :tokens] * 0, query)
+    np.testing.assert_allclose(even, [[4 / 23] * 5 + [3 / 23]] * 4, atol=1e-6)
+    parts = summary(np.stack([maps.maps])[:, :, :, :], spec.layout)["by_layer"]
+    assert sum(values[0] for values in parts.values()) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("best_of", ["best_of=2", "replan=4"]),
+        ("ablation", []),
+        ("conflict", ["guidance=[1.0, 3.0]", "scenes=6"]),
+        ("attention", []),
+    ],
+)
+def test_a_study_writes_results_plot_and_page(name, more, places, tmp_path, capsys):
+    scenes = [setting for setting in SCENES if not (name == "conflict" and setting.startswith("modes"))]
+    assert study(name, tmp_path / "out", *places, *scenes, *more) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["study"] == name and result["settings"]["first_seed"] == 9000100
+    page = (tmp_path / "out" / "page.md").read_text()
+    assert page.startswith("# ") and "(page.png)" in page and "## Method" in page and "## Limits" in page
+    assert (tmp_path / "out" / "page.png").stat().st_size > 5000
+    assert page in capsys.readouterr().out
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    shown = tmp_path / "docs" / "name.md"
+    assert main(["study", name, "--out", str(tmp_path / "out"), "--plot-only", "--page", str(shown)]) == 0
+    assert "(name.png)" in shown.read_text() and shown.with_suffix(".png").is_file()
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+def test_failure_detection_needs_both_kinds(places, tmp_path, capsys):
+    """A random planner only fails; the study says so instead of making figures up."""
+    assert study("failure_detection", tmp_path, *places, *SCENES) == 2
+    assert "2 plans all fail: nothing to foretell" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
+    save_config(config_for(world, max_steps=2), tmp_path / "training.yaml")
+    config = tmp_path / "sweep.yaml"
+    text = {"title": "T", "question": "Q", "limits": "L", "training": str(tmp_path / "training.yaml"), "axis": "steps"}
+    text |= {"variants": {"one": {"x": 1, "changes": {"train.max_steps": 1}}, "two": {"x": 2}}}
+    config.write_text(json.dumps(text))
+    settings = [*SCENES, *(place for place in places if not place.startswith("lora"))]
+    assert study("sweep", tmp_path / "out", *settings, config=config) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["success"]["text"]["n"] for row in result["variants"].values()] == [2, 2]
+    assert result["variants"]["one"]["baselines"]["static"]["successes"] == 0
+    files = {name: tmp_path / "out" / name / "planner.safetensors" for name in ("one", "two")}
+    times = {name: file.stat().st_mtime_ns for name, file in files.items()}
+    (tmp_path / "out" / "two" / "closed_loop.json").unlink()
+    assert study("sweep", tmp_path / "out", *settings, config=config) == 0
+    assert {name: file.stat().st_mtime_ns for name, file in files.items()} == times
+    text["variants"]["two"].pop("x")
+    config.write_text(json.dumps(text))
+    assert study("sweep", tmp_path / "other", *settings, config=config) == 2
+    assert "all must have x, or none of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["secnes=2"], "secnes: Extra inputs"),
+        (["scenes"], "--set must read KEY=VALUE"),
+        (["scenes=0"], "scenes: Input"),
+    ],
+)
+def test_wrong_settings_are_one_line(settings, message, tmp_path, capsys):
+    assert study("ablation", tmp_path, *settings) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

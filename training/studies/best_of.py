@@ -1,0 +1,99 @@
+"""Does choosing among several plans, or planning again on the way, raise success?"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ..closed_loop.command import evaluate_planner
+from ..data_config import Positive
+from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
+
+BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
+
+
+class BestOfSettings(StudySettings):
+    """Settings of this study."""
+
+    best_of: Positive = Field(8, description="plans to choose from")
+    replan: Positive = Field(4, description="moves between plans")
+
+
+def measure(settings: BestOfSettings, out: Path) -> dict:
+    """Success once, with the best-looking of several, with any of them, and with re-planning of single plans."""
+    with bench(settings) as b:
+        chosen = evaluate_planner(
+            b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of)
+        )  # fmt: skip
+        again = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan))
+    return {
+        mode: {
+            "single": chosen.get("single", chosen["success"])[mode], "best": chosen["success"][mode],
+            "any": chosen.get("any", chosen["success"])[mode], "replan": again["success"][mode],
+            "best_gain": chosen["best_of_gain"][mode], "replan_gain": again["replan_gain"][mode],
+        }
+        for mode in settings.modes
+    }  # fmt: skip
+
+
+def plot(result: dict):
+    """Success of each way, a panel a mode."""
+    modes = result["settings"]["modes"]
+    made, axes = figure(3.2 * len(modes), 3.4, len(modes))
+    count, every = result["settings"]["best_of"], result["settings"]["replan"]
+    names = {
+        "single": "one\nplan",
+        "best": f"best\nof {count}",
+        "any": f"any\nof {count}",
+        "replan": f"anew\nafter {every}",
+    }
+    for axis, mode in zip(axes, modes, strict=True):
+        rows = {name: result[mode][key] for key, name in names.items()}
+        colours = {name: SERIES[mode] for key, name in names.items() if key in ("best", "replan")}
+        bars(axis, rows, colours)
+        axis.set_title(mode)
+    return made
+
+
+def verdict(gain: dict) -> str:
+    """What an interval of a difference allows to say."""
+    return BETTER if gain["low"] > 0 else WORSE if gain["high"] < 0 else OPEN
+
+
+def page(result: dict) -> str:
+    """The study's page."""
+    modes, settings = result["settings"]["modes"], result["settings"]
+
+    def gain(row: dict) -> str:
+        return f"{row['difference']:+.0%} ({row['low']:+.0%} to {row['high']:+.0%})"
+
+    head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
+            f"anew after {settings['replan']}", "gain"]  # fmt: skip
+    rows = [
+        [mode, rate_cell(row["single"]), rate_cell(row["best"]), gain(row["best_gain"]), rate_cell(row["any"]),
+         rate_cell(row["replan"]), gain(row["replan_gain"])]
+        for mode in modes for row in (result[mode],)
+    ]  # fmt: skip
+    words = "\n".join(
+        f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
+        f"planning anew {verdict(result[mode]['replan_gain'])}."
+        for mode in modes
+    )
+    return f"""# Best of {settings["best_of"]} and re-planning
+
+![Success of each way](PLOT)
+
+{markdown_table(head, rows)}
+
+{words}
+
+## Method
+{method_lines(settings)} The best of several plans is chosen by its frames alone (drawn path,
+checks, read-out), as Rank Plans does; *any* is what a perfect choice would reach. Gains are
+differences on the same scenes.
+
+## Limits
+A re-planned planner sees an arm in the middle of its work as first frame; training showed it that only as later frames.
+"""
+
+
+STUDY = Study(BestOfSettings, measure, plot, page)
