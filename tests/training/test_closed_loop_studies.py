@@ -138,13 +138,15 @@ def test_attention_is_shared_out_over_the_groups():
     query = torch.randn(2, 2, text + tokens + condition, 8)
     with AttentionMaps(spec, text, condition) as maps:
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
-        torch.nn.functional.scaled_dot_product_attention(query[:, :, :5], query[:, :, :5], query[:, :, :5])
-    assert len(maps.maps) == 1 and maps.maps[0].shape == (4, 6)
+        part = query[:, :, :5]
+        torch.nn.functional.scaled_dot_product_attention(query=part, key=part, value=part)
+        torch.nn.functional.scaled_dot_product_attention(query=query, key=query, value=query)
+    assert len(maps.maps) == 2 and np.array_equal(*maps.maps) and maps.maps[0].shape == (4, 6)
     np.testing.assert_allclose(maps.maps[0].sum(axis=1), 1.0, atol=1e-5)
     even = AttentionMaps(spec, text, condition)._map(query[:, :, :tokens] * 0, query)
     np.testing.assert_allclose(even, [[4 / 23] * 5 + [3 / 23]] * 4, atol=1e-6)
-    parts = summary(np.stack([maps.maps])[:, :, :, :], spec.layout)["by_layer"]
-    assert sum(values[0] for values in parts.values()) == pytest.approx(1.0, abs=1e-3)
+    parts = summary(np.stack(maps.maps)[None], spec.layout)["by_layer"]
+    assert np.sum(list(parts.values()), axis=0) == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class AttentionMaps(TorchFunctionMode):
         """Look at attention on its way."""
         kwargs = kwargs or {}
         if function is torch.nn.functional.scaled_dot_product_attention:
-            query, key = args[0], args[1]
+            query, key = (args[i] if len(args) > i else kwargs[name] for i, name in enumerate(("query", "key")))
             if key.shape[-2] == len(self.keys) and query.shape[-2] >= self.queries.stop:
                 self.maps.append(self._map(query[..., self.queries, :].float(), key.float()))
         return function(*args, **kwargs)
