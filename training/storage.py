@@ -1,7 +1,9 @@
 """A folder on this machine or, by URL, in an object store: whole files in and out, never half of one."""
 
 import hashlib
+import shutil
 import tempfile
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 
@@ -34,7 +36,8 @@ class Folder:
                 self._system, self._root = fsspec.core.url_to_fs(str(place))
             except (ImportError, ValueError, OSError) as error:
                 raise TrainingError(f"{place} cannot be opened: {error}") from error
-            self._local = tempfile.TemporaryDirectory(prefix="visual-planner-cache-")
+            self._local = Path(tempfile.mkdtemp(prefix="visual-planner-cache-"))
+            weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
 
     def __str__(self) -> str:
         """Its path or URL."""
@@ -96,15 +99,17 @@ class Folder:
         """Path of a file on this machine: the file itself, or a copy of it that is checked as it comes.
 
         Raises:
-            TrainingError: it is not there, or is not the one of this SHA-256.
+            TrainingError: it is not there, is not the one of this SHA-256, or its name leads out of the folder.
         """
+        if Path(file).name != file:
+            raise TrainingError(f"{self.place} names {file!r}: a file of it must lie in it")
         if self._system is None:
             return Path(self.place) / file
         if file not in self._copies:
             data = self.read(file, "file")
             if digest is not None and hashlib.sha256(data).hexdigest() != digest:
                 raise TrainingError(f"file {self.name(file)} has another checksum than its manifest says: damaged")
-            copy = Path(self._local.name) / file
+            copy = self._local / file
             copy.write_bytes(data)
             self._copies[file] = copy
         self._copies.move_to_end(file)

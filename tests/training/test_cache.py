@@ -118,12 +118,21 @@ def test_a_cache_is_written_to_a_url_and_streams_from_it(world):
             here.latents("conditions", pair["condition"]), there.latents("conditions", pair["condition"])
         )
         assert torch.equal(here.text(pair["text"])[0], there.text(pair["text"])[0])
-        assert len(list(Path(there._store._local.name).iterdir())) == 1
+        assert len(list(there._store._local.iterdir())) == 1
     store = fsspec.filesystem("memory")
     name = "/bucket/cache/targets-00000.safetensors"
     store.pipe_file(name, store.cat_file(name)[:-1] + b"x")
     with pytest.raises(TrainingError, match=r"targets-00000\.safetensors cannot be read: .*another checksum"):
         Cache(url).latents("targets", 0)
+
+
+def test_a_manifest_cannot_name_a_file_elsewhere(world, tmp_path):
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    manifest["shards"]["targets"] = ["../targets-00000.safetensors"]
+    (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match="a file of it must lie in it"):
+        Cache(tmp_path / "cache")
 
 
 def test_caches_of_the_first_version_are_read(world, tmp_path):
