@@ -25,7 +25,6 @@ SIZE = {"width": 1920, "height": 1200}
 KNOWN_MISSING = re.compile(r"/user\.css|/userdata[/?]|/api/userdata|experiment/models|/workflow_templates")
 KNOWN_NOISE = re.compile(
     "Failed to load resource"  # counted as responses
-    "|violates the following Content Security Policy"  # newer frontends ask the internet for their templates' models
     "|api\\.comfy\\.org"  # the registry of node packs: asked for names of packs, forbidden by the server's own policy
     r"|reading 'id'\)[\s\S]*at onChange [\s\S]*/GraphView-"  # settings are read before a workflow is open
 )
