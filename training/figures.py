@@ -93,14 +93,18 @@ def summary(rows: Sequence[dict], static: Sequence[dict]) -> dict:
         result["lpips_alex"] = _mean(rows, "lpips_alex")
     seen = [row for row in rows if "ade_px" in row]
     if seen:
-        errors = np.concatenate([row["hand_errors_px"] for row in seen])
+        of_scene = [np.asarray(row["hand_errors_px"], float) for row in seen]
+        errors = np.concatenate(of_scene)
         found = np.sum([row["hand_found"] for row in seen], axis=0)
         result["end_effector_ade_px"] = _mean(seen, "ade_px")
         result["end_effector_fde_px"] = _mean(seen, "fde_px")
         result["hand_error_px"] = {
             "median": float(np.median(errors)),
             "mean": float(errors.mean()),
-            "interval_of_median": bootstrap(_values(seen, "ade_px"), np.median),
+            # scenes are drawn, not frames: those of one scene fail together
+            "interval_of_median": bootstrap(
+                np.arange(len(seen)), lambda drawn: np.median(np.concatenate([of_scene[scene] for scene in drawn]))
+            ),
         }
         result["hand_found"] = float(found[0] / found[1])
     result["moved_most"] = _rate([row["moved_asked"] for row in rows if "moved_asked" in row])

@@ -175,3 +175,12 @@ def test_frechet_distance_of_known_gaussians():
     other = rng.normal(size=(4000, 3)) * (2.0, 1.0, 1.0) + (0.0, 3.0, 0.0)
     assert frechet(samples, other) == pytest.approx(10.0, rel=0.05)
     assert math.isclose(frechet(samples, samples + 2), 12.0, rel_tol=1e-6)
+
+
+def test_the_interval_of_the_median_is_of_the_figure_beside_it():
+    # Nine good frames and one lost one in every scene: the mean of a scene says little about the median frame.
+    row = {"ssim": 0.5, "psnr_db": 15.0, "motion_ratio": 1.0, "checks": {}, "ade_px": 10.9, "fde_px": 1.0}
+    rows = [{**row, "hand_errors_px": [1.0] * 9 + [100.0], "hand_found": (10, 10)} for _ in range(12)]
+    error = summary(rows, rows)["hand_error_px"]
+    low, high = error["interval_of_median"]
+    assert low <= error["median"] == 1.0 <= high
