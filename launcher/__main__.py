@@ -44,6 +44,8 @@ if __name__ == "__main__":
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+    # A script's background job inherits Ctrl-C ignored; whoever sends it to a server means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Set by the first half so that this package is found; our own child processes must not inherit it.
     os.environ.pop("PYTHONPATH", None)
     sys.exit(main())
