@@ -34,8 +34,8 @@ class VisualPlannerGridLayout(io.ComfyNode):
                     options=list(ORDERS),
                     default="serpentine",
                     tooltip="serpentine: row by row, every other row backwards, so that neighbours in time are "
-                    "neighbours in "
-                    "the picture; raster: row by row; column_serpentine: column by column, every other one upwards.",
+                    "neighbours in the picture; raster: row by row; column_serpentine: column by column, every other "
+                    "one upwards; shuffled: a fixed disorder, for comparisons.",
                 ),
             ],
             outputs=[

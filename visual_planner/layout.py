@@ -10,15 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 from .errors import LayoutError, PlannerError
 
 SERPENTINE = "serpentine"
 RASTER = "raster"
 COLUMN_SERPENTINE = "column_serpentine"
+SHUFFLED = "shuffled"
 
-ORDERS = (SERPENTINE, RASTER, COLUMN_SERPENTINE)
-"""serpentine: by rows, odd rows reversed; raster: by rows; column_serpentine: by columns, odd columns reversed."""
+ORDERS = (SERPENTINE, RASTER, COLUMN_SERPENTINE, SHUFFLED)
+"""serpentine: by rows, odd rows reversed; raster: by rows; column_serpentine: by columns, odd columns reversed;
+shuffled: the first frame at the top left, the others in one fixed disorder, for finding out what an order is worth."""
 
 _TEXT_FORM = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)(?:[\s:,/]+([A-Za-z_]+))?\s*")
 
@@ -165,6 +168,10 @@ def _frame_indices(layout: GridLayout) -> tuple[int, ...]:
     rows, cols = layout.rows, layout.cols
     if layout.order == COLUMN_SERPENTINE:
         return tuple(c * rows + (rows - 1 - r if c % 2 else r) for r in range(rows) for c in range(cols))
+    if layout.order == SHUFFLED:
+        # sorted by a hash and not drawn: the same in every version of Python, since files name nothing but the order
+        later = sorted(range(1, layout.frames), key=lambda frame: sha256(f"{rows}x{cols} {frame}".encode()).digest())
+        return 0, *later
     turn = layout.order == SERPENTINE
     return tuple(r * cols + (cols - 1 - c if turn and r % 2 else c) for r in range(rows) for c in range(cols))
 

@@ -33,7 +33,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def test_slice_undoes_assemble_for_every_layout_up_to_6x6():
-    assert len(ALL_LAYOUTS) == 108
+    assert len(ALL_LAYOUTS) == 144
     for layout in ALL_LAYOUTS:
         frames = noise(2 * layout.frames, 3, 5, 3)
         grid = assemble_grid(frames, layout)

@@ -72,7 +72,7 @@ def without(key: str) -> dict[str, str]:
         (record(cell_width=20), "planner spec cell_height and cell_width: cells must have sides that divide by 16"),
         (
             record(order="spiral"),
-            "planner spec order must be one of serpentine, raster, column_serpentine, got 'spiral'",
+            "planner spec order must be one of serpentine, raster, column_serpentine, shuffled, got 'spiral'",
         ),
         (record(modes=[]), r"planner spec modes must be one or more of text, trajectory, both, got \[\]"),
         (record(modes="text"), "planner spec modes must be one or more of"),
