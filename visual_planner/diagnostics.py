@@ -15,15 +15,10 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 
+from .defects import changed, ghosts, reduced, seam_excess
 from .errors import ImageError, TrajectoryError
 from .frame import to_rgb
-
-WORKING_SIDE = 64
-"""Shorter side that frames are reduced to [px]."""
-CHANGE = 0.1
-"""A pixel has changed when a channel differs by more than this (of 1)."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +136,11 @@ def diagnose(
         TrajectoryError: points of another shape.
     """
     pictures = _pictures(frames)
-    small = _reduced(pictures)
+    small = reduced(pictures)
     first = None if first_frame is None else _first(first_frame, pictures)
     values = {"static": static_share(small), "motion": mean_motion(small), "seams": seam_step(pictures, first)}
     if first is not None:
-        values["drift"] = first_frame_drift(small, _reduced(first))
+        values["drift"] = first_frame_drift(small, reduced(first))
     values["ghosting"] = ghost_share(small)
     if trajectory_points is not None:
         scale = small.shape[-1] / pictures.shape[-1], small.shape[-2] / pictures.shape[-2]
@@ -159,7 +154,7 @@ def static_share(frames: torch.Tensor) -> float:
     Args:
         frames: (F, 3, h, w), reduced.
     """
-    return float(_changed(frames[1:], frames[:1]).float().mean(dim=(1, 2)).max())
+    return float(changed(frames[1:], frames[:1]).float().mean(dim=(1, 2)).max())
 
 
 def mean_motion(frames: torch.Tensor) -> float:
@@ -173,28 +168,14 @@ def mean_motion(frames: torch.Tensor) -> float:
 
 
 def seam_step(frames: torch.Tensor, first_frame: torch.Tensor | None = None) -> float:
-    """Height of the strongest straight step along the border of a cell.
-
-    For every line of pixels parallel to a side, the step to the next line is the median over the line of the largest
-    channel's absolute difference: an object that crosses the border covers less than half of it and does not count. Of
-    the outer 6% of each side the highest step is taken, less what the first frame has there and less the frame's
-    median step (its texture), so that only what the plan added counts: strips of the neighbouring cell, lines, bands.
+    """Height of the strongest straight step along the border of a cell; see `seam_excess`.
 
     Args:
         frames: (F, 3, h, w) at full size.
         first_frame: (1, 3, h, w) at full size, the given one; None: the plan's own first cell.
     """
-    worst = 0.0
-    pictures = torch.cat([frames[:1] if first_frame is None else first_frame, frames])
-    for axis in (-1, -2):
-        steps = pictures.diff(dim=axis).abs().amax(dim=1)
-        profile = steps.median(dim=1 if axis == -1 else 2).values
-        zone = max(2, round(0.06 * profile.shape[1]))
-        texture = profile.median(dim=1).values
-        for side in (profile[:, :zone], profile[:, -zone:]):
-            peak = side.amax(dim=1)
-            worst = max(worst, float((peak - torch.maximum(peak[0], texture))[1:].max()))
-    return worst
+    excesses = seam_excess(frames, frames[:1] if first_frame is None else first_frame)
+    return max(float(excess.max()) for excess in excesses)
 
 
 def first_frame_drift(frames: torch.Tensor, first_frame: torch.Tensor) -> float:
@@ -208,30 +189,19 @@ def first_frame_drift(frames: torch.Tensor, first_frame: torch.Tensor) -> float:
 
 
 def ghost_share(frames: torch.Tensor) -> float:
-    """Largest share of a frame's moving parts that are double exposures.
+    """Largest share of a frame's moving parts that are double exposures; see `ghosts`.
 
-    A pixel of frame t is a ghost when it is a blend `(1 - a) u + a v` with `a` in [0.3, 0.7] (least squares over the
-    channels, residual at most 0.06) of two clearly different colours (root mean square distance 0.25 or more) that
-    the plan shows at that place at other times: u, v = the frames before and after, or the temporal median (the
-    still background) and a neighbouring frame. Something solid moves as a = 0 or 1; only half-transparent arms lie
-    between. Specks thinner than 3 px, such as smooth edges, are taken out. The share is of the pixels where u and v
-    differ, but of no less than 2% of the picture.
+    The share is of the pixels where the blended pictures differ, but of no less than 2% of the picture.
 
     Args:
         frames: (F, 3, h, w), reduced.
     """
-    still = frames.median(dim=0).values
-    worst = 0.0
-    for t in range(1, len(frames)):
-        before, after = frames[t - 1], frames[t + 1] if t + 1 < len(frames) else None
-        pairs = [(still, before)] if after is None else [(before, after), (still, before), (still, after)]
-        ghosts = [_blends(frames[t], u, v) for u, v in pairs]
-        groups = [ghosts[:1], ghosts[1:]] if after is not None else [ghosts]
-        for group in groups:
-            found = torch.stack([ghost for ghost, _ in group]).any(dim=0)
-            moving = torch.stack([apart for _, apart in group]).any(dim=0)
-            worst = max(worst, float(found.sum() / max(float(moving.sum()), 0.02 * moving.numel())))
-    return worst
+    shares = (
+        float(found.sum() / max(float(moving.sum()), 0.02 * moving.numel()))
+        for groups in ghosts(frames)
+        for found, moving in groups
+    )
+    return max(shares)
 
 
 def path_distance(frames: torch.Tensor, points: np.ndarray) -> float:
@@ -245,10 +215,10 @@ def path_distance(frames: torch.Tensor, points: np.ndarray) -> float:
         points: (F, paths, 2) asked places [px of these frames].
     """
     side = min(frames.shape[-2:])
-    changed = _changed(frames, frames[:1]).numpy()
+    moved = changed(frames, frames[:1]).numpy()
     distances = []
     for t in range(1, len(frames)):
-        ys, xs = np.nonzero(changed[t])
+        ys, xs = np.nonzero(moved[t])
         for place, start in zip(points[t], points[0], strict=True):
             if math.dist(place, start) >= 0.1 * side:
                 near = np.hypot(xs + 0.5 - place[0], ys + 0.5 - place[1]).min() / side if len(xs) else 1.0
@@ -308,30 +278,3 @@ def _points(points: "torch.Tensor | np.ndarray", count: int) -> np.ndarray:
             f"trajectory_points must be finite, of shape ({count}, 2) or ({count}, paths, 2), got {np.shape(points)}"
         )
     return places
-
-
-def _reduced(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (F, 3, h, w) at the working size, smoothed with a 3x3 mean."""
-    height, width = pictures.shape[-2:]
-    scale = WORKING_SIDE / min(height, width)
-    if scale < 1.0:
-        size = max(WORKING_SIDE, round(height * scale)), max(WORKING_SIDE, round(width * scale))
-        pictures = functional.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return functional.avg_pool2d(functional.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-
-
-def _changed(frames: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mask (F, h, w) of pixels that differ from the reference."""
-    return (frames - reference).abs().amax(dim=1) > CHANGE
-
-
-def _blends(frame: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks (h, w): where `frame` is half u, half v, and where u and v are clearly apart; see `ghost_share`."""
-    apart, offset = v - u, frame - u
-    square = apart.square().sum(dim=0)
-    share = (offset * apart).sum(dim=0) / square.clamp(min=1e-6)
-    residual = (offset - share * apart).square().mean(dim=0).sqrt()
-    different = square > 3 * 0.25**2
-    ghost = (different & (share > 0.3) & (share < 0.7) & (residual < 0.06)).float()[None, None]
-    eroded = -functional.max_pool2d(-ghost, 3, stride=1, padding=1)
-    return functional.max_pool2d(eroded, 3, stride=1, padding=1)[0, 0] > 0.5, different

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from .diagnostics import RULES, _blends, _changed, _reduced
+from .defects import changed, ghosts, reduced, seam_excess
+from .diagnostics import RULES
 from .errors import ImageError
 from .frame import to_rgb
 from .overlay import draw_overlay
@@ -61,11 +62,11 @@ def defect_masks(frames: torch.Tensor, first_frame: torch.Tensor | None = None) 
         first_frame: (1, h, w, 3), the given one, of the frames' size; None: the first cell cannot drift.
     """
     pictures = to_rgb(frames).permute(0, 3, 1, 2).cpu()
-    small = _reduced(pictures)
+    small = reduced(pictures)
     first = None if first_frame is None else to_rgb(first_frame).permute(0, 3, 1, 2).cpu()
     drift = torch.zeros(small.shape[0], *small.shape[-2:], dtype=torch.bool)
     if first is not None:
-        drift[0] = _changed(small[:1], _reduced(first))[0]
+        drift[0] = changed(small[:1], reduced(first))[0]
     seams = _seams(pictures, pictures[:1] if first is None else first)
     return {
         "ghosting": _enlarged(_ghosts(small), pictures.shape[-2:]),
@@ -84,31 +85,19 @@ def mark_defects(frames: torch.Tensor, first_frame: torch.Tensor | None = None) 
 
 
 def _ghosts(small: torch.Tensor) -> torch.Tensor:
-    still = small.median(dim=0).values
     found = torch.zeros(small.shape[0], *small.shape[-2:], dtype=torch.bool)
-    for t in range(1, len(small)):
-        others = [(still, small[t - 1])]
-        if t + 1 < len(small):
-            others += [(small[t - 1], small[t + 1]), (still, small[t + 1])]
-        found[t] = torch.stack([_blends(small[t], u, v)[0] for u, v in others]).any(dim=0)
+    for t, groups in enumerate(ghosts(small), 1):
+        found[t] = torch.stack([masks for masks, _ in groups]).any(dim=0)
     return found
 
 
 def _seams(pictures: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-    """Lines of pixels near a cell's border whose step is too high; see `diagnostics.seam_step`."""
-    marks = torch.zeros(pictures.shape[0], *pictures.shape[-2:], dtype=torch.bool)
-    for axis in (-1, -2):
-        steps = torch.cat([first, pictures]).diff(dim=axis).abs().amax(dim=1)
-        profile = steps.median(dim=1 if axis == -1 else 2).values
-        zone = max(2, round(0.06 * profile.shape[1]))
-        texture = profile.median(dim=1, keepdim=True).values
-        for side in (slice(0, zone), slice(profile.shape[1] - zone, None)):
-            allowed = torch.maximum(profile[:1, side].amax(dim=1, keepdim=True), texture[1:])
-            high = torch.zeros_like(profile[1:], dtype=torch.bool)
-            high[:, side] = profile[1:, side] - allowed > RULES["seams"].threshold
-            high = functional.pad(high, (0, 1))  # a step lies between a line and the next
-            marks |= high[:, None, :] if axis == -1 else high[:, :, None]
-    return marks
+    """Lines of pixels near a cell's border whose step is too high."""
+    columns, rows = (
+        functional.pad(excess > RULES["seams"].threshold, (0, 1))  # a step lies between a line and the next
+        for excess in seam_excess(pictures, first)
+    )
+    return columns[:, None, :] | rows[:, :, None]
 
 
 def _enlarged(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
