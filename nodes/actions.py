@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.contact_sheet import draw_sheet
 from . import execution
-from .wires import Scene, look, schema
+from .wires import Scene, fps_input, look, schema, video_of
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -155,9 +155,7 @@ class VisualPlannerExecute(io.ComfyNode):
             inputs=[
                 io.Image.Input("frames", tooltip="The nine frames of one plan in time order, from Slice Grid."),
                 Scene.Input("scene", tooltip="From Simulated Scene: the one whose first frame was planned from."),
-                io.Float.Input(
-                    "fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip="Frames a second of the video."
-                ),
+                fps_input("Frames a second of the video."),
             ],
             outputs=[
                 io.Boolean.Output("success", display_name="success", tooltip="True when the request was carried out."),
@@ -184,4 +182,4 @@ class VisualPlannerExecute(io.ComfyNode):
                 *(line for _, line in execution.reading_lines(reading)),
             ]
         )
-        return io.NodeOutput(done.success, both, execution.video_of(both, fps), report, ui=look(cls, both, report))
+        return io.NodeOutput(done.success, both, video_of(both, fps), report, ui=look(cls, both, report))

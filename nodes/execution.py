@@ -3,13 +3,11 @@
 The simulator (MuJoCo) is an extra: it is imported when a node needs it, and says in one line when it is not there.
 """
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl, Types
 
 from ..visual_planner.actions import keyframes
 from ..visual_planner.readout import Reading, ReadoutNet, View, load_net, read_frames
@@ -124,12 +122,6 @@ def beside(plan: torch.Tensor, executed: np.ndarray) -> torch.Tensor:
     done = torch.from_numpy(executed.astype(np.float32) / 255.0).permute(0, 3, 1, 2)
     done = torch.nn.functional.interpolate(done, size=plan.shape[1:3], mode="bilinear", align_corners=False)
     return torch.cat([plan[..., :3].cpu(), done.permute(0, 2, 3, 1)], dim=2)
-
-
-def video_of(frames: torch.Tensor, fps: float):
-    """ComfyUI's video of frames (F, h, w, 3)."""
-    rate = Fraction(round(fps * 1000), 1000)
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=rate))
 
 
 def reading_lines(reading: Reading) -> list[tuple[bool, str]]:

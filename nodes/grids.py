@@ -1,14 +1,12 @@
 """Nodes of the grid: its layout, frames into it and out of it, and the grid that holds only the first frame."""
 
-from fractions import Fraction
-
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import io
 
 from ..visual_planner.grid import assemble_grid, condition_grid, fit_frame, slice_grid
 from ..visual_planner.layout import ORDERS, GridLayout
 from ..visual_planner.masks import pixel_mask
 from ..visual_planner.spec import PlannerSpec
-from .wires import Layout, fit_input, layout_input, layout_of, look, schema
+from .wires import Layout, fit_input, fps_input, layout_input, layout_of, look, schema, video_of
 
 MAX_SIDE = 64
 """Largest number of rows or columns on a widget."""
@@ -97,9 +95,7 @@ class VisualPlannerSliceGrid(io.ComfyNode):
             inputs=[
                 io.Image.Input("grid", tooltip="Grid picture, such as the decoded result of the sampler."),
                 layout_input("Grid layout or planner spec. Without it: 3x3 serpentine."),
-                io.Float.Input(
-                    "fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip="Frames a second of the video output."
-                ),
+                fps_input("Frames a second of the video output."),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="frames", tooltip="The frames in time order, grid after grid."),
@@ -111,9 +107,7 @@ class VisualPlannerSliceGrid(io.ComfyNode):
     def execute(cls, grid, fps: float = 4.0, layout: GridLayout | PlannerSpec | None = None) -> io.NodeOutput:
         """Slice."""
         frames = slice_grid(grid, layout_of(layout))
-        rate = Fraction(round(fps * 1000), 1000)
-        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
-        return io.NodeOutput(frames, video, ui=look(cls, frames, enlarge=False))
+        return io.NodeOutput(frames, video_of(frames, fps), ui=look(cls, frames, enlarge=False))
 
 
 class VisualPlannerMaskFirstFrame(io.ComfyNode):

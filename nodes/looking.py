@@ -1,15 +1,13 @@
 """Node to look at a plan."""
 
-from fractions import Fraction
-
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import io
 
 from ..visual_planner.contact_sheet import draw_sheet
 from ..visual_planner.frame import fit_frame, fit_transform, to_rgb
 from ..visual_planner.looking import mark_defects, play_order, side_by_side, with_trajectory
 from ..visual_planner.trajectory import Trajectory as Paths
-from .wires import Trajectory, fit_input, look, schema
+from .wires import Trajectory, fit_input, fps_input, look, schema, video_of
 
 
 class VisualPlannerLook(io.ComfyNode):
@@ -28,7 +26,7 @@ class VisualPlannerLook(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                io.Float.Input("fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip="Frames a second."),
+                fps_input("Frames a second."),
                 io.Int.Input(
                     "hold_first", default=0, min=0, max=999, tooltip="How many more times the first frame is shown."
                 ),
@@ -75,9 +73,7 @@ class VisualPlannerLook(io.ComfyNode):
         shown = _drawn(frames, defects, fit, truth, trajectory, first_frame)
         sheet = torch.from_numpy(draw_sheet(shown.numpy(), []))[None]
         played = shown[play_order(len(shown), hold_first, hold_last, ping_pong)]
-        rate = Fraction(round(fps * 1000), 1000)
-        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=played, frame_rate=rate))
-        return io.NodeOutput(sheet, video, played, ui=look(cls, sheet))
+        return io.NodeOutput(sheet, video_of(played, fps), played, ui=look(cls, sheet))
 
 
 def _drawn(frames, defects: bool, fit: str, truth, trajectory: Paths | None, first_frame) -> torch.Tensor:

@@ -6,12 +6,19 @@ from ..visual_planner.errors import TrajectoryError
 from ..visual_planner.interchange import read_text, read_track_tensors, write_points_store, write_track_tensors
 from ..visual_planner.stroke import STROKE_STARTS, read_stroke
 from ..visual_planner.tracking import track_points
-from ..visual_planner.trajectory import CLIP_RULES
 from ..visual_planner.trajectory import Trajectory as Paths
-from .wires import Trajectory, look, schema
+from .wires import Trajectory, look, outside_input, schema, trajectory_outputs
 
 Tracks = io.Custom("TRACKS")
 UNITS = ("pixels", "normalised")
+
+
+def _size_inputs(what: str) -> list[io.Int.Input]:
+    """Width and height of a frame, 0 where it is known from elsewhere."""
+    return [
+        io.Int.Input(side, default=0, min=0, max=16384, tooltip=f"{side.capitalize()} {what}.")
+        for side in ("width", "height")
+    ]
 
 
 class VisualPlannerImportTrajectory(io.ComfyNode):
@@ -20,7 +27,6 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's inputs and outputs."""
-        size = {"default": 0, "min": 0, "max": 16384}
         return schema(
             "VisualPlannerImportTrajectory",
             "Import Trajectory (Visual Planner)",
@@ -42,31 +48,19 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
                     default="pixels",
                     tooltip="pixels of the frame, or normalised: shares of its width and height from 0 to 1.",
                 ),
-                io.Int.Input("width", **size, tooltip="Width of the frame in pixels; 0: that of the first frame."),
-                io.Int.Input("height", **size, tooltip="Height of the frame in pixels; 0: that of the first frame."),
+                *_size_inputs("of the frame in pixels; 0: that of the first frame"),
                 io.Combo.Input(
                     "stroke_start",
                     options=list(STROKE_STARTS),
                     default="left",
                     tooltip="Which end of a painted stroke is the start of the path.",
                 ),
-                io.Combo.Input(
-                    "outside",
-                    options=list(CLIP_RULES),
-                    default="error",
-                    tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps "
-                    "the path inside.",
-                ),
+                outside_input(),
                 io.Image.Input("first_frame", optional=True, tooltip="Gives the size of the frame."),
                 Tracks.Input("tracks", optional=True, tooltip="Tracks of a point tracker: one place for each frame."),
                 io.Mask.Input("stroke", optional=True, tooltip="A path painted as a mask, one stroke."),
             ],
-            outputs=[
-                Trajectory.Output(
-                    "trajectory", display_name="trajectory", tooltip="For Trajectory Overlay and Check Plan."
-                ),
-                io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
-            ],
+            outputs=trajectory_outputs(),
         )
 
     @classmethod
@@ -108,7 +102,6 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's inputs and outputs."""
-        size = {"default": 0, "min": 0, "max": 16384}
         return schema(
             "VisualPlannerExportTrajectory",
             "Export Trajectory (Visual Planner)",
@@ -125,8 +118,7 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
                     max=4096,
                     tooltip="Number of places along each path, evenly in time. Wan's track nodes take 121.",
                 ),
-                io.Int.Input("width", **size, tooltip="Width of the other node's frame; 0: the trajectory's own."),
-                io.Int.Input("height", **size, tooltip="Height of the other node's frame; 0: the trajectory's own."),
+                *_size_inputs("of the other node's frame; 0: the trajectory's own"),
             ],
             outputs=[
                 io.String.Output(
@@ -171,8 +163,7 @@ class VisualPlannerTrackPoints(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Trajectory.Output("trajectory", display_name="trajectory", tooltip="Where the points went."),
-                io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
+                *trajectory_outputs("Where the points went."),
                 io.Boolean.Output(
                     "complete", display_name="complete", tooltip="True when no point was lost before the last frame."
                 ),

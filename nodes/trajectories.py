@@ -7,9 +7,9 @@ from comfy_api.latest import io
 from ..visual_planner.frame import fit_frame, fit_transform, to_rgb
 from ..visual_planner.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.spec import PlannerSpec
-from ..visual_planner.trajectory import CLIP_RULES, parse_trajectory
 from ..visual_planner.trajectory import Trajectory as Paths
-from .wires import FROM_SPEC, Spec, Trajectory, fit_input, look, schema, warn
+from ..visual_planner.trajectory import parse_trajectory
+from .wires import FROM_SPEC, Spec, Trajectory, fit_input, look, outside_input, schema, trajectory_outputs, warn
 
 DEFAULT_TRAJECTORY = (
     '{"version": 1, "width": 640, "height": 480, "paths": [{"name": "gripper", "points": '
@@ -46,20 +46,9 @@ class VisualPlannerTrajectory(io.ComfyNode):
                     tooltip="The picture on which the points were set. Gives the size where the JSON does not say "
                     "it. The editor shows it at once where it comes from Load Image, else after a run.",
                 ),
-                io.Combo.Input(
-                    "outside",
-                    options=list(CLIP_RULES),
-                    default="error",
-                    tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps "
-                    "the path inside.",
-                ),
+                outside_input(),
             ],
-            outputs=[
-                Trajectory.Output(
-                    "trajectory", display_name="trajectory", tooltip="For Trajectory Overlay and Check Plan."
-                ),
-                io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
-            ],
+            outputs=trajectory_outputs(),
         )
 
     @classmethod

@@ -1,13 +1,15 @@
 """What the nodes share: the plugin's own wire types, its inputs that several nodes have, and the making of schemas."""
 
 import logging
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import InputImpl, Types, io, ui
 
 from ..visual_planner.frame import FITS
 from ..visual_planner.layout import GridLayout
 from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.trajectory import CLIP_RULES
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,30 @@ def fit_input() -> io.Combo.Input:
     )
 
 
+def fps_input(tooltip: str) -> io.Float.Input:
+    """Speed of a video of a plan."""
+    return io.Float.Input("fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip=tooltip)
+
+
+def outside_input() -> io.Combo.Input:
+    """What becomes of a trajectory's points beyond the frame."""
+    return io.Combo.Input(
+        "outside",
+        options=list(CLIP_RULES),
+        default="error",
+        tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps "
+        "the path inside.",
+    )
+
+
+def trajectory_outputs(tooltip: str = "For Trajectory Overlay and Check Plan.") -> list[io.Output]:
+    """A trajectory on its own wire and as text."""
+    return [
+        Trajectory.Output("trajectory", display_name="trajectory", tooltip=tooltip),
+        io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
+    ]
+
+
 def layout_of(wire: GridLayout | PlannerSpec | None) -> GridLayout:
     """Layout on a wire that may carry a layout, a spec or nothing (3x3 serpentine)."""
     if wire is None:
@@ -62,6 +88,12 @@ def warn(message: str) -> str:
     """Write a warning to ComfyUI's log and return it, for the node's own text."""
     _log.warning("[Visual Planner] %s", message)
     return message
+
+
+def video_of(frames: "torch.Tensor", fps: float) -> InputImpl.VideoFromComponents:
+    """ComfyUI's video of frames (F, h, w, C) at so many a second; alpha is left out."""
+    rate = Fraction(round(fps * 1000), 1000)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
 
 
 def look(
