@@ -35,9 +35,9 @@ def load_readout(path: Path | None = None) -> ReadoutNet:
     return load_net(load_tensors(path, "read-out"), header.metadata)
 
 
-def read(frames: torch.Tensor, scene: "Request | None") -> Reading:
-    """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera."""
-    return read_frames(load_readout(), frames[..., :3], view_of(scene, *frames.shape[1:3]))
+def read(frames: torch.Tensor, scene: "Request | None", net: ReadoutNet | None = None) -> Reading:
+    """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; without a network: load it."""
+    return read_frames(net or load_readout(), frames[..., :3], view_of(scene, *frames.shape[1:3]))
 
 
 def view_of(scene: "Request | None", height: int, width: int) -> View | None:

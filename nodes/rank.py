@@ -7,6 +7,7 @@ from ..visual_planner.diagnostics import diagnose
 from ..visual_planner.errors import ImageError
 from ..visual_planner.layout import GridLayout
 from ..visual_planner.ranking import Score, order_of, score_plan
+from ..visual_planner.readout import ReadoutNet
 from ..visual_planner.spec import PlannerSpec
 from ..visual_planner.trajectory import Trajectory as Paths
 from . import execution
@@ -65,7 +66,8 @@ class VisualPlannerRank(io.ComfyNode):
     ) -> io.NodeOutput:
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
-        scores = [score(plan, fit, first_frame, trajectory, scene) for plan in plans]
+        net = execution.load_readout()
+        scores = [score(plan, fit, first_frame, trajectory, scene, net) for plan in plans]
         order = order_of(scores)
         lines = [f"plan {number + 1}: {scores[number].text()}" for number in order]
         ranked = torch.cat([plans[number] for number in order])
@@ -84,14 +86,14 @@ def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
     return list(frames[..., :3].split(count))
 
 
-def score(frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene) -> Score:
-    """Score of one plan (F, h, w, 3)."""
+def score(frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene, net: ReadoutNet) -> Score:
+    """Score of one plan (F, h, w, 3), read by the network."""
     height, width = frames.shape[1:3]
     first, places = asked_of(frames, fit, first_frame, trajectory)
     report = diagnose(frames, first, places)
     path = None if places is None else places[:, 0] / (width, height)
     start = None if scene is None else scene.scene.start_m
-    return score_plan(execution.read(frames, scene), report, path, start)
+    return score_plan(execution.read(frames, scene, net), report, path, start)
 
 
 def stack(plans: list[torch.Tensor]) -> torch.Tensor:

@@ -21,6 +21,7 @@ def readout_file(module, monkeypatch, tmp_path):
         path = tmp_path / "readout.safetensors"
         save_file(net.state_dict(), path, metadata=net.spec.to_metadata())
     monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", path)
+    return path
 
 
 def moving_square():
@@ -41,6 +42,14 @@ def test_a_plan_that_moves_is_before_one_that_stands(comfy, readout_file):
         totals = [float(line.split()[2]) for line in order.splitlines()]
         assert totals == sorted(totals, reverse=True)
         assert picture.shape == (1, 3 * 64 + 2 * 4, 9 * 64, 3)
+
+
+def test_the_read_out_is_loaded_once_for_all_plans(comfy, module, monkeypatch, readout_file):
+    execution, loaded = module("nodes.execution"), []
+    load = execution.load_tensors
+    monkeypatch.setattr(execution, "load_tensors", lambda path, name: loaded.append(path) or load(path, name))
+    comfy.call("VisualPlannerRank", frames=torch.cat([moving_square()] * 3))
+    assert loaded == [readout_file]
 
 
 def test_frames_must_be_whole_plans(comfy, readout_file):
