@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--tasks", default="reach,push,pick,place", help="tasks to draw from (default: all four)")
     make.add_argument("--wordings", default="train", help="train (default), held_out or all")
     make.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place in m (default 0)")
+    make.add_argument("--frames", type=int, default=9, help="pictures of an episode, evenly in time (default 9)")
     make.add_argument("--quiet", action="store_true", help="no progress bar")
 
     scene = commands.add_parser("scene", help="write the first frame of a scene and print what is asked there")
@@ -54,6 +55,7 @@ def _demonstrate(args: argparse.Namespace) -> None:
         tasks=tuple(name.strip() for name in args.tasks.split(",") if name.strip()),
         wordings=args.wordings,
         camera_jitter_m=args.camera_jitter,
+        frames=args.frames,
     )
     start = time.perf_counter()
     summary = write_dataset(args.out, options, args.processes, progress=not args.quiet)
@@ -105,7 +107,7 @@ def _execute(args: argparse.Namespace) -> None:
     results: dict[str, list[bool]] = {}
     with World(args.size if args.frames else None) as world:
         for number, plan in enumerate(plans):
-            done = execute(plan.keyframes, plan.scene, plan.task, world, plan.camera)
+            done = execute(plan.keyframes, plan.scene, plan.task, world, plan.camera, frames=len(plan.keyframes))
             results.setdefault(plan.task.name, []).append(done.success)
             line = {
                 "plan": plan.name,

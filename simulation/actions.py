@@ -10,7 +10,7 @@ import numpy as np
 from .errors import SimulationError
 from .kinematics import POINTING_DOWN, ArmKinematics
 from .model import ARM_JOINTS, CONTROL_HZ
-from .toolpath import commands
+from .toolpath import STEPS_PER_FRAME, commands
 
 FORMAT = "visual_planner.actions"
 VERSION = 1
@@ -100,7 +100,11 @@ class JointTrajectory:
 
 
 def plan_actions(
-    arm: ArmKinematics, keyframes: np.ndarray, start_rad: np.ndarray, limits: JointLimits | None = None
+    arm: ArmKinematics,
+    keyframes: np.ndarray,
+    start_rad: np.ndarray,
+    limits: JointLimits | None = None,
+    steps_per_frame: int = STEPS_PER_FRAME,
 ) -> JointTrajectory:
     """Turn checked keyframes into a joint trajectory.
 
@@ -112,12 +116,13 @@ def plan_actions(
         keyframes: (F, 4) x, y, z [m] and gripper [0..1]; the first is where the arm stands.
         start_rad: joints (6,) where it stands [rad].
         limits: of the joints.
+        steps_per_frame: control steps from keyframe to keyframe in the plan's own rhythm.
 
     Raises:
         SimulationError: a place on the way cannot be reached.
     """
     limits = limits or JointLimits()
-    steps, done = commands(keyframes)
+    steps, done = commands(keyframes, steps_per_frame)
     places = np.array([keyframes[0, :3], *(place for place, _ in steps)])
     gripper = np.array([keyframes[0, 3], *(state for _, state in steps)])
     joints = _inverse(arm, places, start_rad)

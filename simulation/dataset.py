@@ -7,12 +7,8 @@ nothing. An episode depends on the seed and its number alone, never on the proce
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,16 +20,20 @@ from tqdm import tqdm
 from .engine import mujoco
 from .episode import Episode, demonstrate
 from .errors import SimulationError
+from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
 from .tasks import TASKS
+from .toolpath import PLAN_STEPS
 from .wordings import WORDING_SETS
-from .world import SECONDS_PER_FRAME, World
+from .workers import in_processes
+from .world import World
 
 FORMAT = "visual_planner.episodes"
 VERSION = 1
 POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
+MAX_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class DatasetOptions:
         tasks: tasks to draw from (demonstrations).
         wordings: "train", "held_out" or "all" (demonstrations).
         camera_jitter_m: spread of the camera's position [m].
+        frames: pictures of an episode, evenly in time (demonstrations).
     """
 
     episodes: int
@@ -57,6 +58,7 @@ class DatasetOptions:
     tasks: tuple[str, ...] = TASKS
     wordings: str = "train"
     camera_jitter_m: float = 0.0
+    frames: int = FRAMES
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -73,6 +75,10 @@ class DatasetOptions:
             raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
         if not 0 <= self.camera_jitter_m <= 0.2:
             raise SimulationError(f"camera_jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+        if not 2 <= self.frames <= MAX_FRAMES:
+            raise SimulationError(f"frames must be 2 to {MAX_FRAMES}, got {self.frames}")
+        if self.policy == "play" and self.frames != FRAMES:
+            raise SimulationError(f"play has {FRAMES} frames, got {self.frames}: only demonstrations may have others")
 
 
 def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
@@ -92,7 +98,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
         seed = episode_seed(options.seed, number, attempt)
         if options.policy == "play":
             return play(world, seed, options.camera_jitter_m), failed
-        episode = demonstrate(world, seed, options.tasks, options.wordings, options.camera_jitter_m)
+        episode = demonstrate(world, seed, options.tasks, options.wordings, options.camera_jitter_m, options.frames)
         if episode.success:
             return episode, failed
         failed.append(episode.task.name)
@@ -102,18 +108,8 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
 _worker: dict = {}
 
 
-def _start_worker(options: DatasetOptions, folder: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.update(world=World(options.size), options=options, folder=Path(folder))
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _start_worker(options: DatasetOptions, folder: Path) -> None:
+    _worker.update(world=World(options.size), options=options, folder=folder)
 
 
 def _work(number: int) -> tuple[dict, list[str]]:
@@ -130,15 +126,12 @@ def _records(options: DatasetOptions, folder: Path, processes: int):
             _worker.update(world=world, options=options, folder=folder)
             yield from map(_work, range(options.episodes))
         return
-    # spawn: an OpenGL context does not survive a fork
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _start_worker, (options, str(folder)))
     try:
-        yield from pool.map(_work, range(options.episodes), chunksize=4)
+        yield from in_processes(
+            _work, range(options.episodes), processes, _start_worker, (options, folder), chunksize=4
+        )
     except BrokenProcessPool as error:
         raise SimulationError("a process of the data set writer died (killed, or out of memory)") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress: bool = True) -> dict:
@@ -187,10 +180,9 @@ def _write(part: Path, options: DatasetOptions, processes: int, progress: bool) 
     summary = {
         "format": FORMAT,
         "version": VERSION,
-        "frames": FRAMES,
         "height": options.size,
         "width": options.size,
-        "seconds_per_frame": SECONDS_PER_FRAME,
+        "seconds_per_frame": PLAN_STEPS / CONTROL_HZ / (options.frames - 1),
         "kind": POLICIES[options.policy],
         **asdict(options),
         "episodes_of_task": tasks,

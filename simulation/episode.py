@@ -11,25 +11,26 @@ from .motion import FRAMES
 from .policy import demonstration
 from .scene import SceneSpec, rng_for
 from .tasks import TASKS, Task, draw_task, is_done
+from .toolpath import STEPS_PER_FRAME, frame_steps
 from .wordings import instruction
-from .world import STEPS_PER_FRAME, World
+from .world import World
 
 PATH_POINTS = 33
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Nine frames and the truth about them.
+    """Frames and the truth about them.
 
     Attributes:
         seed: the episode's seed; with the same options it gives the same episode again.
         scene: the scene at the start.
         task: the request, or None in play.
         instruction: the request in words ("" in play).
-        frames: pictures (9, H, W, 3) uint8.
-        tool_m: tool positions at the frames (9, 3) [m].
-        objects_m: object centres at the frames (9, objects, 3) [m].
-        gripper: commanded gripper state at the frames (9,) [0 open, 1 closed].
+        frames: pictures (F, H, W, 3) uint8.
+        tool_m: tool positions at the frames (F, 3) [m].
+        objects_m: object centres at the frames (F, objects, 3) [m].
+        gripper: commanded gripper state at the frames (F,) [0 open, 1 closed].
         path_m: tool positions, dense in time (33, 3) [m].
         camera: the camera that saw it.
         success: whether the request was carried out.
@@ -48,7 +49,7 @@ class Episode:
     success: bool
 
     def strip(self) -> np.ndarray:
-        """Return the frames side by side, (H, 9 W, 3) uint8."""
+        """Return the frames side by side, (H, F W, 3) uint8."""
         return np.concatenate(list(self.frames), axis=1)
 
     def record(self, name: str) -> dict:
@@ -121,7 +122,12 @@ def first_frame(world: World, request: Request) -> np.ndarray:
 
 
 def demonstrate(
-    world: World, seed: int, tasks: tuple[str, ...] = TASKS, wordings: str = "train", camera_jitter_m: float = 0.0
+    world: World,
+    seed: int,
+    tasks: tuple[str, ...] = TASKS,
+    wordings: str = "train",
+    camera_jitter_m: float = 0.0,
+    frames: int = FRAMES,
 ) -> Episode:
     """Carry out one scripted demonstration, successful or not (see ``Episode.success``).
 
@@ -131,21 +137,23 @@ def demonstrate(
         tasks: tasks to draw from.
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's position [m].
+        frames: pictures that are taken of it; the motion is the same whatever their number.
     """
     request = draw_request(seed, tasks, wordings, camera_jitter_m)
     scene, task, camera = request.scene, request.task, request.camera
     motion = demonstration(scene, task, rng_for(seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)
-    trace, frames = world.run(motion.at)
+    trace, pictures = world.run(motion.at, frames)
+    steps = frame_steps(frames)
     return Episode(
         seed=seed,
         scene=scene,
         task=task,
         instruction=request.instruction,
-        frames=np.array(frames),
-        tool_m=trace.tool_m[::STEPS_PER_FRAME],
-        objects_m=trace.objects_m[::STEPS_PER_FRAME],
-        gripper=np.array([motion.at(frame)[1] for frame in range(FRAMES)]),
+        frames=np.array(pictures),
+        tool_m=trace.tool_m[steps],
+        objects_m=trace.objects_m[steps],
+        gripper=np.array([motion.at(step / STEPS_PER_FRAME)[1] for step in steps]),
         path_m=resample(trace.tool_m, PATH_POINTS),
         camera=camera,
         success=is_done(task, scene, trace),

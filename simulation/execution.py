@@ -12,6 +12,7 @@ from .errors import SimulationError
 from .motion import FRAMES
 from .scene import SceneSpec
 from .tasks import Task, Trace, is_done
+from .toolpath import PLAN_STEPS
 from .world import World
 
 # Where the arm may be sent (x, y, z) [m]; lower, its fingertips would be pressed into the table.
@@ -25,11 +26,11 @@ class Execution:
 
     Attributes:
         success: whether the request was carried out.
-        frames: pictures (9, H, W, 3) uint8 when the arm had done each keyframe; (0,) without pictures.
-        tool_m: where the tool was then (9, 3) [m].
-        objects_m: where the objects were then (9, objects, 3) [m].
+        frames: pictures (F, H, W, 3) uint8 when the arm had done each keyframe; (0,) without pictures.
+        tool_m: where the tool was then (F, 3) [m].
+        objects_m: where the objects were then (F, objects, 3) [m].
         moved_m: how far each object is from its start at the end (objects,) [m].
-        tracking_error_m: mean distance of the tool from its keyframe, frames 2 to 9 [m].
+        tracking_error_m: mean distance of the tool from its keyframe, all but the first [m].
         start_error_m: distance of the plan's first keyframe from where the arm really started [m].
         clamped: how many keyframes were outside the workspace and were moved to its edge.
         actions: the joint trajectory that was carried out.
@@ -50,12 +51,12 @@ def check_keyframes(keyframes, limit: str = "clamp", frames: int = FRAMES) -> tu
     """Check keyframes and bring them into the workspace.
 
     Args:
-        keyframes: (9, 4) numbers: x, y, z [m] and gripper [0 open, 1 closed].
+        keyframes: (frames, 4) numbers: x, y, z [m] and gripper [0 open, 1 closed].
         limit: what to do outside the workspace: "clamp" or "error".
         frames: how many keyframes there must be.
 
     Returns:
-        keyframes (9, 4) float64, and how many of them were changed.
+        keyframes (frames, 4) float64, and how many of them were changed.
 
     Raises:
         SimulationError: wrong shape, NaN, or a keyframe out of the workspace with limit="error".
@@ -65,7 +66,9 @@ def check_keyframes(keyframes, limit: str = "clamp", frames: int = FRAMES) -> tu
     try:
         values = np.array(keyframes, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise SimulationError(f"keyframes must be numbers (9, 4): x, y, z in m and gripper 0..1; {error}") from error
+        raise SimulationError(
+            f"keyframes must be numbers ({frames}, 4): x, y, z in m and gripper 0..1; {error}"
+        ) from error
     if values.shape != (frames, 4) or frames < 2:
         raise SimulationError(
             f"keyframes must have shape ({max(frames, 2)}, 4): x, y, z in m and gripper 0..1, got {values.shape}"
@@ -94,6 +97,7 @@ class Rollout:
         task: the request to judge by, from ``draw_task``.
         camera: the camera of the pictures (default: the unmoved one).
         limits: of the arm's joints (default: Kinova's).
+        plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
     """
 
     def __init__(
@@ -103,8 +107,10 @@ class Rollout:
         task: Task,
         camera: Camera | None = None,
         limits: JointLimits | None = None,
+        plan_frames: int = FRAMES,
     ) -> None:
         self.world, self.scene, self.task, self.limits = world, scene, task, limits
+        self.steps_per_frame = max(1, round(PLAN_STEPS / (plan_frames - 1)))
         world.reset(scene, 0.0, camera)
         self.gripper = 0.0
         self._traces: list[Trace] = []
@@ -117,7 +123,7 @@ class Rollout:
         """
         plan = np.array(keyframes, dtype=np.float64)
         plan[0] = (*self.world.tool(), self.gripper)
-        actions = plan_actions(self.world.arm, plan, self.world.joints, self.limits)
+        actions = plan_actions(self.world.arm, plan, self.world.joints, self.limits, self.steps_per_frame)
         trace, frames = self.world.follow(actions.commands(), actions.keyframe_steps, joints=True)
         self.gripper = float(plan[-1, 3])
         self._traces.append(trace)
@@ -139,35 +145,37 @@ def execute(
     camera: Camera | None = None,
     limit: str = "clamp",
     joint_limits: JointLimits | None = None,
+    frames: int = FRAMES,
 ) -> Execution:
     """Carry out a plan in a scene and say whether the request was done.
 
     The arm starts where the scene says; the first keyframe only tells how far off the plan begins.
 
     Args:
-        keyframes: (9, 4) numbers: x, y, z [m] of the tool and gripper [0 open, 1 closed].
+        keyframes: (frames, 4) numbers: x, y, z [m] of the tool and gripper [0 open, 1 closed].
         scene: the scene, from ``draw_task``.
         task: the request to judge by, from ``draw_task``.
         world: a table to use again, with pictures or without; None makes one without pictures.
         camera: the camera of the pictures (default: the unmoved one).
         limit: what to do with keyframes outside the workspace: "clamp" (counted in the answer) or "error".
         joint_limits: of the arm's joints (default: Kinova's).
+        frames: of the plan.
 
     Raises:
         SimulationError: bad keyframes.
     """
-    plan, clamped = check_keyframes(keyframes, limit)
+    plan, clamped = check_keyframes(keyframes, limit, frames)
     if world is None:
         with World(size=None) as own:
-            return execute(keyframes, scene, task, own, camera, limit, joint_limits)
-    rollout = Rollout(world, scene, task, camera, joint_limits)
+            return execute(keyframes, scene, task, own, camera, limit, joint_limits, frames)
+    rollout = Rollout(world, scene, task, camera, joint_limits, frames)
     start_error = float(np.linalg.norm(np.asarray(keyframes, dtype=np.float64)[0, :3] - world.tool()))
-    trace, frames, actions = rollout.carry_out(plan)
+    trace, pictures, actions = rollout.carry_out(plan)
     done = list(actions.keyframe_steps)
     tool, objects = trace.tool_m[done], trace.objects_m[done]
     return Execution(
         success=rollout.success,
-        frames=np.array(frames),
+        frames=np.array(pictures),
         tool_m=tool,
         objects_m=objects,
         moved_m=np.linalg.norm(objects[-1] - objects[0], axis=-1),

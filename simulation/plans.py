@@ -19,7 +19,7 @@ REQUIRED = ("seed", "task", "end_effector_m", "gripper")
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan and where it is to be executed: keyframes (9, 4) of x, y, z [m] and gripper [0 open, 1 closed]."""
+    """A plan and where it is to be executed: keyframes (F, 4) of x, y, z [m] and gripper [0 open, 1 closed]."""
 
     name: str
     seed: int
@@ -55,13 +55,14 @@ def parse_plan(value, name: str = "the plan") -> Plan:
         gripper = np.array(value["gripper"], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SimulationError(f"{name}: end_effector_m and gripper must be lists of numbers ({error})") from error
-    if places.shape != (9, 3) or gripper.shape != (9,):
+    count = len(gripper) if gripper.ndim == 1 else 0
+    if count < 2 or places.shape != (count, 3):
         raise SimulationError(
-            f"{name}: end_effector_m must be 9 of [x, y, z] and gripper 9 numbers, "
+            f"{name}: end_effector_m must be [x, y, z] and gripper a number for each of two or more frames, "
             f"got {places.shape} and {gripper.shape}"
         )
     keyframes = np.concatenate([places, gripper[:, None]], axis=1)
-    check_keyframes(keyframes)
+    check_keyframes(keyframes, frames=count)
     scene, task = draw_task(seed, (value["task"],))
     _check_scene(scene, value.get("objects"), name)
     camera = Camera.from_json(value["camera"]) if "camera" in value else Camera()

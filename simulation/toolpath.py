@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from .model import CONTROL_HZ
+from .motion import FRAMES
 
-# The rhythm of a plan: half a second from frame to frame.
+# The rhythm of a plan of nine frames: half a second from frame to frame.
 STEPS_PER_FRAME = CONTROL_HZ // 2
+# What a plan lasts [control steps], whatever the number of its frames.
+PLAN_STEPS = (FRAMES - 1) * STEPS_PER_FRAME
 # A grasp needs time, whatever the plan's rhythm: so long the arm waits while the gripper opens or closes [s].
 GRIPPER_SECONDS = 0.4
 _DWELL_STEPS = round(GRIPPER_SECONDS * CONTROL_HZ)
+
+
+def frame_steps(frames: int) -> np.ndarray:
+    """Return the control steps (frames,) at which a plan's frames are, evenly spaced, first and last included."""
+    return np.linspace(0, PLAN_STEPS, frames).round().astype(int)
 
 
 def monotone_slopes(values: np.ndarray) -> np.ndarray:
@@ -27,11 +35,14 @@ def monotone_slopes(values: np.ndarray) -> np.ndarray:
     return np.concatenate([rest, inner, rest])
 
 
-def commands(keyframes: np.ndarray) -> tuple[list[tuple[np.ndarray, float]], list[int]]:
+def commands(
+    keyframes: np.ndarray, steps_per_frame: int = STEPS_PER_FRAME
+) -> tuple[list[tuple[np.ndarray, float]], list[int]]:
     """Turn keyframes (F, 4) into commands, one a control step, and the steps at which each keyframe is done.
 
-    Between keyframes the tool follows a monotone cubic curve. Where the gripper switches, the arm stands still for
-    ``GRIPPER_SECONDS``: an opening hand lets go before it leaves, a closing hand closes after it has arrived.
+    Between keyframes, ``steps_per_frame`` apart, the tool follows a monotone cubic curve. Where the gripper switches,
+    the arm stands still for ``GRIPPER_SECONDS``: an opening hand lets go before it leaves, a closing hand closes after
+    it has arrived.
     """
     places, gripper = keyframes[:, :3], keyframes[:, 3]
     closed = gripper >= 0.5
@@ -46,8 +57,8 @@ def commands(keyframes: np.ndarray) -> tuple[list[tuple[np.ndarray, float]], lis
         ramp = [float(start + (end - start) * min(1.0, 2 * (i + 1) / _DWELL_STEPS)) for i in range(_DWELL_STEPS)]
         if switch and not closed[k + 1]:
             steps += [(places[k], value) for value in ramp]
-        for i in range(1, STEPS_PER_FRAME + 1):
-            s = i / STEPS_PER_FRAME
+        for i in range(1, steps_per_frame + 1):
+            s = i / steps_per_frame
             hold = (start if closed[k + 1] else end) if switch else start + s * (end - start)
             steps.append((_hermite(places[k], places[k + 1], slopes[k], slopes[k + 1], s), float(hold)))
         if switch and closed[k + 1]:

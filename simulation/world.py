@@ -24,9 +24,8 @@ from .motion import FRAMES
 from .render import FrameRenderer
 from .scene import SceneSpec, apply_scene, object_position
 from .tasks import Trace
-from .toolpath import STEPS_PER_FRAME
+from .toolpath import PLAN_STEPS, STEPS_PER_FRAME, frame_steps
 
-SECONDS_PER_FRAME = STEPS_PER_FRAME / CONTROL_HZ
 SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP_S))
 
 
@@ -111,18 +110,20 @@ class World:
         self.data.ctrl[self._finger_ctrl] = finger_angle(gripper)
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
 
-    def run(self, motion_at: Callable[[float], tuple[np.ndarray, float]]) -> tuple[Trace, list[np.ndarray]]:
-        """Carry out a motion over nine frames.
+    def run(
+        self, motion_at: Callable[[float], tuple[np.ndarray, float]], frames: int = FRAMES
+    ) -> tuple[Trace, list[np.ndarray]]:
+        """Carry out a motion.
 
         Args:
-            motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in frames [0..8].
+            motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in ninths of it [0..8].
+            frames: how many pictures are taken of it, evenly in time.
 
         Returns:
-            the trace at every control step, and the nine pictures (none if the world has no pictures).
+            the trace at every control step, and the pictures (none if the world has no pictures).
         """
-        steps = range(1, (FRAMES - 1) * STEPS_PER_FRAME + 1)
-        commands = (motion_at(step / STEPS_PER_FRAME) for step in steps)
-        return self.follow(commands, range(0, len(steps) + 1, STEPS_PER_FRAME))
+        commands = (motion_at(step / STEPS_PER_FRAME) for step in range(1, PLAN_STEPS + 1))
+        return self.follow(commands, set(frame_steps(frames).tolist()))
 
     def follow(
         self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Collection[int], joints: bool = False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from simulation.dataset import DatasetOptions, write_dataset
 from simulation.errors import SimulationError
 from simulation.execution import execute
 from simulation.plans import read_plans
+from support.groups import at_work, kill_head
 
 
 def _tree(folder):
@@ -62,6 +61,21 @@ def test_the_lines_of_a_data_set_can_be_executed(dataset, blind_world):
     assert all(execute(plan.keyframes, plan.scene, plan.task, blind_world).success for plan in plans)
 
 
+def test_more_frames_show_the_same_motions_and_can_be_executed(dataset, blind_world, tmp_path):
+    head = write_dataset(tmp_path / "17", DatasetOptions(episodes=3, seed=3, frames=17), progress=False)
+    assert head["frames"] == 17 and head["seconds_per_frame"] == 0.25
+    few = [json.loads(line) for line in (dataset / "episodes.jsonl").read_text().splitlines()[:3]]
+    many = [json.loads(line) for line in (tmp_path / "17" / "episodes.jsonl").read_text().splitlines()]
+    for nine, seventeen in zip(few, many, strict=True):
+        assert seventeen["end_effector_m"][::2] == nine["end_effector_m"]
+        assert seventeen["path_px"] == nine["path_px"]
+        pictures = [_picture(folder / "frames" / f"{nine['id']}.png") for folder in (dataset, tmp_path / "17")]
+        split = [picture.reshape(64, -1, 64, 3).swapaxes(0, 1) for picture in pictures]
+        assert np.array_equal(split[1][::2], split[0])
+    plans = read_plans(tmp_path / "17" / "episodes.jsonl")
+    assert all(execute(p.keyframes, p.scene, p.task, blind_world, frames=17).success for p in plans)
+
+
 def test_play_and_held_out_wordings_are_recorded(world, tmp_path):
     head = write_dataset(tmp_path / "p", DatasetOptions(episodes=2, policy="play", size=32), progress=False)
     assert head["kind"] == "play" and head["height"] == 32
@@ -81,6 +95,8 @@ def test_play_and_held_out_wordings_are_recorded(world, tmp_path):
         ({"episodes": 1, "tasks": ("dig",)}, "tasks must be some of"),
         ({"episodes": 1, "wordings": "rude"}, "wordings must be one of"),
         ({"episodes": 1, "camera_jitter_m": 3.0}, "camera_jitter must be 0 to 0.2"),
+        ({"episodes": 1, "frames": 1}, "frames must be 2 to 64, got 1"),
+        ({"episodes": 1, "policy": "play", "frames": 16}, "play has 9 frames, got 16"),
     ],
 )
 def test_bad_options_are_named(options, message):
@@ -129,34 +145,12 @@ def test_a_bad_argument_gets_one_line(command, tmp_path):
 
 
 @pytest.fixture
-def writer(repository, tmp_path):
-    """A data set writer with two workers, at work, the head of a process group of its own."""
+def writer(tmp_path):
+    """A data set writer with two workers, at work."""
     arguments = ["demonstrate", "--episodes", "5000", "--processes", "2", "--out", str(tmp_path / "d"), "--quiet"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulation", *arguments],
-        cwd=repository,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 180
-        while not list(tmp_path.rglob("*.png")):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+    begun = lambda: bool(list(tmp_path.rglob("*.png")))  # noqa: E731
+    with at_work(["simulation", *arguments], begun, stderr=subprocess.PIPE, text=True) as process:
         yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def group_is_gone(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -170,9 +164,4 @@ def test_a_stopped_writer_leaves_nothing(writer, tmp_path, send, number):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
 def test_no_worker_outlives_a_killed_writer(writer):
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.wait()
-    deadline = time.monotonic() + 180
-    while not group_is_gone(writer.pid):
-        assert time.monotonic() < deadline, "workers of a killed writer are still there"
-        time.sleep(0.1)
+    kill_head(writer)

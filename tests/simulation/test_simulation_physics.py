@@ -121,7 +121,7 @@ def test_without_opengl_the_command_still_executes(demonstrations, command, tmp_
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"task": "juggle"}, "task must be one of"),
-        ({"gripper": [0] * 8}, "gripper 9 numbers"),
+        ({"gripper": [0] * 8}, "gripper a number for each"),
         ({"gripper": [float("nan")] * 9}, "finite"),
         ({"end_effector_m": "here"}, "lists of numbers"),
         ({"camera": {}}, "a camera must have"),

@@ -73,11 +73,11 @@ class Settings:
             raise TrainingError(f"--camera-jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
 
 
-def draw_all(world: World, settings: Settings) -> list[Asked]:
-    """The requests of the settings' seeds."""
+def draw_all(world: World, settings: Settings, frames: int) -> list[Asked]:
+    """The requests of the settings' seeds, their demonstrations in so many frames."""
     wanted = seeds_and_tasks(settings.first_seed, settings.scenes, settings.tasks)
     return [
-        draw(world, seed, task, settings.wordings, settings.camera_jitter_m)
+        draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames)
         for seed, task in tqdm(wanted, desc="scenes")
     ]
 
@@ -220,7 +220,7 @@ def run(options: argparse.Namespace) -> dict:
         raise TrainingError(f"the simulator's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
     try:
         with World(spec.cell_height) as world:
-            asked = draw_all(world, settings)
+            asked = draw_all(world, settings, spec.layout.frames)
             result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings),
                       "planner": str(options.planner), "lora": str(lora), "readout": str(options.readout)}  # fmt: skip
             result |= evaluate_planner(planner, asked, world, net, settings)

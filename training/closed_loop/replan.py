@@ -37,7 +37,7 @@ def replan(
     moves = planner.spec.layout.frames - 1
     if not 1 <= every <= moves:
         raise TrainingError(f"--replan must be 1 to {moves} frames, got {every}")
-    rollout = Rollout(world, asked.scene, asked.task, asked.camera)
+    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=moves + 1)
     now = asked
     for passed in range(0, moves, every):
         plans = make_plans(planner, [now], mode, best_of)[0]

@@ -30,8 +30,8 @@ class Asked:
         camera: that sees the scene.
         first: first frame (h, w, 3) uint8.
         trajectory: the demonstration's path in the first frame, with times.
-        truth: frames of the demonstration (9, h, w, 3) uint8.
-        keyframes: its tool places [m] and gripper states (9, 4).
+        truth: frames of the demonstration (F, h, w, 3) uint8, as many as a plan has.
+        keyframes: its tool places [m] and gripper states (F, 4).
     """
 
     seed: int
@@ -70,9 +70,9 @@ class Asked:
         return replace(self, first=first, trajectory=left)
 
 
-def draw(world: World, seed: int, task: str, wordings: str, camera_jitter_m: float) -> Asked:
-    """The request of a seed, with its demonstration; a demonstration that fails is not replaced."""
-    episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m)
+def draw(world: World, seed: int, task: str, wordings: str, camera_jitter_m: float, frames: int = 9) -> Asked:
+    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced."""
+    episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m, frames)
     trajectory = episode_trajectory(episode.record(str(seed)), *episode.frames.shape[1:3])
     keyframes = np.concatenate([episode.tool_m, episode.gripper[:, None]], axis=1)
     return Asked(

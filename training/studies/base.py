@@ -71,7 +71,7 @@ def bench(settings: StudySettings):
     planner, _ = open_planner(settings.planner, settings.lora)
     net = open_readout(settings.readout)
     with World(planner.spec.cell_height) as world:
-        yield Bench(planner, net, world, draw_all(world, settings.closed_loop()))
+        yield Bench(planner, net, world, draw_all(world, settings.closed_loop(), planner.spec.layout.frames))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def with_path_of(asked: Asked, other: Task, world: World) -> Asked:
 def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) -> str:
     """`text`, `trajectory` or `neither`: whose request the plan carries out."""
     reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
-    rollout = Rollout(world, asked.scene, asked.task, asked.camera)
+    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
     trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=len(frames))[0])
     if rollout.success:
         return "text"

@@ -107,23 +107,23 @@ def execute(settings: SweepSettings, variant: Variant, config: Config) -> dict:
     net = open_readout(settings.readout)
     modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
     with World(planner.spec.cell_height) as world:
-        asked = requests(settings, variant, config, world)
+        asked = requests(settings, variant, config, world, planner.spec.layout.frames)
         loop = settings.model_copy(update={"modes": modes}).closed_loop()
         rates = evaluate_planner(planner, asked, world, net, loop)
         return {"success": rates["success"], **bounds(asked, world, net)}
 
 
-def requests(settings: SweepSettings, variant: Variant, config: Config, world: World) -> list[Asked]:
-    """Unseen scenes, or the scenes of the episodes that the variant was trained on."""
+def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
+    """Unseen scenes, or the scenes of the episodes that the variant was trained on, in so many frames."""
     if variant.scenes == "unseen":
         wanted = seeds_and_tasks(settings.first_seed, settings.scenes)
-        return [draw(world, seed, task, settings.wordings, settings.camera_jitter_m) for seed, task in wanted]
+        return [draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames) for seed, task in wanted]
     section = config.section("prepare")
     lines = read_json_lines(section.out / "pairs.jsonl", "pairs")
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
-    return [draw(world, record["seed"], record["task"], "train", 0.0) for record in chosen]
+    return [draw(world, record["seed"], record["task"], "train", 0.0, frames) for record in chosen]
 
 
 def plot(result: dict):
