@@ -65,7 +65,7 @@ def run_in(scene: "Request", reading: Reading, size: int | None) -> "Execution":
     """Carry out what was read in the scene; with pictures of a size [px], or without.
 
     Raises:
-        SimulationError: MuJoCo is not installed, or the plan has not nine frames.
+        SimulationError: MuJoCo is not installed, or the plan has only one frame.
     """
     from ..simulation.execution import execute
     from ..simulation.world import World
@@ -86,7 +86,7 @@ def trajectory_for(reading: Reading, scene: "Request | None"):
     from ..simulation.scene import rng_for
     from ..simulation.world import World
 
-    plan, _ = check_keyframes(keyframes(reading), frames=len(reading.gripper))
+    plan, _ = check_keyframes(keyframes(reading), frames=None)
     with World(None) as world:
         world.reset(scene_of(rng_for(0, "scene")) if scene is None else scene.scene, 0.0)
         start = world.joints

@@ -107,7 +107,7 @@ def _execute(args: argparse.Namespace) -> None:
     results: dict[str, list[bool]] = {}
     with World(args.size if args.frames else None) as world:
         for number, plan in enumerate(plans):
-            done = execute(plan.keyframes, plan.scene, plan.task, world, plan.camera, frames=len(plan.keyframes))
+            done = execute(plan.keyframes, plan.scene, plan.task, world, plan.camera, plan_frames=len(plan.keyframes))
             results.setdefault(plan.task.name, []).append(done.success)
             line = {
                 "plan": plan.name,

@@ -47,13 +47,13 @@ class Execution:
     actions: JointTrajectory
 
 
-def check_keyframes(keyframes, limit: str = "clamp", frames: int = FRAMES) -> tuple[np.ndarray, int]:
+def check_keyframes(keyframes, limit: str = "clamp", frames: int | None = FRAMES) -> tuple[np.ndarray, int]:
     """Check keyframes and bring them into the workspace.
 
     Args:
         keyframes: (frames, 4) numbers: x, y, z [m] and gripper [0 open, 1 closed].
         limit: what to do outside the workspace: "clamp" or "error".
-        frames: how many keyframes there must be.
+        frames: how many keyframes there must be; None: two or more.
 
     Returns:
         keyframes (frames, 4) float64, and how many of them were changed.
@@ -67,11 +67,12 @@ def check_keyframes(keyframes, limit: str = "clamp", frames: int = FRAMES) -> tu
         values = np.array(keyframes, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SimulationError(
-            f"keyframes must be numbers ({frames}, 4): x, y, z in m and gripper 0..1; {error}"
+            f"keyframes must be numbers ({frames or 'F'}, 4): x, y, z in m and gripper 0..1; {error}"
         ) from error
-    if values.shape != (frames, 4) or frames < 2:
+    if values.ndim != 2 or values.shape[1] != 4 or len(values) < 2 or len(values) != (frames or len(values)):
+        count = "F from 2" if frames is None else max(frames, 2)
         raise SimulationError(
-            f"keyframes must have shape ({max(frames, 2)}, 4): x, y, z in m and gripper 0..1, got {values.shape}"
+            f"keyframes must have shape ({count}, 4): x, y, z in m and gripper 0..1, got {values.shape}"
         )
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
@@ -145,30 +146,30 @@ def execute(
     camera: Camera | None = None,
     limit: str = "clamp",
     joint_limits: JointLimits | None = None,
-    frames: int = FRAMES,
+    plan_frames: int = FRAMES,
 ) -> Execution:
     """Carry out a plan in a scene and say whether the request was done.
 
     The arm starts where the scene says; the first keyframe only tells how far off the plan begins.
 
     Args:
-        keyframes: (frames, 4) numbers: x, y, z [m] of the tool and gripper [0 open, 1 closed].
+        keyframes: (F, 4) numbers, F from 2: x, y, z [m] of the tool and gripper [0 open, 1 closed].
         scene: the scene, from ``draw_task``.
         task: the request to judge by, from ``draw_task``.
         world: a table to use again, with pictures or without; None makes one without pictures.
         camera: the camera of the pictures (default: the unmoved one).
         limit: what to do with keyframes outside the workspace: "clamp" (counted in the answer) or "error".
         joint_limits: of the arm's joints (default: Kinova's).
-        frames: of the plan.
+        plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
 
     Raises:
         SimulationError: bad keyframes.
     """
-    plan, clamped = check_keyframes(keyframes, limit, frames)
+    plan, clamped = check_keyframes(keyframes, limit, None)
     if world is None:
         with World(size=None) as own:
-            return execute(keyframes, scene, task, own, camera, limit, joint_limits, frames)
-    rollout = Rollout(world, scene, task, camera, joint_limits, frames)
+            return execute(keyframes, scene, task, own, camera, limit, joint_limits, plan_frames)
+    rollout = Rollout(world, scene, task, camera, joint_limits, plan_frames)
     start_error = float(np.linalg.norm(np.asarray(keyframes, dtype=np.float64)[0, :3] - world.tool()))
     trace, pictures, actions = rollout.carry_out(plan)
     done = list(actions.keyframe_steps)

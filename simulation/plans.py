@@ -62,7 +62,7 @@ def parse_plan(value, name: str = "the plan") -> Plan:
             f"got {places.shape} and {gripper.shape}"
         )
     keyframes = np.concatenate([places, gripper[:, None]], axis=1)
-    check_keyframes(keyframes, frames=count)
+    check_keyframes(keyframes, frames=None)
     scene, task = draw_task(seed, (value["task"],))
     _check_scene(scene, value.get("objects"), name)
     camera = Camera.from_json(value["camera"]) if "camera" in value else Camera()

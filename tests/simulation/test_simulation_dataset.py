@@ -73,7 +73,7 @@ def test_more_frames_show_the_same_motions_and_can_be_executed(dataset, blind_wo
         split = [picture.reshape(64, -1, 64, 3).swapaxes(0, 1) for picture in pictures]
         assert np.array_equal(split[1][::2], split[0])
     plans = read_plans(tmp_path / "17" / "episodes.jsonl")
-    assert all(execute(p.keyframes, p.scene, p.task, blind_world, frames=17).success for p in plans)
+    assert all(execute(p.keyframes, p.scene, p.task, blind_world, plan_frames=17).success for p in plans)
 
 
 def test_play_and_held_out_wordings_are_recorded(world, tmp_path):

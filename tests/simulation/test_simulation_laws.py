@@ -186,3 +186,5 @@ def test_bad_keyframes_get_one_line(keyframes, message):
     with pytest.raises(SimulationError, match=message) as caught:
         check_keyframes(keyframes)
     assert "\n" not in str(caught.value)
+    with pytest.raises(SimulationError):
+        check_keyframes(keyframes[:1] if isinstance(keyframes, np.ndarray) else keyframes, frames=None)

@@ -45,7 +45,7 @@ def replan(
         keys = keyframes(judged[order[0]].reading)
         last = passed + every >= moves
         part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
-        trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=len(part))[0])
+        trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])
         if not last:
             tool_px = asked.camera.project(trace.tool_m[-1], *asked.first.shape[:2])
             now = asked.later(np.asarray(frames[-1]), (passed + every) / moves, tool_px)

@@ -76,7 +76,7 @@ def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) ->
     """`text`, `trajectory` or `neither`: whose request the plan carries out."""
     reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
-    trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=len(frames))[0])
+    trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=None)[0])
     if rollout.success:
         return "text"
     return "trajectory" if is_done(other, asked.scene, trace) else "neither"
