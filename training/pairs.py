@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from simulation.workers import in_processes
 from visual_planner.errors import PlannerError
 from visual_planner.frame import fit_frame, fit_transform
 from visual_planner.grid import assemble_grid, condition_grid
@@ -218,28 +220,18 @@ def each(work: Callable[[Entry], dict], entries: Sequence[Entry], processes: int
     if processes == 1 or len(entries) < 2:
         yield from map(work, entries)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    # spawn: a process forked from one that runs torch's threads may hang
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (work,))
+    # neighbours share video files, which a process indexes once
+    chunk = max(1, min(16, len(entries) // (4 * processes)))
     try:
-        # neighbours share video files, which a process indexes once
-        yield from pool.map(_in_worker, entries, chunksize=max(1, min(16, len(entries) // (4 * processes))))
+        yield from in_processes(_in_worker, entries, processes, _start_worker, (work,), chunk)
     except BrokenProcessPool as error:
         raise TrainingError("a process that prepares data died (killed, or out of memory)") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 _work: dict[str, Callable] = {}
 
 
 def _start_worker(work: Callable[[Entry], dict]) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
     torch.set_num_threads(1)
     _work["work"] = work  # sent once: it holds all entries of the source
 
