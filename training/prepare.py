@@ -22,14 +22,11 @@ from .data_config import PrepareSection
 from .errors import TrainingError
 from .files import write_json, write_text
 from .overlays import open_overlay
-from .overlays.recorded import episode_trajectory
 from .pairs import Job, each, load_templates, process
 from .progress import Progress, stamp_of
 from .report_sheet import write_sheet
 from .sources import Source, open_source
 from .splits import find_leaks, ranks, split_episodes
-
-__all__ = ["FORMAT", "MANIFEST", "episode_trajectory", "prepare"]
 
 FORMAT = "visual_planner.pairs"
 MANIFEST = "manifest.json"

@@ -17,9 +17,10 @@ from training.errors import TrainingError
 from training.export import export
 from training.latents import encode_cells, encode_pictures, load_vae
 from training.measure import centroid, displacement, hand_positions, motion, moved_most
+from training.overlays.recorded import episode_trajectory
 from training.pairs import make_pair
 from training.pipeline import PlannerPipeline, read_spec
-from training.prepare import episode_trajectory, prepare
+from training.prepare import prepare
 from training.pretrain import pretrain
 from training.text import TextEncoders
 from training.train import train
