@@ -3,7 +3,10 @@
 Forms:
 - v1: the object described in `trajectory`. Unknown keys are refused, so that a slip of the pen is not lost.
 - Tracks, `[{"x": 12, "y": 340}, ...]` or a list of such lists (KJNodes, ATI, WanTrackToVideo), also with
-  `[x, y]` or `[x, y, t]` for a point: one place per even step of time, joined by straight lines.
+  `[x, y]` or `[x, y, t]` for a point: one place per even step of time, joined by straight lines. Among several tracks,
+  one of a single point is a hold. A point at (-100, -100) is not seen at its time (CoTracker's node): it is left out.
+- A list of texts, each the JSON of one track (CoTracker's node).
+- What ATI's trajectory editor sends: `{"tracks": [...], "circle_trajectories": [...], ...}`, lists of tracks.
 - KJNodes' spline editor (`points_store`): `[{"points": [...], "name": .., "color": .., "isSinglePoint": ..}, ...]`:
   control points of splines without times; Bezier handles are left out. A single point is a hold.
 """
@@ -17,6 +20,7 @@ from .trajectory import VERSION, Path, Point, Trajectory
 _V1_KEYS = ("version", "width", "height", "paths")
 _PATH_KEYS = ("name", "points", "interpolation")
 _POINT_KEYS = ("x", "y", "t")
+_NOT_SEEN = (-100.0, -100.0)
 _FORMS = 'trajectory JSON v1 {"version": 1, "width": .., "height": .., "paths": [..]} or a list of {"x": .., "y": ..}'
 
 
@@ -26,6 +30,8 @@ def parse(source: object, width: int | None = None, height: int | None = None) -
         return source
     if isinstance(source, str | bytes | bytearray):
         source = _load(source)
+    if isinstance(source, dict) and "version" not in source and isinstance(source.get("tracks"), list):
+        source = _ati_tracks(source)
     if isinstance(source, dict):
         return _version_1(source, width, height)
     if isinstance(source, list | tuple):
@@ -38,23 +44,23 @@ def parse(source: object, width: int | None = None, height: int | None = None) -
     raise TrajectoryError(f"trajectory must be {_FORMS}, got {type(source).__name__}")
 
 
-def _load(text: str | bytes | bytearray) -> object:
+def _load(text: str | bytes | bytearray, what: str = "trajectory") -> object:
     try:
         text = text if isinstance(text, str) else bytes(text).decode("utf-8")
     except UnicodeDecodeError as error:
         raise TrajectoryError(
-            f"trajectory must be UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}"
+            f"{what} must be UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}"
         ) from None
     if not text.strip():
-        raise TrajectoryError(f"trajectory must be {_FORMS}, got empty text")
+        raise TrajectoryError(f"{what} must be {_FORMS}, got empty text")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise TrajectoryError(
-            f"trajectory must be JSON, but line {error.lineno} column {error.colno} cannot be read: {error.msg}"
+            f"{what} must be JSON, but line {error.lineno} column {error.colno} cannot be read: {error.msg}"
         ) from None
     except (RecursionError, ValueError) as error:
-        raise TrajectoryError(f"trajectory must be JSON, but it cannot be read: {error}") from None
+        raise TrajectoryError(f"{what} must be JSON, but it cannot be read: {error}") from None
 
 
 def _version_1(record: dict, width: int | None, height: int | None) -> Trajectory:
@@ -96,26 +102,40 @@ def _peer_paths(items: list | tuple) -> tuple[Path, ...]:
     names = ["gripper"] + [f"path {number}" for number in range(2, len(items) + 1)]
     if all(isinstance(item, dict) and "points" in item for item in items):
         return tuple(_editor_path(item, item.get("name") or name) for item, name in zip(items, names, strict=True))
-    if _is_point(items[0]):
+    if all(isinstance(item, str) for item in items):
+        items = [_load(item, f"track {number}") for number, item in enumerate(items, 1)]
+    elif _is_point(items[0]):
         return (_track(items, "gripper"),)
     if all(isinstance(item, list | tuple) for item in items):
-        return tuple(_track(item, name) for item, name in zip(items, names, strict=True))
+        return tuple(_track(item, name, len(items) > 1) for item, name in zip(items, names, strict=True))
     raise TrajectoryError(f"trajectory must be {_FORMS}, got a list that starts with {_brief(items[0])}")
 
 
 def _editor_path(record: dict, name: str) -> Path:
     points = _points(record["points"], name, _peer_point)
-    if record.get("isSinglePoint") and len(points) == 1:
-        points = (Point(points[0].x, points[0].y, 0.0), Point(points[0].x, points[0].y, 1.0))
-    return Path(name, points, "spline")
+    return Path(name, _hold(points[0]) if record.get("isSinglePoint") and len(points) == 1 else points, "spline")
 
 
-def _track(items: list | tuple, name: str) -> Path:
+def _track(items: list | tuple, name: str, among_others: bool = False) -> Path:
     points = _points(items, name, _peer_point)
     if len(points) > 1 and all(point.t is None for point in points):
         last = len(points) - 1
         points = tuple(Point(point.x, point.y, index / last) for index, point in enumerate(points))
-    return Path(name, points, "polyline")
+    seen = tuple(point for point in points if (point.x, point.y) != _NOT_SEEN)
+    if points and not seen:
+        raise TrajectoryError(f"path {name!r} must have a point that is seen, but all are at (-100, -100)")
+    return Path(name, _hold(seen[0]) if len(seen) == 1 and among_others else seen, "polyline")
+
+
+def _hold(point: Point) -> tuple[Point, Point]:
+    return Point(point.x, point.y, 0.0), Point(point.x, point.y, 1.0)
+
+
+def _ati_tracks(record: dict) -> list:
+    circles = record.get("circle_trajectories", [])
+    if not isinstance(circles, list):
+        raise TrajectoryError(f'"circle_trajectories" must be a list of tracks, got {_brief(circles)}')
+    return record["tracks"] + circles
 
 
 def _points(records: object, name: str, read: Callable[[object], Point]) -> tuple[Point, ...]:
