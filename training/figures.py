@@ -46,19 +46,13 @@ def psnr(made: np.ndarray, real: np.ndarray) -> float:
 
 
 def _hand(scene: Scene, plan: np.ndarray) -> dict:
-    """Distance [px] of the hand from where it really was, frame by frame; nothing where the truth shows none.
-
-    A hand that the plan does not show counts with the error of the static baseline.
-    """
     if scene.record is None:
         return {}
-    planned, real = hand_positions(plan)[1:], hand_positions(scene.truth)[1:]
-    still = hand_positions(scene.truth[:1])[0]
-    visible, found = ~np.isnan(real[:, 0]), ~np.isnan(planned[:, 0])
-    errors = np.linalg.norm(np.where(found[:, None], planned, still) - real, axis=1)[visible]
-    errors = errors[~np.isnan(errors)]
+    of_frames = hand_errors(scene.truth, plan)
+    errors = of_frames[~np.isnan(of_frames)]
     if not len(errors):
         return {}
+    visible, found = (~np.isnan(hand_positions(frames)[1:, 0]) for frames in (scene.truth, plan))
     last = {"fde_px": float(errors[-1])} if visible[-1] else {}
     return {
         "hand_errors_px": errors.tolist(),
@@ -66,6 +60,21 @@ def _hand(scene: Scene, plan: np.ndarray) -> dict:
         **last,
         "hand_found": [int(found[visible].sum()), int(visible.sum())],
     }
+
+
+def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
+    """Distance (F - 1,) [px] of the hand from where it really was, in all frames but the first.
+
+    NaN where the truth shows none. A hand that the plan does not show counts with the error of the static baseline.
+
+    Args:
+        truth: (F, h, w, 3) uint8.
+        plan: the same.
+    """
+    planned, real = hand_positions(plan)[1:], hand_positions(truth)[1:]
+    still = hand_positions(truth[:1])[0]
+    found = ~np.isnan(planned[:, :1])
+    return np.linalg.norm(np.where(found, planned, still) - real, axis=1)
 
 
 def _asked(scene: Scene, plan: np.ndarray) -> dict:

@@ -64,7 +64,7 @@ def study(name, out, *settings, config=None):
 
 def test_every_study_has_its_settings():
     names = {file.stem for file in CONFIGS.glob("*.yaml")}
-    assert set(STUDIES) <= names and len(names) >= 9
+    assert set(STUDIES) <= names and len(names) >= 11
 
 
 def test_auc_is_the_chance_to_rank_right():
@@ -155,6 +155,7 @@ def test_attention_is_shared_out_over_the_groups():
         ("best_of", ["best_of=2", "replan=4"]),
         ("ablation", []),
         ("conflict", ["guidance=[1.0, 3.0]", "scenes=6"]),
+        ("horizon", ["plans=[1, 2]"]),
         ("attention", []),
     ],
 )

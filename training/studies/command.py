@@ -18,6 +18,7 @@ STUDIES = {
     "best_of": "does choosing among several plans, or planning again, raise success?",
     "ablation": "what are the LoRA, the prompt's sentence and the drawn path worth?",
     "conflict": "which wins when the instruction and the drawn path disagree?",
+    "horizon": "how far ahead can be planned by chaining plans?",
     "attention": "which cells of the grid look at which, over layers and steps?",
     "sweep": "success of planners that were trained differently (data, order, ids, tokens, one episode)",
 }
