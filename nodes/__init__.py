@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .actions import VisualPlannerExecute, VisualPlannerPlanToActions, VisualPlannerScene
 from .check import VisualPlannerCheck
 from .condition import VisualPlannerCondition
+from .extend import VisualPlannerExtend, VisualPlannerJoin
 from .grids import (
     VisualPlannerAssembleGrid,
     VisualPlannerGridLayout,
@@ -32,6 +33,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerSliceGrid,
     VisualPlannerCheck,
     VisualPlannerLook,
+    VisualPlannerExtend,
+    VisualPlannerJoin,
     VisualPlannerGridLayout,
     VisualPlannerAssembleGrid,
     VisualPlannerMaskFirstFrame,

@@ -30,3 +30,7 @@ class SpecError(PlannerError):
 
 class ConditioningError(PlannerError):
     """Latents, tokens or position ids do not fit together."""
+
+
+class ChainError(PlannerError):
+    """Plans cannot follow each other as asked."""

@@ -6,6 +6,8 @@ const SPEAKING_NODES = new Set([
   "VisualPlannerTrajectoryOverlay",
   "VisualPlannerPrompt",
   "VisualPlannerCheck",
+  "VisualPlannerExtend",
+  "VisualPlannerJoin",
 ]);
 const WIDGET = "visual_planner_text";
 const MIN_HEIGHT = 48; // [px], three lines

@@ -1,0 +1,227 @@
+"""Nodes of longer plans: one that chains plans, and the one that joins two.
+
+Extend Plan does nothing itself: it puts the nodes of an ordinary plan, once for each instruction, into the running
+graph in its own place (ComfyUI's node expansion). So ComfyUI's own nodes sample and decode, show their progress, can
+be cancelled, and a plan for which nothing has changed is taken from the cache.
+"""
+
+from comfy_api.latest import io
+
+from ..visual_planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES, join_plans, requests_of
+from ..visual_planner.errors import ChainError
+from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.trajectory import Trajectory as Paths
+from .chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
+from .wires import Spec, Trajectory, fit_input, fps_input, look, schema, video_of
+
+
+def overlap_inputs() -> list[io.Input]:
+    """How a plan and the next one share frames."""
+    return [
+        io.Int.Input(
+            "overlap",
+            default=1,
+            min=1,
+            max=4095,
+            tooltip="Frames that a plan shares with the next one. 1: the next plan starts from the last frame. More: "
+            "it starts that much earlier, which plans the end of the former anew.",
+        ),
+        io.Combo.Input(
+            "join",
+            options=list(JOINS),
+            default="drop",
+            tooltip="Shared frames, with an overlap above 1: drop shows the later plan's alone; crossfade blends "
+            "both, and an arm that is not in the same place in both looks double then.",
+        ),
+        fps_input("Frames a second of the video output."),
+    ]
+
+
+def joined_outputs(report: str) -> list[io.Output]:
+    """What both nodes give; `report`: what the text tells."""
+    return [
+        io.Image.Output("frames", display_name="frames", tooltip="All frames in time order, none of them twice."),
+        io.Video.Output("video", display_name="video", tooltip="The same frames as a video, for Save Video."),
+        io.String.Output("report", display_name="report", tooltip=report),
+    ]
+
+
+class VisualPlannerExtend(io.ComfyNode):
+    """A longer plan: one plan after the other, each from where the one before ended."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        import comfy.samplers
+
+        sampler = comfy.samplers.KSampler
+        return schema(
+            "VisualPlannerExtend",
+            "Extend Plan (Visual Planner)",
+            "plan",
+            description="Makes a longer plan: one plan for each instruction (or drawn path), each starting from a "
+            "frame of the one before, joined to one video. Plans that nothing has changed for are not made again.",
+            search_aliases=["chain", "long video", "continue", "sequence", "several instructions", "one node"],
+            is_output_node=True,
+            enable_expand=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                io.Model.Input("model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA."),
+                io.Clip.Input("clip", tooltip="Text encoders of that model."),
+                io.Vae.Input("vae", tooltip="VAE of that model."),
+                Spec.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
+                io.Image.Input("first_frame", tooltip="The scene before the robot moves, without a drawn path."),
+                io.String.Input(
+                    "instructions",
+                    multiline=True,
+                    default="pick up the red cube\nput the red cube onto the plate",
+                    tooltip="What the robot shall do, one instruction a line, in the order of time. Each is a plan. "
+                    "Empty: the trajectory says it all.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Seed of the first plan; the second has the next number, and so on.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    tooltip="Sampling steps of each plan. 0: what the planner's record says.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="1, as planners are trained. Above 1 needs a negative prompt, and twice the time.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=sampler.SAMPLERS,
+                    default="euler",
+                    tooltip="Sampler; planners are trained for euler.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=sampler.SCHEDULERS,
+                    default="simple",
+                    tooltip="Noise schedule; planners are trained for simple.",
+                ),
+                *overlap_inputs(),
+                fit_input(),
+                io.Combo.Input(
+                    "paths",
+                    options=list(PATH_USES),
+                    default=AUTO,
+                    tooltip="Which plan gets which drawn path. a path for each plan: in their order; cut in time: the "
+                    "drawing runs from the first frame of the long plan to its last; auto: a lone path is cut, as "
+                    "many paths as plans are one for each.",
+                ),
+                io.Int.Input(
+                    "plans",
+                    default=0,
+                    min=0,
+                    max=MAX_PLANS,
+                    tooltip="Number of plans. 0: as many as instructions, or else as paths. With one instruction, each "
+                    "plan is asked the same.",
+                ),
+                Trajectory.Input(
+                    "trajectory",
+                    optional=True,
+                    tooltip="Where the gripper shall go, drawn on the first frame. Its times run within a plan, or, "
+                    "when it is cut, from the start of the long plan to its end.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="Negative prompt, encoded. Only matters with a cfg above 1."
+                ),
+            ],
+            outputs=joined_outputs("For each plan: its frames, what was asked, its seed, what the checks found."),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        spec: PlannerSpec,
+        first_frame,
+        instructions: str,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        overlap: int,
+        join: str,
+        fps: float,
+        fit: str,
+        paths: str,
+        plans: int,
+        trajectory: Paths | None = None,
+        negative=None,
+    ) -> io.NodeOutput:
+        """Put the plans' nodes into the graph."""
+        requests = requests_of(instructions, trajectory, plans, paths, overlap, spec)
+        requests = placed(requests, size_of_one(first_frame), spec, fit)
+        sampling = Sampling(seed, steps or spec.steps, cfg, sampler_name, scheduler)
+        chain = Chain(links_of(cls.hidden), sampling, Joining(overlap, join, fps), fit)
+        outputs = chain.build(requests, spec.layout.frames)
+        return io.NodeOutput(*outputs, expand=chain.graph.finalize())
+
+
+class VisualPlannerJoin(io.ComfyNode):
+    """Two plans, one after the other."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerJoin",
+            "Join Plans (Visual Planner)",
+            "plan",
+            description="Joins a plan to what came before it; the frame from which it started is not shown twice. "
+            "Extend Plan does this for whole chains.",
+            search_aliases=["concatenate", "chain", "append", "long video"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("before", tooltip="Frames of a plan, or of plans that are joined already."),
+                io.Image.Input(
+                    "after", tooltip="Frames of the next plan: it was made from a frame at the end of the former."
+                ),
+                *overlap_inputs(),
+                io.String.Input(
+                    "notes",
+                    optional=True,
+                    default="",
+                    multiline=True,
+                    tooltip="Text that is put under the report, such as those of Check Plan.",
+                ),
+            ],
+            outputs=joined_outputs("How many frames there are; below it the notes."),
+        )
+
+    @classmethod
+    def execute(cls, before, after, overlap: int, join: str, fps: float, notes: str = "") -> io.NodeOutput:
+        """Join."""
+        frames = join_plans(before, after, overlap, join)
+        counts = f"{len(frames)} frames: {len(before)} and {len(after)}, of which they share {overlap}"
+        report = f"{counts}\n\n{notes}" if notes else counts
+        return io.NodeOutput(frames, video_of(frames, fps), report, ui=look(cls, frames, report, enlarge=False))
+
+
+def size_of_one(first_frame) -> tuple[int, int]:
+    """Size (h, w) of a lone first frame [px].
+
+    Raises:
+        ChainError: it is several.
+    """
+    if len(first_frame) != 1:
+        raise ChainError(f"first_frame must be one picture, got {len(first_frame)}")
+    return tuple(first_frame.shape[1:3])
