@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..visual_planner.actions import keyframes
+from ..visual_planner.frame import to_bytes
 from ..visual_planner.readout import Reading, ReadoutNet, View, load_net, read_frames
 from .safetensors_files import load_tensors, read_header
 
@@ -112,7 +113,7 @@ def save_actions(actions, frames: torch.Tensor, stem: Path, formats: str, instru
             written.append(stem.with_name(f"{stem.name}.{kind}"))
             write_text(written[-1], text())
     if "lerobot" in formats:
-        pictures = (frames[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        pictures = to_bytes(frames[..., :3])
         written.append(write_lerobot(stem.with_name(f"{stem.name}_lerobot"), actions, pictures, instruction))
     return written
 

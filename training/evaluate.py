@@ -15,11 +15,12 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
+from visual_planner.frame import to_bytes
+
 from .config import Config, EvaluateSection
 from .errors import TrainingError
 from .figures import row_of, static_plan, summary, table
 from .files import replacing, write_json
-from .latents import decode_latents, encode_cells
 from .perceptual import Perceptual
 from .pipeline import PlannerPipeline
 from .sampling import draw_noise
@@ -57,7 +58,7 @@ def evaluate(config: Config) -> dict:
     perceptual = Perceptual(section.lpips, section.fvd, state.device)
     makers: dict[str, Make] = {
         "static": lambda part: [static_plan(scene) for _, scene in part],
-        "bound": lambda part: [_through_vae(planner, scene.truth) for _, scene in part],
+        "bound": lambda part: [planner.through_autoencoder(scene.truth) for _, scene in part],
     }
     for mode in spec.modes:
         makers[mode] = _maker(planner, mode, section)
@@ -108,15 +109,9 @@ def _maker(planner: PlannerPipeline, mode: str, section: EvaluateSection) -> Mak
         prompts = [scene.asked[mode][1] for _, scene in part]
         noise = draw_noise(planner.spec, [section.seed + number for number, _ in part])
         made = planner.plan(pictures, prompts, steps=section.steps, noise=noise)
-        return list((made * 255).round().byte().cpu().numpy())
+        return list(to_bytes(made))
 
     return make
-
-
-def _through_vae(planner: PlannerPipeline, truth: np.ndarray) -> np.ndarray:
-    latents = encode_cells(planner.vae, truth, planner.spec.layout)
-    decoded = planner.slice(decode_latents(planner.vae, latents))[0]
-    return (decoded * 255).round().byte().cpu().numpy()
 
 
 def _save_sheet(path: Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:

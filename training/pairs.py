@@ -13,9 +13,8 @@ from PIL import Image
 
 from simulation.workers import in_processes
 from visual_planner.errors import PlannerError
-from visual_planner.frame import fit_frame, fit_transform
+from visual_planner.frame import fit_frame, fit_transform, to_bytes
 from visual_planner.grid import assemble_grid, condition_grid
-from visual_planner.overlay import draw_overlay
 from visual_planner.prompts import SLOT, build_prompt, check_template, text_templates
 from visual_planner.spec import PlannerSpec
 from visual_planner.trajectory import Trajectory
@@ -23,7 +22,7 @@ from visual_planner.trajectory import Trajectory
 from .data_config import PrepareSection
 from .errors import TrainingError
 from .frame_choice import choose_frames, motion_of
-from .overlays import OverlayMaker
+from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
 
@@ -62,9 +61,7 @@ def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSp
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
     if frames.shape != expected:
         raise TrainingError(f"frames have shape {frames.shape}, the spec asks for {expected}")
-    first = frames[0].copy()
-    if trajectory is not None:
-        first = draw_overlay(first, trajectory, spec.overlay, color_by=spec.overlay_color_by)
+    first = with_path(frames[0], trajectory, spec)
     condition = condition_grid(torch.from_numpy(first)[None], spec.layout)[0].numpy()
     return condition, assemble_grid(torch.from_numpy(frames), spec.layout)[0].numpy()
 
@@ -176,7 +173,7 @@ def fit_cells(frames: np.ndarray, spec: PlannerSpec, fit: str) -> np.ndarray:
     """Frames (F, H, W, 3) uint8 brought to the cell's size; those that have it stay as they are."""
     if frames.shape[1:3] == (spec.cell_height, spec.cell_width):
         return frames
-    return fit_frame(frames, spec.cell_height, spec.cell_width, fit).mul_(255.0).round_().to(torch.uint8).numpy()
+    return to_bytes(fit_frame(frames, spec.cell_height, spec.cell_width, fit))
 
 
 def _cell_trajectory(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from visual_planner.frame import to_bytes
 from visual_planner.grid import condition_grid, slice_grid
 from visual_planner.spec import PlannerSpec
 
 from .errors import TrainingError
-from .latents import decode_latents, encode_pictures, load_vae
+from .latents import decode_latents, encode_cells, encode_pictures, load_vae
 from .lora import fuse_lora
 from .objective import InContext
 from .sampling import draw_noise, sample
@@ -108,6 +109,11 @@ class PlannerPipeline:
     def slice(self, grids: torch.Tensor) -> torch.Tensor:
         """Frames (B, F, h, w, 3) of grids (B, H, W, 3)."""
         return slice_grid(grids, self.spec.layout).unflatten(0, (len(grids), self.spec.layout.frames))
+
+    def through_autoencoder(self, frames: np.ndarray) -> np.ndarray:
+        """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
+        latents = encode_cells(self.vae, frames, self.spec.layout)
+        return to_bytes(self.slice(decode_latents(self.vae, latents))[0])
 
 
 def read_spec(file: str | Path) -> PlannerSpec | None:

@@ -10,10 +10,10 @@ from visual_planner.spec import PlannerSpec
 from .objective import InContext
 
 
-def draw_noise(spec: PlannerSpec, seeds: list[int]) -> torch.Tensor:
-    """Noise (B, 16, H/8, W/8), one plan a seed: the same that ComfyUI's samplers draw for a batch of one."""
+def draw_noise(spec: PlannerSpec, seeds: list[int], plans: int = 1) -> torch.Tensor:
+    """Noise (B * plans, 16, H/8, W/8), so many plans a seed: what ComfyUI's samplers draw for a batch of that size."""
     height, width = (side // 8 for side in spec.grid_size)
-    shape = (1, LATENT_CHANNELS, height, width)
+    shape = (plans, LATENT_CHANNELS, height, width)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from visual_planner.grid import slice_grid
-from visual_planner.overlay import draw_overlay
 from visual_planner.prompts import build_prompt
 from visual_planner.spec import PlannerSpec
 
 from .episodes import Episode, EpisodeSet
 from .errors import TrainingError
 from .files import read_json
+from .overlays import with_path
 from .overlays.recorded import episode_trajectory
 from .pairs_folder import read_pairs
 from .prepare import FORMAT as PAIRS_FORMAT
@@ -71,11 +71,8 @@ def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
     truth = episode.load_frames()
     asked = {}
     for mode in spec.modes:
-        picture = truth[0].copy()
-        if mode != "text":
-            trajectory = episode_trajectory(episode.record, *picture.shape[:2])
-            picture = draw_overlay(picture, trajectory, spec.overlay, color_by=spec.overlay_color_by)
-        asked[mode] = picture, build_prompt(mode, episode.record["instruction"], spec)
+        trajectory = None if mode == "text" else episode_trajectory(episode.record, *truth.shape[1:3])
+        asked[mode] = with_path(truth[0], trajectory, spec), build_prompt(mode, episode.record["instruction"], spec)
     return Scene(episode.id, truth, asked, episode.record)
 
 

@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from visual_planner.frame import to_bytes
+
 from .batches import CachedPairs
 from .cache import Cache
 from .config import Config, TrainSection
@@ -62,7 +64,7 @@ class Validation:
         self.truth = [self._decode("targets", pair["target"]) for pair in self.scenes]
 
     def _decode(self, kind: str, index: int) -> np.ndarray:
-        return _pixels(decode_latents(self.vae, self.cache.latents(kind, index)[None].float()))
+        return to_bytes(decode_latents(self.vae, self.cache.latents(kind, index)[None].float())[0])
 
     def __call__(self, loop: Loop) -> dict[str, float]:
         """Write the pictures of one step and return the loss on unseen pairs."""
@@ -84,7 +86,7 @@ class Validation:
         condition = self.cache.latents("conditions", pair["condition"])[None].float()
         noise = draw_noise(self.cache.spec, [self.section.validation.seed + number])
         made = sample(self.transformer, self.in_context, self.cache.spec, noise, condition, states[None], pooled[None])
-        return _pixels(decode_latents(self.vae, made))
+        return to_bytes(decode_latents(self.vae, made)[0])
 
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:
         spec = self.cache.spec
@@ -152,11 +154,6 @@ def _as_exported(loop: Loop, section: TrainSection, export) -> Iterator[None]:
         with torch.no_grad():
             for name, parameter in loop.trained.items():
                 parameter.copy_(kept[name])
-
-
-def _pixels(pictures: torch.Tensor) -> np.ndarray:
-    """The one picture (H, W, 3) uint8 of a batch in [0, 1]."""
-    return (pictures[0] * 255).round().byte().cpu().numpy()
 
 
 def _side_by_side(given: np.ndarray, truth: np.ndarray, plan: np.ndarray, gap: int = 4) -> np.ndarray:

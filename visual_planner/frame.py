@@ -103,6 +103,11 @@ def to_rgb(image: "torch.Tensor | np.ndarray") -> torch.Tensor:
     return rgb.expand(*rgb.shape[:-1], 3) if rgb.shape[-1] == 1 else rgb
 
 
+def to_bytes(frames: torch.Tensor) -> np.ndarray:
+    """Pictures of any shape with values in [0, 1] as uint8, rounded; values beyond are clamped."""
+    return (frames.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+
+
 def _to_unit_range(image: torch.Tensor) -> torch.Tensor:
     """Values as float32 in [0, 1], by the scale of the number type."""
     if image.dtype == torch.bool:

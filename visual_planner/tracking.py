@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from .errors import ImageError, TrajectoryError
-from .frame import to_rgb
+from .frame import to_bytes, to_rgb
 from .trajectory import Path, Trajectory
 
 WINDOW = 15
@@ -38,7 +38,7 @@ def track_points(
 
     if not max_error_px > 0:
         raise TrajectoryError(f"max_error_px must be more than 0 px, got {max_error_px}")
-    pictures = np.rint(to_rgb(frames).cpu().numpy() * 255.0).astype(np.uint8)
+    pictures = to_bytes(to_rgb(frames))
     if len(pictures) < 2:
         raise ImageError(f"frames must be at least 2 pictures of a video, got {len(pictures)}")
     count, height, width = pictures.shape[:3]

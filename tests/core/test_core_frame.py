@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError
-from visual_planner.frame import FITS, fit_frame, fit_transform, to_rgb
+from visual_planner.frame import FITS, fit_frame, fit_transform, to_bytes, to_rgb
 
 sizes = st.tuples(st.integers(24, 90), st.integers(24, 90))
 
@@ -140,3 +140,9 @@ def test_numpy_pictures_are_not_changed():
     fit_frame(image, 8, 8).zero_()
     to_rgb(torch.from_numpy(image)).mul(2)
     assert (image == 0.5).all()
+
+
+def test_bytes_come_back_as_they_were():
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert np.array_equal(to_bytes(to_rgb(values)), values.numpy())
+    assert to_bytes(torch.tensor([-0.1, 0.0019, 0.0021, 1.1])).tolist() == [0, 0, 1, 255]

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visual_planner.conditioning import LATENT_CHANNELS
+from visual_planner.frame import to_bytes
 from visual_planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..latents import decode_latents, encode_cells
 from ..pipeline import PlannerPipeline
+from ..sampling import draw_noise
 from .requests import Asked, Wording, planner_input
 
 
@@ -35,8 +35,7 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
 
 def noise_for(spec: PlannerSpec, seed: int, plans: int) -> torch.Tensor:
     """Noise (plans, 16, H/8, W/8): what ComfyUI's samplers draw from `seed` for a batch of that size."""
-    height, width = (side // 8 for side in spec.grid_size)
-    return torch.randn((plans, LATENT_CHANNELS, height, width), generator=torch.Generator().manual_seed(seed))
+    return draw_noise(spec, [seed], plans)
 
 
 def make_plans(
@@ -60,18 +59,17 @@ def make_plans(
     wording = wording or Wording()
     spec = planner.spec
     inputs = [planner_input(item, mode, spec, wording) for item in asked]
-    noise = torch.cat([noise_for(spec, item.seed, plans) for item in asked])
+    noise = draw_noise(spec, [item.seed for item in asked], plans)
     pictures = np.repeat(np.stack([picture for picture, _ in inputs]), plans, axis=0)
     prompts = [prompt for _, prompt in inputs for _ in range(plans)]
     made = []
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance)
-        made.append((frames * 255).round().byte().numpy())
+        made.append(to_bytes(frames))
     return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))
 
 
 def through_autoencoder(planner: PlannerPipeline, frames: np.ndarray) -> np.ndarray:
     """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
-    latents = encode_cells(planner.vae, frames, planner.spec.layout)
-    return (planner.slice(decode_latents(planner.vae, latents))[0] * 255).round().byte().numpy()
+    return planner.through_autoencoder(frames)

@@ -9,12 +9,12 @@ from simulation.episode import demonstrate
 from simulation.scene import SceneSpec
 from simulation.tasks import TASKS, Task
 from simulation.world import World
-from visual_planner.overlay import draw_overlay
 from visual_planner.prompts import build_prompt
 from visual_planner.readout import View
 from visual_planner.spec import PlannerSpec
 from visual_planner.trajectory import Trajectory
 
+from ..overlays import with_path
 from ..overlays.recorded import episode_trajectory, timed_trajectory
 
 
@@ -107,7 +107,5 @@ def planner_input(asked: Asked, mode: str, spec: PlannerSpec, wording: Wording |
     """First frame (h, w, 3) uint8, with its overlay where the mode has one, and prompt."""
     wording = wording or Wording()
     words = asked.instruction if wording.instruction is None else wording.instruction
-    picture = np.ascontiguousarray(asked.first)
-    if mode != "text" and wording.overlay:
-        picture = draw_overlay(picture, asked.trajectory, spec.overlay, color_by=spec.overlay_color_by)
+    picture = with_path(asked.first, asked.trajectory if mode != "text" and wording.overlay else None, spec)
     return picture, build_prompt(mode, words, spec) if wording.template else words

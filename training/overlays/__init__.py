@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.overlay import draw_overlay
+from visual_planner.spec import PlannerSpec
 from visual_planner.trajectory import Trajectory
 
 from ..errors import TrainingError
@@ -30,6 +32,13 @@ _NEEDS = {
     "drawn": "a folder of trajectory JSON files, or JSON lines",
     "cvat": "an XML file, or a folder with one an episode",
 }
+
+
+def with_path(first: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec) -> np.ndarray:
+    """First frame (h, w, 3) uint8 as a planner is shown it: the path drawn in its style, or none; a new array."""
+    if trajectory is None:
+        return first.copy()
+    return draw_overlay(first, trajectory, spec.overlay, color_by=spec.overlay_color_by)
 
 
 def open_overlay(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from simulation.camera import Camera
+from visual_planner.frame import to_bytes
 from visual_planner.readout import View, network_pixels
 
 from ..config import ReadoutSection
@@ -132,5 +133,5 @@ def through_autoencoder(
         latents = encode_pictures(vae, pictures[part])
         level = noise * torch.rand(len(part), 1, 1, 1, generator=generator)
         decoded = decode_latents(vae, latents + level * torch.randn(latents.shape, generator=generator))
-        made.update(zip(part, (decoded * 255).round().byte().numpy(), strict=True))
+        made.update(zip(part, to_bytes(decoded), strict=True))
     return made
