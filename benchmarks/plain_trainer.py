@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.config import TrainSection
 from training.latents import encode_pictures, load_vae
 from training.lora import add_lora
 from training.text import TextEncoders
 from training.train import load_transformer
+from training.train_config import TrainSection
 from visual_planner.conditioning import image_ids, pack_latents
 
 

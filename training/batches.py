@@ -2,11 +2,11 @@
 
 import torch
 
-from .cache import Cache
-from .config import TrainSection
+from .cache_reader import Cache
 from .errors import TrainingError
 from .loop import step_generator
 from .objective import Batch
+from .train_config import TrainSection
 
 
 class CachedPairs:

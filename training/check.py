@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from visual_planner.spec import PlannerSpec
 
+from .cache_reader import Cache
 from .data_config import CacheSection
 from .errors import TrainingError
 from .files import read_json
@@ -189,8 +190,6 @@ def report(data: Path, section: CacheSection | None, cache_folder: str | None) -
     """Print what is wrong, a line a problem; returns the exit code: 0, or 1 with problems."""
     problems = check(data, section) if data is not None else []
     if cache_folder is not None:
-        from .cache import Cache
-
         problems += Cache(cache_folder).verify()
     for problem in problems:
         print(problem)

@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from visual_planner.frame import to_bytes
 
-from .config import Config, EvaluateSection
+from .config import Config
 from .errors import TrainingError
 from .figures import row_of, static_plan, summary, table
 from .files import replacing, write_json
 from .perceptual import Perceptual
 from .pipeline import PlannerPipeline
+from .result_config import EvaluateSection
 from .sampling import draw_noise
 from .scenes import Scene, read_scenes
 

@@ -16,11 +16,12 @@ from visual_planner.errors import PlannerError
 from visual_planner.spec import PlannerSpec
 
 from .checkpoints import latest_checkpoint, load_checkpoint
-from .config import Config, ExportSection
+from .config import Config
 from .errors import TrainingError
 from .files import replacing
 from .key_map import check_loads
 from .lora import file_tensors, read_lora, stack
+from .result_config import ExportSection
 from .runlog import BESIDE, PLANS
 from .train import load_config_only
 

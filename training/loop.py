@@ -25,10 +25,10 @@ from .checkpoints import (
     restore_optimizers,
     save_checkpoint,
 )
-from .config import RunSection
 from .errors import TrainingError
 from .optim import make_optimizers, rate_factor, set_rates
 from .parallel import agree, distribute, like, whole
+from .run_config import RunSection
 from .runlog import RunLog
 
 LossOf = Callable[[torch.nn.Module, int, torch.Generator], torch.Tensor]

@@ -10,9 +10,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .config import LoraSection
 from .errors import TrainingError
 from .key_map import PREFIX, check_loads
+from .train_config import LoraSection
 
 ADAPTER = "planner"
 

@@ -22,13 +22,14 @@ from torch.utils.checkpoint import checkpoint
 from visual_planner.conditioning import LATENT_CHANNELS
 from visual_planner.spec import PlannerSpec
 
-from .config import Config, TrainSection
+from .config import Config
 from .errors import TrainingError
 from .loop import step_generator
 from .lora import add_lora
 from .objective import Batch, InContext, flow_matching_loss
 from .quantize import quantize_frozen
 from .train import load_config_only
+from .train_config import TrainSection
 
 GIB = 2**30
 OVERHEAD_GIB = 1.0

@@ -21,7 +21,7 @@ from visual_planner.conditioning import (
 from visual_planner.spec import PlannerSpec
 
 from .cached_condition import ConditionKeys, condition_keys
-from .config import ObjectiveSection
+from .run_config import ObjectiveSection
 
 
 @dataclass

@@ -6,9 +6,9 @@ from types import ModuleType
 
 import torch
 
-from .config import OptimizerSection
 from .errors import TrainingError
 from .muon import Muon
+from .run_config import OptimizerSection
 
 _NOT_HIDDEN = ("embed", "shared", "proj_out", "wte", "lora_")
 """Parts of names whose matrices stay with AdamW: Muon is meant for hidden layers, not for inputs and outputs."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from visual_planner.spec import PlannerSpec
 
 from .checkpoints import latest_checkpoint
-from .config import Config, PretrainSection
+from .config import Config
 from .episodes import EpisodeSet
 from .errors import TrainingError
 from .files import write_tensors
@@ -24,6 +24,7 @@ from .loop import Loop, make_accelerator, step_generator
 from .objective import Batch, InContext, flow_matching_loss
 from .text import TextEncoders
 from .tiny import make_text_encoders, make_transformer, write_pipeline
+from .train_config import PretrainSection
 from .vocabulary import vocabulary_sizes, write_clip_tokenizer, write_t5_tokenizer
 from .words import planner_texts
 

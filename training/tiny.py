@@ -10,8 +10,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from visual_planner.conditioning import TOKEN_CHANNELS
 
-from .config import PretrainSection
 from .files import write_json, write_tensors
+from .train_config import PretrainSection
 
 TEXT_WIDTH, POOLED_WIDTH = 128, 64
 """Widths of the T5 states and of the pooled CLIP state."""

@@ -8,13 +8,14 @@ from accelerate import Accelerator
 from diffusers import FluxTransformer2DModel
 
 from .batches import CachedPairs
-from .cache import Cache
-from .config import Config, TrainSection, save_config
+from .cache_reader import Cache
+from .config import Config, save_config
 from .errors import TrainingError
 from .loop import Loop, make_accelerator
 from .lora import add_lora, fuse_lora
 from .objective import InContext, flow_matching_loss
 from .quantize import quantize_frozen
+from .train_config import TrainSection
 from .validation import Validation
 
 

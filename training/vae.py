@@ -18,10 +18,11 @@ from visual_planner.overlay import draw_overlay
 from visual_planner.trajectory import Path as DrawnPath
 from visual_planner.trajectory import Point, Trajectory
 
-from .config import Config, DecoderSection, VaeSection
+from .config import Config
 from .episodes import EpisodeSet
 from .latents import encode_cells, load_vae
 from .loop import Loop, make_accelerator, step_generator
+from .train_config import DecoderSection, VaeSection
 
 _OVERLAID = 0.5
 """Share of training pictures with a drawn path: condition pictures carry one."""

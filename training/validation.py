@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 from visual_planner.frame import to_bytes
 
 from .batches import CachedPairs
-from .cache import Cache
-from .config import Config, TrainSection
+from .cache_reader import Cache
+from .config import Config
 from .errors import TrainingError
 from .files import replacing
 from .latents import decode_latents, load_vae
@@ -28,6 +28,7 @@ from .objective import Batch, InContext, flow_matching_loss
 from .parallel import like, whole
 from .runlog import BESIDE, PLANS
 from .sampling import draw_noise, sample
+from .train_config import TrainSection
 
 
 class Validation:

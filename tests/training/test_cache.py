@@ -14,7 +14,8 @@ import torch
 from support.small_world import config_for
 from training import cache as cache_module
 from training.__main__ import main
-from training.cache import Cache, cache
+from training.cache import cache
+from training.cache_reader import Cache
 from training.check import cache_bytes
 from training.config import load_config, save_config
 from training.errors import TrainingError

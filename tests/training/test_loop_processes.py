@@ -82,7 +82,7 @@ def test_a_shared_run_goes_on_from_its_checkpoint(world, alone, tmp_path):
 
 def test_processes_draw_one_batch_together(world):
     from training.batches import CachedPairs
-    from training.cache import Cache
+    from training.cache_reader import Cache
 
     section = config_of(world, world / "unused", batch_size=4).train
     half = section.model_copy(update={"batch_size": 2})

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from training.checkpoints import flatten_optimizers, list_checkpoints, restore_optimizers
-from training.config import OptimizerSection, RunSection
 from training.errors import TrainingError
 from training.loop import Loop, make_accelerator, step_generator
 from training.optim import make_optimizers
+from training.run_config import OptimizerSection, RunSection
 
 KILLS, STEPS, KEEP = 20, 60, 2
 

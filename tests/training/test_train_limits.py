@@ -5,8 +5,8 @@ import torch
 
 from support.small_world import config_for
 from training.checkpoints import list_checkpoints
-from training.config import ObjectiveSection
 from training.objective import draw_sigma
+from training.run_config import ObjectiveSection
 from training.train import train
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.config import LoraSection, TrainSection, load_config
+from training.config import load_config
 from training.lora import add_lora
 from training.memory import PeakMemory, base_shapes, memory_plan, step_peak
 from training.objective import Batch, InContext
 from training.tiny import make_transformer
+from training.train_config import LoraSection, TrainSection
 from visual_planner.spec import PlannerSpec
 
 SPEC = PlannerSpec(cell_height=32, cell_width=32, condition_tokens="first_cell")

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from support.small_world import config_for
-from training.config import LoraSection
 from training.errors import TrainingError
 from training.lora import add_lora
 from training.quantize import PackedLinear, quantize_frozen
 from training.tiny import make_transformer
 from training.train import make_model, train
+from training.train_config import LoraSection
 
 
 def layer(seed=0):

@@ -12,14 +12,15 @@ from support.dense import dense_velocity
 from support.small_world import SPEC, config_for
 from training.cache import cache
 from training.cached_condition import ConditionKeys
-from training.config import LoraSection, ObjectiveSection
 from training.episodes import EpisodeSet
 from training.export import export
 from training.lora import add_lora
 from training.objective import InContext, flow_matching_loss
 from training.pipeline import PlannerPipeline, read_spec
+from training.run_config import ObjectiveSection
 from training.tiny import make_transformer
 from training.train import train
+from training.train_config import LoraSection
 from visual_planner.spec import PlannerSpec
 
 TOLERANCE = 1e-5

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from support.small_world import EPISODES, SPEC, config_for, write_episodes
-from training.cache import Cache, cache
+from training.cache import cache
+from training.cache_reader import Cache
 from training.episodes import EpisodeSet
 from training.errors import TrainingError
 from training.export import export

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from training.checkpoints import clean_up, list_checkpoints, load_checkpoint
-from training.config import RunSection
 from training.errors import TrainingError
 from training.loop import Loop, make_accelerator, step_generator
+from training.run_config import RunSection
 
 
 class Net(torch.nn.Module):

@@ -4,15 +4,16 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from training.config import LoraSection, ObjectiveSection, OptimizerSection
 from training.errors import TrainingError
 from training.files import replacing, write_text
 from training.lora import add_lora, fold_alpha, target_names
 from training.muon import orthogonalize
 from training.objective import Batch, InContext, draw_sigma, flow_matching_loss, motion_weights
 from training.optim import rate_factor
+from training.run_config import ObjectiveSection, OptimizerSection
 from training.statistics import better_than, bootstrap, wilson
 from training.tiny import make_transformer
+from training.train_config import LoraSection
 from visual_planner.conditioning import pack_latents
 from visual_planner.spec import PlannerSpec
 

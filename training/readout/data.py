@@ -9,9 +9,9 @@ from simulation.camera import Camera
 from visual_planner.frame import to_bytes
 from visual_planner.readout import View, network_pixels
 
-from ..config import ReadoutSection
 from ..errors import TrainingError
 from ..sources import Entry, Source, open_source
+from ..train_config import ReadoutSection
 
 
 @dataclass(frozen=True)

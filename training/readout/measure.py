@@ -6,9 +6,9 @@ import numpy as np
 
 from visual_planner.readout import TOLERANCE_M, ReadoutNet, read_frames
 
-from ..config import ReadoutSection
 from ..files import write_json, write_text
 from ..statistics import bootstrap, wilson
+from ..train_config import ReadoutSection
 from .data import Frames
 from .degrade import degrade
 

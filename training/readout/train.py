@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
 
-from ..config import Config, ReadoutSection, save_config
+from ..config import Config, save_config
 from ..errors import TrainingError
 from ..files import write_tensors
 from ..loop import Loop, make_accelerator
+from ..train_config import ReadoutSection
 from .data import Frames, load_frames, split, through_autoencoder
 from .degrade import degrade, shift
 from .measure import measure, write_card
