@@ -36,6 +36,11 @@ class EditorOnNode {
     this.refresh();
   }
 
+  /** When it is changed, ComfyUI loads the workflow anew, and with it this editor. */
+  get locale() {
+    return app.extensionManager?.setting?.get("Comfy.Locale");
+  }
+
   get textWidget() {
     return this.node.widgets.find(({ name }) => name === TEXT);
   }
@@ -98,7 +103,7 @@ class EditorOnNode {
     body.append("image", file, file.name || "first_frame.png");
     body.append("subfolder", FOLDER);
     const answer = await api.fetchApi("/upload/image", { method: "POST", body });
-    if (answer.status !== 200) return this.editor.say(`the picture could not be stored: ${answer.status} ${answer.statusText}`);
+    if (answer.status !== 200) return this.editor.say("pictureNotStored", { answer: `${answer.status} ${answer.statusText}` });
     const { name, subfolder } = await answer.json();
     this.writeOptions({ ...this.readOptions(), picture: subfolder ? `${subfolder}/${name}` : name });
     this.refresh();

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { placeAt, stations, timedCurve } from "../../web/editor/curves.js";
 import { parse, serialise } from "../../web/editor/document.js";
 import { upstreamPicture } from "../../web/editor/first_frame.js";
+import { LANGUAGES, wordsOf } from "../../web/editor/texts.js";
 import { View, lineAt, nextOf, pointsAt } from "../../web/editor/view.js";
 import * as edits from "../../web/editor/edits.js";
 import * as strip from "../../web/editor/strip.js";
@@ -20,6 +21,17 @@ const CALLS = {
       return { error: error.message, kind: error.constructor.name };
     }
   },
+  /** What is wrong with a text, as the editor says it in a language. */
+  problem({ text, size, locale }) {
+    try {
+      return parse(text, size) && null;
+    } catch (error) {
+      return wordsOf(locale)(error.key, error.values);
+    }
+  },
+  texts: (language) => LANGUAGES[language],
+  languages: () => Object.keys(LANGUAGES),
+  words: ({ locale, key, values }) => wordsOf(locale)(key, values),
   /** A chain of edits by name: [["insertPoint", 0, 1, x, y], ...]. */
   edit: ({ text, steps }) => JSON.parse(serialise(steps.reduce((doc, [name, ...rest]) => edits[name](doc, ...rest), parse(text)))),
   stack({ text, x, y, reach, clicks }) {

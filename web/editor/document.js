@@ -3,14 +3,21 @@
 // document = {width, height, paths: [{name, interpolation, points: [{x, y, t}]}]}; pixels of the first frame; t from 0
 // to 1, null where it is left to Python. While drawing, a path may have fewer than the two points that a plan needs.
 import { firstBadCharacter, lineAndColumn } from "./json_place.js";
+import { wordsOf } from "./texts.js";
 
 export const INTERPOLATIONS = ["spline", "polyline"];
 const V1_KEYS = ["version", "width", "height", "paths"];
 const PATH_KEYS = ["name", "points", "interpolation"];
 const POINT_KEYS = ["x", "y", "t"];
+const inEnglish = wordsOf("en");
 
-/** What is wrong with a trajectory's text; the message says where. */
-export class DocumentError extends Error {}
+/** What is wrong with a trajectory's text, and where: `key` and `values` of one of the editor's texts. */
+export class DocumentError extends Error {
+  constructor(key, values = {}) {
+    super(inEnglish(key, values));
+    Object.assign(this, { key, values });
+  }
+}
 
 /** A document without any path. */
 export function emptyDocument(width, height) {
@@ -47,43 +54,43 @@ export function serialise(doc) {
 export function parse(text, size = null) {
   const record = load(text);
   if (Array.isArray(record)) return fromLists(record, size);
-  if (!isObject(record)) throw new DocumentError(`a trajectory must be an object or a list, got ${brief(record)}`);
-  knownKeys(record, V1_KEYS, "the trajectory");
-  if (record.version !== 1) throw new DocumentError(`"version" must be 1, got ${brief(record.version)}`);
+  if (!isObject(record)) throw new DocumentError("notTrajectory", { got: brief(record) });
+  knownKeys(record, V1_KEYS, { key: "wholeTrajectory" });
+  if (record.version !== 1) throw new DocumentError("badVersion", { got: brief(record.version) });
   const { paths } = record;
-  if (!Array.isArray(paths)) throw new DocumentError(`"paths" must be a list, got ${brief(paths)}`);
+  if (!Array.isArray(paths)) throw new DocumentError("pathsNoList", { got: brief(paths) });
   const width = side(record.width ?? size?.width, "width");
   const height = side(record.height ?? size?.height, "height");
   return freeze({ width, height, paths: paths.map((path, index) => readPath(path, index + 1)) });
 }
 
 function load(text) {
-  if (!text.trim()) throw new DocumentError("there is no text");
+  if (!text.trim()) throw new DocumentError("noText");
   try {
     return JSON.parse(text);
   } catch {
     const place = firstBadCharacter(text);
-    const found = place < text.length ? JSON.stringify(text[place]) : "the end of the text";
-    throw new DocumentError(`not JSON: ${lineAndColumn(text, place)}: unexpected ${found}`);
+    const found = place < text.length ? JSON.stringify(text[place]) : { key: "endOfText" };
+    throw new DocumentError("notJson", { ...lineAndColumn(text, place), found });
   }
 }
 
 function readPath(record, number) {
-  if (!isObject(record)) throw new DocumentError(`path ${number} must be an object, got ${brief(record)}`);
-  knownKeys(record, PATH_KEYS, `path ${number}`);
+  const numbered = { key: "pathNumber", values: { number } };
+  if (!isObject(record)) throw new DocumentError("pathNoObject", { where: numbered, got: brief(record) });
+  knownKeys(record, PATH_KEYS, numbered);
   const name = record.name ?? (number === 1 ? "gripper" : `path ${number}`);
-  if (typeof name !== "string") throw new DocumentError(`path ${number}: "name" must be text, got ${brief(name)}`);
+  if (typeof name !== "string") throw new DocumentError("nameNoText", { where: numbered, got: brief(name) });
+  const where = whereOf(name);
   const interpolation = record.interpolation ?? "spline";
   if (!INTERPOLATIONS.includes(interpolation)) {
-    throw new DocumentError(`path "${name}": "interpolation" must be spline or polyline, got ${brief(interpolation)}`);
+    throw new DocumentError("badInterpolation", { where, got: brief(interpolation) });
   }
-  if (!Array.isArray(record.points)) {
-    throw new DocumentError(`path "${name}": "points" must be a list, got ${brief(record.points)}`);
-  }
+  if (!Array.isArray(record.points)) throw new DocumentError("pointsNoList", { where, got: brief(record.points) });
   const points = record.points.map((point, index) => {
-    const where = `path "${name}", point ${index + 1}`;
-    if (isObject(point)) knownKeys(point, POINT_KEYS, where);
-    return readPoint(point, where);
+    const place = whereOf(name, index + 1);
+    if (isObject(point)) knownKeys(point, POINT_KEYS, place);
+    return readPoint(point, place);
   });
   checkTimes(points, name);
   return { name, interpolation, points };
@@ -91,21 +98,20 @@ function readPath(record, number) {
 
 function readPoint(record, where) {
   const values = Array.isArray(record) ? { x: record[0], y: record[1], t: record[2] } : record;
-  if (!isObject(values)) throw new DocumentError(`${where} must be {"x": .., "y": ..}, got ${brief(record)}`);
+  if (!isObject(values)) throw new DocumentError("badPoint", { where, got: brief(record) });
   const point = { x: values.x, y: values.y, t: values.t ?? null };
   for (const key of ["x", "y", ...(point.t === null ? [] : ["t"])]) {
-    if (!Number.isFinite(point[key])) throw new DocumentError(`${where}: "${key}" must be a number, got ${brief(point[key])}`);
+    if (!Number.isFinite(point[key])) throw new DocumentError("noNumber", { where, key, got: brief(point[key]) });
   }
-  if (point.t !== null && (point.t < 0 || point.t > 1)) {
-    throw new DocumentError(`${where}: "t" must be between 0 and 1, got ${point.t}`);
-  }
+  if (point.t !== null && (point.t < 0 || point.t > 1)) throw new DocumentError("badTime", { where, got: point.t });
   return point;
 }
 
 function checkTimes(points, name) {
   const bad = firstImpossibleTime(points);
   if (bad >= 0) {
-    throw new DocumentError(`path "${name}": times must increase and leave room for every point, see t=${points[bad].t} at point ${bad + 1}`);
+    const where = whereOf(name);
+    throw new DocumentError("impossibleTime", { where, time: points[bad].t, number: bad + 1 });
   }
 }
 
@@ -122,14 +128,15 @@ export function firstImpossibleTime(points) {
 
 /** Tracks of other packs: one place per even step of time, joined by straight lines. */
 function fromLists(items, size) {
-  if (!size) throw new DocumentError("a list of points does not say the size of its frame: connect or load the first frame");
-  if (!items.length) throw new DocumentError("the list is empty");
+  if (!size) throw new DocumentError("noSize");
+  if (!items.length) throw new DocumentError("emptyList");
   const isPoint = (item) => isObject(item) || (Array.isArray(item) && typeof item[0] === "number");
   const lists = isPoint(items[0]) ? [items] : items;
   const paths = lists.map((list, number) => {
     const name = number ? `path ${number + 1}` : "gripper";
-    if (!Array.isArray(list)) throw new DocumentError(`${name} must be a list of points, got ${brief(list)}`);
-    let points = list.map((point, index) => readPoint(point, `${name}, point ${index + 1}`));
+    const where = whereOf(name);
+    if (!Array.isArray(list)) throw new DocumentError("noPoints", { where, got: brief(list) });
+    let points = list.map((point, index) => readPoint(point, whereOf(name, index + 1)));
     if (points.length > 1 && points.every((point) => point.t === null)) {
       points = points.map((point, index) => ({ ...point, t: index / (points.length - 1) }));
     }
@@ -141,19 +148,26 @@ function fromLists(items, size) {
 
 function side(value, name) {
   if (Number.isInteger(value) && value > 0) return value;
-  throw new DocumentError(`"${name}" must be a positive whole number of pixels, got ${brief(value)}`);
+  throw new DocumentError("badSide", { key: name, got: brief(value) });
 }
 
 function knownKeys(record, known, where) {
   const unknown = Object.keys(record).filter((key) => !known.includes(key));
-  if (unknown.length) throw new DocumentError(`${where} has unknown keys: ${unknown.join(", ")}; known are ${known.join(", ")}`);
+  if (unknown.length) throw new DocumentError("unknownKeys", { where, unknown: unknown.join(", "), known: known.join(", ") });
+}
+
+/** A path, or a point of it, as a text of the editor. */
+function whereOf(name, number = null) {
+  return number === null ? { key: "pathNamed", values: { name } } : { key: "pointOfPath", values: { name, number } };
 }
 
 function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** A value that was found, short. */
 function brief(value) {
-  const text = JSON.stringify(value) ?? "nothing";
+  const text = JSON.stringify(value);
+  if (text === undefined) return { key: "nothing" };
   return text.length <= 40 ? text : `${text.slice(0, 37)}...`;
 }

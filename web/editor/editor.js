@@ -8,6 +8,7 @@ import { buildPanel, setOptions } from "./panel.js";
 import { Session } from "./session.js";
 import { connectStage } from "./stage.js";
 import { connectStrip, frameAt, frameLabel, paintStrip, timeOfFrame } from "./strip.js";
+import { wordsOf } from "./texts.js";
 import { View } from "./view.js";
 
 const DEFAULT_FRAMES = 9;
@@ -15,6 +16,7 @@ const DEFAULT_FRAMES = 9;
 export class TrajectoryEditor {
   /**
    * @param {object} host
+   * @param {string | undefined} host.locale language of the texts, as ComfyUI calls it
    * @param {() => string} host.readText the stored trajectory
    * @param {(text: string) => void} host.writeText store it
    * @param {() => object} host.readOptions what the user chose to see: {frames, colorBy}
@@ -24,7 +26,8 @@ export class TrajectoryEditor {
    */
   constructor(host) {
     Object.assign(this, { host, picture: null, scrub: null, problem: null, remark: "" });
-    this.part = buildPanel();
+    this.words = wordsOf(host.locale);
+    this.part = buildPanel(this.words);
     this.session = new Session(emptyDocument(640, 480));
     this.view = new View();
     this.spaceDown = false;
@@ -61,7 +64,7 @@ export class TrajectoryEditor {
       this.#fitToPicture();
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
-      this.problem = error.message;
+      this.problem = this.words(error.key, error.values);
     }
   }
 
@@ -95,9 +98,9 @@ export class TrajectoryEditor {
     this.stored = doc;
   }
 
-  /** Say something below the drawing until the next text is taken over. */
-  say(remark) {
-    this.remark = `; ${remark}`;
+  /** Say one of the editor's texts below the drawing until the next trajectory is taken over. */
+  say(key, values) {
+    this.remark = this.words(key, values);
     this.render();
   }
 
@@ -138,7 +141,8 @@ export class TrajectoryEditor {
     const { part, session } = this;
     const { path, point, selection } = session;
     setOptions(part.path, session.doc.paths.map((other, index) => `${index + 1}: ${other.name}`), selection.path);
-    setOptions(part.point, (path?.points ?? []).map((_, index) => `point ${index + 1}, frame ${labels[index]}`), selection.point);
+    const pointText = (frame, index) => this.words("pointAtFrame", { point: index + 1, frame });
+    setOptions(part.point, labels.map(pointText), selection.point);
     part.swatch.style.background = path ? colorOf(selection.path) : "transparent";
     show(part.name, path?.name ?? "");
     show(part.interpolation, path?.interpolation ?? "spline");
@@ -156,22 +160,32 @@ export class TrajectoryEditor {
     part.text.setAttribute("aria-invalid", Boolean(this.problem));
     part.note.textContent = part.text.hidden ? this.#note() : "";
     part.status.classList.toggle("vp-bad", Boolean(this.problem));
-    part.status.textContent = this.problem ?? (this.#sentence(labels) + this.remark);
+    part.status.textContent = this.problem ?? this.#sentences(labels).join("; ");
   }
 
   #note() {
     const { path } = this.session;
-    if (!path || !path.points.length) return "click where the gripper starts";
-    if (path.points.length === 1) return "click where it goes next; a path needs two points (H: hold still)";
-    return this.picture ? "" : "no first frame yet: connect Load Image, or drop a picture here";
+    if (!path || !path.points.length) return this.words("noteStart");
+    if (path.points.length === 1) return this.words("noteNext");
+    return this.picture ? "" : this.words("notePicture");
   }
 
-  #sentence(labels) {
-    const { doc, path, point, selection } = this.session;
-    if (!path) return `frame of ${doc.width} × ${doc.height} px, no path`;
-    const length = path.points.length > 1 ? `, ${Math.round(timedCurve(path).arc.at(-1))} px long` : "";
-    const chosen = point ? `; point ${selection.point + 1} at frame ${labels[selection.point]}, x ${point.x}, y ${point.y}` : "";
-    return `${path.name}: ${path.points.length} points${length}, on ${doc.width} × ${doc.height} px${chosen}`;
+  #sentences(labels) {
+    const { path, point, selection } = this.session;
+    const sentences = [this.#aboutPath(path)];
+    if (point) {
+      const values = { point: selection.point + 1, frame: labels[selection.point], x: point.x, y: point.y };
+      sentences.push(this.words("statusPoint", values));
+    }
+    return this.remark ? [...sentences, this.remark] : sentences;
+  }
+
+  #aboutPath(path) {
+    const { width, height } = this.session.doc;
+    if (!path) return this.words("statusEmpty", { width, height });
+    const values = { name: path.name, count: path.points.length, width, height };
+    if (path.points.length < 2) return this.words("statusPath", values);
+    return this.words("statusLong", { ...values, length: Math.round(timedCurve(path).arc.at(-1)) });
   }
 
   #connectBars() {

@@ -65,8 +65,8 @@ export function firstBadCharacter(text) {
   }
 }
 
-/** "line 2 column 7" of an index in a text. */
+/** Line and column, from 1, of an index in a text. */
 export function lineAndColumn(text, index) {
   const before = text.slice(0, index).split("\n");
-  return `line ${before.length} column ${before.at(-1).length + 1}`;
+  return { line: before.length, column: before.at(-1).length + 1 };
 }

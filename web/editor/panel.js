@@ -52,40 +52,43 @@ const number = (label, title, properties) => {
 const choice = (title, options) =>
   make("select", { title, "aria-label": title }, ...options.map(([value, text]) => make("option", { value, textContent: text })));
 
-/** All elements by name; `root` holds them. */
-export function buildPanel() {
+/**
+ * All elements by name; `root` holds them.
+ * @param {(key: string) => string} words the editor's texts
+ */
+export function buildPanel(words) {
   addStyle();
   const part = {
-    path: choice("Path", []),
+    path: choice(words("path"), []),
     swatch: make("span", { className: "vp-swatch" }),
-    name: make("input", { className: "vp-name", type: "text", title: "Name of the path", "aria-label": "Name of the path" }),
-    addPath: button("+ path", "New path (N)"),
-    deletePath: button("− path", "Delete this path"),
-    interpolation: choice("How the points are joined", [["spline", "spline"], ["polyline", "straight"]]),
-    reverse: button("⇄", "Reverse the path: its end becomes its start"),
-    undo: button("↶", "Undo (Ctrl+Z)"),
-    redo: button("↷", "Redo (Ctrl+Y)"),
-    hold: button("hold", "Hold still at the selected point: it gets two times (H)"),
-    auto: button("auto time", "Leave the selected point's time to the length of the way (A)"),
-    deletePoint: button("✕ point", "Delete the selected point (Delete)"),
-    showAll: button("fit", "Show the whole frame (0)"),
-    load: button("picture…", "Load a picture to draw on; pasting or dropping one does the same"),
-    json: button("JSON", "Show the trajectory as text"),
-    point: choice("Point", []),
-    colorBy: choice("What the colour from red to blue stands for", [["time", "colour: time"], ["arc", "colour: way"]]),
+    name: make("input", { className: "vp-name", type: "text", title: words("pathName"), "aria-label": words("pathName") }),
+    addPath: button(words("addPath"), words("addPathHint")),
+    deletePath: button(words("deletePath"), words("deletePathHint")),
+    interpolation: choice(words("interpolation"), [["spline", words("spline")], ["polyline", words("polyline")]]),
+    reverse: button("⇄", words("reverseHint")),
+    undo: button("↶", words("undoHint")),
+    redo: button("↷", words("redoHint")),
+    hold: button(words("hold"), words("holdHint")),
+    auto: button(words("auto"), words("autoHint")),
+    deletePoint: button(words("deletePoint"), words("deletePointHint")),
+    showAll: button(words("showAll"), words("showAllHint")),
+    load: button(words("load"), words("loadHint")),
+    json: button("JSON", words("jsonHint")),
+    point: choice(words("point"), []),
+    colorBy: choice(words("colorBy"), [["time", words("colorByTime")], ["arc", words("colorByArc")]]),
     file: make("input", { type: "file", accept: "image/*", hidden: true }),
     canvas: make("canvas"),
-    keys: make("input", { className: "vp-keys", type: "text", readOnly: true, inputMode: "none", "aria-label": "Trajectory" }),
-    text: make("textarea", { className: "vp-text", spellcheck: false, hidden: true, "aria-label": "Trajectory as JSON" }),
+    keys: make("input", { className: "vp-keys", type: "text", readOnly: true, inputMode: "none", "aria-label": words("stage") }),
+    text: make("textarea", { className: "vp-text", spellcheck: false, hidden: true, "aria-label": words("text") }),
     note: make("div", { className: "vp-note" }),
-    strip: make("canvas", { className: "vp-strip", title: "When each point is reached: drag a point along the frames" }),
+    strip: make("canvas", { className: "vp-strip", title: words("strip") }),
     status: make("div", { className: "vp-status", role: "status", "aria-live": "polite" }),
   };
   const fields = {
-    x: number("x", "x of the selected point [px]", { step: "any" }),
-    y: number("y", "y of the selected point [px]", { step: "any" }),
-    frame: number("frame", "Frame at which the selected point is reached; it may lie between two frames", { step: "any" }),
-    frames: number("of", "Number of frames of the plan, for the numbers shown here", { min: 2, max: 999, step: 1 }),
+    x: number("x", words("x"), { step: "any" }),
+    y: number("y", words("y"), { step: "any" }),
+    frame: number(words("frame"), words("frameHint"), { step: "any" }),
+    frames: number(words("frames"), words("framesHint"), { min: 2, max: 999, step: 1 }),
   };
   for (const [name, { input }] of Object.entries(fields)) part[name] = input;
   part.stage = make("div", { className: "vp-stage" }, part.canvas, part.keys, part.note, part.text);
