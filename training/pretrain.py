@@ -23,7 +23,7 @@ from .latents import encode_cells, load_vae
 from .loop import Loop, make_accelerator, step_generator
 from .objective import Batch, InContext, flow_matching_loss
 from .text import TextEncoders
-from .tiny import make_text_encoders, make_transformer, write_pipeline
+from .tiny import make_clip, make_t5, make_transformer, write_pipeline
 from .train_config import PretrainSection
 from .vocabulary import vocabulary_sizes, write_clip_tokenizer, write_t5_tokenizer
 from .words import planner_texts
@@ -83,7 +83,8 @@ def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
     if latest_checkpoint(Path(section.out)) is None:  # learning a vocabulary again could number its words otherwise
         write_clip_tokenizer(distinct, base / "tokenizer")
         write_t5_tokenizer(distinct, base / "tokenizer_2", section.text_tokens)
-    clip, t5 = make_text_encoders(*vocabulary_sizes(base))
+    clip_words, t5_words = vocabulary_sizes(base)
+    clip, t5 = make_clip(clip_words), make_t5(t5_words)
     transformer = make_transformer(section.heads, section.double_blocks, section.single_blocks)
     encoders = TextEncoders(base, clip, t5)
     longest = max(distinct, key=encoders.count_tokens)

@@ -44,23 +44,28 @@ def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> Flux
     return transformer
 
 
-def make_text_encoders(clip_vocabulary: int, t5_vocabulary: int) -> tuple[CLIPTextModel, T5EncoderModel]:
-    """Untrained text encoders, of shapes that ComfyUI's FLUX text encoders take too."""
-    clip = CLIPTextConfig(
-        vocab_size=clip_vocabulary,
+def make_clip(words: int) -> CLIPTextModel:
+    """An untrained CLIP text encoder for a vocabulary of that size, of a shape that ComfyUI takes too."""
+    config = CLIPTextConfig(
+        vocab_size=words,
         hidden_size=POOLED_WIDTH,
         intermediate_size=256,
         num_hidden_layers=2,  # ComfyUI asks for two or more
         num_attention_heads=2,
         max_position_embeddings=77,
         hidden_act="quick_gelu",
-        bos_token_id=clip_vocabulary - 2,
-        eos_token_id=clip_vocabulary - 1,
-        pad_token_id=clip_vocabulary - 1,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
         projection_dim=POOLED_WIDTH,
     )
-    t5 = T5Config(
-        vocab_size=t5_vocabulary,
+    return CLIPTextModel(config)
+
+
+def make_t5(words: int) -> T5EncoderModel:
+    """An untrained T5 encoder for a vocabulary of that size, of a shape that ComfyUI takes too."""
+    config = T5Config(
+        vocab_size=words,
         d_model=TEXT_WIDTH,
         d_kv=32,
         d_ff=256,
@@ -74,7 +79,7 @@ def make_text_encoders(clip_vocabulary: int, t5_vocabulary: int) -> tuple[CLIPTe
         tie_word_embeddings=False,
         dropout_rate=0.0,
     )
-    return CLIPTextModel(clip), T5EncoderModel(t5)
+    return T5EncoderModel(config)
 
 
 def write_pipeline(

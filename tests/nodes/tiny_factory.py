@@ -18,13 +18,15 @@ HIDDEN, HEADS = 256, 2
 
 def write_tiny_planner(folder: Path, seed: int = 0, double: int = 2, single: int = 3) -> Path:
     """Write all parts of a random planner and return the folder."""
+    from training.tiny import make_clip, make_t5
+
     torch.manual_seed(seed)
     write_transformer(folder / "transformer", double, single)
     write_vae(folder / "vae")
     words = write_clip_tokenizer(folder / "tokenizer")
-    write_clip(folder / "text_encoder", words)
+    _random(make_clip(words)).save_pretrained(folder / "text_encoder")
     words = write_t5_tokenizer(folder / "tokenizer_2")
-    write_t5(folder / "text_encoder_2", words)
+    _random(make_t5(words)).save_pretrained(folder / "text_encoder_2")
     return folder
 
 
@@ -118,25 +120,6 @@ def write_clip_tokenizer(folder: Path) -> int:
     return len(vocabulary)
 
 
-def write_clip(folder: Path, words: int) -> None:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(
-        vocab_size=words,
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        hidden_act="quick_gelu",
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
-        pad_token_id=words - 1,
-        projection_dim=64,
-    )
-    _random(CLIPTextModel(config)).save_pretrained(folder)
-
-
 def write_t5_tokenizer(folder: Path) -> int:
     """T5-like tokenizer file with a vocabulary of whole words; returns its size."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -159,27 +142,6 @@ def write_t5_tokenizer(folder: Path) -> int:
     (folder / "tokenizer_config.json").write_text(json.dumps({**specials, **settings}))
     (folder / "special_tokens_map.json").write_text(json.dumps(specials))
     return tokenizer.get_vocab_size()
-
-
-def write_t5(folder: Path, words: int) -> None:
-    from transformers import T5Config, T5EncoderModel
-
-    config = T5Config(
-        vocab_size=words,
-        d_model=128,
-        d_kv=32,
-        d_ff=256,
-        num_layers=2,
-        num_decoder_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-        tie_word_embeddings=False,
-        dropout_rate=0.0,
-    )
-    _random(T5EncoderModel(config)).save_pretrained(folder)
 
 
 def _random(module):
