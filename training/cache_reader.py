@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .errors import TrainingError
-from .files import tensor_digest
+from .files import json_object, tensor_digest
 from .pairs_folder import spec_from
 from .storage import Folder
 
@@ -30,11 +30,10 @@ class Cache:
     def __init__(self, folder: str | Path, keep: int | None = None) -> None:
         self._store = Folder(folder, keep)
         self.folder = folder
-        self.manifest = _parse(self._store, MANIFEST)
+        name = self._store.name(MANIFEST)
+        self.manifest = json_object(self._store.read(MANIFEST, "cache manifest"), f"cache manifest {name}")
         if self.manifest.get("format") != FORMAT:
-            raise TrainingError(
-                f"{self._store.name(MANIFEST)} must say format {FORMAT!r}, got {self.manifest.get('format')!r}"
-            )
+            raise TrainingError(f"{name} must say format {FORMAT!r}, got {self.manifest.get('format')!r}")
         self.spec = spec_from(self.manifest["spec"])
         lines = self._store.read(PAIRS, "cache pairs").decode().splitlines()
         self.pairs = [json.loads(line) for line in lines]
@@ -88,16 +87,6 @@ class Cache:
             while self._store.keep is not None and len(self._files) > self._store.keep:
                 del self._files[next(iter(self._files))]
         return self._files[name]
-
-
-def _parse(store: Folder, file: str) -> dict:
-    try:
-        value = json.loads(store.read(file, "cache manifest"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TrainingError(f"cache manifest {store.name(file)} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"cache manifest {store.name(file)} must hold a JSON object, got {type(value).__name__}")
-    return value
 
 
 def encoder_digests(base: Path) -> dict[str, str]:

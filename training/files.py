@@ -68,12 +68,21 @@ def read_json(path: str | Path, what: str) -> dict:
     path = Path(path)
     if not path.is_file():
         raise TrainingError(f"{what} {path} is not there")
+    return json_object(path.read_bytes(), f"{what} {path}")
+
+
+def json_object(data: bytes | str, name: str) -> dict:
+    """The JSON object that some UTF-8 text is.
+
+    Raises:
+        TrainingError: it is none; `name` names the text.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(data if isinstance(data, str) else data.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TrainingError(f"{what} {path} is not JSON: {error}") from error
+        raise TrainingError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise TrainingError(f"{what} {path} must hold a JSON object, got {type(value).__name__}")
+        raise TrainingError(f"{name} must hold a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -92,15 +101,8 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     except UnicodeDecodeError as error:
         raise TrainingError(f"{what} {path} is not UTF-8 text: {error}") from error
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TrainingError(f"{what} {path} line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise TrainingError(f"{what} {path} line {number} must be a JSON object, got {type(row).__name__}")
-        rows.append((number, row))
+        if line.strip():
+            rows.append((number, json_object(line, f"{what} {path} line {number}")))
     return rows
 
 
