@@ -10,7 +10,7 @@ import numpy as np
 from .errors import SimulationError
 from .kinematics import POINTING_DOWN, ArmKinematics
 from .model import ARM_JOINTS, CONTROL_HZ
-from .toolpath import STEPS_PER_FRAME, commands
+from .toolpath import STEPS_PER_FRAME, commands, hermite
 
 FORMAT = "visual_planner.actions"
 VERSION = 1
@@ -65,11 +65,11 @@ class JointTrajectory:
 
     def velocity(self) -> np.ndarray:
         """Joint velocities between samples (T - 1, 6) [rad/s]."""
-        return np.diff(self.joints_rad, axis=0) / _DT
+        return _velocity(self.joints_rad)
 
     def acceleration(self) -> np.ndarray:
         """Joint accelerations (T, 6) [rad/s^2]; the arm rests before and after."""
-        return np.diff(np.pad(self.velocity(), ((1, 1), (0, 0))), axis=0) / _DT
+        return _acceleration(self.joints_rad)
 
     def commands(self) -> list[tuple[np.ndarray, float]]:
         """Joints and gripper of every control step after the start."""
@@ -97,6 +97,14 @@ class JointTrajectory:
         columns = [self.times_s[:, None], self.joints_rad, self.gripper[:, None], self.tool_m]
         rows = [",".join(f"{value:.6g}" for value in row) for row in np.concatenate(columns, axis=1)]
         return "\n".join([",".join(names), *rows]) + "\n"
+
+
+def _velocity(joints: np.ndarray) -> np.ndarray:
+    return np.diff(joints, axis=0) / _DT
+
+
+def _acceleration(joints: np.ndarray) -> np.ndarray:
+    return np.diff(np.pad(_velocity(joints), ((1, 1), (0, 0))), axis=0) / _DT
 
 
 def plan_actions(
@@ -194,18 +202,11 @@ def _hermite_through(at: np.ndarray, values: np.ndarray, moments: np.ndarray) ->
     left = np.clip(np.searchsorted(at, moments, side="right") - 1, 0, len(at) - 2)
     span = (at[left + 1] - at[left])[:, None]
     s = np.clip((moments[:, None] - at[left][:, None]) / span, 0.0, 1.0)
-    return (
-        (1 + 2 * s) * (1 - s) ** 2 * values[left]
-        + s * (1 - s) ** 2 * span * slopes[left]
-        + s**2 * (3 - 2 * s) * values[left + 1]
-        + s**2 * (s - 1) * span * slopes[left + 1]
-    )
+    return hermite(values[left], values[left + 1], span * slopes[left], span * slopes[left + 1], s)
 
 
 def _excess(joints: np.ndarray, limits: JointLimits) -> float:
     """By how much the motion must be slowed down to keep the limits (1: not at all)."""
-    velocity = np.diff(joints, axis=0) / _DT
-    acceleration = np.diff(np.pad(velocity, ((1, 1), (0, 0))), axis=0) / _DT
-    fast = np.abs(velocity / np.asarray(limits.velocity_rad_s)).max(initial=0.0)
-    hard = np.abs(acceleration / np.asarray(limits.acceleration_rad_s2)).max(initial=0.0)
+    fast = np.abs(_velocity(joints) / np.asarray(limits.velocity_rad_s)).max(initial=0.0)
+    hard = np.abs(_acceleration(joints) / np.asarray(limits.acceleration_rad_s2)).max(initial=0.0)
     return float(max(1.0, fast, np.sqrt(hard)))

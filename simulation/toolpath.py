@@ -60,15 +60,15 @@ def commands(
         for i in range(1, steps_per_frame + 1):
             s = i / steps_per_frame
             hold = (start if closed[k + 1] else end) if switch else start + s * (end - start)
-            steps.append((_hermite(places[k], places[k + 1], slopes[k], slopes[k + 1], s), float(hold)))
+            steps.append((hermite(places[k], places[k + 1], slopes[k], slopes[k + 1], s), float(hold)))
         if switch and closed[k + 1]:
             steps += [(places[k + 1], value) for value in ramp]
         done.append(len(steps))
     return steps, done
 
 
-def _hermite(a, b, slope_a, slope_b, s: float) -> np.ndarray:
-    """Return the cubic Hermite curve from ``a`` to ``b`` at s in [0, 1]."""
+def hermite(a, b, slope_a, slope_b, s) -> np.ndarray:
+    """Return the cubic Hermite curve from ``a`` to ``b`` at s in [0, 1], slopes per unit of s."""
     return (
         (1 + 2 * s) * (1 - s) ** 2 * a + s * (1 - s) ** 2 * slope_a + s**2 * (3 - 2 * s) * b + s**2 * (s - 1) * slope_b
     )
