@@ -129,8 +129,17 @@ function hide(widget) {
   if (widget.element) widget.element.hidden = true;
 }
 
+/** ComfyUI moves and zooms the graph by two fingers, wherever they are: fingers on an editor are the editor's alone. */
+function keepFingers() {
+  for (const kind of ["touchstart", "touchmove", "touchend", "touchcancel"]) {
+    const keep = (event) => event.target.closest?.(".vp-editor") && event.stopPropagation();
+    window.addEventListener(kind, keep, { capture: true, passive: true }); // before ComfyUI's, which captures, too
+  }
+}
+
 app.registerExtension({
   name: "VisualPlanner.TrajectoryEditor",
+  setup: keepFingers,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== NODE) return;
     const { onNodeCreated, onExecuted, onRemoved } = nodeType.prototype;

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from chrome import NoBrowser, chrome
-from editor import SETTINGS, Editor
+from editor import SETTINGS, Drawing, Editor
 from workflow_files import FIRST_FRAME
 
 from launcher.client import ComfyClient
@@ -20,6 +21,9 @@ from support.planner import has_shipped_planner, planner_plugin
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+NEWER = os.environ.get("VISUAL_PLANNER_FRONTEND")
+MODES = {"canvas": (False, False), "nodes2": (False, True), "newer_canvas": (True, False), "newer_nodes2": (True, True)}
+"""Of the editor's tests: (newer frontend, Nodes 2.0)."""
 NOT_RUN = "NO BROWSER, SO NO BROWSER TEST WAS RUN"
 
 
@@ -71,6 +75,39 @@ def editor(shared_editor: Editor) -> Editor:
     """The module's page, with its list of problems begun anew."""
     shared_editor.problems.clear()
     return shared_editor
+
+
+@pytest.fixture(scope="session")
+def newer_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A server with the newer frontend that VISUAL_PLANNER_FRONTEND names."""
+    arguments = ["--front-end-root", str(NEWER)]
+    base = tmp_path_factory.mktemp("newer")
+    with ComfyServer(comfyui, base=base, cpu=True, extra_arguments=arguments) as server:
+        ComfyClient(server.url).upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+        yield server
+
+
+@pytest.fixture(scope="module", params=MODES)
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Editor]:
+    """The editor's page in each mode, with the example picture and a new Trajectory node on the graph."""
+    newer, vue = MODES[request.param]
+    if newer and not NEWER:
+        pytest.skip("no newer frontend: VISUAL_PLANNER_FRONTEND must name its `static` folder")
+    url = request.getfixturevalue("newer_server" if newer else "client").url
+    ComfyClient(url).post("/settings", SETTINGS | {"Comfy.VueNodes.Enabled": vue})
+    editor = Editor(browser, url, request.param)
+    yield editor
+    editor.close()
+    ComfyClient(url).post("/settings", SETTINGS)
+
+
+@pytest.fixture
+def drawing(page: Editor) -> Drawing:
+    """The editor of a new Trajectory node on an empty graph, before the example scene."""
+    page.problems.clear()
+    drawing = Drawing(page)
+    drawing.begin(FIRST_FRAME)
+    return drawing
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,11 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Error, Response
 
+from launcher.paths import PLUGIN_NAME
+
 JsonObject = dict[str, Any]
+
+TRAJECTORY = "VisualPlannerTrajectory"
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the template browser opens over the graph
@@ -22,9 +26,13 @@ BEFORE_START = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 WAIT_MS = 180_000  # the machine may be busy with other work
 SIZE = {"width": 1920, "height": 1200}
 # What ComfyUI's editor says at any start, with no plugin and no workflow of ours.
-KNOWN_MISSING = re.compile(r"/user\.css|/userdata[/?]|/api/userdata|experiment/models|/workflow_templates")
+KNOWN_MISSING = re.compile(
+    r"/user\.css|/userdata[/?]|/api/userdata|experiment/models|/workflow_templates|/templates/index"
+)
 KNOWN_NOISE = re.compile(
     "Failed to load resource"  # counted as responses
+    "|Error loading core workflow templates"  # their package is not installed here
+    "|cleanup event listeners for graph that was never set up"  # said when a subgraph is left
     "|api\\.comfy\\.org"  # the registry of node packs: asked for names of packs, forbidden by the server's own policy
     r"|reading 'id'\)[\s\S]*at onChange [\s\S]*/GraphView-"  # settings are read before a workflow is open
 )
@@ -67,6 +75,34 @@ VIEW = """([x, y, scale]) => {
     window.app.canvas.setDirty(true, true)
 }"""
 
+THREE = ((12, 50), (30, 20), (50, 30))
+NEW_DRAWING = """async ([node, picture]) => {
+    await window.app.loadGraphData({last_node_id: 0, last_link_id: 0, nodes: [], links: [], version: 0.4})
+    const {graph} = window.app
+    const [load, path, show] = ['LoadImage', node, 'PreviewAny'].map(type => LiteGraph.createNode(type))
+    load.pos = [60, 100]; path.pos = [460, 100]; show.pos = [1000, 100]
+    for (const one of [load, path, show]) graph.add(one)
+    load.widgets.find(w => w.name === 'image').value = picture
+    load.connect(0, path, path.inputs.findIndex(i => i.name === 'first_frame'))
+    path.connect(1, show, 0)
+    const {ds} = window.app.canvas
+    ds.scale = 1; ds.offset[0] = 60; ds.offset[1] = 60
+    window.app.canvas.setDirty(true, true)
+}"""
+DRAWING_STATE = """type => {
+    const node = window.app.canvas.graph.nodes.find(one => one.type === type)
+    const {editor} = node.visualPlanner, {session, view, picture} = editor
+    const box = editor.part.canvas.getBoundingClientRect(), strip = editor.part.strip.getBoundingClientRect()
+    return {
+        text: node.widgets.find(w => w.name === 'trajectory_json').value, selection: session.selection,
+        doc: session.doc, picture: picture && [picture.naturalWidth, picture.naturalHeight],
+        box: [box.x, box.y, box.width, box.height], strip: [strip.x, strip.y, strip.width, strip.height],
+        zoom: box.width / editor.part.canvas.clientWidth, view: [view.scale, view.left, view.top],
+        status: editor.part.status.textContent, size: Array.from(node.size), problem: editor.problem,
+        focused: document.activeElement === editor.part.keys, options: node.properties.visual_planner_editor ?? {},
+    }
+}"""
+
 
 class Editor:
     """One page with the editor of a running server.
@@ -74,11 +110,13 @@ class Editor:
     Attributes:
         page: Playwright's page.
         problems: Script errors, error messages of the console and requests that failed, apart from the known noise.
+        mode: Name of the frontend and of its kind of nodes, for the names of pictures.
     """
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    def __init__(self, browser: Browser, url: str, mode: str = "canvas") -> None:
         """Open the page, with a storage of its own, and wait until the editor can be used."""
         self.problems: list[str] = []
+        self.mode = mode
         self.page = browser.new_page(viewport=SIZE)
         self.page.add_init_script(BEFORE_START)
         self.page.set_default_timeout(WAIT_MS)
@@ -93,11 +131,17 @@ class Editor:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not KNOWN_NOISE.search(message.text):
-            self.problems.append(f"console: {message.text}")
+            self.problems.append(f"console: {message.text} ({message.location['url']})")
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 400 and not KNOWN_MISSING.search(response.url):
             self.problems.append(f"{response.status}: {response.url}")
+
+    def faults(self) -> list[str]:
+        """The problems; of a newer frontend, which asks the internet for much, only script errors and our files'."""
+        ours = f"/extensions/{PLUGIN_NAME}/"
+        newer = self.mode.startswith("newer")
+        return [text for text in self.problems if not newer or text.startswith("page error") or ours in text]
 
     def open_file(self, file: Path) -> None:
         """Open a workflow file, as dropping it into the window does."""
@@ -160,3 +204,82 @@ class Editor:
     def close(self) -> None:
         """Close the page without being asked whether to save."""
         self.page.close()
+
+
+class Drawing:
+    """The editor of the only Trajectory node on the page."""
+
+    def __init__(self, editor: Editor) -> None:
+        self.editor = editor
+        self.page = editor.page
+
+    def state(self) -> JsonObject:
+        return self.page.evaluate(DRAWING_STATE, TRAJECTORY)
+
+    def points(self) -> list[JsonObject]:
+        """Points of the first path, as they are stored."""
+        return json.loads(self.state()["text"])["paths"][0]["points"]
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """A place of the first frame [px] in the window [px]."""
+        state = self.state()
+        scale, left, top = state["view"]
+        return (
+            state["box"][0] + (x * scale + left) * state["zoom"],
+            state["box"][1] + (y * scale + top) * state["zoom"],
+        )
+
+    def click(self, x: float, y: float, **how: Any) -> None:
+        self.page.mouse.click(*self.place(x, y), **how)
+        self.settle()
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.drag_in_window(self.place(*start), self.place(*end))
+
+    def drag_in_window(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=4)
+        self.page.mouse.up()
+        self.settle()
+
+    def moment(self, time: float) -> tuple[float, float]:
+        """A time on the strip, in the window [px]."""
+        state = self.state()
+        left, top, width, height = state["strip"]
+        side = 14 * state["zoom"]
+        return left + side + time * (width - 2 * side), top + height * 0.75
+
+    def keys(self, *names: str) -> None:
+        for name in names:
+            self.page.keyboard.press(name)
+        self.settle()
+
+    def button(self, label: str) -> None:
+        self.page.locator(f".vp-editor button[aria-label^='{label}']").click()
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.wait_for_timeout(60)
+
+    def wait_for(self, condition: str) -> None:
+        """Wait until a condition on `state` holds."""
+        self.page.wait_for_function(
+            f"type => {{ const state = ({DRAWING_STATE})(type); return {condition} }}", arg=TRAJECTORY
+        )
+
+    def begin(self, picture: str) -> None:
+        """Put a new Trajectory node on an empty graph, behind a Load Image with a picture of the input folder."""
+        self.page.evaluate(NEW_DRAWING, [TRAJECTORY, picture])
+        self.wait_for("state.picture && state.box[2] > 100")
+        self.editor.settle(300)
+
+    def draw_three(self) -> None:
+        """Begin with an empty path and click three points."""
+        self.button("Delete this path")
+        for x, y in THREE:
+            self.click(x, y)
+
+    def shot(self, pictures: Path, name: str) -> None:
+        """Photograph the window, under a name that tells the mode."""
+        self.editor.screenshot(pictures / f"editor_{self.editor.mode}_{name}.png")

@@ -2,7 +2,7 @@
 import { pointTimes, timedCurve } from "./curves.js";
 import { DocumentError, emptyDocument, parse, serialise } from "./document.js";
 import { deletePath, movePoint, renamePath, resized, reversePath, setInterpolation, setTime } from "./edits.js";
-import { ACTIONS } from "./keys.js";
+import { ACTIONS, keepKey } from "./keys.js";
 import { colorOf, paintStage } from "./paint.js";
 import { buildPanel, setOptions } from "./panel.js";
 import { Session } from "./session.js";
@@ -247,9 +247,10 @@ export class TrajectoryEditor {
   #connectRoot() {
     const { root, keys } = this.part;
     // What happens here is none of the graph's business: it would drag the node or delete it.
-    for (const kind of ["pointerdown", "pointermove", "pointerup", "dblclick", "contextmenu", "keydown"]) {
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "dblclick", "contextmenu"]) {
       root.addEventListener(kind, (event) => event.stopPropagation());
     }
+    root.addEventListener("keydown", keepKey);
     keys.addEventListener("keydown", (event) => (this.spaceDown ||= event.key === " "));
     for (const kind of ["keyup", "blur"]) keys.addEventListener(kind, () => (this.spaceDown = false));
     root.addEventListener("dragover", (event) => event.preventDefault());

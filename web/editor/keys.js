@@ -4,10 +4,16 @@ import { pointTimes } from "./curves.js";
 
 const ZOOM = 1.2;
 
+/** Keep a key from the graph: Delete must not reach the node, Ctrl+Z not the graph. Run and save are ComfyUI's anywhere. */
+export function keepKey(event) {
+  const comfys = (event.ctrlKey || event.metaKey) && /^(Enter|s)$/i.test(event.key);
+  if (!comfys) event.stopPropagation();
+}
+
 /** A key was pressed while the stage has the focus. */
 export function onKey(editor, event) {
   const action = editor.session.dragging && event.key === "Escape" ? cancel : actionOf(event);
-  event.stopPropagation(); // Delete must not reach the node, Ctrl+Z not the graph
+  keepKey(event);
   if (action && action(editor, event) !== false) event.preventDefault();
 }
 

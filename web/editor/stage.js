@@ -8,7 +8,7 @@ const STILL = 3; // a press that moves less is a click [px]
 
 /**
  * Connect the stage.
- * @param {object} editor session, view, part (elements), frames, and the methods changed, render, passWheel
+ * @param {object} editor session, view, part (elements), frames, host (passWheel), and the methods changed, render
  */
 export function connectStage(editor) {
   const gestures = new Gestures(editor);
@@ -164,7 +164,7 @@ class Gestures {
 }
 
 function onWheel(editor, event) {
-  if (document.activeElement !== editor.part.keys) return editor.passWheel(event);
+  if (document.activeElement !== editor.part.keys) return editor.host.passWheel(event);
   event.preventDefault();
   event.stopPropagation();
   const { x, y } = placeOf(event, editor.part.canvas);
