@@ -97,17 +97,24 @@ class Chain:
         self._joining = joining
         self._fit = fit
 
-    def build(self, requests: tuple[PlanRequest, ...], length: int) -> tuple[Link, Link, Link]:
+    def titles(self, requests: tuple[PlanRequest, ...], length: int) -> list[str]:
+        """A line on each plan of `length` frames: which frames of the whole are its own, and what makes it."""
+        lines, overlap, join = [], self._joining.overlap, self._joining.join
+        for number, request in enumerate(requests):
+            first, last = frames_shown(number, len(requests), length, overlap, join)
+            settings = f"frames {first} to {last}, {request.mode}, seed {self._seed(number)}"
+            said = f": {request.instruction}" if request.instruction else ""
+            lines.append(f"plan {number + 1} of {len(requests)}, {settings}{said}")
+        return lines
+
+    def build(self, requests: tuple[PlanRequest, ...], titles: list[str], length: int) -> tuple[Link, Link, Link]:
         """Make the nodes of all plans of `length` frames; returns where frames, video and report come out."""
-        frames, video, report = self._plan(requests[0], self._links["first_frame"], self._sampling.seed)
-        report = self._text(title_of(requests, 0, length, self._sampling.seed, self._joining), report)
-        plan = frames
+        frames, video, check = self._plan(requests[0], self._links["first_frame"], self._seed(0))
+        plan, report = frames, self._text(titles[0], check)
         for number, request in enumerate(requests[1:], start=1):
             first = self._node("ImageFromBatch", image=plan, batch_index=length - self._joining.overlap, length=1)
-            seed = (self._sampling.seed + number) & MAX_SEED
-            plan, _, check = self._plan(request, first.out(0), seed)
-            found = self._text(title_of(requests, number, length, seed, self._joining), check)
-            report = self._text(report, found, "\n\n")
+            plan, _, check = self._plan(request, first.out(0), self._seed(number))
+            report = self._text(report, self._text(titles[number], check), "\n\n")
             joint = self._node("VisualPlannerJoin", before=frames, after=plan, notes=report, **asdict(self._joining))
             frames, video = joint.out(0), joint.out(1)
         return frames, video, report
@@ -158,10 +165,5 @@ class Chain:
     def _text(self, first: str | Link, second: Link, between: str = "\n") -> Link:
         return self._node("StringConcatenate", string_a=first, string_b=second, delimiter=between).out(0)
 
-
-def title_of(requests: tuple[PlanRequest, ...], number: int, length: int, seed: int, joining: Joining) -> str:
-    """The report's line on a plan."""
-    first, last = frames_shown(number, len(requests), length, joining.overlap, joining.join)
-    request = requests[number]
-    said = f": {request.instruction}" if request.instruction else ""
-    return f"plan {number + 1} of {len(requests)}, frames {first} to {last}, {request.mode}, seed {seed}{said}"
+    def _seed(self, number: int) -> int:
+        return (self._sampling.seed + number) & MAX_SEED

@@ -172,8 +172,10 @@ class VisualPlannerExtend(io.ComfyNode):
         requests = placed(requests, size_of_one(first_frame), spec, fit)
         sampling = Sampling(seed, steps or spec.steps, cfg, sampler_name, scheduler)
         chain = Chain(links_of(cls.hidden), sampling, Joining(overlap, join, fps), fit)
-        outputs = chain.build(requests, spec.layout.frames)
-        return io.NodeOutput(*outputs, expand=chain.graph.finalize())
+        titles = chain.titles(requests, spec.layout.frames)
+        outputs = chain.build(requests, titles, spec.layout.frames)
+        # ComfyUI keeps this text with the cached node; what the new nodes show it keeps only for the run.
+        return io.NodeOutput(*outputs, expand=chain.graph.finalize(), ui=look(cls, text="\n".join(titles)))
 
 
 class VisualPlannerJoin(io.ComfyNode):

@@ -1,18 +1,20 @@
 """Photographs the workflows in the editor: their thumbnails and the README's pictures.
 
 Run `PYTHONPATH=. .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the planner
-has changed, and look at the result. The workflows of the tiny planner are shown after a run.
+has changed, and look at the result; with names of workflows behind it, these alone. The workflows of the tiny planner
+are shown after a run.
 """
 
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 from chrome import chrome
 from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, SIMULATED, TINY
+from workflow_files import ALL, FIRST_FRAME, HANDED_ON, SIMULATED, TINY
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -26,17 +28,17 @@ MARGIN = 8  # around the graph [px]
 ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
 
 
-def main() -> None:
-    """Make all pictures."""
+def main(names: tuple[str, ...] = ALL) -> None:
+    """Make the pictures of the named workflows."""
     with ComfyServer(find_comfyui(), cpu=True) as server, chrome() as browser:
         client = ComfyClient(server.url, timeout=180)
         client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
         client.post("/settings", SETTINGS)
         editor = Editor(browser, client.url)
-        for name in ALL:
+        for name in names:
             editor.open_file(WORKFLOWS / f"{name}.json")
             place = editor.show_all()
-            if name in (*TINY, *SIMULATED):
+            if name in (*TINY, *SIMULATED, *HANDED_ON):
                 ended = editor.run()
                 if ended["kind"] != "execution_success":
                     raise SystemExit(f"{name} did not run: {ended}")
@@ -80,4 +82,4 @@ def save(picture: Image.Image, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(sys.argv[1:]) or ALL)

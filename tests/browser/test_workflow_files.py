@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import urllib.error
 import urllib.request
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, FLUX, NAMES, JsonObject, mode_of, read
+from workflow_files import ALL, FIRST_FRAME, FLUX, HANDED_ON, NAMES, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
@@ -27,6 +28,12 @@ WEIGHTS = {
     ("VisualPlannerLoraLoader", "lora_name"),
     ("VisualPlannerLoraLoader", "base_lora_name"),
 }
+WAN_WEIGHTS = {
+    ("UNETLoader", "unet_name"),
+    ("CLIPLoader", "clip_name"),
+    ("VAELoader", "vae_name"),
+    ("CLIPVisionLoader", "clip_name"),
+}
 LOADERS = {"UNETLoader", "DualCLIPLoader", "VAELoader", "VisualPlannerTinyLoader", "VisualPlannerLoraLoader"}
 
 
@@ -40,10 +47,11 @@ def only(prompt: JsonObject, node_type: str) -> JsonObject:
 def prompts(client: ComfyClient) -> dict[str, JsonObject]:
     """Name → what the demo would send to the server."""
     info = client.object_info()
-    return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in NAMES}
+    names = (*NAMES, *HANDED_ON, WAN)
+    return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in names}
 
 
-def test_there_are_six_workflows_each_with_a_picture() -> None:
+def test_each_workflow_has_a_picture() -> None:
     assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == sorted(ALL)
     assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == sorted(ALL)
 
@@ -132,6 +140,40 @@ def test_a_flux_workflow_lacks_nothing_but_weights(client: ComfyClient, prompts:
     # Before a run, ComfyUI 0.3.75 compares the lists of stock nodes alone; later ones compare those of V3 nodes too.
     stock = {problem for problem in lacking if not problem[0].startswith("VisualPlanner")}
     assert stock <= found <= lacking
+
+
+def test_a_plan_of_two_instructions_runs(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:
+    """Seventeen frames, saved once and shown once, and a report of both plans."""
+    prompt = prompts["tiny_extend"]
+    only(prompt, "VisualPlannerExtend")["steps"] = 2
+    run = client.run(prompt)
+    outputs = {entry["_meta"]["title"]: run.outputs[node] for node, entry in prompt.items() if node in run.outputs}
+    assert len(outputs["Save frames"]["images"]) == 17
+    report = outputs["Report"]["text"][0]
+    assert [line[:13] for line in report.splitlines() if line.startswith("plan")] == ["plan 1 of 2, ", "plan 2 of 2, "]
+
+
+def test_frames_are_made_larger(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:
+    prompt = prompts["tiny_upscale"]
+    assert not {"UpscaleModelLoader", "ImageUpscaleWithModel"} & {node["class_type"] for node in prompt.values()}
+    only(prompt, "VisualPlannerExtend")["steps"] = 2
+    run = client.run(prompt)
+    node = next(node for node, entry in prompt.items() if entry["class_type"] == "SaveImage")
+    sizes = [Image.open(io.BytesIO(client.download(file))).size for file in run.files(node)]
+    assert sizes == [(512, 512)] * 9
+
+
+def test_wan_lacks_nothing_but_weights(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:
+    prompt = prompts[WAN]
+    found = {
+        (prompt[node]["class_type"], error["extra_info"]["input_name"], error["type"])
+        for node, problem in node_errors(client, prompt).items()
+        for error in problem["errors"]
+    }
+    assert found == {(kind, entry, "value_not_in_list") for kind, entry in WAN_WEIGHTS}
+    note = next(node for node in read(WAN)["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
+    files = [only(prompt, kind)[entry] for kind, entry in WAN_WEIGHTS]
+    assert [file for file in files if file not in note] == [], "the note must tell of every file that is needed"
 
 
 def node_errors(client: ComfyClient, prompt: JsonObject) -> JsonObject:

@@ -14,7 +14,11 @@ FLUX = ("flux_dev_text", "flux_dev_trajectory")
 NAMES = (*FLUX, *TINY)
 SIMULATED = ("tiny_plan_and_execute",)
 """Workflows whose first frame comes from the simulator."""
-ALL = (*NAMES, *SIMULATED)
+HANDED_ON = ("tiny_extend", "tiny_upscale")
+"""Workflows in which plans go on: to a further plan, and to ComfyUI's own nodes."""
+WAN = "wan_first_last_frame"
+"""Workflow that hands frames of a plan to Wan, whose weights no test has."""
+ALL = (*NAMES, *SIMULATED, *HANDED_ON, WAN)
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
 

@@ -162,8 +162,14 @@ def test_only_the_plans_that_changed_are_made_again(client):
     assert len(watch.samplers) == 1
     assert len(saved(client, run, "11")) == 3 * LENGTH - 2
     watch = Watch()
-    client.run(chain_prompt(("reach for the plate", WORDS[1]), seed=100), on_event=watch)
+    prompt = chain_prompt(("reach for the plate", WORDS[1]), seed=100)
+    client.run(prompt, on_event=watch)
     assert len(watch.samplers) == 2, "a plan depends on those before it"
+    watch = Watch()
+    again = client.run(prompt, on_event=watch)
+    assert not watch.samplers
+    said = again.outputs[EXTEND]["text"][0].splitlines()
+    assert said[0] == "plan 1 of 2, frames 1 to 9, text, seed 100: reach for the plate" and len(said) == 2
 
 
 def test_a_chain_can_be_cancelled(client):
@@ -252,7 +258,8 @@ def test_seeds_begin_again_at_zero(comfy, module):
     sampling = chain.Sampling(2**64 - 1, 2, 1.0, "euler", "simple")
     links = {name: ["1", place] for place, name in enumerate(("model", "clip", "vae", "spec", "first_frame"))}
     built = chain.Chain(links, sampling, chain.Joining(1, "drop", 4.0), "letterbox")
-    built.build((chaining.PlanRequest("text", "push", None),) * 3, LENGTH)
+    requests = (chaining.PlanRequest("text", "push", None),) * 3
+    built.build(requests, built.titles(requests, LENGTH), LENGTH)
     nodes = built.graph.finalize().values()
     seeds = [entry["inputs"]["seed"] for entry in nodes if entry["class_type"] == "KSampler"]
     assert seeds == [2**64 - 1, 0, 1]

@@ -33,6 +33,7 @@ def copy_plugin(target: Path) -> Path:
         "web",
         "locales",
         "workflows",
+        "subgraphs",
         "models/readout",
     ):
         source = ROOT / name
