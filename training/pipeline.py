@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from visual_planner.frame import to_bytes
 from visual_planner.grid import condition_grid, slice_grid
@@ -127,7 +127,5 @@ def read_spec(file: str | Path) -> PlannerSpec | None:
             return PlannerSpec.from_metadata(opened.metadata())
     except (OSError, RuntimeError) as error:
         raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
-    except Exception as error:
-        if isinstance(error, ValueError):
-            raise
+    except SafetensorError as error:
         raise TrainingError(f"LoRA {file} is not a safetensors file: {error}") from error

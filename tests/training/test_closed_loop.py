@@ -13,12 +13,13 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.closed_loop.command import Settings, bounds, difference, draw_all, evaluate_planner, rate
 from training.closed_loop.execution import carry_out, rank
-from training.closed_loop.planning import make_plans, noise_for, open_planner
+from training.closed_loop.planning import make_plans, open_planner
 from training.closed_loop.replan import _moves_to_make, replan
 from training.closed_loop.requests import Wording, planner_input, seeds_and_tasks
 from training.errors import TrainingError
 from training.export import export
 from training.readout.weights import open_readout
+from training.sampling import draw_noise
 from training.train import train
 from visual_planner.readout import Reading, ReadoutNet, ReadoutSpec, View
 
@@ -121,8 +122,8 @@ def test_plans_are_those_of_the_seed_whatever_the_batch(planner_folder, asked):
     for a, b in zip(one, all_at_once, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
     assert not np.array_equal(one[0][0], one[0][1])
-    noise = noise_for(planner.spec, 7, 3)
-    assert torch.equal(noise[:1], noise_for(planner.spec, 7, 1)), "the first of several plans is the single plan"
+    noise = draw_noise(planner.spec, [7], 3)
+    assert torch.equal(noise[:1], draw_noise(planner.spec, [7], 1)), "the first of several plans is the single plan"
 
 
 def test_wordings_leave_things_out(planner_folder, asked):

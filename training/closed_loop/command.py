@@ -21,7 +21,7 @@ from ..pipeline import PlannerPipeline
 from ..readout.weights import open_readout
 from ..statistics import bootstrap, wilson
 from .execution import carry_out, execute_frames, execute_plan, rank
-from .planning import make_plans, open_planner, through_autoencoder
+from .planning import make_plans, open_planner
 from .replan import replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
 
@@ -173,7 +173,7 @@ def bounds(asked: list[Asked], world: World, net, planner: PlannerPipeline | Non
         "baselines": {"static": rate(static, asked)},
     }
     if planner is not None:
-        decoded = (through_autoencoder(planner, item.truth) for item in tqdm(asked, desc="autoencoder"))
+        decoded = (planner.through_autoencoder(item.truth) for item in tqdm(asked, desc="autoencoder"))
         done = [execute_frames(frames, item, net, world) for frames, item in zip(decoded, asked, strict=True)]
         result["bounds"]["autoencoder"] = rate(done, asked)
     return result

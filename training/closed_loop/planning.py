@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from visual_planner.frame import to_bytes
-from visual_planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..pipeline import PlannerPipeline
@@ -31,11 +29,6 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
             raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
         lora = found[0]
     return PlannerPipeline.load(folder, lora), lora
-
-
-def noise_for(spec: PlannerSpec, seed: int, plans: int) -> torch.Tensor:
-    """Noise (plans, 16, H/8, W/8): what ComfyUI's samplers draw from `seed` for a batch of that size."""
-    return draw_noise(spec, [seed], plans)
 
 
 def make_plans(
@@ -68,8 +61,3 @@ def make_plans(
         frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance)
         made.append(to_bytes(frames))
     return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))
-
-
-def through_autoencoder(planner: PlannerPipeline, frames: np.ndarray) -> np.ndarray:
-    """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
-    return planner.through_autoencoder(frames)

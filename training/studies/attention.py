@@ -10,10 +10,10 @@ from torch.overrides import TorchFunctionMode
 from visual_planner.layout import GridLayout
 from visual_planner.spec import PlannerSpec
 
-from ..closed_loop.planning import noise_for
 from ..closed_loop.requests import planner_input
 from ..data_config import Positive
 from ..errors import TrainingError
+from ..sampling import draw_noise
 from .base import SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines
 
 
@@ -80,7 +80,7 @@ def measure(settings: AttentionSettings, out: Path) -> dict:
         for mode in settings.modes:
             inputs = [planner_input(asked, mode, spec) for asked in b.asked]
             text = b.planner.encoders([inputs[0][1]])[0].shape[1]
-            noise = torch.cat([noise_for(spec, asked.seed, 1) for asked in b.asked])
+            noise = draw_noise(spec, [asked.seed for asked in b.asked], 1)
             with AttentionMaps(spec, text, condition) as maps:
                 b.planner.plan(np.stack([p for p, _ in inputs]), [w for _, w in inputs], noise=noise)
             if not maps.maps or len(maps.maps) % spec.steps:
