@@ -195,6 +195,12 @@ class Editor:
         self.settle()
         return x, y, width * scale, height * scale
 
+    def look_at(self, kind: str) -> None:
+        """Show the node of a type in its full size: Nodes 2.0 leaves details out where nodes are small."""
+        x, y = next(node["box"][:2] for node in self.nodes() if node["type"] == kind)
+        self.page.evaluate(VIEW, [BARS[0] + 300 - x, BARS[1] - y, 1])
+        self.settle()
+
     def screenshot(self, file: Path) -> Path:
         """Photograph the window."""
         file.parent.mkdir(parents=True, exist_ok=True)

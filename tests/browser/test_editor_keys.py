@@ -55,7 +55,7 @@ def test_a_path_is_drawn_timed_and_run_by_keys(drawing: Drawing, pictures: Path)
     drawing.page.evaluate(WATCH)
     drawing.keys("Control+Enter")  # ComfyUI's own key for Run
     ended = drawing.page.evaluate(
-        "() => Promise.race([window.plannerRun, new Promise(done => setTimeout(() => done({kind: 'no run'}), 60000))])"
+        "() => Promise.race([window.plannerRun, new Promise(done => setTimeout(() => done({kind: 'no run'}), 180000))])"
     )
     assert ended["kind"] == "execution_success", ended
     assert drawing.state()["text"] == drawn

@@ -35,8 +35,7 @@ def test_from_the_template_to_the_video(
     assert page.messages() == []
     seconds["open the template"] = time.monotonic() - start
 
-    page.show_all()
-    drawing.wait_for("state.box[2] > 100")
+    page.look_at(TRAJECTORY)
     drawing.draw_three()
     drawn = drawing.state()["text"]
     assert len(json.loads(drawn)["paths"][0]["points"]) == 3
@@ -48,12 +47,15 @@ def test_from_the_template_to_the_video(
     assert ended["kind"] == "execution_success", ended
     seconds["run"] = time.monotonic() - start
 
+    page.look_at("SaveVideo")
     window.wait_for_function(f"() => ({VIDEO})() !== null")
     width, height, duration = window.evaluate(VIDEO)
     assert (width, height) == (64, 64)
     assert duration > 1.0
     seconds["see the video"] = time.monotonic() - start
     drawing.shot(pictures, f"stranger_{template}")
+    page.show_all()
+    drawing.shot(pictures, f"stranger_{template}_all")
     sent = page.prompt().values()
     assert [node["inputs"]["trajectory_json"] for node in sent if node["class_type"] == TRAJECTORY] == [drawn]
     assert page.faults() == []

@@ -91,7 +91,8 @@ export function buildPanel(words) {
     frames: number(words("frames"), words("framesHint"), { min: 2, max: 999, step: 1 }),
   };
   for (const [name, { input }] of Object.entries(fields)) part[name] = input;
-  part.stage = make("div", { className: "vp-stage" }, part.canvas, part.keys, part.note, part.text);
+  // The attribute: Nodes 2.0 would take the wheel and the middle button for the graph before they get here.
+  part.stage = make("div", { className: "vp-stage", "data-capture-wheel": "true" }, part.canvas, part.keys, part.note, part.text);
   part.root = make(
     "div",
     { className: "vp-editor widget-expands" }, // the second class makes Nodes 2.0 give it the free height
