@@ -91,6 +91,7 @@ NEW_DRAWING = """async ([node, picture]) => {
 }"""
 DRAWING_STATE = """type => {
     const node = window.app.canvas.graph.nodes.find(one => one.type === type)
+    if (!node?.visualPlanner) return null // a workflow that is still being opened
     const {editor} = node.visualPlanner, {session, view, picture} = editor
     const box = editor.part.canvas.getBoundingClientRect(), strip = editor.part.strip.getBoundingClientRect()
     return {
@@ -271,7 +272,8 @@ class Drawing:
     def wait_for(self, condition: str) -> None:
         """Wait until a condition on `state` holds."""
         self.page.wait_for_function(
-            f"type => {{ const state = ({DRAWING_STATE})(type); return {condition} }}", arg=TRAJECTORY
+            f"type => {{ const state = ({DRAWING_STATE})(type); return state !== null && ({condition}) }}",
+            arg=TRAJECTORY,
         )
 
     def begin(self, picture: str) -> None:

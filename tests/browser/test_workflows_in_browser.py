@@ -67,9 +67,18 @@ def test_a_workflow_opens_as_it_was_saved(editor: Editor, client: ComfyClient, p
     assert widget_values(now) == widget_values(saved)
     assert sorted(now["links"]) == sorted(saved["links"])
     assert [group["title"] for group in now["groups"]] == [group["title"] for group in saved["groups"]]
-    assert editor.prompt() == Workflow.load(file, client.object_info()).to_prompt(), "the demo would run something else"
+    asked = Workflow.load(file, client.object_info()).to_prompt()
+    assert without_shown_texts(editor.prompt()) == asked, "the demo would run something else"
     editor.show_all()
     editor.screenshot(pictures / f"{name}.png")
+
+
+def without_shown_texts(prompt: JsonObject) -> JsonObject:
+    """The prompt without what Preview Any shows: the editor sends that along, and no node reads it."""
+    for node in prompt.values():
+        if node["class_type"] == "PreviewAny":
+            node["inputs"].pop("preview", None)
+    return prompt
 
 
 def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
