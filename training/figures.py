@@ -48,11 +48,12 @@ def psnr(made: np.ndarray, real: np.ndarray) -> float:
 def _hand(scene: Scene, plan: np.ndarray) -> dict:
     if scene.record is None:
         return {}
-    of_frames = hand_errors(scene.truth, plan)
-    errors = of_frames[~np.isnan(of_frames)]
+    real, planned = hand_positions(scene.truth), hand_positions(plan)
+    errors = _distances(real, planned)
+    errors = errors[~np.isnan(errors)]
     if not len(errors):
         return {}
-    visible, found = (~np.isnan(hand_positions(frames)[1:, 0]) for frames in (scene.truth, plan))
+    visible, found = (~np.isnan(places[1:, 0]) for places in (real, planned))
     last = {"fde_px": float(errors[-1])} if visible[-1] else {}
     return {
         "hand_errors_px": errors.tolist(),
@@ -71,10 +72,25 @@ def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
         truth: (F, h, w, 3) uint8.
         plan: the same.
     """
-    planned, real = hand_positions(plan)[1:], hand_positions(truth)[1:]
-    still = hand_positions(truth[:1])[0]
-    found = ~np.isnan(planned[:, :1])
-    return np.linalg.norm(np.where(found, planned, still) - real, axis=1)
+    return _distances(hand_positions(truth), hand_positions(plan))
+
+
+def _distances(real: np.ndarray, planned: np.ndarray) -> np.ndarray:
+    """The same from positions (F, 2) [px], NaN where there is no hand."""
+    found = ~np.isnan(planned[1:, :1])
+    return np.linalg.norm(np.where(found, planned[1:], real[0]) - real[1:], axis=1)
+
+
+def pooled_median(of_scene: Sequence[np.ndarray]) -> tuple[float, tuple[float, float]]:
+    """Median of the values of all scenes, and its interval; scenes are drawn, since values of one scene fail together.
+
+    Args:
+        of_scene: values of each scene, any number of them.
+    """
+    interval = bootstrap(
+        np.arange(len(of_scene)), lambda drawn: np.median(np.concatenate([of_scene[scene] for scene in drawn]))
+    )
+    return float(np.median(np.concatenate(of_scene))), interval
 
 
 def _asked(scene: Scene, plan: np.ndarray) -> dict:
@@ -103,17 +119,14 @@ def summary(rows: Sequence[dict], static: Sequence[dict]) -> dict:
     seen = [row for row in rows if "ade_px" in row]
     if seen:
         of_scene = [np.asarray(row["hand_errors_px"], float) for row in seen]
-        errors = np.concatenate(of_scene)
+        median, interval = pooled_median(of_scene)
         found = np.sum([row["hand_found"] for row in seen], axis=0)
         result["end_effector_ade_px"] = _mean(seen, "ade_px")
         result["end_effector_fde_px"] = _mean(seen, "fde_px")
         result["hand_error_px"] = {
-            "median": float(np.median(errors)),
-            "mean": float(errors.mean()),
-            # scenes are drawn, not frames: those of one scene fail together
-            "interval_of_median": bootstrap(
-                np.arange(len(seen)), lambda drawn: np.median(np.concatenate([of_scene[scene] for scene in drawn]))
-            ),
+            "median": median,
+            "mean": float(np.concatenate(of_scene).mean()),
+            "interval_of_median": interval,
         }
         result["hand_found"] = float(found[0] / found[1])
     result["moved_most"] = _rate([row["moved_asked"] for row in rows if "moved_asked" in row])

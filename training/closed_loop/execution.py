@@ -37,9 +37,14 @@ class Judged:
     objects_left: float
 
 
+def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
+    """What the read-out says of frames (F, h, w, 3), seen by the request's camera if it belongs to none."""
+    return read_frames(net, frames, asked.view if net.spec.view is not None else None)
+
+
 def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
     """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
-    reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
+    reading = read_plan(frames, asked, net)
     count, height, width = frames.shape[:3]
     path = None if mode == "text" else asked.places_norm(count)
     report = diagnose(frames, asked.first, None if path is None else path * (width, height))
@@ -83,5 +88,4 @@ def execute_plan(plan: Judged, asked: Asked, world: World) -> bool:
 
 def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World) -> bool:
     """Whether the request is done by frames (F, h, w, 3) of any origin."""
-    reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
-    return carry_out(keyframes(reading), asked, world)
+    return carry_out(keyframes(read_plan(frames, asked, net)), asked, world)

@@ -6,6 +6,7 @@ import numpy as np
 
 from simulation.camera import Camera
 from simulation.episode import demonstrate
+from simulation.motion import FRAMES
 from simulation.scene import SceneSpec
 from simulation.tasks import TASKS, Task
 from simulation.world import World
@@ -70,7 +71,7 @@ class Asked:
         return replace(self, first=first, trajectory=left)
 
 
-def draw(world: World, seed: int, task: str, wordings: str, camera_jitter_m: float, frames: int = 9) -> Asked:
+def draw(world: World, seed: int, task: str, wordings: str, camera_jitter_m: float, frames: int = FRAMES) -> Asked:
     """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced."""
     episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m, frames)
     trajectory = episode_trajectory(episode.record(str(seed)), *episode.frames.shape[1:3])

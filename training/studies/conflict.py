@@ -13,8 +13,8 @@ from simulation.scene import rng_for
 from simulation.tasks import Task, is_done, possible_tasks
 from simulation.world import World
 from visual_planner.actions import keyframes
-from visual_planner.readout import read_frames
 
+from ..closed_loop.execution import read_plan
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
 from ..errors import TrainingError
@@ -74,7 +74,7 @@ def with_path_of(asked: Asked, other: Task, world: World) -> Asked:
 
 def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) -> str:
     """`text`, `trajectory` or `neither`: whose request the plan carries out."""
-    reading = read_frames(net, frames, asked.view if net.spec.view is not None else None)
+    reading = read_plan(frames, asked, net)
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
     trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=None)[0])
     if rollout.success:

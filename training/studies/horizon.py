@@ -14,9 +14,8 @@ from ..closed_loop.execution import carry_out, execute_frames
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..data_config import Positive
-from ..figures import hand_errors
+from ..figures import hand_errors, pooled_median
 from ..pipeline import PlannerPipeline
-from ..statistics import bootstrap
 from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
 
 
@@ -37,14 +36,16 @@ def measure(settings: HorizonSettings, out: Path) -> dict:
             row["true_keyframes"] = rate([carry_out(item.keyframes, item, b.world) for item in asked], asked)
             row["true_frames"] = rate([execute_frames(item.truth, item, b.net, b.world) for item in asked], asked)
             still = [np.repeat(item.first[None], frames, axis=0) for item in asked]
-            row["static_hand_error_px"] = per_frame(still, asked)
+            row["static_hand_error_px"] = per_frame(errors_of(still, asked))
             for mode in settings.modes:
                 plans = chain(b.planner, asked, mode, count, settings.batch_size)
                 done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
+                errors = errors_of(plans, asked)
+                median, (low, high) = pooled_median([scene[~np.isnan(scene)] for scene in errors])
                 row["modes"][mode] = {
                     "success": rate(done, asked),
-                    "hand_error_px": per_frame(plans, asked),
-                    "median_hand_error_px": over_all(plans, asked),
+                    "hand_error_px": per_frame(errors),
+                    "median_hand_error_px": {"value": median, "low": low, "high": high},
                 }
             result["chains"][str(count)] = row
     return result
@@ -77,20 +78,14 @@ def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return join_plans(torch.from_numpy(before), torch.from_numpy(after)).numpy()
 
 
-def per_frame(plans: list[np.ndarray], asked: list[Asked]) -> list[float]:
-    """Median distance [px] of the hand from where it really is, of each frame but the first (F - 1)."""
-    errors = np.array([hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)])
+def errors_of(plans: list[np.ndarray], asked: list[Asked]) -> np.ndarray:
+    """Distance [px] of the hand from where it really is (scenes, F - 1), NaN where it cannot be seen."""
+    return np.array([hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)])
+
+
+def per_frame(errors: np.ndarray) -> list[float]:
+    """Median over the scenes, of each frame but the first (F - 1)."""
     return [float(np.median(column[~np.isnan(column)])) if (~np.isnan(column)).any() else 0.0 for column in errors.T]
-
-
-def over_all(plans: list[np.ndarray], asked: list[Asked]) -> dict:
-    """The median over frames and scenes, with its interval over scenes."""
-    errors = [hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)]
-    errors = [row[~np.isnan(row)] for row in errors]
-    low, high = bootstrap(
-        np.arange(len(errors)), lambda drawn: np.median(np.concatenate([errors[scene] for scene in drawn]))
-    )
-    return {"value": float(np.median(np.concatenate(errors))), "low": low, "high": high}
 
 
 def plot(result: dict):
