@@ -6,8 +6,9 @@ import torch
 from comfy_api.latest import io
 
 from ..visual_planner.contact_sheet import draw_sheet
+from ..visual_planner.trajectory import Trajectory as Paths
 from . import execution
-from .wires import Scene, fps_input, look, schema, video_of
+from .wires import Scene, Trajectory, fit_input, fps_input, look, schema, video_of
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -64,6 +65,14 @@ class VisualPlannerScene(io.ComfyNode):
         return io.NodeOutput(frame, request.instruction, request, ui=look(cls, frame, words))
 
 
+def _path_input() -> io.Input:
+    return Trajectory.Input(
+        "trajectory", optional=True,
+        tooltip="The drawn path. With it the hand is kept on the path, and the frames only say how far away it is and "
+        "what the gripper does; without it the hand goes where the frames show it.",
+    )  # fmt: skip
+
+
 class VisualPlannerPlanToActions(io.ComfyNode):
     """A plan's frames into a joint trajectory."""
 
@@ -96,6 +105,8 @@ class VisualPlannerPlanToActions(io.ComfyNode):
                     "filename_prefix", optional=True, default="visual_planner/actions",
                     tooltip="Start of the files' names, with folders if wanted.",
                 ),
+                _path_input(),
+                fit_input(optional=True),
             ],
             outputs=[
                 io.String.Output(
@@ -114,9 +125,11 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         instruction: str = "",
         save: str = SAVE[0],
         filename_prefix: str = "visual_planner/actions",
+        trajectory: Paths | None = None,
+        fit: str = "letterbox",
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
-        reading = execution.read(frames, scene)
+        reading = execution.read_on_path(frames, scene, trajectory, fit)
         actions = execution.trajectory_for(reading, scene)
         lines = execution.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
@@ -156,6 +169,8 @@ class VisualPlannerExecute(io.ComfyNode):
                 io.Image.Input("frames", tooltip="The nine frames of one plan in time order, from Slice Grid."),
                 Scene.Input("scene", tooltip="From Simulated Scene: the one whose first frame was planned from."),
                 fps_input("Frames a second of the video."),
+                _path_input(),
+                fit_input(optional=True),
             ],
             outputs=[
                 io.Boolean.Output("success", display_name="success", tooltip="True when the request was carried out."),
@@ -169,9 +184,11 @@ class VisualPlannerExecute(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, frames, scene, fps: float = 4.0) -> io.NodeOutput:
+    def execute(
+        cls, frames, scene, fps: float = 4.0, trajectory: Paths | None = None, fit: str = "letterbox"
+    ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
-        reading = execution.read(frames, scene)
+        reading = execution.read_on_path(frames, scene, trajectory, fit)
         done = execution.run_in(scene, reading, max(16, min(512, frames.shape[1])))
         both = execution.beside(frames, done.frames)
         report = "\n".join(

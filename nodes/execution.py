@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..visual_planner.actions import keyframes
+from ..visual_planner.actions import keyframes, on_path
 from ..visual_planner.frame import to_bytes
 from ..visual_planner.readout import Reading, ReadoutNet, View, load_net, read_frames
+from .check import asked_of
 from .safetensors_files import load_tensors, read_header
 
 if TYPE_CHECKING:
     from ..simulation.episode import Request
     from ..simulation.execution import Execution
+    from ..visual_planner.trajectory import Trajectory
 
 READOUT_FILE = Path(__file__).resolve().parents[1] / "models" / "readout" / "readout.safetensors"
 """The read-out that comes with the plugin."""
@@ -39,6 +41,21 @@ def load_readout(path: Path | None = None) -> ReadoutNet:
 def read(frames: torch.Tensor, scene: "Request | None", net: ReadoutNet | None = None) -> Reading:
     """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; without a network: load it."""
     return read_frames(net or load_readout(), frames[..., :3], view_of(scene, *frames.shape[1:3]))
+
+
+def read_on_path(frames: torch.Tensor, scene: "Request | None", trajectory: "Trajectory | None", fit: str) -> Reading:
+    """The same by the read-out that comes with the plugin; with a drawn path, the hand is kept on it in the picture.
+
+    Raises:
+        ImageError: the path's frame has another shape than the plan's and `fit` refuses that.
+    """
+    net = load_readout()
+    reading = read(frames, scene, net)
+    if trajectory is None:
+        return reading
+    height, width = frames.shape[1:3]
+    _, places = asked_of(frames, fit, None, trajectory)
+    return on_path(reading, places[:, 0] / (width, height), view_of(scene, height, width) or net.spec.view)
 
 
 def view_of(scene: "Request | None", height: int, width: int) -> View | None:

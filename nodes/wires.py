@@ -42,10 +42,11 @@ def layout_input(tooltip: str) -> io.MultiType.Input:
     return io.MultiType.Input("layout", types=[Layout, Spec], optional=True, tooltip=tooltip)
 
 
-def fit_input() -> io.Combo.Input:
+def fit_input(optional: bool = False) -> io.Combo.Input:
     """How a picture of another shape is brought to the size of a cell."""
     return io.Combo.Input(
         "fit",
+        optional=optional,
         options=list(FITS),
         default="letterbox",
         tooltip="What to do with a first frame of another shape than a cell: letterbox keeps all of it between black "

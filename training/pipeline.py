@@ -97,14 +97,40 @@ class PlannerPipeline:
         if noise is None:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
         condition = self.condition(first_frames) if conditioned else None
+        return self._sampled(noise, condition, prompts, steps=steps, guidance=guidance)
+
+    @torch.no_grad()
+    def redraw(
+        self,
+        plans: np.ndarray,
+        first_frames: np.ndarray | torch.Tensor,
+        prompts: list[str],
+        noise: torch.Tensor,
+        skip: int,
+    ) -> torch.Tensor:
+        """Frames of true episodes drawn again from some noise on: right in what they show, wrong as plans are.
+
+        Args:
+            plans: (B, F, h, w, 3) uint8.
+            first_frames: as in `plan`.
+            prompts: one a plan.
+            noise: (B, 16, H/8, W/8).
+            skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
+
+        Returns:
+            (B, F, h, w, 3) float32 in [0, 1].
+        """
+        known = torch.cat([encode_cells(self.vae, frames, self.spec.layout) for frames in plans])
+        if skip >= self.spec.steps:
+            return self.slice(decode_latents(self.vae, known))
+        return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip)
+
+    def _sampled(self, noise: torch.Tensor, condition: torch.Tensor | None, prompts: list[str], **how) -> torch.Tensor:
         text, pooled = self.encoders(prompts)
         kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
         with torch.autocast(kind, numbers, enabled=numbers != torch.float32):
-            latents = sample(
-                self.transformer, self.in_context, self.spec, noise, condition, text, pooled, steps, guidance
-            )
-        pixels = decode_latents(self.vae, latents)
-        return self.slice(pixels)
+            latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, **how)
+        return self.slice(decode_latents(self.vae, latents))
 
     def slice(self, grids: torch.Tensor) -> torch.Tensor:
         """Frames (B, F, h, w, 3) of grids (B, H, W, 3)."""
@@ -114,6 +140,25 @@ class PlannerPipeline:
         """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
         latents = encode_cells(self.vae, frames, self.spec.layout)
         return to_bytes(self.slice(decode_latents(self.vae, latents))[0])
+
+
+def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
+    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
+
+    Args:
+        folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
+        lora: another LoRA.
+
+    Raises:
+        TrainingError: no base, no LoRA, or several to choose from.
+    """
+    if lora is None:
+        found = sorted((folder / "loras").glob("*.safetensors"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
+        lora = found[0]
+    return PlannerPipeline.load(folder, lora), lora
 
 
 def read_spec(file: str | Path) -> PlannerSpec | None:

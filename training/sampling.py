@@ -28,6 +28,8 @@ def sample(
     pooled: torch.Tensor,
     steps: int | None = None,
     guidance: float | None = None,
+    known: torch.Tensor | None = None,
+    skip: int = 0,
 ) -> torch.Tensor:
     """Normalised latents (B, 16, H/8, W/8) of plans.
 
@@ -41,9 +43,14 @@ def sample(
         pooled: (B, P) pooled CLIP state.
         steps: Euler steps; None takes the spec's.
         guidance: embedded guidance; None takes the spec's.
+        known: (B, 16, H/8, W/8) latents of plans that are there, to be drawn again from some noise on (SDEdit).
+        skip: steps that are left out then, 0 (nothing of them is kept) to all (nothing is drawn again).
     """
     device = in_context.ids.device
     height, width = noise.shape[-2:]
+    levels = sigmas(steps or spec.steps, spec.mu())[skip:]
+    if known is not None:
+        noise = float(levels[0]) * noise + (1 - float(levels[0])) * known.to(noise)
     tokens = pack_latents(noise).to(device)
     value = spec.guidance if guidance is None else guidance
     takes_guidance = transformer.config.guidance_embeds
@@ -51,7 +58,6 @@ def sample(
     text, pooled = text.to(device), pooled.to(device)
     tokens_of_condition = None if condition is None else pack_latents(condition).to(tokens)
     prepared = in_context.prepare(transformer, tokens_of_condition, text, pooled, embedded)
-    levels = sigmas(steps or spec.steps, spec.mu())
     for now, following in pairwise(levels):
         sigma = torch.full((len(noise),), float(now), device=device)
         velocity = in_context(transformer, tokens, prepared, text, pooled, sigma, embedded)

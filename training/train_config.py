@@ -91,6 +91,19 @@ class TrainSection(RunSection):
     device: str = Field("auto", description="torch device, or auto")
 
 
+class PlannedSection(Section):
+    """Frames that a planner draws again, for the read-out to be trained on."""
+
+    folder: Path = Field(description="planner (diffusers folder with its LoRA in loras/)")
+    lora: Path | None = Field(None, description="another LoRA")
+    episodes: Positive = Field(800, description="so many episodes")
+    share: Fraction = Field(0.5, description="their frames' share of a batch")
+    kept: tuple[Fraction, Fraction] = Field(
+        (0.25, 1.0),
+        description="least and most share of the sampler's steps that are left out; 1: only the autoencoder",
+    )
+
+
 class ReadoutSection(RunSection):
     """Training the read-out: frames → end effector and gripper."""
 
@@ -115,6 +128,7 @@ class ReadoutSection(RunSection):
     vae_pictures: Positive = Field(2000, description="so many frames")
     vae_share: Fraction = Field(0.3, description="their share of a batch")
     vae_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="largest noise on their latents")
+    planner: PlannedSection | None = Field(None, description="planner that draws some frames again")
 
     def network(self) -> ReadoutSpec:
         """Sizes of the network, without the data's scales."""

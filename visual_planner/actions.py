@@ -1,8 +1,11 @@
 """From what was read off a plan's frames to keyframes that an arm can carry out."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from .readout import Reading
+from .errors import PlannerError
+from .readout import Reading, View
 
 SURE_M = 0.008
 """A place whose expected error is below this [m] is taken as it is read."""
@@ -16,6 +19,30 @@ _LEAST_WEIGHT = 0.02
 def keyframes(reading: Reading) -> np.ndarray:
     """Keyframes (F, 4): x, y, z [m] and gripper (0 open or 1 closed) of a reading."""
     return np.concatenate([smooth_places(reading), gripper_states(reading.gripper)[:, None]], axis=1)
+
+
+def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
+    """The reading with the hand where the drawn path asks for it in the picture, as far away as the plan shows it.
+
+    A path says across and down, never how far from the camera; the plan says the rest. The first frame, in which the
+    arm stands where it stands, stays as it was read.
+
+    Args:
+        reading: of a plan that was asked to follow the path.
+        path_norm: the asked places (F, 2) at the frames' times, in shares of the frame's width and height.
+        view: the camera that sees them.
+
+    Raises:
+        PlannerError: a path of another length, or with places that are not finite.
+    """
+    asked = np.asarray(path_norm, dtype=np.float64)
+    if asked.shape != reading.picture_norm.shape or not np.isfinite(asked).all():
+        raise PlannerError(f"the path must give {reading.picture_norm.shape} finite places, got {asked.shape}")
+    seen = view.see(reading.positions_m)
+    seen[1:, :2] = asked[1:]
+    picture = reading.picture_norm.copy()
+    picture[1:] = asked[1:]
+    return replace(reading, positions_m=view.place(seen), picture_norm=picture)
 
 
 def smooth_places(reading: Reading) -> np.ndarray:

@@ -22,7 +22,7 @@ def oracle(module, monkeypatch):
         reading = readout.Reading(
             np.asarray(places), np.asarray(gripper, float), np.full(count, 1e-3), np.ones(count), np.zeros((count, 2))
         )
-        monkeypatch.setattr(module("nodes.execution"), "read", lambda frames, scene: reading)
+        monkeypatch.setattr(module("nodes.execution"), "read", lambda frames, scene, net=None: reading)
 
     return know
 
@@ -66,6 +66,29 @@ def test_true_frames_are_executed_and_a_still_plan_is_not_a_success(comfy, demon
     oracle(np.repeat(demonstration.tool_m[:1], 9, axis=0), np.zeros(9))
     success, _, _, report = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
     assert success is False and report.startswith("not done: ")
+
+
+def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module):
+    """Places that are wrong across the picture, right in depth: with the demonstration's path the task is done."""
+    from training.overlays.recorded import episode_trajectory
+
+    _, _, scene = draw(comfy)
+    view = module("nodes.execution").view_of(scene, 64, 64)
+    seen = view.see(demonstration.tool_m)
+    seen[1:, 0] += 0.12
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    oracle(view.place(seen), demonstration.gripper)
+    drawn = episode_trajectory(demonstration.record("x"), 64, 64)
+    trajectory = module("visual_planner.trajectory").parse_trajectory(drawn.to_json())
+    success, *_ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
+    assert success is False
+    success, _, _, report = comfy.call("VisualPlannerExecute", frames=frames, scene=scene, trajectory=trajectory)
+    assert success is True, report
+    asked = drawn.resample(9)[:, 0] / 64
+    text, *_ = comfy.call("VisualPlannerPlanToActions", frames=frames, scene=scene, trajectory=trajectory)
+    times = json.loads(text)
+    tool = np.array(times["tool_m"])[np.round(np.array(times["keyframe_times_s"]) * 50).astype(int)]
+    assert np.abs(view.see(tool)[1:, :2] - asked[1:]).max() < 0.02
 
 
 def test_actions_are_those_that_are_executed(comfy, demonstration, oracle, module):

@@ -1,6 +1,7 @@
 """The closed loop: true keyframes work, a still plan does not, figures are honest, and the command's file says all."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.closed_loop.command import Settings, bounds, difference, draw_all, evaluate_planner, rate
 from training.closed_loop.execution import carry_out, rank
-from training.closed_loop.planning import make_plans, open_planner
+from training.closed_loop.planning import make_plans
 from training.closed_loop.replan import _moves_to_make, replan
 from training.closed_loop.requests import Wording, planner_input, seeds_and_tasks
 from training.errors import TrainingError
 from training.export import export
+from training.pipeline import open_planner
 from training.readout.weights import open_readout
 from training.sampling import draw_noise
 from training.train import train
@@ -87,6 +89,33 @@ def test_true_keyframes_work_and_a_still_plan_does_not(asked, table, oracle):
     assert result["bounds"]["true_frames"]["successes"] == 4
     assert result["baselines"]["static"]["successes"] == 0
     assert result["bounds"]["true_frames"]["tasks"]["pick"]["n"] == 1
+
+
+def test_a_path_that_is_followed_makes_up_for_frames_that_show_the_hand_elsewhere(asked, table, oracle, monkeypatch):
+    """Only the place in the picture is taken from the path: a hand read too near or too far stays wrong."""
+    from training.closed_loop import execution
+
+    true_reading = execution.read_frames
+
+    def shifted(net, frames, view=None, by=(0.12, 0.0, 0.0)):
+        reading = true_reading(net, frames)
+        seen = asked[2].view.see(reading.positions_m)
+        return replace(reading, positions_m=asked[2].view.place(seen + by))
+
+    monkeypatch.setattr(execution, "read_frames", shifted)
+    pick, net = asked[2], _net(asked)
+    assert not execution.execute_frames(pick.truth, pick, net, table)
+    assert execution.execute_frames(pick.truth, pick, net, table, follow_path=True)
+    far = lambda net, frames, view=None: shifted(net, frames, view, (0.0, 0.0, 0.15))  # noqa: E731
+    monkeypatch.setattr(execution, "read_frames", far)
+    assert not execution.execute_frames(pick.truth, pick, net, table, follow_path=True)
+
+
+def test_the_static_plan_on_the_path_stands_beside_plans_that_follow_it(asked, table, oracle):
+    result = bounds(asked, table, _net(asked), follow_path=True)
+    assert result["baselines"]["static"]["successes"] == 0
+    assert result["baselines"]["static_on_path"]["n"] == 4
+    assert result["baselines"]["static_on_path"]["tasks"]["pick"]["successes"] == 0, "a still gripper picks nothing up"
 
 
 def _net(asked):

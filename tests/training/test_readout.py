@@ -1,20 +1,25 @@
 """The read-out: views, records and weights that must fit, training that goes on after a stop, and what it learns."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from simulation.camera import Camera
-from support.small_world import write_episodes
+from support.small_world import config_for, write_episodes
 from training.__main__ import main
 from training.config import Config
 from training.errors import TrainingError
+from training.export import export
 from training.readout.data import load_frames, split
 from training.readout.degrade import UNTOUCHED, degrade, shift
+from training.readout.planned import planned_pictures
 from training.readout.train import Batches, readout_loss, spec_for, train_readout
-from visual_planner.actions import gripper_states, keyframes, smooth_places
+from training.train import train
+from visual_planner.actions import gripper_states, keyframes, on_path, smooth_places
+from visual_planner.errors import PlannerError
 from visual_planner.readout import (
     READOUT_KEY,
     Reading,
@@ -217,6 +222,49 @@ def test_it_learns_where_the_square_is(states):
     mean_mm = 1000 * np.median(np.linalg.norm(places - places.mean(axis=0), axis=1))
     assert clean["error_mm"]["median"] < 0.35 * mean_mm
     assert clean["gripper"]["rate"] > 0.8
+
+
+def test_a_path_says_where_the_hand_is_in_the_picture_and_nothing_else():
+    rng, view = np.random.default_rng(0), view_of()
+    seen = np.concatenate([rng.uniform(0.2, 0.8, (9, 2)), rng.uniform(0.9, 1.2, (9, 1))], axis=1)
+    reading = Reading(view.place(seen), np.zeros(9), np.full(9, 0.01), np.ones(9), seen[:, :2])
+    path = rng.uniform(0.2, 0.8, (9, 2))
+    followed = on_path(reading, path, view)
+    again = view.see(followed.positions_m)
+    np.testing.assert_allclose(again[1:, :2], path[1:], atol=1e-12)
+    np.testing.assert_allclose(again[:, 2], seen[:, 2], atol=1e-12)
+    np.testing.assert_allclose(again[0], seen[0], atol=1e-12)
+    np.testing.assert_array_equal(followed.picture_norm[1:], path[1:])
+    np.testing.assert_allclose(view.see(reading.positions_m), seen, atol=1e-12)
+    with pytest.raises(PlannerError, match=r"must give \(9, 2\) finite places, got \(8, 2\)"):
+        on_path(reading, path[:8], view)
+
+
+def test_frames_that_a_planner_draws_again_keep_their_truth(world, tmp_path):
+    """All steps kept: only the autoencoder; fewer: more and more the planner's own, and always the same for a seed."""
+    config = config_for(world, max_steps=1, out=world / "planned_run")
+    config.export.out = tmp_path / "planner.safetensors"
+    train(config)
+    export(config)
+    write_states(tmp_path / "states", count=3)
+    section = config_of(
+        tmp_path, planner={"folder": world / "base", "lora": tmp_path / "planner.safetensors", "episodes": 2}
+    ).readout
+    frames = load_frames(section)
+    frames = replace(frames, instructions=("push", "", "pick"))
+    kept = {share: planned_pictures(frames, section.planner, 0, share) for share in (1.0, 0.5, 0.0)}
+    assert sorted(kept[1.0]) == [*range(9), *range(18, 27)], "the episode without an instruction is left out"
+    assert {key: value.tolist() for key, value in planned_pictures(frames, section.planner, 0, 0.5).items()} == {
+        key: value.tolist() for key, value in kept[0.5].items()
+    }
+    changed = [np.mean([np.abs(kept[1.0][n].astype(int) - made[n]).mean() for n in made]) for made in kept.values()]
+    assert changed[0] == 0 < changed[1] < changed[2]
+    draw = Batches(frames, section.model_copy(update={"batch_size": 8}), spec_for(section, frames))
+    assert len(draw.made) == 1 and torch.isfinite(draw(torch.Generator().manual_seed(0))[0]).all()
+    with pytest.raises(TrainingError, match="no episode has an instruction and 9 frames"):
+        planned_pictures(replace(frames, instructions=("", "", "")), section.planner, 0)
+    with pytest.raises(TrainingError, match="readout.size must be the planner's 32x32"):
+        planned_pictures(replace(frames, pictures=frames.pictures[:, :16]), section.planner, 0)
 
 
 def test_the_named_scale_does_not_excuse_the_place():

@@ -17,11 +17,11 @@ from visual_planner.prompts import MODES
 
 from ..errors import TrainingError
 from ..files import write_json
-from ..pipeline import PlannerPipeline
+from ..pipeline import PlannerPipeline, open_planner
 from ..readout.weights import open_readout
 from ..statistics import bootstrap, wilson
 from .execution import carry_out, execute_frames, execute_plan, rank
-from .planning import make_plans, open_planner
+from .planning import make_plans
 from .replan import replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
 
@@ -31,9 +31,10 @@ PROTOCOL = (
     "frames -> read-out (place and gripper of each frame) -> keyframes -> joint trajectory within limits -> MuJoCo -> "
     "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
-    "scripted demonstration; true keyframes: those of the demonstration; true frames: its pictures through the "
-    "read-out; autoencoder: the same after the planner's autoencoder; static: the first frame repeated; no_lora: the "
-    "base model alone, given the same"
+    "scripted demonstration; with follow_path the hand is kept on it, and "
+    "the frames say only distance and gripper; true keyframes: those of the demonstration; true frames: its pictures "
+    "through the read-out; autoencoder: the same after the planner's autoencoder; static: the first frame "
+    "repeated; no_lora: the base model alone, given the same"
 )
 
 
@@ -50,6 +51,7 @@ class Settings:
         camera_jitter_m: spread of the camera's place [m].
         best_of: plans of which the best-looking is kept.
         replan: moves after which is planned again; 0: never.
+        follow_path: keep the hand on the drawn path; the plan's frames then say distance, gripper and nothing else.
         batch_size: plans made at once.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     camera_jitter_m: float = 0.0
     best_of: int = 1
     replan: int = 0
+    follow_path: bool = False
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ def plan_and_execute(
     rows = []
     for item, group in zip(tqdm(asked, desc=f"{mode}: execution"), plans, strict=True):
         judged, order = rank(group, item, mode, net)
-        done = [execute_plan(plan, item, world) for plan in judged]
+        done = [execute_plan(plan, item, world, settings.follow_path) for plan in judged]
         rows.append(
             {
                 "seed": item.seed, "task": item.task.name, "instruction": item.instruction, "success": done[order[0]],
@@ -152,7 +155,7 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
             result.setdefault("best_of_gain", {})[mode] = difference(kept, single)
         if settings.replan:
             again = [
-                replan(item, planner, mode, net, world, settings.replan, settings.best_of)
+                replan(item, planner, mode, net, world, settings.replan, settings.best_of, settings.follow_path)
                 for item in tqdm(asked, desc=f"{mode}: re-planning")
             ]
             result.setdefault("once", {})[mode] = rate(kept, asked)
@@ -162,8 +165,13 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
     return result
 
 
-def bounds(asked: list[Asked], world: World, net, planner: PlannerPipeline | None = None) -> dict:
-    """What no plan can be expected to beat (with a planner also true frames through its autoencoder), and must beat."""
+def bounds(
+    asked: list[Asked], world: World, net, planner: PlannerPipeline | None = None, follow_path: bool = False
+) -> dict:
+    """What no plan can be expected to beat (with a planner also true frames through its autoencoder), and must beat.
+
+    Where plans are carried out on the drawn path, the static plan is too ("static_on_path"): what the path alone does.
+    """
     true_keys = [carry_out(item.keyframes, item, world) for item in tqdm(asked, desc="true keyframes")]
     true_frames = [execute_frames(item.truth, item, net, world) for item in tqdm(asked, desc="true frames")]
     still = [np.repeat(item.first[None], len(item.truth), axis=0) for item in asked]
@@ -172,6 +180,9 @@ def bounds(asked: list[Asked], world: World, net, planner: PlannerPipeline | Non
         "bounds": {"true_keyframes": rate(true_keys, asked), "true_frames": rate(true_frames, asked)},
         "baselines": {"static": rate(static, asked)},
     }
+    if follow_path:
+        moved = [execute_frames(frames, item, net, world, True) for frames, item in zip(still, asked, strict=True)]
+        result["baselines"]["static_on_path"] = rate(moved, asked)
     if planner is not None:
         decoded = (planner.through_autoencoder(item.truth) for item in tqdm(asked, desc="autoencoder"))
         done = [execute_frames(frames, item, net, world) for frames, item in zip(decoded, asked, strict=True)]
@@ -210,7 +221,7 @@ def run(options: argparse.Namespace) -> dict:
     modes = MODES if options.mode == "all" else (options.mode,)
     settings = Settings(
         modes, options.first_seed, options.scenes, tuple(options.tasks.split(",")), options.wordings,
-        options.camera_jitter, options.best_of, options.replan, options.batch_size,
+        options.camera_jitter, options.best_of, options.replan, options.follow_path, options.batch_size,
     )  # fmt: skip
     planner, lora = open_planner(options.planner, options.lora)
     spec, net = planner.spec, open_readout(options.readout)
@@ -225,7 +236,7 @@ def run(options: argparse.Namespace) -> dict:
                       "planner": str(options.planner), "lora": str(lora), "readout": str(options.readout)}  # fmt: skip
             result |= evaluate_planner(planner, asked, world, net, settings)
             if not options.no_baselines:
-                result |= bounds(asked, world, net, planner)
+                result |= bounds(asked, world, net, planner, settings.follow_path)
                 base = PlannerPipeline.load(options.planner, None, spec)
                 once = replace(settings, best_of=1)
                 rows = {mode: plan_and_execute(base, asked, mode, world, net, once) for mode in modes}
@@ -263,6 +274,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place [m] (0)")
     parser.add_argument("--best-of", type=int, default=1, help="plans a scene; the best-looking is carried out (1)")
     parser.add_argument("--replan", type=int, default=0, help="plan again after so many frames (0: never)")
+    parser.add_argument(
+        "--follow-path", action="store_true", help="keep the hand on the drawn path, where there is one"
+    )
     parser.add_argument("--batch-size", type=int, default=Settings.batch_size, help="plans made at once (16)")
     parser.add_argument("--no-baselines", action="store_true", help="leave bounds and baselines out")
     parser.add_argument("--json", type=Path, help="file to write")

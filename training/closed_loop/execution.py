@@ -6,7 +6,7 @@ import numpy as np
 
 from simulation.execution import Rollout, check_keyframes
 from simulation.world import World
-from visual_planner.actions import keyframes
+from visual_planner.actions import keyframes, on_path
 from visual_planner.diagnostics import Report, diagnose
 from visual_planner.ranking import Score, order_of, score_plan
 from visual_planner.readout import Reading, ReadoutNet, read_frames
@@ -28,6 +28,7 @@ class Judged:
         report: the diagnostics.
         score: for the choice among several.
         objects_left: share of its first pixels that the worst-off object has in the last frame.
+        followed: the reading with the hand on the drawn path; what is read, where none is drawn.
     """
 
     frames: np.ndarray
@@ -35,6 +36,7 @@ class Judged:
     report: Report
     score: Score
     objects_left: float
+    followed: Reading
 
 
 def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
@@ -50,7 +52,8 @@ def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judge
     report = diagnose(frames, asked.first, None if path is None else path * (width, height))
     score = score_plan(reading, report, path, asked.keyframes[0, :3])
     left = remaining(frames, [item.color for item in asked.scene.objects])
-    return Judged(frames, reading, report, score, left)
+    followed = reading if path is None else on_path(reading, path, asked.view)
+    return Judged(frames, reading, report, score, left, followed)
 
 
 def remaining(frames: np.ndarray, colours: list[str]) -> float:
@@ -81,11 +84,14 @@ def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
     return rollout.success
 
 
-def execute_plan(plan: Judged, asked: Asked, world: World) -> bool:
-    """Whether the request is done by a plan."""
-    return carry_out(keyframes(plan.reading), asked, world)
+def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:
+    """Whether the request is done by a plan, the hand kept on the drawn path or only where the frames show it."""
+    return carry_out(keyframes(plan.followed if follow_path else plan.reading), asked, world)
 
 
-def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World) -> bool:
-    """Whether the request is done by frames (F, h, w, 3) of any origin."""
-    return carry_out(keyframes(read_plan(frames, asked, net)), asked, world)
+def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World, follow_path: bool = False) -> bool:
+    """Whether the request is done by frames (F, h, w, 3) of any origin; with the hand on the drawn path if asked."""
+    reading = read_plan(frames, asked, net)
+    if follow_path:
+        reading = on_path(reading, asked.places_norm(len(frames)), asked.view)
+    return carry_out(keyframes(reading), asked, world)

@@ -1,34 +1,12 @@
 """Plans for requests, several at once and always the same for the same seed."""
 
-from pathlib import Path
-
 import numpy as np
 
 from visual_planner.frame import to_bytes
 
-from ..errors import TrainingError
 from ..pipeline import PlannerPipeline
 from ..sampling import draw_noise
 from .requests import Asked, Wording, planner_input
-
-
-def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
-    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
-
-    Args:
-        folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
-        lora: another LoRA.
-
-    Raises:
-        TrainingError: no base, no LoRA, or several to choose from.
-    """
-    if lora is None:
-        found = sorted((folder / "loras").glob("*.safetensors"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
-        lora = found[0]
-    return PlannerPipeline.load(folder, lora), lora
 
 
 def make_plans(

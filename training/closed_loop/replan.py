@@ -15,7 +15,14 @@ from .requests import Asked
 
 
 def replan(
-    asked: Asked, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, every: int, best_of: int = 1
+    asked: Asked,
+    planner: PlannerPipeline,
+    mode: str,
+    net: ReadoutNet,
+    world: World,
+    every: int,
+    best_of: int = 1,
+    follow_path: bool = False,
 ) -> bool:
     """Whether the request is done when the plan is made anew after every few frames.
 
@@ -30,6 +37,7 @@ def replan(
         world: a table with pictures of the planner's frame size.
         every: moves between plans.
         best_of: plans to choose from each time.
+        follow_path: keep the hand on the drawn path, where there is one.
 
     Raises:
         TrainingError: `every` is not between 1 and the moves of a plan.
@@ -42,7 +50,8 @@ def replan(
     for passed in range(0, moves, every):
         plans = make_plans(planner, [now], mode, best_of)[0]
         judged, order = rank(plans, now, mode, net)
-        keys = keyframes(judged[order[0]].reading)
+        best = judged[order[0]]
+        keys = keyframes(best.followed if follow_path else best.reading)
         last = passed + every >= moves
         part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
         trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])

@@ -25,6 +25,7 @@ class Frames:
         gripper: how far closed (N,) [0 open, 1 closed].
         episode: number of each frame's episode (N,).
         views: camera of each episode; empty for a source without one.
+        instructions: what the robot was told in each episode.
     """
 
     pictures: np.ndarray
@@ -33,11 +34,12 @@ class Frames:
     gripper: np.ndarray
     episode: np.ndarray
     views: tuple[View, ...]
+    instructions: tuple[str, ...]
 
     def part(self, chosen: np.ndarray) -> "Frames":
         """The frames of the given numbers."""
         parts = (values[chosen] for values in (self.pictures, self.places_m, self.seen, self.gripper, self.episode))
-        return Frames(*parts, self.views)
+        return Frames(*parts, self.views, self.instructions)
 
 
 def load_frames(section: ReadoutSection) -> Frames:
@@ -46,7 +48,7 @@ def load_frames(section: ReadoutSection) -> Frames:
     Raises:
         TrainingError: a source cannot be read, has no states, or cameras are known for some episodes only.
     """
-    pieces, views = [], []
+    pieces, views, instructions = [], [], []
     for path in section.source:
         source = open_source(path, section.format, section.camera)
         for entry in source.entries[: section.episodes]:
@@ -56,6 +58,7 @@ def load_frames(section: ReadoutSection) -> Frames:
             small = ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
             pieces.append((small, places, places if view is None else view.see(places), gripper))
             views.append(view)
+            instructions.append(entry.instruction)
     known = [view for view in views if view is not None]
     if known and len(known) < len(views):
         raise TrainingError("readout.source: all episodes must have a camera, or none of them")
@@ -63,7 +66,7 @@ def load_frames(section: ReadoutSection) -> Frames:
     episode = np.repeat(np.arange(len(pieces)), [len(piece[0]) for piece in pieces])
     if not np.isfinite(columns[1]).all() or not np.isfinite(columns[3]).all():
         raise TrainingError("readout.source: the end effector's places and the gripper must be finite numbers")
-    return Frames(*columns, episode, tuple(known))
+    return Frames(*columns, episode, tuple(known), tuple(instructions))
 
 
 def _episode(source: Source, entry: Entry, section: ReadoutSection) -> tuple:

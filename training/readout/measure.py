@@ -11,14 +11,31 @@ from ..statistics import bootstrap, wilson
 from ..train_config import ReadoutSection
 from .data import Frames
 from .degrade import degrade
+from .planned import planned_pictures
+
+_PLANNED_EPISODES = 64
+"""So many held-out episodes are drawn again for each figure; it takes a planner's whole time."""
+_KEPT = (1.0, 0.5, 0.0)
+"""Shares of the sampler's steps that are kept: what the autoencoder alone does, half of it, and a whole plan."""
 
 
-def measure(net: ReadoutNet, frames: Frames, seed: int) -> dict:
-    """Figures on frames as they are ("clean") and spoilt ("degraded")."""
-    rng = np.random.default_rng(seed + 1)
+def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
+    """Figures on frames as they are ("clean") and spoilt ("degraded"), and as a planner draws them, where one is given.
+
+    The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
+    """
+    rng = np.random.default_rng(section.seed + 1)
     count = len(frames.gripper)
     spoilt = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
-    return {"clean": score(net, frames, frames.pictures), "degraded": score(net, frames, spoilt)}
+    figures = {"clean": score(net, frames, frames.pictures), "degraded": score(net, frames, spoilt)}
+    if section.planner is not None:
+        few = section.planner.model_copy(update={"episodes": min(section.planner.episodes, _PLANNED_EPISODES)})
+        for kept in _KEPT:
+            made = planned_pictures(frames, few, section.seed + 1, kept)
+            numbers = sorted(made)
+            pictures = np.stack([made[number] for number in numbers])
+            figures[f"planned, {kept:.0%} of the steps kept"] = score(net, frames.part(np.array(numbers)), pictures)
+    return figures
 
 
 def score(net: ReadoutNet, frames: Frames, pictures: np.ndarray) -> dict:
@@ -74,9 +91,14 @@ def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int,
     spoilt = "blur, ghosts, noise, colours, remnants of paths" + (
         ", the tiny planner's autoencoder with noisy latents" if section.vae is not None else ""
     )
+    of_planner = section.planner and (
+        f"{section.planner.share:.0%} of each batch were frames of {section.planner.episodes} episodes that a planner "
+        f"(`{section.planner.folder}`) had drawn again from some noise on, the truth still known."
+    )
     start = "scratch" if section.init is None else f"`{section.init}`"
     write_text(folder / "README.md", _CARD.format(
         parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, spoilt=spoilt,
+        planner=of_planner or "No planner's output was used.",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
     ))  # fmt: skip
 
@@ -85,7 +107,8 @@ _CARD = """# Read-out of the simulated Jaco arm
 
 A convolutional network of {parameters:,} weights. One frame in, out come the end effector's place (x, y, z) [m], how
 far the gripper is closed, and the error that is to be expected. Trained from {start} for {steps} steps of {batch} on
-{frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}). No planner's output was used.
+{frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
+{planner}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
 share: of errors below {tolerance:.0f} mm, which confidence is to foretell):
@@ -94,9 +117,10 @@ share: of errors below {tolerance:.0f} mm, which confidence is to foretell):
 |---|---|---|---|---|---|
 {rows}
 
-Confidence is the expected share of errors below {tolerance:.0f} mm. It is measured on spoilt true frames; a generated
-frame may be wrong in ways that were never trained (a hand in two places, an arm that cannot stand so), and may be
-read with too much confidence there.
+Confidence is the expected share of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
+generated frame may be wrong in ways that were not among them (a hand in two places, an arm that cannot stand so),
+and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
+the steps kept it is a whole plan, whose own error against the demonstration counts too.
 
 Made for one arm and one camera (a moved camera may be given as a view). Train another with
 `python -m training readout --config FILE`; see docs/guides/execute.md.

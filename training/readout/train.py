@@ -16,6 +16,7 @@ from ..train_config import ReadoutSection
 from .data import Frames, load_frames, split, through_autoencoder
 from .degrade import degrade, shift
 from .measure import measure, write_card
+from .planned import planned_pictures
 from .weights import WEIGHTS, open_readout
 
 _LEAST_SPREAD = 1e-3
@@ -43,7 +44,7 @@ def train_readout(config: Config) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     metadata = net.spec.to_metadata()
     write_tensors(Path(section.model) / WEIGHTS, tensors, metadata)
-    figures = measure(load_net(tensors, metadata), held_out, section.seed)
+    figures = measure(load_net(tensors, metadata), held_out, section)
     write_card(
         Path(section.model), figures, section, loop.step, len(frames.gripper), sum(t.numel() for t in tensors.values())
     )
@@ -96,23 +97,28 @@ class Batches:
         self.targets = ((frames.seen - spec.mean) / np.array(spec.spread)).astype(np.float32)
         far = np.abs(self.targets).max(axis=1)
         self.rare = np.flatnonzero(far >= np.quantile(far, 0.9))
-        self.decoded: dict[int, np.ndarray] = {}
+        self.made: list[tuple[dict[int, np.ndarray], float]] = []
         if section.vae is not None:
-            self.decoded = through_autoencoder(
+            decoded = through_autoencoder(
                 frames.pictures, section.vae, section.vae_pictures, section.vae_noise, section.seed
             )
+            self.made.append((decoded, section.vae_share))
+        if section.planner is not None:
+            self.made.append((planned_pictures(frames, section.planner, section.seed), section.planner.share))
 
     def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pixels (B, 3, H, W) in [-1, 1], normalised places (B, 3), and gripper states (B,)."""
         rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
         chosen = rng.integers(len(self.frames.gripper), size=self.section.batch_size)
         chosen = np.where(rng.random(len(chosen)) < self.section.rare_share, rng.choice(self.rare, len(chosen)), chosen)
-        if self.decoded and self.section.vae_share:
-            known = np.fromiter(self.decoded, dtype=np.int64)
-            chosen = np.where(rng.random(len(chosen)) < self.section.vae_share, rng.choice(known, len(chosen)), chosen)
+        of = np.zeros(len(chosen), np.int64)
+        for kind, (made, share) in enumerate(self.made, start=1):
+            taken = rng.random(len(chosen)) < share
+            chosen = np.where(taken, rng.choice(np.fromiter(made, dtype=np.int64), len(chosen)), chosen)
+            of[taken] = kind
         places, pictures = self.targets[chosen].copy(), []
-        for row, number in enumerate(chosen.tolist()):
-            picture = self.decoded.get(number, self.frames.pictures[number])
+        for row, (number, kind) in enumerate(zip(chosen.tolist(), of.tolist(), strict=True)):
+            picture = self.made[kind - 1][0][number] if kind else self.frames.pictures[number]
             picture = degrade(picture, self.frames.pictures[self._neighbour(number, rng)], rng)
             if self.spec.view is not None and self.section.shift_px and rng.random() < 0.5:
                 # moving the picture moves u and v alike: as good as more cameras

@@ -13,10 +13,9 @@ from simulation.world import World
 from visual_planner.prompts import MODES
 
 from ..closed_loop.command import ROOT, Settings, draw_all
-from ..closed_loop.planning import open_planner
 from ..closed_loop.requests import Asked
 from ..data_config import Positive, Section
-from ..pipeline import PlannerPipeline
+from ..pipeline import PlannerPipeline, open_planner
 from ..readout.weights import open_readout
 
 INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"

@@ -13,7 +13,6 @@ from simulation.world import World
 
 from ..cache import cache
 from ..closed_loop.command import bounds, evaluate_planner
-from ..closed_loop.planning import open_planner
 from ..closed_loop.requests import Asked, draw, seeds_and_tasks
 from ..config import Config, load_config
 from ..data_config import Section
@@ -21,6 +20,7 @@ from ..episodes import EpisodeSet
 from ..errors import TrainingError
 from ..export import export
 from ..files import read_json, read_json_lines, write_json
+from ..pipeline import open_planner
 from ..prepare import prepare
 from ..readout.weights import open_readout
 from ..train import train

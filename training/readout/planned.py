@@ -1,0 +1,121 @@
+"""Frames as the planner draws them, with the truth still known: true plans drawn again from some noise on (SDEdit)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from visual_planner.frame import to_bytes
+from visual_planner.prompts import build_prompt
+from visual_planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..overlays import with_path
+from ..overlays.recorded import timed_trajectory
+from ..pipeline import PlannerPipeline, open_planner
+from ..sampling import draw_noise
+from ..train_config import PlannedSection
+from .data import Frames
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode as a planner is asked for it.
+
+    Args:
+        numbers: of its frames among those of the read-out (F,).
+        plan: the frames (F, h, w, 3) uint8.
+        first: its first frame, with the path where the planner follows one.
+        prompt: its prompt.
+    """
+
+    numbers: np.ndarray
+    plan: np.ndarray
+    first: np.ndarray
+    prompt: str
+
+
+def planned_pictures(
+    frames: Frames, section: PlannedSection, seed: int, kept: float | None = None
+) -> dict[int, np.ndarray]:
+    """Frames of some episodes as the planner draws them again.
+
+    The more steps are drawn again, the more a frame errs as plans do, and the less sure is what it really shows; where
+    a path can be drawn, it is, so that the hand stays where the truth says.
+
+    Args:
+        frames: what to choose from; episodes without an instruction or of another length than a plan are left out.
+        section: planner, number of episodes and steps.
+        seed: of the choice and the noise.
+        kept: share of the sampler's steps that are left out; None: each episode draws its own from the section.
+
+    Returns:
+        Picture (h, w, 3) uint8 by its number in `frames`.
+
+    Raises:
+        TrainingError: no episode is as long as a plan.
+    """
+    planner, lora = open_planner(section.folder, section.lora)
+    spec = planner.spec
+    rng = np.random.default_rng(seed)
+    episodes = [np.flatnonzero(frames.episode == number) for number in np.unique(frames.episode)]
+    asked = [bool(frames.instructions[frames.episode[numbers[0]]]) for numbers in episodes]
+    whole = [len(numbers) == spec.layout.frames for numbers in episodes]
+    episodes = [numbers for numbers, *fits in zip(episodes, asked, whole, strict=True) if all(fits)]
+    if not episodes:
+        raise TrainingError(
+            f"readout.planner: no episode has an instruction and {spec.layout.frames} frames, as a plan of {lora} has"
+        )
+    chosen = [episodes[i] for i in rng.permutation(len(episodes))[: section.episodes]]
+    least, most = (round(share * spec.steps) for share in (section.kept if kept is None else (kept, kept)))
+    skips = rng.integers(least, max(least, most) + 1, len(chosen))
+    made: dict[int, np.ndarray] = {}
+    with tqdm(total=len(chosen), desc="frames as the planner draws them") as bar:
+        for skip in np.unique(skips).tolist():
+            of_level = [ask(frames, numbers, spec) for numbers, own in zip(chosen, skips, strict=True) if own == skip]
+            for start in range(0, len(of_level), _BATCH):
+                part = of_level[start : start + _BATCH]
+                drawn = _redraw(planner, part, int(rng.integers(2**31)), skip)
+                for one, pictures in zip(part, drawn, strict=True):
+                    made.update(zip(one.numbers.tolist(), pictures, strict=True))
+                bar.update(len(part))
+    return made
+
+
+def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
+    """What a planner is given for an episode: with its path where the cameras are known and the planner takes paths.
+
+    Raises:
+        TrainingError: frames of another size than the planner's, or a planner that must have a path and there is none.
+    """
+    plan, episode = frames.pictures[numbers], int(frames.episode[numbers[0]])
+    size = plan.shape[1:3]
+    if size != (spec.cell_height, spec.cell_width):
+        raise TrainingError(
+            f"readout.size must be the planner's {spec.cell_height}x{spec.cell_width} for its frames, "
+            f"got {size[0]}x{size[1]}"
+        )
+    modes = ("both", "trajectory", "text") if frames.views else ("text",)
+    mode = next((mode for mode in modes if mode in spec.modes), None)
+    if mode is None:
+        raise TrainingError("readout.planner follows paths only, but the sources have no camera view to draw them")
+    trajectory = None
+    if mode != "text":
+        places = frames.seen[numbers, :2] * size[::-1]
+        trajectory = timed_trajectory(places, np.linspace(0.0, 1.0, len(places)), size).clipped("clamp")
+    prompt = build_prompt(mode, frames.instructions[episode], spec)
+    return Episode(numbers, plan, with_path(plan[0], trajectory, spec), prompt)
+
+
+def _redraw(planner: PlannerPipeline, episodes: list[Episode], seed: int, skip: int) -> np.ndarray:
+    """(B, F, h, w, 3) uint8."""
+    noise: torch.Tensor = draw_noise(planner.spec, [seed + place for place in range(len(episodes))])
+    return to_bytes(
+        planner.redraw(
+            np.stack([one.plan for one in episodes]), np.stack([one.first for one in episodes]),
+            [one.prompt for one in episodes], noise, skip,
+        )
+    )  # fmt: skip
