@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from types import ModuleType
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from .errors import TrainingError
 from .muon import Muon
 from .run_config import OptimizerSection
 
-_NOT_HIDDEN = ("embed", "shared", "proj_out", "wte", "lora_")
-"""Parts of names whose matrices stay with AdamW: Muon is meant for hidden layers, not for inputs and outputs."""
+_NOT_HIDDEN = ("embed", "shared", "proj_out", "wte")
+"""Parts of names whose matrices stay with AdamW: Muon is meant for hidden layers (and their adapters' factors),
+not for inputs and outputs."""
 
 
 def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: OptimizerSection) -> list:
@@ -22,13 +24,15 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         section: names and rates.
 
     Raises:
-        TrainingError: the optimizer's package is not installed.
+        TrainingError: the optimizer's package is not installed, or Muon is given shares of matrices.
     """
     matrices, rest = [], []
     for name, parameter in named:
         hidden = parameter.ndim == 2 and not any(part in name for part in _NOT_HIDDEN)
         (matrices if section.name == "muon" and hidden else rest).append(parameter)
     optimizers = []
+    if any(isinstance(matrix, DTensor) for matrix in matrices):
+        raise TrainingError("optimizer muon needs whole matrices, and shard (FSDP) gives each process a share: adamw")
     if matrices:
         optimizers.append(Muon(matrices, lr=section.muon_learning_rate, weight_decay=section.weight_decay))
     if rest:

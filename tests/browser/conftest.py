@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +15,12 @@ from launcher.client import ComfyClient
 from launcher.comfyui import ComfyUI
 from launcher.paths import EXAMPLES, OUTPUT
 from launcher.server import ComfyServer
+from support.frontend import newer_frontend
 from support.planner import has_shipped_planner, planner_plugin
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-NEWER = os.environ.get("VISUAL_PLANNER_FRONTEND")
 MODES = {"canvas": (False, False), "nodes2": (False, True), "newer_canvas": (True, False), "newer_nodes2": (True, True)}
 """Of the editor's tests: (newer frontend, Nodes 2.0)."""
 NOT_RUN = "NO BROWSER, SO NO BROWSER TEST WAS RUN"
@@ -79,8 +78,8 @@ def editor(shared_editor: Editor) -> Editor:
 
 @pytest.fixture(scope="session")
 def newer_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A server with the newer frontend that VISUAL_PLANNER_FRONTEND names."""
-    arguments = ["--front-end-root", str(NEWER)]
+    """A server with the newer frontend."""
+    arguments = ["--front-end-root", str(newer_frontend())]
     base = tmp_path_factory.mktemp("newer")
     with ComfyServer(comfyui, base=base, cpu=True, extra_arguments=arguments) as server:
         ComfyClient(server.url).upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
@@ -91,8 +90,6 @@ def newer_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Editor]:
     """The editor's page in each mode, with the example picture and a new Trajectory node on the graph."""
     newer, vue = MODES[request.param]
-    if newer and not NEWER:
-        pytest.skip("no newer frontend: VISUAL_PLANNER_FRONTEND must name its `static` folder")
     url = request.getfixturevalue("newer_server" if newer else "client").url
     ComfyClient(url).post("/settings", SETTINGS | {"Comfy.VueNodes.Enabled": vue})
     editor = Editor(browser, url, request.param)

@@ -1,7 +1,7 @@
 """The trajectory editor in ComfyUI: drawn by mouse and keys, stored, loaded, undone, copied, and queued as drawn.
 
-The pinned frontend is tested with its canvas nodes and with Nodes 2.0. A newer one is tested in the same way where its
-unpacked `static` folder is named by the environment variable VISUAL_PLANNER_FRONTEND.
+The pinned frontend is tested with its canvas nodes and with Nodes 2.0, and so is a newer one, which is fetched once;
+the environment variable VISUAL_PLANNER_FRONTEND names the unpacked `static` folder of another.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from training.files import replacing, write_text
 from training.lora import add_lora, fold_alpha, target_names
 from training.muon import orthogonalize
 from training.objective import Batch, InContext, draw_sigma, flow_matching_loss, motion_weights
-from training.optim import rate_factor
+from training.optim import make_optimizers, rate_factor
 from training.run_config import ObjectiveSection, OptimizerSection
 from training.statistics import better_than, bootstrap, wilson
 from training.tiny import make_transformer
@@ -68,6 +68,28 @@ def test_muon_keeps_singular_vectors():
     left, _, right = torch.linalg.svd(matrix[0], full_matrices=False)
     turned = left.T @ orthogonalize(matrix)[0] @ right.T
     assert (turned - turned.diagonal().diag()).abs().max() < 1e-4
+
+
+def test_muon_takes_an_adapters_factors_but_not_those_of_inputs_and_outputs():
+    named = {
+        name: torch.nn.Parameter(torch.zeros(shape))
+        for name, shape in (
+            ("blocks.0.attn.to_q.lora_A.weight", (4, 8)), ("blocks.0.attn.to_q.lora_B.weight", (8, 4)),
+            ("x_embedder.lora_A.weight", (4, 8)), ("proj_out.lora_B.weight", (8, 4)), ("blocks.0.norm.bias", (8,)),
+        )
+    }  # fmt: skip
+    muon, rest = make_optimizers(named.items(), OptimizerSection(name="muon"))
+    assert [tuple(p.shape) for group in muon.param_groups for p in group["params"]] == [(4, 8), (8, 4)]
+    assert sum(len(group["params"]) for group in rest.param_groups) == 3
+    (alone,) = make_optimizers(named.items(), OptimizerSection(name="adamw"))
+    assert sum(len(group["params"]) for group in alone.param_groups) == 5
+
+
+def test_muon_refuses_shares_of_matrices(monkeypatch):
+    monkeypatch.setattr("training.optim.DTensor", torch.nn.Parameter)
+    named = {"blocks.0.weight": torch.nn.Parameter(torch.zeros(4, 8))}
+    with pytest.raises(TrainingError, match="muon needs whole matrices"):
+        make_optimizers(named.items(), OptimizerSection(name="muon"))
 
 
 def test_the_rate_warms_up_and_decays_to_zero():
