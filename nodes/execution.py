@@ -11,7 +11,8 @@ import torch
 
 from ..visual_planner.actions import keyframes, on_path
 from ..visual_planner.frame import to_bytes
-from ..visual_planner.readout import Reading, ReadoutNet, View, load_net, read_frames
+from ..visual_planner.readout import Reading, ReadoutNet, load_net, read_frames
+from ..visual_planner.view import View
 from .check import asked_of
 from .safetensors_files import load_tensors, read_header
 

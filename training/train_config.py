@@ -121,8 +121,13 @@ class ReadoutSection(RunSection):
     size: tuple[Positive, Positive] = Field((64, 64), description="height and width that the network sees [px]")
     channels: tuple[Positive, Positive] = Field((32, 48), description="widths of the network")
     points: Positive = Field(32, description="feature points of the network")
+    context: Annotated[int, Field(ge=0, le=8)] = Field(
+        2, description="blocks of the network that look at the frames before and after"
+    )
     shift_px: Annotated[float, Field(ge=0)] = Field(3.0, description="frames are moved by up to this (with a view)")
-    init: Path | None = Field(None, description="folder of a read-out to start from; its sizes and scales are kept")
+    init: Path | None = Field(
+        None, description="folder of a read-out to start from; its sizes and scales are kept, `context` may grow"
+    )
     rare_share: Fraction = Field(0.25, description="share of a batch drawn from the tenth of places farthest out")
     vae: Path | None = Field(None, description="autoencoder through which some frames are sent (diffusers folder)")
     vae_pictures: Positive = Field(2000, description="so many frames")
@@ -133,4 +138,4 @@ class ReadoutSection(RunSection):
     def network(self) -> ReadoutSpec:
         """Sizes of the network, without the data's scales."""
         height, width = self.size
-        return ReadoutSpec(height=height, width=width, channels=self.channels, points=self.points)
+        return ReadoutSpec(height=height, width=width, channels=self.channels, points=self.points, context=self.context)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import PlannerError
-from .readout import Reading, View
+from .readout import Reading
+from .view import View
 
 SURE_M = 0.008
 """A place whose expected error is below this [m] is taken as it is read."""

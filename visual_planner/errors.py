@@ -34,3 +34,7 @@ class ConditioningError(PlannerError):
 
 class ChainError(PlannerError):
     """Plans cannot follow each other as asked."""
+
+
+class ReadoutError(PlannerError):
+    """A read-out's record, weights or camera cannot be used."""

@@ -1,7 +1,8 @@
 """Read-out: pictures of an arm → where its end effector is, how far the gripper is closed, and how sure that is.
 
-A small network looks at one frame at a time. What it was trained for (picture size, widths, camera, scales) stands in
-a `ReadoutSpec` in the header of its weights. It answers in the camera's coordinates (place in the picture and
+A small network looks at each frame, and then at its neighbours in time: fingers of two pixels are hard to see, an
+object that moves with the hand is not. What it was trained for (picture size, widths, camera, scales) stands in a
+`ReadoutSpec` in the header of its weights. It answers in the camera's coordinates (place in the picture and
 distance), which a `View` turns into the robot's; so another camera of the same scene is another `View`, and another
 robot is another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
 """
@@ -16,8 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .errors import PlannerError
+from .errors import ReadoutError
 from .frame import to_rgb
+from .view import View
 
 READOUT_KEY = "visual_planner.readout"
 """Key of the record in a safetensors header."""
@@ -25,53 +27,7 @@ READOUT_VERSION = 1
 TOLERANCE_M = 0.02
 """Confidence is the expected share of errors below this [m]: about what a grasp of a 6.5 cm object forgives."""
 _LEAST_SCALE = -6.0
-
-
-class ReadoutError(PlannerError):
-    """A read-out's record, weights or camera cannot be used."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A pinhole camera as an affine map: a point is `eye + depth * rays @ (u, v, 1)`.
-
-    Args:
-        eye_m: the camera's place in the robot's frame (x, y, z) [m].
-        rays: 3x3 rows; columns are the right, down and forward directions, scaled so that u and v run from 0 to 1
-            over the picture's width and height and `depth` is the distance along the optical axis [m].
-
-    Raises:
-        ReadoutError: not 3 and 3x3 finite numbers, or rays in one plane.
-    """
-
-    eye_m: tuple[float, float, float]
-    rays: tuple[tuple[float, float, float], ...]
-
-    def __post_init__(self) -> None:
-        try:
-            eye, rays = np.asarray(self.eye_m, dtype=np.float64), np.asarray(self.rays, dtype=np.float64)
-        except (TypeError, ValueError):
-            eye = rays = np.zeros(0)
-        whole = eye.shape == (3,) and rays.shape == (3, 3) and np.isfinite(eye).all() and np.isfinite(rays).all()
-        if not whole or abs(np.linalg.det(rays)) < 1e-9:
-            raise ReadoutError(
-                f"a view must have eye_m of 3 and invertible rays of 3x3 finite numbers, "
-                f"got {self.eye_m!r} and {self.rays!r}"
-            )
-        object.__setattr__(self, "eye_m", tuple(eye.tolist()))
-        object.__setattr__(self, "rays", tuple(map(tuple, rays.tolist())))
-
-    def place(self, seen: np.ndarray) -> np.ndarray:
-        """Points (..., 3) [m] of what is seen (..., 3): u, v and depth [m]."""
-        u, v, depth = np.moveaxis(np.asarray(seen, dtype=np.float64), -1, 0)
-        rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.asarray(self.rays).T
-        return np.asarray(self.eye_m) + depth[..., None] * rays
-
-    def see(self, points_m: np.ndarray) -> np.ndarray:
-        """The inverse of `place`: u, v and depth [m] (..., 3) of points (..., 3) [m]."""
-        scaled = (np.asarray(points_m, dtype=np.float64) - np.asarray(self.eye_m)) @ np.linalg.inv(self.rays).T
-        depth = scaled[..., 2:]
-        return np.concatenate([scaled[..., :2] / depth, depth], axis=-1)
+_HIDDEN = 160
 
 
 @dataclass(frozen=True)
@@ -84,6 +40,7 @@ class ReadoutSpec:
         width: the same for the width.
         channels: widths of the first convolution and of the others.
         points: number of feature points.
+        context: blocks that look at the frames before and after; 0: each frame by itself.
         view: the camera of training, or None for a network that answers in the robot's coordinates.
         mean: of u, v, depth (or x, y, z) in training (3,).
         spread: their standard deviations (3,).
@@ -97,6 +54,7 @@ class ReadoutSpec:
     width: int = 64
     channels: tuple[int, int] = (32, 48)
     points: int = 32
+    context: int = 0
     view: View | None = None
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spread: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -125,6 +83,8 @@ class ReadoutSpec:
             raise ReadoutError(f"read-out channels must divide by 8, got {self.channels!r}")
         if not isinstance(self.points, int) or not 1 <= self.points <= 512:
             raise ReadoutError(f"read-out points must be a whole number from 1 to 512, got {self.points!r}")
+        if not isinstance(self.context, int) or not 0 <= self.context <= 8:
+            raise ReadoutError(f"read-out context must be a whole number from 0 to 8, got {self.context!r}")
         if isinstance(self.view, Mapping):
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
 
@@ -204,20 +164,21 @@ class ReadoutNet(nn.Module):
             nn.Conv2d(wide, wide, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(),
         )  # fmt: skip
         cells = (spec.height // 16) * (spec.width // 16)
-        self.hidden = nn.Sequential(nn.Linear(3 * spec.points + wide * cells, 160), nn.SiLU())
-        self.place, self.scale, self.gripper = nn.Linear(160, 3), nn.Linear(160, 3), nn.Linear(160, 1)
+        self.hidden = nn.Sequential(nn.Linear(3 * spec.points + wide * cells, _HIDDEN), nn.SiLU())
+        self.neighbours = nn.Sequential(*(_InTime(_HIDDEN) for _ in range(spec.context)))
+        self.place, self.scale, self.gripper = nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 1)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalised places, their log scales, and gripper logits.
 
         Args:
-            pixels: (B, 3, height, width) in [-1, 1].
+            pixels: (B, F, 3, height, width) in [-1, 1], frames that follow each other.
 
         Returns:
-            (B, 3) in units of the spec's spread around its mean, (B, 3) natural logarithm of the expected absolute
-            error in the same units, and (B,) logit that the gripper is closed.
+            (B, F, 3) in units of the spec's spread around its mean, (B, F, 3) natural logarithm of the expected
+            absolute error in the same units, and (B, F) logit that the gripper is closed.
         """
-        features = self.stages(pixels)
+        features = self.stages(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         heat = self.heat(features)
         batch, points, rows, cols = heat.shape
         shares = (heat.flatten(2) * self.sharpness.exp()).softmax(dim=-1).view(batch, points, rows, cols)
@@ -225,7 +186,8 @@ class ReadoutNet(nn.Module):
         down = (shares.sum(3) * torch.linspace(-1, 1, rows, device=pixels.device)).sum(-1)
         level = (shares * heat).sum((2, 3))
         hidden = self.hidden(torch.cat([across, down, level, self.context(features)], dim=1))
-        return self.place(hidden), self.scale(hidden).clamp(min=_LEAST_SCALE), self.gripper(hidden)[:, 0]
+        hidden = self.neighbours(hidden.unflatten(0, pixels.shape[:2]).mT).mT
+        return self.place(hidden), self.scale(hidden).clamp(min=_LEAST_SCALE), self.gripper(hidden)[..., 0]
 
 
 class _Residual(nn.Module):
@@ -235,6 +197,19 @@ class _Residual(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features + functional.silu(self.norm(self.conv(features)))
+
+
+class _InTime(nn.Module):
+    """Features (B, channels, F) and a little of what is before and after them; at first nothing of it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.look, self.add = nn.Conv1d(channels, channels, 3, padding=1), nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.add.weight)
+        nn.init.zeros_(self.add.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features + self.add(functional.silu(self.look(features)))
 
 
 def load_net(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> ReadoutNet:
@@ -267,11 +242,11 @@ def network_pixels(frames: "torch.Tensor | np.ndarray", spec: ReadoutSpec) -> to
 
 @torch.no_grad()
 def read_frames(net: ReadoutNet, frames: "torch.Tensor | np.ndarray", view: View | None = None) -> Reading:
-    """Read the end effector off frames, each by itself.
+    """Read the end effector off frames.
 
     Args:
         net: from `load_net`.
-        frames: (F, h, w, 3), any size; floats in [0, 1] or any form that `frame.to_rgb` takes.
+        frames: (F, h, w, 3) in time order, any size; floats in [0, 1] or any form that `frame.to_rgb` takes.
         view: the camera that took the frames; None: that of training.
 
     Raises:
@@ -281,7 +256,8 @@ def read_frames(net: ReadoutNet, frames: "torch.Tensor | np.ndarray", view: View
     if view is not None and spec.view is None:
         raise ReadoutError("this read-out was trained without a camera view, so it cannot be given another one")
     device = net.sharpness.device
-    place, scale, gripper = (part.cpu().double().numpy() for part in net(network_pixels(frames, spec).to(device)))
+    pixels = network_pixels(frames, spec)[None].to(device)
+    place, scale, gripper = (part[0].cpu().double().numpy() for part in net(pixels))
     values, errors = place * spec.spread + spec.mean, np.exp(scale) * spec.spread
     if spec.view is None:
         positions, picture, error_m = values, np.full((len(values), 2), np.nan), np.linalg.norm(errors, axis=-1)

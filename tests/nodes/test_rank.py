@@ -12,7 +12,8 @@ def readout_file(module, monkeypatch, tmp_path):
     """Random weights in the place of the read-out that comes with the plugin."""
     from safetensors.torch import save_file
 
-    from visual_planner.readout import ReadoutNet, ReadoutSpec, View
+    from visual_planner.readout import ReadoutNet, ReadoutSpec
+    from visual_planner.view import View
 
     with torch.inference_mode(False):
         torch.manual_seed(0)

@@ -23,7 +23,8 @@ from training.pipeline import open_planner
 from training.readout.weights import open_readout
 from training.sampling import draw_noise
 from training.train import train
-from visual_planner.readout import Reading, ReadoutNet, ReadoutSpec, View
+from visual_planner.readout import Reading, ReadoutNet, ReadoutSpec
+from visual_planner.view import View
 
 FIRST = 9_000_100
 

@@ -24,8 +24,9 @@ from training.studies.conflict import other_task, with_path_of
 from training.studies.failure_detection import analyse, auc, youden
 from training.train import train
 from visual_planner.layout import GridLayout
-from visual_planner.readout import ReadoutNet, ReadoutSpec, View
+from visual_planner.readout import ReadoutNet, ReadoutSpec
 from visual_planner.spec import PlannerSpec
+from visual_planner.view import View
 
 SCENES = ["scenes=2", "first_seed=9000100", "modes=[text]"]
 

@@ -16,20 +16,19 @@ from training.export import export
 from training.readout.data import load_frames, split
 from training.readout.degrade import UNTOUCHED, degrade, shift
 from training.readout.planned import planned_pictures
-from training.readout.train import Batches, readout_loss, spec_for, train_readout
+from training.readout.train import Batches, readout_loss, spec_for, start, train_readout
 from training.train import train
 from visual_planner.actions import gripper_states, keyframes, on_path, smooth_places
-from visual_planner.errors import PlannerError
+from visual_planner.errors import PlannerError, ReadoutError
 from visual_planner.readout import (
     READOUT_KEY,
     Reading,
-    ReadoutError,
     ReadoutNet,
     ReadoutSpec,
-    View,
     load_net,
     read_frames,
 )
+from visual_planner.view import View
 
 
 def view_of(camera=None, size=32):
@@ -115,6 +114,7 @@ def test_the_record_comes_back_and_weights_must_fit_it():
         ("channels", (12, 8), "channels must divide by 8"),
         ("spread", (0, 1, 1), "spread must be 3 numbers"),
         ("points", 0, "points must be a whole number"),
+        ("context", -1, "context must be a whole number"),
     ],
 )
 def test_a_wrong_field_is_named(field, value, message):
@@ -147,10 +147,10 @@ def test_degrading_keeps_some_frames_and_the_shape_of_all():
 
 
 def test_a_moved_picture_moves_its_target(states):
-    section = config_of(states, shift_px=4.0, batch_size=64).readout
+    section = config_of(states, shift_px=4.0, batch_size=64 * 9).readout
     frames = load_frames(section)
     draw = Batches(frames, section, spec_for(section, frames))
-    _, places, gripper = draw(torch.Generator().manual_seed(3))
+    _, places, gripper = (part.flatten(0, 1) for part in draw(torch.Generator().manual_seed(3)))
     seen = places.numpy() * draw.spec.spread + draw.spec.mean
     distance = np.abs(seen[:, None, :2] * 32 - frames.seen[None, :, :2] * 32).max(axis=-1).min(axis=1)
     assert 0.3 < (distance < 1e-3).mean() < 0.7 and distance.max() <= 4.0
@@ -180,7 +180,7 @@ def test_training_stops_goes_on_and_gives_the_same(states):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     card = (states / "a_model" / "README.md").read_text()
-    assert "4 steps of 4 on\n54 frames" in card and "| degraded |" in card
+    assert "4 steps of 4 on 54 frames" in card and "| degraded |" in card
     held_out = json.loads((states / "a_model" / "metrics.json").read_text())["held_out"]
     low, high = held_out["clean"]["error_mm"]["interval_of_median"]
     assert held_out["clean"]["frames"] == 18 and low <= high
@@ -198,14 +198,59 @@ def test_training_starts_from_other_weights(states):
     np.testing.assert_allclose(
         read_frames(before, frames).positions_m, read_frames(after, frames).positions_m, atol=1e-5
     )
-    assert f"Trained from `{states / 'd_model'}` for 1 steps" in (states / "e_model" / "README.md").read_text()
+    card = " ".join((states / "e_model" / "README.md").read_text().split())
+    assert f"Trained from `{states / 'd_model'}` for 1 steps" in card
+
+
+def test_blocks_in_time_start_as_if_they_were_not_there_and_then_look_at_neighbours(states):
+    """Weights without them go on with them; what a frame says then depends on the frame beside it."""
+    from training.readout.weights import open_readout
+
+    train_readout(config_of(states, out=states / "f", model=states / "f_model", context=0))
+    before = open_readout(states / "f_model")
+    assert before.spec.context == 0
+    section = config_of(states, init=states / "f_model", context=2).readout
+    after = start(section, load_frames(section)).eval()
+    assert after.spec.context == 2
+    frames = torch.rand(5, 32, 32, 3)
+    one, two = (read_frames(net, frames).positions_m for net in (before, after))
+    np.testing.assert_allclose(one, two, atol=1e-6)
+    with torch.no_grad():
+        for block in after.neighbours:
+            torch.nn.init.normal_(block.add.weight)
+    changed = frames.clone()
+    changed[4] = 0
+    moved = [np.abs(read_frames(net, frames).positions_m - read_frames(net, changed).positions_m).max(axis=1)
+             for net in (before, after)]  # fmt: skip
+    assert (moved[0][:4] < 1e-6).all() and moved[1][3] > 1e-4 and (moved[1][:2] < 1e-6).all()
+
+
+def test_frames_of_a_batch_follow_each_other(states):
+    section = config_of(states, batch_size=36, shift_px=0.0).readout
+    frames = load_frames(section)
+    draw = Batches(frames, section, spec_for(section, frames))
+    lengths = set()
+    for seed in range(12):
+        pixels, places, gripper = draw(torch.Generator().manual_seed(seed))
+        assert pixels.shape[:2] == places.shape[:2] == gripper.shape
+        lengths.add(pixels.shape[1])
+        for row in places.numpy():
+            distance = np.abs(draw.targets[:, None] - row[None]).max(axis=-1)  # (frames, L)
+            first = np.flatnonzero(distance[:, 0] < 1e-6)
+            assert any(
+                all(distance[start + k, k] < 1e-6 for k in range(len(row)))
+                and frames.episode[start] == frames.episode[start + len(row) - 1]
+                for start in first
+                if start + len(row) <= len(distance)
+            )
+    assert 9 in lengths and len(lengths) > 2
 
 
 def test_rare_places_are_drawn_more_often(states):
-    section = config_of(states, batch_size=400, shift_px=0.0, rare_share=0.5).readout
+    section = config_of(states, batch_size=400, shift_px=0.0, rare_share=0.5, context=0).readout
     frames = load_frames(section)
     draw = Batches(frames, section, spec_for(section, frames))
-    _, places, _ = draw(torch.Generator().manual_seed(1))
+    places = draw(torch.Generator().manual_seed(1))[1].flatten(0, 1)
     far = np.abs(draw.targets).max(axis=1)
     share = (np.abs(places.numpy()).max(axis=1) >= np.quantile(far, 0.9) - 1e-6).mean()
     assert share > 0.5 and len(draw.rare) < 0.3 * len(far)

@@ -11,9 +11,9 @@ from simulation.scene import SceneSpec
 from simulation.tasks import TASKS, Task
 from simulation.world import World
 from visual_planner.prompts import build_prompt
-from visual_planner.readout import View
 from visual_planner.spec import PlannerSpec
 from visual_planner.trajectory import Trajectory
+from visual_planner.view import View
 
 from ..overlays import with_path
 from ..overlays.recorded import episode_trajectory, timed_trajectory

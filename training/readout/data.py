@@ -7,7 +7,8 @@ import numpy as np
 
 from simulation.camera import Camera
 from visual_planner.frame import to_bytes
-from visual_planner.readout import View, network_pixels
+from visual_planner.readout import network_pixels
+from visual_planner.view import View
 
 from ..errors import TrainingError
 from ..sources import Entry, Source, open_source

@@ -105,9 +105,9 @@ def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int,
 
 _CARD = """# Read-out of the simulated Jaco arm
 
-A convolutional network of {parameters:,} weights. One frame in, out come the end effector's place (x, y, z) [m], how
-far the gripper is closed, and the error that is to be expected. Trained from {start} for {steps} steps of {batch} on
-{frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
+A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
+place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
+{steps} steps of {batch} on {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
 {planner}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;

@@ -1,5 +1,6 @@
 """`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and card."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def train_readout(config: Config) -> None:
 
     def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
         pixels, places, gripper = (part.to(accelerator.device) for part in draw(generator))
-        return readout_loss(*model(pixels.contiguous(memory_format=torch.channels_last)), places, gripper)
+        return readout_loss(*model(pixels), places, gripper)
 
     loop = Loop(section, net, loss_of, accelerator)
     loop.resume()
@@ -64,7 +65,11 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
     """
     if section.init is None:
         return ReadoutNet(spec_for(section, frames))
-    net = open_readout(section.init).requires_grad_(True).train()
+    net = open_readout(section.init)
+    if section.context > net.spec.context:
+        weights, net = net.state_dict(), ReadoutNet(replace(net.spec, context=section.context))
+        net.load_state_dict(weights, strict=False)  # the added blocks do nothing yet
+    net.requires_grad_(True).train()
     if (net.spec.view is None) == bool(frames.views):
         raise TrainingError(
             f"readout.init {section.init} and the sources must both have a camera view, or none of them"
@@ -76,19 +81,15 @@ def spec_for(section: ReadoutSection, frames: Frames) -> ReadoutSpec:
     """The record of a network that is to be trained on these frames."""
     view = frames.views[0] if frames.views else None
     mean, spread = frames.seen.mean(axis=0), np.maximum(frames.seen.std(axis=0), _LEAST_SPREAD)
-    plain = section.network()
-    return ReadoutSpec(
-        height=plain.height, width=plain.width, channels=plain.channels, points=plain.points, view=view,
-        mean=tuple(mean.tolist()), spread=tuple(spread.tolist()),
-    )  # fmt: skip
+    return replace(section.network(), view=view, mean=tuple(mean.tolist()), spread=tuple(spread.tolist()))
 
 
 class Batches:
-    """Draws batches of spoilt frames; a batch is a function of its generator.
+    """Draws batches of spoilt frames, a few that follow each other at a time; a batch is a function of its generator.
 
     Args:
         frames: what to draw from.
-        section: sizes, shares and the autoencoder.
+        section: sizes, shares, autoencoder and planner.
         spec: record of the network.
     """
 
@@ -97,6 +98,8 @@ class Batches:
         self.targets = ((frames.seen - spec.mean) / np.array(spec.spread)).astype(np.float32)
         far = np.abs(self.targets).max(axis=1)
         self.rare = np.flatnonzero(far >= np.quantile(far, 0.9))
+        self.first = np.searchsorted(frames.episode, frames.episode, "left")
+        self.after = np.searchsorted(frames.episode, frames.episode, "right")
         self.made: list[tuple[dict[int, np.ndarray], float]] = []
         if section.vae is not None:
             decoded = through_autoencoder(
@@ -107,32 +110,44 @@ class Batches:
             self.made.append((planned_pictures(frames, section.planner, section.seed), section.planner.share))
 
     def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pixels (B, 3, H, W) in [-1, 1], normalised places (B, 3), and gripper states (B,)."""
-        rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
-        chosen = rng.integers(len(self.frames.gripper), size=self.section.batch_size)
-        chosen = np.where(rng.random(len(chosen)) < self.section.rare_share, rng.choice(self.rare, len(chosen)), chosen)
-        of = np.zeros(len(chosen), np.int64)
-        for kind, (made, share) in enumerate(self.made, start=1):
-            taken = rng.random(len(chosen)) < share
-            chosen = np.where(taken, rng.choice(np.fromiter(made, dtype=np.int64), len(chosen)), chosen)
-            of[taken] = kind
-        places, pictures = self.targets[chosen].copy(), []
-        for row, (number, kind) in enumerate(zip(chosen.tolist(), of.tolist(), strict=True)):
-            picture = self.made[kind - 1][0][number] if kind else self.frames.pictures[number]
-            picture = degrade(picture, self.frames.pictures[self._neighbour(number, rng)], rng)
-            if self.spec.view is not None and self.section.shift_px and rng.random() < 0.5:
-                # moving the picture moves u and v alike: as good as more cameras
-                moved = rng.uniform(-self.section.shift_px, self.section.shift_px, 2)
-                picture = shift(picture, *moved)
-                places[row, :2] += moved / (self.spec.width, self.spec.height) / np.array(self.spec.spread)[:2]
-            pictures.append(picture)
-        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pixels, torch.from_numpy(places), torch.from_numpy(self.frames.gripper[chosen].astype(np.float32))
+        """Pixels (B, F, 3, H, W) in [-1, 1], normalised places (B, F, 3), and gripper states (B, F).
 
-    def _neighbour(self, number: int, rng: np.random.Generator) -> int:
-        """A frame up to two before or after, of the same episode where there is one."""
-        other = int(np.clip(number + rng.integers(-2, 3), 0, len(self.frames.episode) - 1))
-        return other if self.frames.episode[other] == self.frames.episode[number] else number
+        F is the longest there is in half of the batches and any shorter number in the others, so that parts of plans
+        are read as well as whole ones; B * F is about the section's batch size.
+        """
+        rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
+        longest = int((self.after - self.first).max()) if self.spec.context else 1
+        length = longest if rng.random() < 0.5 else int(rng.integers(1, longest + 1))
+        rows = max(1, round(self.section.batch_size / length))
+        middles = rng.integers(len(self.frames.gripper), size=rows)
+        middles = np.where(rng.random(rows) < self.section.rare_share, rng.choice(self.rare, rows), middles)
+        kinds = np.zeros(rows, np.int64)
+        for kind, (made, share) in enumerate(self.made, start=1):
+            taken = rng.random(rows) < share
+            middles = np.where(taken, rng.choice(np.fromiter(made, dtype=np.int64), rows), middles)
+            kinds[taken] = kind
+        length = min(length, int((self.after - self.first)[middles].min()))
+        begins = middles - rng.integers(0, length, rows)
+        begins = np.clip(begins, self.first[middles], self.after[middles] - length)
+        numbers = begins[:, None] + np.arange(length)
+        places, pictures = self.targets[numbers].copy(), []
+        for row, kind in enumerate(kinds.tolist()):
+            made = self.made[kind - 1][0] if kind else {}
+            shown = [made.get(number, self.frames.pictures[number]) for number in numbers[row].tolist()]
+            shown = [degrade(one, shown[self._neighbour(place, length, rng)], rng) for place, one in enumerate(shown)]
+            if self.spec.view is not None and self.section.shift_px and rng.random() < 0.5:
+                # moving the pictures moves u and v alike: as good as more cameras
+                moved = rng.uniform(-self.section.shift_px, self.section.shift_px, 2)
+                shown = [shift(one, *moved) for one in shown]
+                places[row, :, :2] += moved / (self.spec.width, self.spec.height) / np.array(self.spec.spread)[:2]
+            pictures.append(np.stack(shown))
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        return pixels, torch.from_numpy(places), torch.from_numpy(self.frames.gripper[numbers].astype(np.float32))
+
+    @staticmethod
+    def _neighbour(place: int, length: int, rng: np.random.Generator) -> int:
+        """A frame up to two before or after."""
+        return int(np.clip(place + rng.integers(-2, 3), 0, length - 1))
 
 
 def readout_loss(
@@ -143,11 +158,11 @@ def readout_loss(
     The scale's part does not pull at the places: a network may otherwise excuse what it finds hard.
 
     Args:
-        place: (B, 3), normalised.
-        scale: (B, 3), logarithm of the expected absolute error.
-        logit: (B,) of the gripper.
-        places: (B, 3), the truth.
-        gripper: (B,) in [0, 1], the truth.
+        place: (..., 3), normalised.
+        scale: (..., 3), logarithm of the expected absolute error.
+        logit: (...) of the gripper.
+        places: (..., 3), the truth.
+        gripper: (...) in [0, 1], the truth.
     """
     error = (place - places).abs()
     likelihood = scale + error.detach() / scale.exp()

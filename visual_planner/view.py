@@ -1,0 +1,50 @@
+"""A camera as the read-out knows it: from places in its picture and distances to metres, and back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import ReadoutError
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera as an affine map: a point is `eye + depth * rays @ (u, v, 1)`.
+
+    Args:
+        eye_m: the camera's place in the robot's frame (x, y, z) [m].
+        rays: 3x3 rows; columns are the right, down and forward directions, scaled so that u and v run from 0 to 1
+            over the picture's width and height and `depth` is the distance along the optical axis [m].
+
+    Raises:
+        ReadoutError: not 3 and 3x3 finite numbers, or rays in one plane.
+    """
+
+    eye_m: tuple[float, float, float]
+    rays: tuple[tuple[float, float, float], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            eye, rays = np.asarray(self.eye_m, dtype=np.float64), np.asarray(self.rays, dtype=np.float64)
+        except (TypeError, ValueError):
+            eye = rays = np.zeros(0)
+        whole = eye.shape == (3,) and rays.shape == (3, 3) and np.isfinite(eye).all() and np.isfinite(rays).all()
+        if not whole or abs(np.linalg.det(rays)) < 1e-9:
+            raise ReadoutError(
+                f"a view must have eye_m of 3 and invertible rays of 3x3 finite numbers, "
+                f"got {self.eye_m!r} and {self.rays!r}"
+            )
+        object.__setattr__(self, "eye_m", tuple(eye.tolist()))
+        object.__setattr__(self, "rays", tuple(map(tuple, rays.tolist())))
+
+    def place(self, seen: np.ndarray) -> np.ndarray:
+        """Points (..., 3) [m] of what is seen (..., 3): u, v and depth [m]."""
+        u, v, depth = np.moveaxis(np.asarray(seen, dtype=np.float64), -1, 0)
+        rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.asarray(self.rays).T
+        return np.asarray(self.eye_m) + depth[..., None] * rays
+
+    def see(self, points_m: np.ndarray) -> np.ndarray:
+        """The inverse of `place`: u, v and depth [m] (..., 3) of points (..., 3) [m]."""
+        scaled = (np.asarray(points_m, dtype=np.float64) - np.asarray(self.eye_m)) @ np.linalg.inv(self.rays).T
+        depth = scaled[..., 2:]
+        return np.concatenate([scaled[..., :2] / depth, depth], axis=-1)
