@@ -79,9 +79,20 @@ class EditorOnNode {
   /** Whoever set the text or exchanged the picture (undo, loading, another widget): show it. */
   refresh() {
     if (!this.node.graph || !this.textWidget) return;
+    this.takePlace();
     this.editor.load();
     const address = this.pictureAddress();
     if (address !== this.shown) this.show(address);
+  }
+
+  /** Nodes 2.0 goes on showing the editor of a node that is gone, where another graph's node with its number follows it. */
+  takePlace() {
+    const { root } = this.editor.part;
+    if (root.isConnected || app.canvas?.graph !== this.node.graph) return;
+    const stale = document.querySelector(`[data-node-id="${this.node.id}"] .vp-editor`);
+    if (!stale) return;
+    root.className = stale.className; // Nodes 2.0 lays it out by a class of its own
+    stale.replaceWith(root);
   }
 
   pictureAddress() {

@@ -1,6 +1,7 @@
 """A planner beside what users put on a FLUX model: ControlNet, fp8, packed weights, torch.compile, masks."""
 
 import copy
+import dataclasses
 
 import lora_factory
 import pytest
@@ -23,17 +24,17 @@ def plan(model, case, positive, seed=5, steps=4, **settings):
     )
 
 
-def random_controlnet():
-    """A small FLUX ControlNet of random weights in ComfyUI's own classes, as its loader would make it."""
+def random_controlnet(model):
+    """A small FLUX ControlNet of random weights in ComfyUI's own classes, as its loader would make it.
+
+    Args:
+        model: MODEL to steer; what its network needs to be told differs between versions of ComfyUI.
+    """
     import comfy.controlnet
     import comfy.ldm.flux.controlnet
     import comfy.ops
 
-    settings = {
-        "in_channels": 16, "out_channels": 16, "vec_in_dim": 64, "context_in_dim": 128, "hidden_size": 256,
-        "mlp_ratio": 4.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [16, 56, 56],
-        "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
-    }  # fmt: skip
+    settings = {**dataclasses.asdict(model.model.diffusion_model.params), "depth": 1, "depth_single_blocks": 1}
     network = comfy.ldm.flux.controlnet.ControlNetFlux(
         latent_input=True, dtype=torch.float32, operations=comfy.ops.disable_weight_init, **settings
     )
@@ -54,8 +55,8 @@ def test_controlnet_steers_the_grids_tokens_only(comfy, pair, in_context, spec_o
     patched, positive = conditioned(in_context, model, case)
     hint = torch.rand(1, *case.spec.grid_size, 3, generator=torch.Generator().manual_seed(2))
     steered, _ = comfy.call(
-        "ControlNetApplyAdvanced", positive=positive, negative=positive, control_net=random_controlnet(), image=hint,
-        strength=0.8, start_percent=0.0, end_percent=1.0, vae=tiny_vae,
+        "ControlNetApplyAdvanced", positive=positive, negative=positive, control_net=random_controlnet(model),
+        image=hint, strength=0.8, start_percent=0.0, end_percent=1.0, vae=tiny_vae,
     )  # fmt: skip
     seen = []
 
