@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import SimulationError
+from .errors import SimulationError, UnreachableError
 from .kinematics import POINTING_DOWN, ArmKinematics
 from .model import ARM_JOINTS, CONTROL_HZ
 from .toolpath import STEPS_PER_FRAME, commands, hermite
@@ -165,7 +165,7 @@ def _inverse(arm: ArmKinematics, places: np.ndarray, start_rad: np.ndarray) -> n
             continue
         solved, error = arm.solve(place, POINTING_DOWN, joints[-1], _IK_ITERATIONS, _IK_TOLERANCE)
         if error > _IK_FAILED:
-            raise SimulationError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's way")
+            raise UnreachableError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's way")
         joints.append(solved)
         known = place
     return np.array(joints)

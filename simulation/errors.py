@@ -3,3 +3,7 @@
 
 class SimulationError(ValueError):
     """A request that the simulation cannot serve; the message is one line that says what would have been right."""
+
+
+class UnreachableError(SimulationError):
+    """The arm cannot get to a place of a plan."""

@@ -132,7 +132,9 @@ class Rollout:
 
     @property
     def success(self) -> bool:
-        """Whether the request is carried out, judged by all that has happened so far."""
+        """Whether the request is carried out, judged by all that has happened so far; False if nothing has."""
+        if not self._traces:
+            return False
         tool = np.concatenate([trace.tool_m for trace in self._traces])
         objects = np.concatenate([trace.objects_m for trace in self._traces])
         return is_done(self.task, self.scene, Trace(tool, objects))

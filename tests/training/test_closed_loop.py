@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from simulation.errors import SimulationError
+from simulation.errors import SimulationError, UnreachableError
 from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
@@ -117,6 +117,16 @@ def test_the_static_plan_on_the_path_stands_beside_plans_that_follow_it(asked, t
     assert result["baselines"]["static"]["successes"] == 0
     assert result["baselines"]["static_on_path"]["n"] == 4
     assert result["baselines"]["static_on_path"]["tasks"]["pick"]["successes"] == 0, "a still gripper picks nothing up"
+
+
+def test_a_plan_that_the_arm_cannot_follow_is_not_done_and_stops_nothing(asked, table, oracle, monkeypatch):
+    def cannot(rollout, keyframes):
+        raise UnreachableError("the arm cannot reach [0.3, -0.1, 0.1] m on the plan's way")
+
+    monkeypatch.setattr("simulation.execution.Rollout.carry_out", cannot)
+    assert carry_out(asked[0].keyframes, asked[0], table) is False
+    result = bounds(asked[:1], table, _net(asked))
+    assert result["bounds"]["true_keyframes"]["successes"] == 0 and result["bounds"]["true_frames"]["n"] == 1
 
 
 def _net(asked):

@@ -1,9 +1,11 @@
 """A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from simulation.errors import UnreachableError
 from simulation.execution import Rollout, check_keyframes
 from simulation.world import World
 from visual_planner.actions import keyframes, on_path
@@ -78,9 +80,10 @@ def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[l
 
 
 def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
-    """Whether the request is done by keyframes (F, 4) from the scene's start."""
+    """Whether the request is done by keyframes (F, 4) from the scene's start; not, if the arm cannot get to one."""
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(asked.truth))
-    rollout.carry_out(check_keyframes(keys, frames=None)[0])
+    with suppress(UnreachableError):
+        rollout.carry_out(check_keyframes(keys, frames=None)[0])
     return rollout.success
 
 

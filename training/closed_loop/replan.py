@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from simulation.errors import UnreachableError
 from simulation.execution import Rollout, check_keyframes
 from simulation.world import World
 from visual_planner.actions import keyframes
@@ -27,7 +28,8 @@ def replan(
     """Whether the request is done when the plan is made anew after every few frames.
 
     The first plan's rhythm is kept: after `every` of its moves there is a new plan for the rest, from the picture of
-    that moment; where a path is drawn, what is left of it is drawn. The last plan is carried out to its end.
+    that moment; where a path is drawn, what is left of it is drawn. The last plan is carried out to its
+    end; a plan that the arm cannot follow ends the attempt.
 
     Args:
         asked: the request.
@@ -54,7 +56,10 @@ def replan(
         keys = keyframes(best.followed if follow_path else best.reading)
         last = passed + every >= moves
         part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
-        trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])
+        try:
+            trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])
+        except UnreachableError:
+            break
         if not last:
             tool_px = asked.camera.project(trace.tool_m[-1], *asked.first.shape[:2])
             now = asked.later(np.asarray(frames[-1]), (passed + every) / moves, tool_px)
