@@ -121,7 +121,7 @@ def plot(result: dict):
     axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(result["checks"])), list(reversed(result["checks"])))
     axis.set_xlim(0, 1)
-    axis.set_xlabel("AUC: chance that a failing plan looks worse than a working one (0.5: the check knows nothing)")
+    axis.set_xlabel("AUC: how often a failing plan looks worse than a working one (0.5: by chance)")
     return made
 
 
