@@ -90,6 +90,7 @@ def configuration(folder: Path):
         "cache.base": ROOT / "models" / "tiny_planner", "train.base": ROOT / "models" / "tiny_planner",
         "train.cache": folder / "cache", "train.out": folder / "run", "train.device": "cpu",
         "train.ema_decay": 0,  # the other trainer averages no weights
+        "train.optimizer.name": "adamw",  # as the other trainer's
     }  # fmt: skip
     return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in changes.items()])
 
