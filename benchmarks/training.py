@@ -29,11 +29,12 @@ EPISODES, CELL_PX, FRAMES = 24, 64, 9
 TRAINED_WITH = "training/configs/tiny.yaml"
 
 
-def run(repeats: int | None = None) -> Benchmark:
+def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
     """Measure.
 
     Args:
         repeats: timed steps of each trainer.
+        batch_size: examples of a step; None: as the configuration says.
     """
     from training.cache import cache
     from training.prepare import prepare
@@ -44,7 +45,7 @@ def run(repeats: int | None = None) -> Benchmark:
     with tempfile.TemporaryDirectory(prefix="visual-planner-bench-") as temporary:
         folder = Path(temporary)
         write_episodes(folder / "episodes")
-        config = configuration(folder)
+        config = configuration(folder, batch_size)
         status.update("pairs and cache")
         prepare(config)
         started = time.perf_counter()
@@ -80,7 +81,7 @@ def run(repeats: int | None = None) -> Benchmark:
     )
 
 
-def configuration(folder: Path):
+def configuration(folder: Path, batch_size: int | None):
     """The tiny planner's own settings, on data in `folder`."""
     from training.config import load_config
 
@@ -92,6 +93,8 @@ def configuration(folder: Path):
         "train.ema_decay": 0,  # the other trainer averages no weights
         "train.optimizer.name": "adamw",  # as the other trainer's
     }  # fmt: skip
+    if batch_size is not None:
+        changes["train.batch_size"] = batch_size
     return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in changes.items()])
 
 
