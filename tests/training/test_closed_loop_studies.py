@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from simulation.camera import Camera
@@ -22,6 +23,7 @@ from training.studies.attention import AttentionMaps, summary, token_frames
 from training.studies.command import CONFIGS, STUDIES
 from training.studies.conflict import other_task, with_path_of
 from training.studies.failure_detection import analyse, auc, youden
+from training.studies.sweep import against
 from training.train import train
 from visual_planner.layout import GridLayout
 from visual_planner.readout import ReadoutNet, ReadoutSpec
@@ -187,13 +189,26 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     save_config(config_for(world, max_steps=2), tmp_path / "training.yaml")
     config = tmp_path / "sweep.yaml"
     text = {"title": "T", "question": "Q", "limits": "L", "training": str(tmp_path / "training.yaml"), "axis": "steps"}
-    text |= {"variants": {"one": {"x": 1, "changes": {"train.max_steps": 1}}, "two": {"x": 2}}}
+    text |= {
+        "changes": {"train.seed": 5},
+        "variants": {"one": {"x": 1, "changes": {"train.max_steps": 1}}, "two": {"x": 2}},
+    }
     config.write_text(json.dumps(text))
     settings = [*SCENES, *(place for place in places if not place.startswith("lora"))]
     assert study("sweep", tmp_path / "out", *settings, config=config) == 0
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["success"]["text"]["n"] for row in result["variants"].values()] == [2, 2]
     assert result["variants"]["one"]["baselines"]["static"]["successes"] == 0
+    run = yaml.safe_load((tmp_path / "out" / "one" / "run" / "config.yaml").read_text())
+    assert (run["train"]["seed"], run["train"]["max_steps"]) == (5, 1)
+    one, two = (result["variants"][name] for name in ("one", "two"))
+    assert two["hand_error_mm"]["text"]["mean"] == np.mean([row["hand_error_mm"] for row in two["scenes"]["text"]])
+    page = (tmp_path / "out" / "page.md").read_text()
+    assert "Differences from *one*" in page and "**all**: `train.seed: 5`" in page
+    gain = against(two, one, "text")["hand_error_mm"]
+    means = [row["hand_error_mm"]["text"]["mean"] for row in (two, one)]
+    assert gain["difference"] == pytest.approx(means[0] - means[1]) and gain["low"] <= gain["high"]
+    assert against({"scenes": {"text": two["scenes"]["text"][:1]}}, one, "text") is None
     files = {name: tmp_path / "out" / name / "planner.safetensors" for name in ("one", "two")}
     times = {name: file.stat().st_mtime_ns for name, file in files.items()}
     (tmp_path / "out" / "two" / "closed_loop.json").unlink()

@@ -6,13 +6,14 @@ Every variant is a training configuration with some values changed; what a stopp
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from simulation.world import World
 
 from ..cache import cache
-from ..closed_loop.command import bounds, evaluate_planner
+from ..closed_loop.command import bounds, difference, evaluate_planner
 from ..closed_loop.requests import Asked, draw, seeds_and_tasks
 from ..config import Config, load_config
 from ..data_config import Section
@@ -23,6 +24,7 @@ from ..files import read_json, read_json_lines, write_json
 from ..pipeline import open_planner
 from ..prepare import prepare
 from ..readout.weights import open_readout
+from ..statistics import bootstrap
 from ..train import train
 from .base import SERIES, Study, StudySettings, bars, figure, markdown_table, method_lines, rate_cell
 
@@ -45,6 +47,7 @@ class SweepSettings(StudySettings):
     limits: str = Field(description="what the figures do not say")
     training: Path = Field(description="configuration with prepare, cache, train and export")
     axis: str = Field("", description="name of the horizontal axis, with variants that have x")
+    changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value, in every variant")
     variants: dict[str, Variant] = Field(min_length=1, description="by name")
 
 
@@ -63,7 +66,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     for name, variant in settings.variants.items():
         folder = out / name
         finished = folder / "closed_loop.json"
-        changes = variant.model_dump(mode="json")
+        changes = {"all": settings.changes, **variant.model_dump(mode="json")}
         if finished.is_file() and read_json(finished, "results").get("variant") == changes:
             result["variants"][name] = read_json(finished, "results")
             continue
@@ -82,7 +85,7 @@ def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Confi
         "train.cache": folder / "cache", "train.out": folder / "run", "export.run": folder / "run",
         "export.out": folder / "planner.safetensors",
     }  # fmt: skip
-    changes = {**variant.changes, **places}
+    changes = {**settings.changes, **variant.changes, **places}
     return load_config(settings.training, [f"{key}={value}" for key, value in changes.items()])
 
 
@@ -110,7 +113,40 @@ def execute(settings: SweepSettings, variant: Variant, config: Config) -> dict:
         asked = requests(settings, variant, config, world, planner.spec.layout.frames)
         loop = settings.model_copy(update={"modes": modes}).closed_loop()
         rates = evaluate_planner(planner, asked, world, net, loop)
-        return {"success": rates["success"], **bounds(asked, world, net)}
+        scenes = {mode: by_scene(rows, asked) for mode, rows in rates["plans"].items()}
+        errors = {mode: hand_error(rows) for mode, rows in scenes.items()}
+        return {"success": rates["success"], "hand_error_mm": errors, "scenes": scenes, **bounds(asked, world, net)}
+
+
+def by_scene(rows: list[dict], asked: list[Asked]) -> list[dict]:
+    """Of each request: whether it was done, and how far the plan's hand is from the demonstration's, on average [mm].
+
+    The first frame is given and left out.
+    """
+    result = []
+    for row, item in zip(rows, asked, strict=True):
+        places = np.asarray(row["plans"][0]["end_effector_m"])
+        away = np.linalg.norm(places - item.keyframes[:, :3], axis=1)[1:]
+        result.append({"seed": row["seed"], "success": row["success"], "hand_error_mm": float(1000 * away.mean())})
+    return result
+
+
+def hand_error(scenes: list[dict]) -> dict:
+    """Mean over scenes, with its interval."""
+    values = np.array([scene["hand_error_mm"] for scene in scenes])
+    low, high = bootstrap(values)
+    return {"mean": float(values.mean()), "low": low, "high": high}
+
+
+def against(variant: dict, first: dict, mode: str) -> dict | None:
+    """Differences of a variant from the first one on the same scenes, with their intervals; None on other scenes."""
+    own, other = variant["scenes"][mode], first["scenes"][mode]
+    if [scene["seed"] for scene in own] != [scene["seed"] for scene in other]:
+        return None
+    return {
+        name: difference([scene[name] for scene in own], [scene[name] for scene in other])
+        for name in ("success", "hand_error_mm")
+    }
 
 
 def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
@@ -166,6 +202,11 @@ def page(result: dict) -> str:
         for name, row in result["variants"].items()
     ]  # fmt: skip
     changes = "\n".join(_described(name, row["variant"]) for name, row in result["variants"].items())
+    hands = [
+        [name, *(_millimetres(row["hand_error_mm"][mode]) if mode in row["hand_error_mm"] else "-" for mode in modes)]
+        for name, row in result["variants"].items()
+    ]
+    compared = _compared(result["variants"], modes)
     return f"""# {settings["title"]}
 
 {settings["question"]}
@@ -174,14 +215,43 @@ def page(result: dict) -> str:
 
 {markdown_table(["variant", *modes, "true frames", "static plan"], rows)}
 
+How far the plans' hand, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
+
+{markdown_table(["variant", *modes], hands)}
+{compared}
 ## Method
 {method_lines(settings)} Trained with `{settings["training"]}` and these changes:
 
+{_described("all", {"changes": settings["changes"], "scenes": "unseen"})}
 {changes}
 
 ## Limits
 {settings["limits"]}
 """
+
+
+def _millimetres(row: dict) -> str:
+    """`23 (21 to 25)`."""
+    return f"{row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+
+
+def _compared(variants: dict[str, dict], modes: list[str]) -> str:
+    """A table of differences from the first variant; nothing where no scenes are the same."""
+    (base, first), *others = variants.items()
+    rows = []
+    for name, row in others:
+        for mode in (mode for mode in modes if mode in row["scenes"] and mode in first["scenes"]):
+            found = against(row, first, mode)
+            if found is not None:
+                done, hand = found["success"], found["hand_error_mm"]
+                rows.append([
+                    name, mode, f"{done['difference']:+.0%} ({done['low']:+.0%} to {done['high']:+.0%})",
+                    f"{hand['difference']:+.1f} mm ({hand['low']:+.1f} to {hand['high']:+.1f})",
+                ])  # fmt: skip
+    if not rows:
+        return ""
+    head = ["variant", "mode", "carried out", "hand error"]
+    return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
 
 
 def _described(name: str, variant: dict) -> str:
