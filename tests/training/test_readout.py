@@ -13,6 +13,7 @@ from training.__main__ import main
 from training.config import Config
 from training.errors import TrainingError
 from training.export import export
+from training.files import read_json
 from training.readout.data import load_frames, split
 from training.readout.degrade import UNTOUCHED, degrade, shift
 from training.readout.planned import planned_pictures
@@ -192,14 +193,20 @@ def test_training_starts_from_other_weights(states):
 
     train_readout(config_of(states, out=states / "d", model=states / "d_model"))
     slow = {"optimizer": {"learning_rate": 1e-12}, "max_steps": 1}
-    train_readout(config_of(states, out=states / "e", model=states / "e_model", init=states / "d_model", **slow))
+    config = config_of(states, out=states / "e", model=states / "e_model", init=states / "d_model", **slow)
+    first = read_json(states / "d_model" / "metrics.json", "figures")["training"]
+    for _ in range(2):  # a finished run writes the same again
+        train_readout(config)
+        training = read_json(states / "e_model" / "metrics.json", "figures")["training"]
+        assert first.pop("before", []) == [] and training["before"] == [first]
     before, after = (open_readout(states / name) for name in ("d_model", "e_model"))
     frames = torch.rand(2, 32, 32, 3)
     np.testing.assert_allclose(
         read_frames(before, frames).positions_m, read_frames(after, frames).positions_m, atol=1e-5
     )
     card = " ".join((states / "e_model" / "README.md").read_text().split())
-    assert f"Trained from `{states / 'd_model'}` for 1 steps" in card
+    assert "weights that had been trained before for 1 steps" in card
+    assert f"Before that, steps of frames: {first['steps']} of {first['batch_size']} with 0%" in card
 
 
 def test_blocks_in_time_start_as_if_they_were_not_there_and_then_look_at_neighbours(states):

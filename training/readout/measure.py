@@ -13,6 +13,7 @@ from .data import Frames
 from .degrade import degrade
 from .planned import planned_pictures
 
+METRICS = "metrics.json"
 _PLANNED_EPISODES = 64
 """So many held-out episodes are drawn again for each figure; it takes a planner's whole time."""
 _KEPT = (1.0, 0.5, 0.0)
@@ -75,11 +76,20 @@ def score(net: ReadoutNet, frames: Frames, pictures: np.ndarray) -> dict:
     }
 
 
-def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int, frames: int, parameters: int) -> None:
-    """Write `metrics.json` and `README.md` beside the weights."""
+def write_card(
+    folder: Path,
+    figures: dict,
+    section: ReadoutSection,
+    steps: int,
+    frames: int,
+    parameters: int,
+    before: list[dict],
+) -> None:
+    """Write `metrics.json` and `README.md` beside the weights; `before` are the records of earlier training."""
     training = {"steps": steps, "batch_size": section.batch_size, "frames": frames, "parameters": parameters,
-                "sources": [str(path) for path in section.source], "autoencoder": section.vae is not None}  # fmt: skip
-    write_json(folder / "metrics.json", {"training": training, "held_out": figures})
+                "sources": [str(path) for path in section.source], "autoencoder": section.vae is not None,
+                "planner_share": section.planner.share if section.planner else 0.0, "before": before}  # fmt: skip
+    write_json(folder / METRICS, {"training": training, "held_out": figures})
     rows = [
         f"| {name} | {row['error_mm']['median']:.1f} ({row['error_mm']['interval_of_median'][0]:.1f} to "
         f"{row['error_mm']['interval_of_median'][1]:.1f}) | {row['error_mm']['mean']:.1f} | "
@@ -95,10 +105,15 @@ def write_card(folder: Path, figures: dict, section: ReadoutSection, steps: int,
         f"{section.planner.share:.0%} of each batch were frames of {section.planner.episodes} episodes that a planner "
         f"(`{section.planner.folder}`) had drawn again from some noise on, the truth still known."
     )
-    start = "scratch" if section.init is None else f"`{section.init}`"
+    start = "scratch" if section.init is None else "weights that had been trained before"
+    earlier = ", ".join(
+        f"{part['steps']} of {part['batch_size']} with {part.get('planner_share', 0.0):.0%} of a planner's frames"
+        for part in before
+    )
     write_text(folder / "README.md", _CARD.format(
         parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, spoilt=spoilt,
         planner=of_planner or "No planner's output was used.",
+        earlier=f"\nBefore that, steps of frames: {earlier}." if earlier else "",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
     ))  # fmt: skip
 
@@ -108,7 +123,7 @@ _CARD = """# Read-out of the simulated Jaco arm
 A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
 place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
 {steps} steps of {batch} on {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
-{planner}
+{planner}{earlier}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
 share: of errors below {tolerance:.0f} mm, which confidence is to foretell):

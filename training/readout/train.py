@@ -11,12 +11,12 @@ from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
 
 from ..config import Config, save_config
 from ..errors import TrainingError
-from ..files import write_tensors
+from ..files import read_json, write_json, write_tensors
 from ..loop import Loop, make_accelerator
 from ..train_config import ReadoutSection
 from .data import Frames, load_frames, split, through_autoencoder
 from .degrade import degrade, shift
-from .measure import measure, write_card
+from .measure import METRICS, measure, write_card
 from .planned import planned_pictures
 from .weights import WEIGHTS, open_readout
 
@@ -37,6 +37,7 @@ def train_readout(config: Config) -> None:
 
     loop = Loop(section, net, loss_of, accelerator)
     loop.resume()
+    before = training_before(section)
     finished = loop.run()
     if not accelerator.is_main_process:
         return
@@ -46,15 +47,27 @@ def train_readout(config: Config) -> None:
     metadata = net.spec.to_metadata()
     write_tensors(Path(section.model) / WEIGHTS, tensors, metadata)
     figures = measure(load_net(tensors, metadata), held_out, section)
-    write_card(
-        Path(section.model), figures, section, loop.step, len(frames.gripper), sum(t.numel() for t in tensors.values())
-    )
+    parameters = sum(t.numel() for t in tensors.values())
+    write_card(Path(section.model), figures, section, loop.step, len(frames.gripper), parameters, before)
     state = "" if finished else f" after {loop.step} of {section.max_steps} steps (the same command goes on)"
     clean = figures["clean"]
     print(
         f"read-out: {Path(section.model) / WEIGHTS}{state}; held out: median error "
         f"{clean['error_mm']['median']:.1f} mm, gripper {clean['gripper']['rate']:.1%}"
     )
+
+
+def training_before(section: ReadoutSection) -> list[dict]:
+    """Records of the training that the network of `init` had, first to last.
+
+    They are kept with the run, because its end may overwrite the folder that they are read from.
+    """
+    kept = Path(section.out) / "before.json"
+    if not kept.is_file():
+        record = Path(section.init or "") / METRICS
+        training = read_json(record, "figures").get("training") if section.init and record.is_file() else None
+        write_json(kept, {"before": [*training.pop("before", []), training] if training else []})
+    return read_json(kept, "records of earlier training")["before"]
 
 
 def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
