@@ -8,7 +8,6 @@ both passes. How it is done goes with each call, not into the model's state, so 
 """
 
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention
 from torch import nn
 
@@ -38,9 +37,7 @@ def condition_keys(
         pooled: (B, P) pooled CLIP state; only its type and size are used.
         guidance: (B,) guidance to embed, None for a model without that input.
     """
-    for module in transformer.modules():
-        if isinstance(module, FluxAttention) and not isinstance(module.processor, SplitAttention):
-            module.set_processor(SplitAttention())
+    split_attention(transformer)
     keys = ConditionKeys()
     transformer(
         hidden_states=condition,
@@ -56,8 +53,28 @@ def condition_keys(
     return keys
 
 
+def split_attention(transformer: nn.Module) -> None:
+    """Give every attention layer of a FluxTransformer2DModel a processor that can record; in place."""
+    for module in transformer.modules():
+        if isinstance(module, FluxAttention) and not isinstance(module.processor, SplitAttention):
+            module.set_processor(SplitAttention())
+
+
+def rotate(states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary position embedding of queries or keys, as diffusers' `apply_rotary_emb`, in one pass of complex products.
+
+    Args:
+        states: (B, N, heads, head size); neighbours along the last axis are real and imaginary part.
+        angles: cosines and sines (N, head size), each angle twice.
+    """
+    cosines, sines = (part[:, ::2].contiguous().to(states.device) for part in angles)
+    turns = torch.complex(cosines.float(), sines.float())[None, :, None]
+    pairs = torch.view_as_complex(states.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turns).flatten(-2).to(states.dtype)
+
+
 class SplitAttention:
-    """FLUX's attention that can record its keys and values, or attend to recorded ones beside its own."""
+    """FLUX's attention, which can also record its keys and values, or attend to recorded ones beside its own."""
 
     def __call__(
         self,
@@ -86,8 +103,7 @@ class SplitAttention:
             text_length = encoder_hidden_states.shape[1]
             text = _heads(attn, encoder_hidden_states, "add_q_proj add_k_proj add_v_proj", "norm_added_q norm_added_k")
             query, key, value = (torch.cat(pair, dim=1) for pair in zip(text, (query, key, value), strict=True))
-        query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
-        key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
+        query, key = rotate(query, image_rotary_emb), rotate(key, image_rotary_emb)
         if record is not None:
             record.layers.setdefault(attn, (key, value))
         if condition is not None:

@@ -78,10 +78,13 @@ class _MergedProduct(torch.autograd.Function):
 def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
     """The same result as peft's two products, W x + s B (A x), from one with W + s B A.
 
-    Cheaper when tokens outnumber the rank, as in small models.
+    Cheaper when tokens outnumber the rank, as in small models; of few rows (an example's modulation), two are.
     """
     base, down, up = self.get_base_layer(), self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
-    return _MergedProduct.apply(x, base.weight, base.bias, down, up, self.scaling[ADAPTER])
+    scale, linear = self.scaling[ADAPTER], torch.nn.functional.linear
+    if x.numel() <= len(down) * x.shape[-1]:
+        return base(x) + scale * linear(linear(x.to(down.dtype), down), up).to(x.dtype)
+    return _MergedProduct.apply(x, base.weight, base.bias, down, up, scale)
 
 
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:

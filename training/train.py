@@ -9,6 +9,7 @@ from diffusers import FluxTransformer2DModel
 
 from .batches import CachedPairs
 from .cache_reader import Cache
+from .cached_condition import split_attention
 from .config import Config, save_config
 from .errors import TrainingError
 from .loop import Loop, make_accelerator
@@ -57,6 +58,7 @@ def make_model(section: TrainSection, device: torch.device | str = "cpu") -> Flu
     if section.quantize != "none" and section.lora.merged_forward:
         raise TrainingError(f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: set one off")
     transformer = load_transformer(section.base, section.base_dtype)
+    split_attention(transformer)
     if section.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if section.lora.base is not None:
