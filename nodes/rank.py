@@ -42,7 +42,7 @@ class VisualPlannerRank(io.ComfyNode):
                 ),
                 Trajectory.Input("trajectory", optional=True, tooltip="The path that was asked for."),
                 Scene.Input(
-                    "scene", optional=True, tooltip="Simulated scene: its camera, and where the arm stands."
+                    "scene", optional=True, tooltip="Simulated scene, for its camera."
                 ),
                 fit_input(),
             ],
@@ -92,8 +92,7 @@ def score(frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None,
     first, places = asked_of(frames, fit, first_frame, trajectory)
     report = diagnose(frames, first, places)
     path = None if places is None else places[:, 0] / (width, height)
-    start = None if scene is None else scene.scene.start_m
-    return score_plan(execution.read(frames, scene, net), report, path, start)
+    return score_plan(execution.read(frames, scene, net), report, path)
 
 
 def stack(plans: list[torch.Tensor]) -> torch.Tensor:

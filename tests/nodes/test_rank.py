@@ -70,17 +70,23 @@ def test_a_read_out_of_another_kind_is_refused(comfy, module, monkeypatch, tmp_p
 
 
 def test_scores_of_laws(module):
-    """A path that is kept scores 1, one that is missed less; a jump costs; equal plans keep their order."""
+    """A kept path scores 1, a missed one less; doubt costs; a still plan scores 0; equal plans keep their order."""
     ranking, readout = module("visual_planner.ranking"), module("visual_planner.readout")
     places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.1, 0.1), 9)
     picture = np.linspace((0.5, 0.3), (0.7, 0.6), 9)
     reading = readout.Reading(places, np.zeros(9), np.full(9, 0.004), np.full(9, 0.99), picture)
     assert ranking.path_adherence(reading, picture) == pytest.approx(1.0)
     assert ranking.path_adherence(reading, picture + 0.05) < 0.4
-    assert ranking.smoothness(reading) == 1.0
-    jumping = places.copy()
-    jumping[4, 2] += 0.4
-    assert ranking.smoothness(readout.Reading(jumping, np.zeros(9), np.ones(9), np.ones(9), picture)) < 0.1
+    frames = np.linspace(0.2, 0.8, 9, dtype=np.float32)[:, None, None, None] * np.ones((1, 16, 16, 3), np.float32)
+    report = module("visual_planner.diagnostics").diagnose(frames)
+    score = ranking.score_plan(reading, report, picture)
+    assert score.parts == pytest.approx({"path": 1.0, "sure": 0.99, "least sure": 0.99, "gripper": 1.0})
+    assert score.total == pytest.approx(np.mean(list(score.parts.values())))
+    doubtful = readout.Reading(places, np.full(9, 0.4), np.full(9, 0.004), np.linspace(0.9, 0.1, 9), picture)
+    parts = ranking.score_plan(doubtful, report, picture).parts
+    assert (parts["sure"], parts["least sure"]) == pytest.approx((0.5, 0.1)) and parts["gripper"] < 0.5
+    still = module("visual_planner.diagnostics").diagnose(frames[:1].repeat(9, axis=0))
+    assert ranking.score_plan(reading, still, picture).total == 0.0
     scores = [ranking.Score(value, {}) for value in (0.2, 0.9, 0.2, 0.5)]
     assert ranking.order_of(scores) == [1, 3, 0, 2]
     with pytest.raises(ValueError, match=r"must give \(9, 2\) places, got \(8, 2\)"):

@@ -52,7 +52,7 @@ def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judge
     count, height, width = frames.shape[:3]
     path = None if mode == "text" else asked.places_norm(count)
     report = diagnose(frames, asked.first, None if path is None else path * (width, height))
-    score = score_plan(reading, report, path, asked.keyframes[0, :3])
+    score = score_plan(reading, report, path)
     left = remaining(frames, [item.color for item in asked.scene.objects])
     followed = reading if path is None else on_path(reading, path, asked.view)
     return Judged(frames, reading, report, score, left, followed)
