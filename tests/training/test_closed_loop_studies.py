@@ -185,6 +185,25 @@ def test_failure_detection_needs_both_kinds(places, tmp_path, capsys):
     assert not (tmp_path / "results.json").exists()
 
 
+def test_failure_detection_reads_a_saved_closed_loop(tmp_path):
+    """Its plans are judged, with its settings on the page, and none is made."""
+    plans = [
+        {"success": number % 2 == 0, "checks": {"static": 0.2}, "objects_left": 1.0, "score": 0.5,
+         "parts": {"sure": 0.9, "least sure": 0.9 - 0.5 * (number % 2)}}
+        for number in range(8)
+    ]  # fmt: skip
+    rows = [{"seed": number, "task": "reach", "plans": [plan]} for number, plan in enumerate(plans)]
+    settings = {"modes": ["text"], "first_seed": 77, "scenes": 8, "wordings": "train", "camera_jitter_m": 0.02}
+    file = tmp_path / "closed_loop.json"
+    file.write_text(json.dumps({"planner": "models/mine", "settings": settings, "plans": {"text": rows}}))
+    assert study("failure_detection", tmp_path / "out", f"closed_loop_file={file}") == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(result["rows"]) == 8 and result["checks"]["least sure"]["auc"] == 1.0
+    assert result["checks"]["sure"]["auc"] == 0.5 and "path as read" not in result["checks"]
+    page = (tmp_path / "out" / "page.md").read_text()
+    assert "8 scenes a mode, seeds from 77" in page and "Planner `mine`" in page and "0.02 m" in page
+
+
 def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     save_config(config_for(world, max_steps=2), tmp_path / "training.yaml")
     config = tmp_path / "sweep.yaml"

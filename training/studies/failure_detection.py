@@ -10,6 +10,7 @@ from visual_planner.diagnostics import RULES
 from ..closed_loop.command import plan_and_execute
 from ..data_config import Positive
 from ..errors import TrainingError
+from ..files import read_json
 from ..statistics import wilson
 from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
 
@@ -18,10 +19,18 @@ VANISHED = 0.35
 _ROUNDS = 1000
 
 
+PARTS = {"path": "path as read", "sure": "sure", "least sure": "least sure", "gripper": "gripper"}
+"""Parts of the score, by the name that they have on the page (a check is called path, too)."""
+
+
 class FailureSettings(StudySettings):
     """Settings of this study."""
 
     plans: Positive = Field(1, description="plans a scene; every one is executed and counts")
+    closed_loop_file: Path | None = Field(
+        None,
+        description="file of `evaluate --closed-loop --json`: its plans and settings, instead of new plans",
+    )
 
 
 def measure(settings: FailureSettings, out: Path) -> dict:
@@ -30,19 +39,34 @@ def measure(settings: FailureSettings, out: Path) -> dict:
     Raises:
         TrainingError: all plans fail or all succeed, so that nothing can be foretold.
     """
+    if settings.closed_loop_file is not None:
+        made = read_json(settings.closed_loop_file, "results of a closed loop")
+        rows = [row for mode, done in made["plans"].items() for row in seen_and_done(done, mode)]
+        told = ("modes", "first_seed", "scenes", "wordings", "camera_jitter_m")
+        its = {"planner": made["planner"], **{name: made["settings"][name] for name in told}}
+        return {"settings": {**settings.model_dump(mode="json"), **its}, "rows": rows, "checks": analyse(rows)}
     rows = []
     with bench(settings) as b:
         for mode in settings.modes:
-            done = plan_and_execute(
-                b.planner, b.asked, mode, b.world, b.net, settings.closed_loop(best_of=settings.plans)
-            )
-            for row in done:
-                for plan in row["plans"]:
-                    values = {**plan["checks"], "vanished": plan["objects_left"],
-                              "sure": float(np.mean(plan["confidence"])), "score": plan["score"]}  # fmt: skip
-                    rows.append({"seed": row["seed"], "mode": mode, "task": row["task"],
-                                 "failed": not plan["success"], "values": values})  # fmt: skip
+            loop = settings.closed_loop(best_of=settings.plans)
+            rows += seen_and_done(plan_and_execute(b.planner, b.asked, mode, b.world, b.net, loop), mode)
     return {"rows": rows, "checks": analyse(rows)}
+
+
+def seen_and_done(done: list[dict], mode: str) -> list[dict]:
+    """One row a plan of `plan_and_execute`: what was seen in its frames, and whether it failed."""
+    return [
+        {
+            "seed": row["seed"], "mode": mode, "task": row["task"], "failed": not plan["success"],
+            "values": {
+                **plan["checks"], "vanished": plan["objects_left"],
+                **{shown: plan["parts"][part] for part, shown in PARTS.items() if part in plan["parts"]},
+                "score": plan["score"],
+            },
+        }
+        for row in done
+        for plan in row["plans"]
+    ]  # fmt: skip
 
 
 def analyse(rows: list[dict]) -> dict:
@@ -151,9 +175,11 @@ def page(result: dict) -> str:
 
 ## Method
 {method_lines(result["settings"])}
-*vanished*: share of its first pixels that the worst-off object has in the last frame; *sure*: the read-out's mean
-confidence; *score*: what Rank Plans orders by. Precision: warned plans that fail; recall: failing plans that were
-warned of. The threshold from data is Youden's on scenes of even seeds; its precision and recall are those of odd seeds.
+*vanished*: share of its first pixels that the worst-off object has in the last frame. Read off the frames: *sure* and
+*least sure*, the confidence in the place, its mean and its least; *gripper*: how clearly it is open or closed; *path as
+read*: how closely the hand keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
+plans that fail; recall: failing plans that were warned of. The threshold from data is that of Youden on scenes of even
+seeds; its precision and recall are those of odd seeds.
 
 ## Limits
 One planner, one table. A precision must be read against the share of failures, {failed / len(result["rows"]):.0%} here.
