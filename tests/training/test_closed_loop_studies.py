@@ -233,6 +233,10 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     (tmp_path / "out" / "two" / "closed_loop.json").unlink()
     assert study("sweep", tmp_path / "out", *settings, config=config) == 0
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == times
+    (tmp_path / "out" / "two" / "closed_loop.json").unlink()
+    files["two"].unlink()  # stopped after its training: pairs, cache and run are taken as they are
+    assert study("sweep", tmp_path / "out", *settings, config=config) == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["variants"] == result["variants"]
     text["variants"]["two"].pop("x")
     config.write_text(json.dumps(text))
     assert study("sweep", tmp_path / "other", *settings, config=config) == 2

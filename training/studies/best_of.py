@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ..closed_loop.command import evaluate_planner
 from ..data_config import Positive
+from ..files import write_json
 from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
 
 BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
@@ -21,9 +22,8 @@ class BestOfSettings(StudySettings):
 def measure(settings: BestOfSettings, out: Path) -> dict:
     """Success once, with the best-looking of several, with any of them, and with re-planning of single plans."""
     with bench(settings) as b:
-        chosen = evaluate_planner(
-            b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of)
-        )  # fmt: skip
+        chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
+        write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
         again = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan))
     return {
         mode: {

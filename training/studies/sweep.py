@@ -13,6 +13,7 @@ from pydantic import Field
 from simulation.world import World
 
 from ..cache import cache
+from ..cache_reader import MANIFEST
 from ..closed_loop.command import bounds, difference, evaluate_planner
 from ..closed_loop.requests import Asked, draw, seeds_and_tasks
 from ..config import Config, load_config
@@ -96,7 +97,8 @@ def train_variant(config: Config, name: str) -> None:
         return
     if not (config.section("prepare").out / "dataset.json").is_file():
         prepare(config)
-    cache(config)
+    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
+        cache(config)
     train(config)
     state = sorted((config.section("train").out / "checkpoints").glob("[0-9]*"))
     if not state or int(state[-1].name) < config.section("train").max_steps:
