@@ -16,6 +16,8 @@ from launcher.paths import PLUGIN_NAME, ROOT
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 
 LANGUAGES = sorted(path.name for path in (ROOT / "locales").iterdir() if path.is_dir())
+CASES = [(server, language) for server in ("client", "newer_server") for language in LANGUAGES]
+CASES.remove(("newer_server", "de"))  # it has no German, and shows English then
 SHOWN = """() => {
     const {part} = window.app.graph.nodes.find(one => one.visualPlanner).visualPlanner.editor
     const all = [...part.root.querySelectorAll('*')]
@@ -65,8 +67,7 @@ def check_nodes(page: Editor, language: str) -> None:
         assert node["outputs"] == [entry["name"] for entry in written.get("outputs", {}).values()], node_id
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("server", ["client", "newer_server"])
+@pytest.mark.parametrize(("server", "language"), CASES)
 def test_nodes_and_editor_speak_comfyuis_language(
     server: str, language: str, request: pytest.FixtureRequest, browser: Browser, pictures: Path
 ) -> None:
@@ -74,8 +75,8 @@ def test_nodes_and_editor_speak_comfyuis_language(
     mode = {"client": "canvas", "newer_server": "newer_canvas"}[server]
     page = open_in(language, browser, url, mode)
     try:
-        if server == "newer_server":
-            # The older frontend lays the texts of its own languages over those of plugins, once it has loaded them.
+        # The older frontend lays the texts of its own languages, of which German is none, over those of plugins.
+        if server == "newer_server" or language == "de":
             check_nodes(page, language)
         shown = page.page.evaluate(SHOWN)
         english, own = (page.page.evaluate(TEXTS, [name, PLUGIN_NAME]) for name in ("en", language))
