@@ -6,9 +6,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
-Location = Annotated[
-    Path | str, BeforeValidator(lambda value: value if "://" in str(value) or isinstance(value, Path) else Path(value))
-]
+
+
+def _location(value: object) -> Path | str:
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"must be a folder or a URL, got {value!r}")
+    return value if "://" in str(value) else Path(value)
+
+
+Location = Annotated[Path | str, BeforeValidator(_location)]
 """A path, or a URL that fsspec understands: a path would lose the second slash of `s3://`."""
 
 

@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from diffusers import FluxTransformer2DModel
 
 from .batches import CachedPairs
-from .cache_reader import Cache
 from .cached_condition import split_attention
 from .config import Config, save_config
 from .errors import TrainingError
 from .loop import Loop, make_accelerator
 from .lora import add_lora, fuse_lora
+from .mixture import Mixture
 from .objective import InContext, flow_matching_loss
 from .quantize import quantize_frozen
 from .train_config import TrainSection
@@ -86,18 +86,18 @@ def make_loop(config: Config) -> Loop:
         TrainingError: cache, base and configuration do not belong together, or settings exclude each other.
     """
     section: TrainSection = config.section("train")
-    cache = Cache(section.cache)
-    if config.planner_spec() != cache.spec:
+    mixture = Mixture.open(section.cache)
+    if config.planner_spec() != mixture.spec:
         raise TrainingError(
-            f"the configuration's spec is not the one cache {cache.folder} was made with: make the cache anew"
+            f"the configuration's spec is not the one cache {mixture.name} was made with: make the cache anew"
         )
-    cache.check_encoders(Path(section.base))
+    mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
     transformer = make_model(section, accelerator.device)
     share = accelerator.process_index, accelerator.num_processes
-    pairs = CachedPairs(cache, section, share=share)
+    pairs = CachedPairs(mixture, section, share=share)
     section = _limited(section, len(pairs), accelerator)
-    in_context = InContext(cache.spec, accelerator.device)
+    in_context = InContext(mixture.spec, accelerator.device)
     guidance = transformer.config.guidance_embeds
 
     def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
@@ -105,7 +105,7 @@ def make_loop(config: Config) -> Loop:
         return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
 
     every = section.validation.every
-    validation = Validation(config, cache, transformer, in_context, accelerator) if every else None
+    validation = Validation(config, mixture, transformer, in_context, accelerator) if every else None
     return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard)
 
 

@@ -12,6 +12,9 @@ from .data_config import Location, Positive, Section
 from .run_config import Fraction, RunSection
 
 ModeWeights = dict[Literal[MODES], Annotated[float, Field(ge=0.0)]]
+Caches = Annotated[list[Location], Field(min_length=1)]
+SharedCaches = Annotated[dict[Location, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""How often each cache is drawn from; the shares need not add up to 1."""
 
 
 class VaeSection(RunSection):
@@ -71,7 +74,9 @@ class TrainSection(RunSection):
     """Training a planner LoRA on a frozen base."""
 
     base: Path = Field(description="diffusers folder of the FLUX pipeline (only its transformer is loaded)")
-    cache: Location = Field(description="folder written by `cache`, or its URL for fsspec")
+    cache: Location | Caches | SharedCaches = Field(
+        description="folder written by `cache`, or its URL for fsspec; several as a list, or each with its share"
+    )
     lora: LoraSection = Field(default_factory=LoraSection)
     base_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="number type of frozen weights"

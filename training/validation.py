@@ -18,12 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 from visual_planner.frame import to_bytes
 
 from .batches import CachedPairs
-from .cache_reader import Cache
 from .config import Config
 from .errors import TrainingError
 from .files import replacing
 from .latents import decode_latents, load_vae
 from .loop import Loop, step_generator
+from .mixture import Mixture
 from .objective import Batch, InContext, flow_matching_loss
 from .parallel import like, whole
 from .runlog import BESIDE, PLANS
@@ -36,36 +36,36 @@ class Validation:
 
     Args:
         config: of the run; its export section says how the file will be written.
-        cache: with pairs of the split "validation".
+        mixture: caches with pairs of the split "validation".
         transformer: the model with its adapter.
         in_context: the spec's token and id arrangement.
         accelerator: from `make_accelerator`.
 
     Raises:
-        TrainingError: the cache has no pair to validate on.
+        TrainingError: the caches have no pair to validate on.
     """
 
     def __init__(
         self,
         config: Config,
-        cache: Cache,
+        mixture: Mixture,
         transformer: torch.nn.Module,
         in_context: InContext,
         accelerator: Accelerator,
     ) -> None:
         self.section: TrainSection = config.section("train")
         self.export = config.export
-        self.cache, self.transformer = cache, transformer
+        self.mixture, self.transformer = mixture, transformer
         self.in_context, self.accelerator = in_context, accelerator
-        self.scenes = _choose(cache, self.section.validation.scenes)
+        self.scenes = _choose(mixture, self.section.validation.scenes)
         dtype = getattr(torch, self.section.validation.dtype)
         self.vae = load_vae(Path(self.section.base) / "vae", dtype, accelerator.device)
         self.folder = Path(self.section.out) / PLANS
-        self.given = [self._decode("conditions", pair["condition"]) for pair in self.scenes]
-        self.truth = [self._decode("targets", pair["target"]) for pair in self.scenes]
+        self.given = [self._decode(mixture.condition(pair)) for pair in self.scenes]
+        self.truth = [self._decode(mixture.target(pair)) for pair in self.scenes]
 
-    def _decode(self, kind: str, index: int) -> np.ndarray:
-        return to_bytes(decode_latents(self.vae, self.cache.latents(kind, index)[None].float())[0])
+    def _decode(self, latents: torch.Tensor) -> np.ndarray:
+        return to_bytes(decode_latents(self.vae, latents[None].float())[0])
 
     def __call__(self, loop: Loop) -> dict[str, float]:
         """Write the pictures of one step and return the loss on unseen pairs."""
@@ -83,14 +83,16 @@ class Validation:
 
     def _picture(self, number: int, pair: dict) -> np.ndarray:
         """The plan's grid (H, W, 3) uint8 of one scene."""
-        states, pooled = self.cache.text(pair["text"])
-        condition = self.cache.latents("conditions", pair["condition"])[None].float()
-        noise = draw_noise(self.cache.spec, [self.section.validation.seed + number])
-        made = sample(self.transformer, self.in_context, self.cache.spec, noise, condition, states[None], pooled[None])
+        states, pooled = self.mixture.text(pair)
+        condition = self.mixture.condition(pair)[None].float()
+        noise = draw_noise(self.mixture.spec, [self.section.validation.seed + number])
+        made = sample(
+            self.transformer, self.in_context, self.mixture.spec, noise, condition, states[None], pooled[None]
+        )
         return to_bytes(decode_latents(self.vae, made)[0])
 
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:
-        spec = self.cache.spec
+        spec = self.mixture.spec
         for number, (pair, picture) in enumerate(zip(self.scenes, pictures, strict=True)):
             given = self.given[number][: spec.cell_height, : spec.cell_width]
             sheet = _side_by_side(given, self.truth[number], picture)
@@ -109,7 +111,7 @@ class Validation:
         count = self.section.validation.batches
         if not count:
             return 0.0
-        pairs = CachedPairs(self.cache, self.section, "validation")
+        pairs = CachedPairs(self.mixture, self.section, "validation")
         objective = self.section.objective.model_copy(update={"caption_dropout": 0.0, "condition_dropout": 0.0})
         guidance, total = self.transformer.config.guidance_embeds, 0.0
         for index in range(count):
@@ -120,15 +122,15 @@ class Validation:
         return total
 
 
-def _choose(cache: Cache, count: int) -> list[dict]:
+def _choose(mixture: Mixture, count: int) -> list[dict]:
     """The first unseen pairs, the modes in turn."""
-    unseen = [pair for pair in cache.pairs if pair["split"] == "validation"]
+    unseen = [pair for pair in mixture.pairs if pair["split"] == "validation"]
     if not unseen:
         raise TrainingError(
-            f"train.validation needs pairs that are kept out of training, and cache {cache.folder} has none: "
+            f"train.validation needs pairs that are kept out of training, and cache {mixture.name} has none: "
             "set prepare.validation_episodes, or train.validation.every to 0"
         )
-    queues = {mode: [pair for pair in unseen if pair["mode"] == mode] for mode in cache.spec.modes}
+    queues = {mode: [pair for pair in unseen if pair["mode"] == mode] for mode in mixture.spec.modes}
     chosen = []
     while len(chosen) < min(count, len(unseen)):
         for queue in queues.values():

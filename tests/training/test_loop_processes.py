@@ -82,13 +82,13 @@ def test_a_shared_run_goes_on_from_its_checkpoint(world, alone, tmp_path):
 
 def test_processes_draw_one_batch_together(world):
     from training.batches import CachedPairs
-    from training.cache_reader import Cache
+    from training.mixture import Mixture
 
     section = config_of(world, world / "unused", batch_size=4).train
     half = section.model_copy(update={"batch_size": 2})
-    cache = Cache(world / "cache")
-    whole: Batch = CachedPairs(cache, section).batch(5, torch.device("cpu"))
-    parts = [CachedPairs(cache, half, share=(n, 2)).batch(5, torch.device("cpu")) for n in range(2)]
+    mixture = Mixture.open(world / "cache")
+    whole: Batch = CachedPairs(mixture, section).batch(5, torch.device("cpu"))
+    parts = [CachedPairs(mixture, half, share=(n, 2)).batch(5, torch.device("cpu")) for n in range(2)]
     for name in ("target", "condition", "text", "pooled"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
 
