@@ -15,8 +15,9 @@ from diffusers import AutoencoderKL
 from visual_planner.conditioning import LATENT_CHANNELS
 from visual_planner.grid import assemble_grid
 from visual_planner.overlay import draw_overlay
-from visual_planner.trajectory import Path as DrawnPath
-from visual_planner.trajectory import Point, Trajectory
+from visual_planner.path import Path as DrawnPath
+from visual_planner.path import Point
+from visual_planner.trajectory import Trajectory
 
 from .config import Config
 from .episodes import EpisodeSet

@@ -14,8 +14,9 @@ import torch
 from .curves import resample_by
 from .errors import ChainError
 from .layout import whole_number
+from .path import Path
 from .spec import PlannerSpec
-from .trajectory import Path, Trajectory
+from .trajectory import Trajectory
 
 JOINS = ("drop", "crossfade")
 """drop: of the frames that two plans share, the later plan's are shown; crossfade: they are blended into each other."""

@@ -13,7 +13,8 @@ import torch
 
 from .errors import TrajectoryError
 from .layout import whole_number
-from .trajectory import Path, Point, Trajectory, parse_trajectory
+from .path import Path, Point
+from .trajectory import Trajectory, parse_trajectory
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 

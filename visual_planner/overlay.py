@@ -17,7 +17,8 @@ import numpy as np
 
 from .curves import arc_key, arc_lengths, cut_to_frame, resample_by
 from .errors import ImageError, TrajectoryError
-from .trajectory import Path, Trajectory
+from .path import Path
+from .trajectory import Trajectory
 
 OVERLAY_STYLES = ("gradient", "arrows_bridge", "arrows_rt1")
 COLOR_BY = ("time", "arc")

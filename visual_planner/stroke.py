@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from .errors import TrajectoryError
-from .trajectory import Path, Trajectory
+from .path import Path
+from .trajectory import Trajectory
 
 STROKE_STARTS = ("left", "right", "top", "bottom")
 """Which end of a stroke is its start: a mask does not say it."""

@@ -5,7 +5,8 @@ import torch
 
 from .errors import ImageError, TrajectoryError
 from .frame import to_bytes, to_rgb
-from .trajectory import Path, Trajectory
+from .path import Path
+from .trajectory import Trajectory
 
 WINDOW = 15
 """Side of the patch that is looked for in the next frame [px]."""

@@ -15,7 +15,8 @@ import json
 from collections.abc import Callable
 
 from .errors import TrajectoryError
-from .trajectory import VERSION, Path, Point, Trajectory
+from .path import Path, Point
+from .trajectory import VERSION, Trajectory
 
 _V1_KEYS = ("version", "width", "height", "paths")
 _PATH_KEYS = ("name", "points", "interpolation")

@@ -22,8 +22,9 @@ from visual_planner.chaining import (
     share_paths,
 )
 from visual_planner.errors import ChainError
+from visual_planner.path import Path, Point
 from visual_planner.spec import PlannerSpec
-from visual_planner.trajectory import Path, Point, Trajectory
+from visual_planner.trajectory import Trajectory
 
 SPEC = PlannerSpec()
 FRAMES = SPEC.layout.frames

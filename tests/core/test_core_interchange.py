@@ -16,9 +16,10 @@ from visual_planner.interchange import (
     write_track_tensors,
 )
 from visual_planner.overlay import draw_overlay
+from visual_planner.path import Path, Point
 from visual_planner.stroke import STROKE_STARTS, read_stroke
 from visual_planner.tracking import track_points
-from visual_planner.trajectory import Path, Point, Trajectory
+from visual_planner.trajectory import Trajectory
 
 PATHS = Trajectory(
     640,

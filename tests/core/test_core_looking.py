@@ -5,7 +5,8 @@ import torch
 
 from visual_planner.errors import ImageError
 from visual_planner.looking import MARKS, defect_masks, mark_defects, play_order, side_by_side, with_trajectory
-from visual_planner.trajectory import Path, Trajectory
+from visual_planner.path import Path
+from visual_planner.trajectory import Trajectory
 
 
 def plan(frames=6, size=64):

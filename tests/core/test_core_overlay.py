@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError, TrajectoryError
 from visual_planner.overlay import ARROW_STYLES, OVERLAY_STYLES, arrow_ends, draw_overlay
-from visual_planner.trajectory import Path, Trajectory
+from visual_planner.path import Path
+from visual_planner.trajectory import Trajectory
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.trajectory import Path, Point, Trajectory, parse_trajectory
+from visual_planner.path import Path, Point
+from visual_planner.trajectory import Trajectory, parse_trajectory
 
 V1 = {
     "version": 1,

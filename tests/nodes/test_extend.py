@@ -13,7 +13,8 @@ from PIL import Image
 from launcher.client import ComfyClient, PromptCancelled, PromptError
 from visual_planner.chaining import cut_in_time
 from visual_planner.frame import fit_transform
-from visual_planner.trajectory import Path, Trajectory
+from visual_planner.path import Path
+from visual_planner.trajectory import Trajectory
 
 pytestmark = pytest.mark.comfyui
 FRAME = "extend_first_frame.png"

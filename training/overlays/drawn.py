@@ -7,8 +7,9 @@ from xml.parsers import expat
 import numpy as np
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.trajectory import Path as DrawnPath
-from visual_planner.trajectory import Point, Trajectory, parse_trajectory
+from visual_planner.path import Path as DrawnPath
+from visual_planner.path import Point
+from visual_planner.trajectory import Trajectory, parse_trajectory
 
 from ..errors import TrainingError
 from ..files import read_json_lines

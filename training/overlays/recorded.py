@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from visual_planner.trajectory import Path as DrawnPath
-from visual_planner.trajectory import Point, Trajectory
+from visual_planner.path import Path as DrawnPath
+from visual_planner.path import Point
+from visual_planner.trajectory import Trajectory
 
 from ..errors import TrainingError
 from ..frame_choice import plan_time

@@ -126,6 +126,11 @@ def rate_cell(row: dict) -> str:
     return f"{row['successes']}/{row['n']}, {row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
 
 
+def change_cell(row: dict) -> str:
+    """`+8% (-2% to +17%)`."""
+    return f"{row['difference']:+.0%} ({row['low']:+.0%} to {row['high']:+.0%})"
+
+
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]

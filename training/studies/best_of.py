@@ -7,7 +7,18 @@ from pydantic import Field
 from ..closed_loop.command import evaluate_planner
 from ..data_config import Positive
 from ..files import write_json
-from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
+from .base import (
+    SERIES,
+    Study,
+    StudySettings,
+    bars,
+    bench,
+    change_cell,
+    figure,
+    markdown_table,
+    method_lines,
+    rate_cell,
+)
 
 BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
 
@@ -62,15 +73,11 @@ def verdict(gain: dict) -> str:
 def page(result: dict) -> str:
     """The study's page."""
     modes, settings = result["settings"]["modes"], result["settings"]
-
-    def gain(row: dict) -> str:
-        return f"{row['difference']:+.0%} ({row['low']:+.0%} to {row['high']:+.0%})"
-
     head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
             f"anew after {settings['replan']}", "gain"]  # fmt: skip
     rows = [
-        [mode, rate_cell(row["single"]), rate_cell(row["best"]), gain(row["best_gain"]), rate_cell(row["any"]),
-         rate_cell(row["replan"]), gain(row["replan_gain"])]
+        [mode, rate_cell(row["single"]), rate_cell(row["best"]), change_cell(row["best_gain"]), rate_cell(row["any"]),
+         rate_cell(row["replan"]), change_cell(row["replan_gain"])]
         for mode in modes for row in (result[mode],)
     ]  # fmt: skip
     words = "\n".join(

@@ -27,7 +27,7 @@ from ..prepare import prepare
 from ..readout.weights import open_readout
 from ..statistics import bootstrap
 from ..train import train
-from .base import SERIES, Study, StudySettings, bars, figure, markdown_table, method_lines, rate_cell
+from .base import SERIES, Study, StudySettings, bars, change_cell, figure, markdown_table, method_lines, rate_cell
 
 
 class Variant(Section):
@@ -247,7 +247,7 @@ def _compared(variants: dict[str, dict], modes: list[str]) -> str:
             if found is not None:
                 done, hand = found["success"], found["hand_error_mm"]
                 rows.append([
-                    name, mode, f"{done['difference']:+.0%} ({done['low']:+.0%} to {done['high']:+.0%})",
+                    name, mode, change_cell(done),
                     f"{hand['difference']:+.1f} mm ({hand['low']:+.1f} to {hand['high']:+.1f})",
                 ])  # fmt: skip
     if not rows:
