@@ -19,11 +19,11 @@ from training.closed_loop.requests import draw
 from training.config import save_config
 from training.errors import TrainingError
 from training.export import export
+from training.studies import sweep
 from training.studies.attention import AttentionMaps, summary, token_frames
 from training.studies.command import CONFIGS, STUDIES
 from training.studies.conflict import other_task, with_path_of
 from training.studies.failure_detection import analyse, auc, youden
-from training.studies.sweep import against
 from training.train import train
 from visual_planner.layout import GridLayout
 from visual_planner.readout import ReadoutNet, ReadoutSpec
@@ -224,10 +224,10 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     assert two["hand_error_mm"]["text"]["mean"] == np.mean([row["hand_error_mm"] for row in two["scenes"]["text"]])
     page = (tmp_path / "out" / "page.md").read_text()
     assert "Differences from *one*" in page and "**all**: `train.seed: 5`" in page
-    gain = against(two, one, "text")["hand_error_mm"]
+    gain = sweep.against(two, one, "text")["hand_error_mm"]
     means = [row["hand_error_mm"]["text"]["mean"] for row in (two, one)]
     assert gain["difference"] == pytest.approx(means[0] - means[1]) and gain["low"] <= gain["high"]
-    assert against({"scenes": {"text": two["scenes"]["text"][:1]}}, one, "text") is None
+    assert sweep.against({"scenes": {"text": two["scenes"]["text"][:1]}}, one, "text") is None
     files = {name: tmp_path / "out" / name / "planner.safetensors" for name in ("one", "two")}
     times = {name: file.stat().st_mtime_ns for name, file in files.items()}
     (tmp_path / "out" / "two" / "closed_loop.json").unlink()
@@ -241,6 +241,30 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     config.write_text(json.dumps(text))
     assert study("sweep", tmp_path / "other", *settings, config=config) == 2
     assert "all must have x, or none of them" in capsys.readouterr().err
+
+
+def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_path):
+    """One training, judged on both kinds of scenes."""
+    trained, judged = [], []
+
+    def judge(settings, variant, config):
+        judged.append((variant.scenes, config.section("export").out.parent.name))
+        return {"success": {}}
+
+    monkeypatch.setattr(sweep, "train_variant", lambda config, name: trained.append(config.section("train").out))
+    monkeypatch.setattr(sweep, "execute", judge)
+    few = {"prepare.episodes": 2, "prepare.validation_episodes": 1}
+    variants = {"own": {"scenes": "training", "changes": few}, "unseen": {"changes": few}, "more": {}}
+    text = {
+        "title": "T",
+        "question": "Q",
+        "limits": "L",
+        "training": CONFIGS.parents[1] / "configs" / "tiny.yaml",
+        "variants": variants,
+    }
+    sweep.measure(sweep.SweepSettings.model_validate(text), tmp_path)
+    assert judged == [("training", "own"), ("unseen", "own"), ("unseen", "more")]
+    assert [folder.parent.name for folder in trained] == ["own", "own", "more"]  # the second finds the first's
 
 
 @pytest.mark.parametrize(

@@ -64,14 +64,16 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     result: dict = {"variants": {}}
+    trained: list[tuple[dict, Config]] = []  # variants that differ in their scenes only share a planner
     for name, variant in settings.variants.items():
-        folder = out / name
-        finished = folder / "closed_loop.json"
+        own = config_for(settings, variant, out / name)
+        config = next((config for changes, config in trained if changes == variant.changes), own)
+        trained.append((variant.changes, config))
+        finished = out / name / "closed_loop.json"
         changes = {"all": settings.changes, **variant.model_dump(mode="json")}
         if finished.is_file() and read_json(finished, "results").get("variant") == changes:
             result["variants"][name] = read_json(finished, "results")
             continue
-        config = config_for(settings, variant, folder)
         train_variant(config, name)
         row = {"variant": changes, **execute(settings, variant, config)}
         write_json(finished, row)
