@@ -20,7 +20,7 @@ from training.config import save_config
 from training.errors import TrainingError
 from training.export import export
 from training.studies import sweep
-from training.studies.attention import AttentionMaps, summary, token_frames
+from training.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.studies.command import CONFIGS, STUDIES
 from training.studies.conflict import other_task, with_path_of
 from training.studies.failure_detection import analyse, auc, youden
@@ -150,6 +150,10 @@ def test_attention_is_shared_out_over_the_groups():
     np.testing.assert_allclose(even, [[4 / 23] * 5 + [3 / 23]] * 4, atol=1e-6)
     parts = summary(np.stack(maps.maps)[None], spec.layout)["by_layer"]
     assert np.sum(list(parts.values()), axis=0) == pytest.approx([1.0, 1.0], abs=1e-3)
+    shares = even_shares(maps.columns.sum(dim=0).numpy(), spec.layout)  # of 2x2 in serpentine 1 and 4 only touch
+    frames = {"own frame": 4, "neighbours in time": 6, "neighbours in the grid only": 2, "other frames": 4}
+    expected = {name: count / 4 * 4 / 23 for name, count in frames.items()} | {"condition": 4 / 23, "text": 3 / 23}
+    assert shares == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

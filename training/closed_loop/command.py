@@ -76,6 +76,12 @@ class Settings:
             raise TrainingError(f"--camera-jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
 
 
+def shown(path: Path) -> str:
+    """A path as results name it: inside the project from its root on, so that no machine's folders stand in them."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
 def draw_all(world: World, settings: Settings, frames: int) -> list[Asked]:
     """The requests of the settings' seeds, their demonstrations in so many frames."""
     wanted = seeds_and_tasks(settings.first_seed, settings.scenes, settings.tasks)
@@ -232,8 +238,9 @@ def run(options: argparse.Namespace) -> dict:
     try:
         with World(spec.cell_height) as world:
             asked = draw_all(world, settings, spec.layout.frames)
-            result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings),
-                      "planner": str(options.planner), "lora": str(lora), "readout": str(options.readout)}  # fmt: skip
+            used = {"planner": options.planner, "lora": lora, "readout": options.readout}
+            result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings)}
+            result |= {name: shown(path) for name, path in used.items()}
             result |= evaluate_planner(planner, asked, world, net, settings)
             if not options.no_baselines:
                 result |= bounds(asked, world, net, planner, settings.follow_path)

@@ -87,16 +87,12 @@ def measure(settings: AttentionSettings, out: Path) -> dict:
                 raise TrainingError(f"{len(maps.maps)} attention maps in {spec.steps} steps: cannot tell the layers")
             values = np.stack(maps.maps).reshape(spec.steps, -1, *maps.maps[0].shape)
             result["modes"][mode] = summary(values, spec.layout)
+            result["even"] = even_shares(maps.columns.sum(dim=0).numpy(), spec.layout)
     return {**result, "order": spec.order, "position_ids": spec.position_ids, "steps": spec.steps}
 
 
-def summary(maps: np.ndarray, layout: GridLayout) -> dict:
-    """The mean map, and over layers and steps where attention goes.
-
-    Args:
-        maps: (steps, layers, frames, frames + 2).
-        layout: of the grid.
-    """
+def shares_of(maps: np.ndarray, layout: GridLayout) -> dict[str, np.ndarray]:
+    """Where the attention of a frame goes, mean over the frames: arrays (...) from maps (..., frames, frames + 2)."""
     frames = layout.frames
     time = np.abs(np.subtract.outer(range(frames), range(frames))) == 1
     cells = np.array([layout.cell_of(frame) for frame in range(frames)])
@@ -108,7 +104,23 @@ def summary(maps: np.ndarray, layout: GridLayout) -> dict:
         "other frames": ~(np.eye(frames, dtype=bool) | time | touching),
     }
     shares = {name: (maps[..., :frames] * mask).sum(-1).mean(-1) for name, mask in to.items()}
-    shares |= {"condition": maps[..., frames].mean(-1), "text": maps[..., frames + 1].mean(-1)}
+    return shares | {"condition": maps[..., frames].mean(-1), "text": maps[..., frames + 1].mean(-1)}
+
+
+def even_shares(tokens: np.ndarray, layout: GridLayout) -> dict[str, float]:
+    """The shares if every token looked at all tokens alike, from the number of each group's tokens (frames + 2)."""
+    even = np.tile(tokens / tokens.sum(), (layout.frames, 1))
+    return {name: round(float(share), 5) for name, share in shares_of(even, layout).items()}
+
+
+def summary(maps: np.ndarray, layout: GridLayout) -> dict:
+    """The mean map, and over layers and steps where attention goes.
+
+    Args:
+        maps: (steps, layers, frames, frames + 2).
+        layout: of the grid.
+    """
+    shares = shares_of(maps, layout)
     return {
         "mean_map": maps.mean(axis=(0, 1)).round(5).tolist(),
         "by_layer": {name: value.mean(axis=0).round(5).tolist() for name, value in shares.items()},
@@ -137,20 +149,23 @@ def plot(result: dict):
 
 def page(result: dict) -> str:
     """The study's page."""
+    modes = list(result["modes"])
     rows = []
-    for mode, row in result["modes"].items():
-        for name, shares in row["by_step"].items():
-            half = len(shares) // 2
-            parts = (shares, shares[:half] or shares, shares[half:])
-            rows.append([f"{mode}, {name}", *(f"{np.mean(part):.0%}" for part in parts)])
+    for name, even in result["even"].items():
+        steps = {mode: result["modes"][mode]["by_step"][name] for mode in modes}
+        halves = [f"{np.mean(s[: len(s) // 2] or s):.0%} / {np.mean(s[len(s) // 2 :]):.0%}" for s in steps.values()]
+        rows.append(
+            [name, f"{even:.0%}", *(f"{np.mean(s):.0%} ({h})" for s, h in zip(steps.values(), halves, strict=True))]
+        )
     return f"""# Attention between cells
 
 ![Attention maps](PLOT)
 
 Order `{result["order"]}`, ids `{result["position_ids"]}`; shares of the attention of a frame's tokens, mean over heads
-and layers.
+and layers, in brackets those of the first and of the second half of the sampler's steps. *Even*: the share if every
+token were looked at alike.
 
-{markdown_table(["from a frame to", "all steps", "first half of the steps", "second half"], rows)}
+{markdown_table(["from a frame to", "even", *modes], rows)}
 
 ## Method
 {method_lines(result["settings"])} Attention weights of every layer and step, summed over the tokens of each frame.

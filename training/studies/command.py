@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from simulation.errors import SimulationError
 
+from ..closed_loop.command import shown
 from ..errors import TrainingError
 from ..files import read_json, replacing, write_json, write_text
 from .base import Study
@@ -75,7 +76,8 @@ def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise TrainingError(f"settings {file}: {problems}") from error
     try:
-        return {"settings": settings.model_dump(mode="json"), **study.measure(settings, out)}
+        told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
+        return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
     except SimulationError as error:
         raise TrainingError(str(error)) from error
 

@@ -98,10 +98,12 @@ def plot(result: dict):
         colour = SERIES.get(name, GREY)
         axis.fill_between(values, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.15)
         axis.plot(values, [r["rate"] for r in rows], "o-", color=colour)
-        axis.text(values[-1], rows[-1]["rate"], f"  {name}", color=colour, va="center")
+        label = f"  the {'words' if name == 'text' else 'path'}" if name != "neither" else "  neither"
+        axis.text(values[-1], rows[-1]["rate"], label, color=colour, va="center")
+    axis.set_title("Words ask for one object, the path for another:\nwhich request is carried out?", fontsize=11)
     axis.set_ylim(0, 1)
     axis.set_xlabel("guidance")
-    axis.set_ylabel("share of plans that carry out")
+    axis.set_ylabel("share of plans")
     axis.margins(x=0.2)
     return made
 
