@@ -36,7 +36,7 @@ def measure(settings: StudySettings, out: Path) -> dict:
 
 def plot(result: dict):
     """Success with each thing left out, a panel a mode."""
-    made, axes = figure(3.2 * len(result["success"]), 3.4, len(result["success"]))
+    made, axes = figure(3.8 * len(result["success"]), 3.4, len(result["success"]))
     for axis, (mode, rows) in zip(axes, result["success"].items(), strict=True):
         bars(axis, rows, {"nothing": SERIES[mode]})
         axis.set_title(mode)
