@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--wordings", default="train", help="train (default), held_out or all")
     make.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place in m (default 0)")
     make.add_argument("--frames", type=int, default=9, help="pictures of an episode, evenly in time (default 9)")
+    make.add_argument("--later-share", type=float, default=0.0, help="share that begins in the middle of the task (0)")
     make.add_argument("--quiet", action="store_true", help="no progress bar")
 
     scene = commands.add_parser("scene", help="write the first frame of a scene and print what is asked there")
@@ -56,6 +57,7 @@ def _demonstrate(args: argparse.Namespace) -> None:
         wordings=args.wordings,
         camera_jitter_m=args.camera_jitter,
         frames=args.frames,
+        later_share=args.later_share,
     )
     start = time.perf_counter()
     summary = write_dataset(args.out, options, args.processes, progress=not args.quiet)

@@ -23,6 +23,7 @@ from .errors import SimulationError
 from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
+from .scene import rng_for
 from .tasks import TASKS
 from .toolpath import PLAN_STEPS
 from .wordings import WORDING_SETS
@@ -34,6 +35,8 @@ VERSION = 1
 POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
+LATEST = 0.75
+"""Share of the motion that is over, at most, where an episode begins in the middle of its task."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class DatasetOptions:
         wordings: "train", "held_out" or "all" (demonstrations).
         camera_jitter_m: spread of the camera's position [m].
         frames: pictures of an episode, evenly in time (demonstrations).
+        later_share: share of the episodes that begin in the middle of the task (demonstrations).
     """
 
     episodes: int
@@ -59,6 +63,7 @@ class DatasetOptions:
     wordings: str = "train"
     camera_jitter_m: float = 0.0
     frames: int = FRAMES
+    later_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -77,6 +82,12 @@ class DatasetOptions:
             raise SimulationError(f"camera_jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
         if not 2 <= self.frames <= MAX_FRAMES:
             raise SimulationError(f"frames must be 2 to {MAX_FRAMES}, got {self.frames}")
+        if not 0 <= self.later_share <= 1:
+            raise SimulationError(f"later_share must be 0 to 1, got {self.later_share}")
+        if self.policy == "play" and self.later_share:
+            raise SimulationError(
+                f"play has no task to begin in the middle of: later_share is {self.later_share}, not 0"
+            )
         if self.policy == "play" and self.frames != FRAMES:
             raise SimulationError(f"play has {FRAMES} frames, got {self.frames}: only demonstrations may have others")
 
@@ -98,11 +109,20 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
         seed = episode_seed(options.seed, number, attempt)
         if options.policy == "play":
             return play(world, seed, options.camera_jitter_m), failed
-        episode = demonstrate(world, seed, options.tasks, options.wordings, options.camera_jitter_m, options.frames)
+        episode = demonstrate(
+            world, seed, options.tasks, options.wordings, options.camera_jitter_m, options.frames,
+            draw_beginning(seed, options.later_share),
+        )  # fmt: skip
         if episode.success:
             return episode, failed
         failed.append(episode.task.name)
     raise SimulationError(f"episode {number} failed {MAX_ATTEMPTS} times ({', '.join(failed[:4])}, ...)")
+
+
+def draw_beginning(seed: int, later_share: float) -> float:
+    """Draw the share of the motion that is over at an episode's first frame: 0, or anything up to `LATEST`."""
+    later, begins = rng_for(seed, "beginning").uniform(size=2)
+    return LATEST * begins if later < later_share else 0.0
 
 
 _worker: dict = {}

@@ -34,6 +34,7 @@ class Episode:
         path_m: tool positions, dense in time (33, 3) [m].
         camera: the camera that saw it.
         success: whether the request was carried out.
+        begins: share of the motion that is over at the first frame.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Episode:
     path_m: np.ndarray
     camera: Camera
     success: bool
+    begins: float = 0.0
 
     def strip(self) -> np.ndarray:
         """Return the frames side by side, (H, F W, 3) uint8."""
@@ -85,6 +87,7 @@ class Episode:
             "gripper": self.gripper.round(3).tolist(),
             "path_px": [[x, y, t] for (x, y), t in zip(path.tolist(), times.tolist(), strict=True)],
             "camera": self.camera.to_json(),
+            "begins": round(self.begins, 4),
             "success": self.success,
         }
 
@@ -128,6 +131,7 @@ def demonstrate(
     wordings: str = "train",
     camera_jitter_m: float = 0.0,
     frames: int = FRAMES,
+    begins: float = 0.0,
 ) -> Episode:
     """Carry out one scripted demonstration, successful or not (see ``Episode.success``).
 
@@ -138,13 +142,14 @@ def demonstrate(
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's position [m].
         frames: pictures that are taken of it; the motion is the same whatever their number.
+        begins: share of the motion that is over at the first of them, below 1: what a planner sees that plans again.
     """
     request = draw_request(seed, tasks, wordings, camera_jitter_m)
     scene, task, camera = request.scene, request.task, request.camera
     motion = demonstration(scene, task, rng_for(seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)
-    trace, pictures = world.run(motion.at, frames)
-    steps = frame_steps(frames)
+    steps = frame_steps(frames, begins)
+    trace, pictures = world.run(motion.at, steps)
     return Episode(
         seed=seed,
         scene=scene,
@@ -154,7 +159,8 @@ def demonstrate(
         tool_m=trace.tool_m[steps],
         objects_m=trace.objects_m[steps],
         gripper=np.array([motion.at(step / STEPS_PER_FRAME)[1] for step in steps]),
-        path_m=resample(trace.tool_m, PATH_POINTS),
+        path_m=resample(trace.tool_m[steps[0] :], PATH_POINTS),
         camera=camera,
         success=is_done(task, scene, trace),
+        begins=begins,
     )

@@ -50,6 +50,8 @@ def parse_plan(value, name: str = "the plan") -> Plan:
         raise SimulationError(f"{name}: seed must be a whole number from 0, got {seed!r}")
     if value["task"] not in TASKS:
         raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {value['task']!r}")
+    if value.get("begins"):
+        raise SimulationError(f"{name} begins in the middle of its task, but a plan is executed from the scene's start")
     try:
         places = np.array(value["end_effector_m"], dtype=np.float64)
         gripper = np.array(value["gripper"], dtype=np.float64)

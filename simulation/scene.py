@@ -25,7 +25,7 @@ REACH_AREA_M = ((0.255, 0.535), (-0.205, 0.205))
 OBJECT_GAP_M = 0.118
 PLATE_GAP_M = PLATE_RADIUS_M + 0.062
 HOME_M = (0.36, 0.0, 0.225)
-STREAMS = {"task": 1, "scene": 2, "motion": 3, "wording": 4, "camera": 5, "play": 6}
+STREAMS = {"task": 1, "scene": 2, "motion": 3, "wording": 4, "camera": 5, "play": 6, "beginning": 7}
 
 
 def rng_for(seed: int, stream: str) -> np.random.Generator:

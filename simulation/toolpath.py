@@ -16,9 +16,14 @@ GRIPPER_SECONDS = 0.4
 _DWELL_STEPS = round(GRIPPER_SECONDS * CONTROL_HZ)
 
 
-def frame_steps(frames: int) -> np.ndarray:
-    """Return the control steps (frames,) at which a plan's frames are, evenly spaced, first and last included."""
-    return np.linspace(0, PLAN_STEPS, frames).round().astype(int)
+def frame_steps(frames: int, begins: float = 0.0) -> np.ndarray:
+    """Return the control steps (frames,) at which a plan's frames are, evenly spaced, first and last included.
+
+    Args:
+        frames: how many.
+        begins: share of the motion that is over at the first frame.
+    """
+    return np.linspace(begins * PLAN_STEPS, PLAN_STEPS, frames).round().astype(int)
 
 
 def monotone_slopes(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -111,22 +111,23 @@ class World:
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
 
     def run(
-        self, motion_at: Callable[[float], tuple[np.ndarray, float]], frames: int = FRAMES
+        self, motion_at: Callable[[float], tuple[np.ndarray, float]], steps: Iterable[int] | None = None
     ) -> tuple[Trace, list[np.ndarray]]:
         """Carry out a motion.
 
         Args:
             motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in ninths of it [0..8].
-            frames: how many pictures are taken of it, evenly in time.
+            steps: numbers of the control steps after which a picture is taken (0: before the first); default: those of
+                nine frames.
 
         Returns:
             the trace at every control step, and the pictures (none if the world has no pictures).
         """
         commands = (motion_at(step / STEPS_PER_FRAME) for step in range(1, PLAN_STEPS + 1))
-        return self.follow(commands, set(frame_steps(frames).tolist()))
+        return self.follow(commands, frame_steps(FRAMES) if steps is None else steps)
 
     def follow(
-        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Collection[int], joints: bool = False
+        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Iterable[int], joints: bool = False
     ) -> tuple[Trace, list[np.ndarray]]:
         """Carry out commands, one a control step (20 ms).
 
@@ -139,15 +140,16 @@ class World:
             the trace before the first and after every control step, and the pictures (none if the world has none).
         """
         send = self.command_joints if joints else self.command
+        pictured = {int(step) for step in picture_steps}
         tool, objects, frames = [self.tool()], [self.objects()], []
-        if self.renderer is not None and 0 in picture_steps:
+        if self.renderer is not None and 0 in pictured:
             frames.append(self.frame())
         for step, command in enumerate(commands, start=1):
             send(*command)
             mujoco.mj_kinematics(self.model, self.data)
             tool.append(self.tool())
             objects.append(self.objects())
-            if self.renderer is not None and step in picture_steps:
+            if self.renderer is not None and step in pictured:
                 mujoco.mj_forward(self.model, self.data)
                 frames.append(self.frame())
         return Trace(np.array(tool), np.array(objects)), frames

@@ -85,9 +85,22 @@ def test_play_and_held_out_wordings_are_recorded(world, tmp_path):
     assert head["wordings"] == "held_out" and head["episodes_of_task"]["reach"] == 2
 
 
+def test_a_share_of_the_episodes_begins_later(blind_world, tmp_path):
+    options = DatasetOptions(episodes=12, seed=3, tasks=("reach",), size=16, later_share=0.5)
+    head = write_dataset(tmp_path / "later", options, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "later" / "episodes.jsonl").read_text().splitlines()]
+    later = [line["begins"] for line in lines if line["begins"]]
+    assert head["later_share"] == 0.5 and 2 <= len(later) <= 10 and all(0 < begins <= 0.75 for begins in later)
+    assert len(set(later)) == len(later)
+    with pytest.raises(SimulationError, match=r"plan \d+ begins in the middle of its task"):
+        read_plans(tmp_path / "later" / "episodes.jsonl")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"episodes": 1, "later_share": 1.5}, "later_share must be 0 to 1, got 1.5"),
+        ({"episodes": 1, "policy": "play", "later_share": 0.5}, "play has no task to begin in the middle of"),
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"episodes": 1, "seed": -1}, "seed must not be negative"),
         ({"episodes": 1, "size": 7}, "size must be 16 to 512 px, got 7"),

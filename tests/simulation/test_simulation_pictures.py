@@ -66,6 +66,18 @@ def test_an_episode_s_record_keeps_the_truth(world):
     np.testing.assert_allclose(Camera().project(record["end_effector_m"], 64, 64), record["end_effector_px"], atol=0.03)
 
 
+def test_an_episode_may_begin_in_the_middle_of_its_task(world):
+    """The same motion from there on, in nine frames: picture, places, gripper and path."""
+    whole, later = demonstrate(world, 21, ("place",), frames=9), demonstrate(world, 21, ("place",), begins=0.5)
+    assert later.begins == later.record("x")["begins"] == 0.5 and whole.record("x")["begins"] == 0.0
+    assert np.array_equal(later.frames[::2], whole.frames[4:]), "its frames 1, 3, ... are the whole's 5, 6, ..."
+    np.testing.assert_allclose(later.tool_m[::2], whole.tool_m[4:])
+    np.testing.assert_allclose(later.objects_m[::2], whole.objects_m[4:])
+    assert np.array_equal(later.gripper[::2], whole.gripper[4:]) and later.gripper[0] == 1.0, "it holds the object"
+    np.testing.assert_allclose(later.path_m[[0, -1]], whole.tool_m[[4, 8]])
+    assert later.instruction == whole.instruction and later.success
+
+
 def test_the_hand_stays_in_the_frame(world):
     for seed in range(8):
         pixels = np.array(demonstrate(world, seed).record("x")["path_px"])[:, :2]
