@@ -247,6 +247,23 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     assert "all must have x, or none of them" in capsys.readouterr().err
 
 
+def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, rendering):
+    config = config_for(world)
+    settings = {
+        "title": "T",
+        "question": "Q",
+        "limits": "L",
+        "training": "t.yaml",
+        "variants": {"own": {}},
+        "scenes": 6,
+    }
+    own = sweep.Variant(scenes="training")
+    asked = sweep.requests(sweep.SweepSettings.model_validate(settings), own, config, rendering, 9)
+    assert [item.seed for item in asked] == [0, 1, 2, 3, 1, 2]  # four episodes are trained on, of seeds 0 to 3
+    assert asked[4].scene == asked[0].scene and np.array_equal(asked[4].first, asked[0].first)
+    assert {item.task.name for item in asked} == {"push"}
+
+
 def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_path):
     """One training, judged on both kinds of scenes."""
     trained, judged = [], []

@@ -3,6 +3,7 @@
 Every variant is a training configuration with some values changed; what a stopped study has finished is kept.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ class Variant(Section):
     changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value of the configuration")
     x: float | None = Field(None, description="place on the horizontal axis; all variants or none")
     scenes: Literal["unseen", "training"] = Field(
-        "unseen", description="training: judge on the very scenes of the training episodes"
+        "unseen", description="training: judge on the very scenes of the training episodes, again and again if few"
     )
 
 
@@ -154,7 +155,10 @@ def against(variant: dict, first: dict, mode: str) -> dict | None:
 
 
 def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
-    """Unseen scenes, or the scenes of the episodes that the variant was trained on, in so many frames."""
+    """Unseen scenes, or those of the episodes that the variant was trained on, in so many frames.
+
+    The latter come again with other noise until there are as many as asked for.
+    """
     if variant.scenes == "unseen":
         wanted = seeds_and_tasks(settings.first_seed, settings.scenes)
         return [draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames) for seed, task in wanted]
@@ -163,7 +167,9 @@ def requests(settings: SweepSettings, variant: Variant, config: Config, world: W
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
-    return [draw(world, record["seed"], record["task"], "train", 0.0, frames) for record in chosen]
+    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames) for record in chosen]
+    rounds = (divmod(number, len(known)) for number in range(settings.scenes))
+    return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
 
 
 def plot(result: dict):
