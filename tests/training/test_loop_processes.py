@@ -15,6 +15,9 @@ from training.objective import Batch
 from training.parallel import distribute
 
 STEPS = 3
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+"""Three steps move a weight by about 1e-2. Adam divides by the gradient's own size, so where that is next to nothing its
+rounding counts: one weight in thousands may be off by a hundredth of a step."""
 
 
 def train_as(config, process, processes, port):
@@ -62,7 +65,7 @@ def test_two_processes_train_as_one(world, alone, tmp_path, shard):
         assert together[part].keys() == expected.keys()
         for name, value in expected.items():
             assert together[part][name].shape == value.shape
-            assert torch.allclose(together[part][name], value, rtol=1e-3, atol=1e-5), (part, name)
+            assert torch.allclose(together[part][name], value, **CLOSE), (part, name)
     assert any(value.abs().max() > 1e-3 for name, value in alone["weights"].items() if ".lora_B." in name)
 
 
@@ -77,7 +80,7 @@ def test_a_shared_run_goes_on_from_its_checkpoint(world, alone, tmp_path):
     assert [path.name for path in list_checkpoints(folder)] == ["00000002"]
     finished = launch(config_of(world, folder, batch_size=4), 1)
     for name, value in alone["weights"].items():
-        assert torch.allclose(finished["weights"][name], value, rtol=1e-3, atol=1e-5), name
+        assert torch.allclose(finished["weights"][name], value, **CLOSE), name
 
 
 def test_processes_draw_one_batch_together(world):
