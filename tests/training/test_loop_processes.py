@@ -16,8 +16,8 @@ from training.parallel import distribute
 
 STEPS = 3
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
-"""Three steps move a weight by about 1e-2. Adam divides by the gradient's own size, so where that is next to nothing its
-rounding counts: one weight in thousands may be off by a hundredth of a step."""
+"""Three steps move a weight by about 1e-2. Adam divides by the gradient's own size, so where that is next to nothing
+its rounding counts: one weight in thousands may be off by a hundredth of a step."""
 
 
 def train_as(config, process, processes, port):
