@@ -19,7 +19,7 @@ from training.closed_loop.requests import draw
 from training.config import save_config
 from training.errors import TrainingError
 from training.export import export
-from training.studies import sweep
+from training.studies import best_of, sweep
 from training.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.studies.command import CONFIGS, STUDIES
 from training.studies.conflict import other_task, with_path_of
@@ -245,6 +245,22 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     config.write_text(json.dumps(text))
     assert study("sweep", tmp_path / "other", *settings, config=config) == 2
     assert "all must have x, or none of them" in capsys.readouterr().err
+
+
+def test_the_chosen_plan_is_compared_with_one_at_random():
+    def row(chosen, *plans):
+        return {"success": chosen, "plans": [{"success": success} for success in plans]}
+
+    plans = {
+        "text": [row(True, True, False, True, True), row(False, False, False, False, False)],
+        "both": [row(True, False, True, False, False), row(True, True, True, True, True)],
+    }
+    result = best_of.with_choice({"text": {"best": 1}, "both": {"best": 2}}, plans)
+    assert result["text"]["best"] == 1 and result["text"]["single"]["rate"] == 0.375
+    assert result["text"]["best_gain"]["difference"] == 0.125 and result["both"]["best_gain"]["difference"] == 0.375
+    assert result["text"]["any"]["rate"] == 0.5 and result["both"]["any"]["rate"] == 1.0
+    assert result["best_gain_over_modes"]["difference"] == 0.25  # (1/4 + 3/4) / 2 and nothing, over two scenes
+    assert result["best_gain_over_modes"]["low"] == 0.0 and result["best_gain_over_modes"]["high"] == 0.5
 
 
 def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, rendering):
