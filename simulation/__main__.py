@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--tasks", default="reach,push,pick,place", help="tasks to draw from (default: all four)")
     make.add_argument("--wordings", default="train", help="train (default), held_out or all")
     make.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place in m (default 0)")
+    make.add_argument("--camera-turn", type=float, default=0.0, help="carry the camera around the table, degrees (0)")
     make.add_argument("--frames", type=int, default=9, help="pictures of an episode, evenly in time (default 9)")
     make.add_argument("--later-share", type=float, default=0.0, help="share that begins in the middle of the task (0)")
     make.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -56,6 +57,7 @@ def _demonstrate(args: argparse.Namespace) -> None:
         tasks=tuple(name.strip() for name in args.tasks.split(",") if name.strip()),
         wordings=args.wordings,
         camera_jitter_m=args.camera_jitter,
+        camera_turn_deg=args.camera_turn,
         frames=args.frames,
         later_share=args.later_share,
     )

@@ -55,6 +55,13 @@ class Camera:
         lookat = np.asarray(self.lookat) + rng.normal(0.0, amount_m / 3, 3)
         return replace(self, eye=tuple(map(float, eye)), lookat=tuple(map(float, lookat)))
 
+    def turned(self, degrees: float) -> Camera:
+        """Return the camera carried around the point it looks at, seen from above counterclockwise [degrees]."""
+        offset = np.asarray(self.eye) - np.asarray(self.lookat)
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        around = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ offset
+        return replace(self, eye=tuple(map(float, np.asarray(self.lookat) + around)))
+
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the unit vectors right, down and forward of the picture in the world."""
         forward = np.asarray(self.lookat) - np.asarray(self.eye)
@@ -97,3 +104,16 @@ class Camera:
         camera.azimuth = math.degrees(math.atan2(offset[1], offset[0]))
         camera.elevation = math.degrees(math.asin(offset[2] / camera.distance))
         return camera
+
+
+FRONT = Camera()
+"""Where the camera stands unless something else is said."""
+
+
+def camera_of(record: dict) -> Camera:
+    """Return the camera of an episode's or a plan's record; `FRONT` where it names none.
+
+    Raises:
+        SimulationError: what it names is no camera.
+    """
+    return Camera.from_json(record["camera"]) if "camera" in record else FRONT

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from .camera import FRONT
 from .engine import mujoco
 from .episode import Episode, demonstrate
 from .errors import SimulationError
@@ -35,6 +36,7 @@ VERSION = 1
 POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
+MAX_TURN_DEG = 90
 LATEST = 0.75
 """Share of the motion that is over, at most, where an episode begins in the middle of its task."""
 
@@ -51,6 +53,7 @@ class DatasetOptions:
         tasks: tasks to draw from (demonstrations).
         wordings: "train", "held_out" or "all" (demonstrations).
         camera_jitter_m: spread of the camera's position [m].
+        camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
         later_share: share of the episodes that begin in the middle of the task (demonstrations).
     """
@@ -62,6 +65,7 @@ class DatasetOptions:
     tasks: tuple[str, ...] = TASKS
     wordings: str = "train"
     camera_jitter_m: float = 0.0
+    camera_turn_deg: float = 0.0
     frames: int = FRAMES
     later_share: float = 0.0
 
@@ -80,6 +84,10 @@ class DatasetOptions:
             raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
         if not 0 <= self.camera_jitter_m <= 0.2:
             raise SimulationError(f"camera_jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+        if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
+            raise SimulationError(
+                f"camera_turn must be -{MAX_TURN_DEG} to {MAX_TURN_DEG} degrees, got {self.camera_turn_deg}"
+            )
         if not 2 <= self.frames <= MAX_FRAMES:
             raise SimulationError(f"frames must be 2 to {MAX_FRAMES}, got {self.frames}")
         if not 0 <= self.later_share <= 1:
@@ -105,13 +113,14 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
         the episode, and the tasks of the attempts that failed before it.
     """
     failed: list[str] = []
+    camera = FRONT.turned(options.camera_turn_deg)
     for attempt in range(MAX_ATTEMPTS):
         seed = episode_seed(options.seed, number, attempt)
         if options.policy == "play":
-            return play(world, seed, options.camera_jitter_m), failed
+            return play(world, seed, options.camera_jitter_m, camera), failed
         episode = demonstrate(
             world, seed, options.tasks, options.wordings, options.camera_jitter_m, options.frames,
-            draw_beginning(seed, options.later_share),
+            draw_beginning(seed, options.later_share), camera,
         )  # fmt: skip
         if episode.success:
             return episode, failed

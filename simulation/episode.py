@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Camera
+from .camera import FRONT, Camera
 from .motion import FRAMES
 from .policy import demonstration
 from .scene import SceneSpec, rng_for
@@ -110,12 +110,16 @@ class Request:
 
 
 def draw_request(
-    seed: int, tasks: tuple[str, ...] = TASKS, wordings: str = "train", camera_jitter_m: float = 0.0
+    seed: int,
+    tasks: tuple[str, ...] = TASKS,
+    wordings: str = "train",
+    camera_jitter_m: float = 0.0,
+    camera: Camera = FRONT,
 ) -> Request:
     """Draw the request of an episode; ``demonstrate`` with the same arguments carries out the same one."""
     scene, task = draw_task(seed, tasks)
     words = instruction(task, rng_for(seed, "wording"), wordings)
-    return Request(seed, scene, task, words, Camera().jittered(rng_for(seed, "camera"), camera_jitter_m))
+    return Request(seed, scene, task, words, camera.jittered(rng_for(seed, "camera"), camera_jitter_m))
 
 
 def first_frame(world: World, request: Request) -> np.ndarray:
@@ -132,6 +136,7 @@ def demonstrate(
     camera_jitter_m: float = 0.0,
     frames: int = FRAMES,
     begins: float = 0.0,
+    camera: Camera = FRONT,
 ) -> Episode:
     """Carry out one scripted demonstration, successful or not (see ``Episode.success``).
 
@@ -143,8 +148,9 @@ def demonstrate(
         camera_jitter_m: spread of the camera's position [m].
         frames: pictures that are taken of it; the motion is the same whatever their number.
         begins: share of the motion that is over at the first of them, below 1: what a planner sees that plans again.
+        camera: where it stands without jitter.
     """
-    request = draw_request(seed, tasks, wordings, camera_jitter_m)
+    request = draw_request(seed, tasks, wordings, camera_jitter_m, camera)
     scene, task, camera = request.scene, request.task, request.camera
     motion = demonstration(scene, task, rng_for(seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .camera import Camera
+from .camera import Camera, camera_of
 from .errors import SimulationError
 from .execution import check_keyframes
 from .scene import SceneSpec
@@ -67,8 +67,7 @@ def parse_plan(value, name: str = "the plan") -> Plan:
     check_keyframes(keyframes, frames=None)
     scene, task = draw_task(seed, (value["task"],))
     _check_scene(scene, value.get("objects"), name)
-    camera = Camera.from_json(value["camera"]) if "camera" in value else Camera()
-    return Plan(name, seed, scene, task, keyframes, camera)
+    return Plan(name, seed, scene, task, keyframes, camera_of(value))
 
 
 def _check_scene(scene: SceneSpec, objects, name: str) -> None:

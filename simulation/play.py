@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .camera import Camera
+from .camera import FRONT, Camera
 from .engine import mujoco
 from .episode import PATH_POINTS, Episode, resample
 from .model import FINGER_OPEN_RAD, OBJECT_HALF_M
@@ -170,11 +170,11 @@ def _slide(scene: SceneSpec, rest: np.ndarray, slot: int, step_m: np.ndarray) ->
         rest[slot] = point
 
 
-def play(world: World, seed: int, camera_jitter_m: float = 0.0) -> Episode:
+def play(world: World, seed: int, camera_jitter_m: float = 0.0, camera: Camera = FRONT) -> Episode:
     """Make one play episode: nine in ten wander smoothly, one in ten jumps from moment to moment."""
     rng = rng_for(seed, "play")
     scene = draw_scene(rng)
-    camera = Camera().jittered(rng_for(seed, "camera"), camera_jitter_m)
+    camera = camera.jittered(rng_for(seed, "camera"), camera_jitter_m)
     moments = _smooth(rng, scene) if rng.random() < 0.9 else _jumping(rng, scene)
     world.reset(scene, 0.0, camera)
     pictures, tools = [], []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Camera
+from .camera import FRONT, Camera
 from .engine import mujoco
 from .errors import SimulationError
 from .model import OBJECT_HALF_M, OBJECT_SLOTS, PLATE_HALF_HEIGHT_M, PLATE_RADIUS_M
@@ -121,7 +121,7 @@ def draw_scene(rng: np.random.Generator) -> SceneSpec:
     shapes = [SHAPES[int(rng.integers(len(SHAPES)))] for _ in range(count)]
     points, plate = draw_layout(rng, count)
     yaws = rng.uniform(-0.2, 0.2, count)
-    start = draw_start(rng, points, Camera())
+    start = draw_start(rng, points, FRONT)
     objects = tuple(
         ObjectSpec(str(color), shape, (float(point[0]), float(point[1])), float(yaw))
         for color, shape, point, yaw in zip(colors, shapes, points, yaws, strict=True)

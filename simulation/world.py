@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from .camera import Camera
+from .camera import FRONT, Camera
 from .engine import mujoco
 from .errors import SimulationError
 from .kinematics import HOME_RAD, POINTING_DOWN, ArmKinematics
@@ -46,7 +46,7 @@ class World:
         self.data = mujoco.MjData(self.model)
         self.arm = ArmKinematics(self.model)
         self.size = size
-        self.camera = Camera()
+        self.camera = FRONT
         self.scene: SceneSpec | None = None
         self.renderer = FrameRenderer(self.model, size, size) if size else None
         self._arm_ctrl = np.array([self.model.actuator(name).id for name in ARM_JOINTS])
@@ -68,7 +68,7 @@ class World:
 
     def reset(self, scene: SceneSpec, gripper: float, camera: Camera | None = None) -> None:
         """Put the scene on the table and the arm at its start, with the gripper at a state [0..1]."""
-        self.scene, self.camera = scene, camera or Camera()
+        self.scene, self.camera = scene, camera or FRONT
         apply_scene(self.model, self.data, scene)
         self.joints = self.place_arm(np.asarray(scene.start_m), finger_angle(gripper))
         self.data.ctrl[self._arm_ctrl] = self.joints

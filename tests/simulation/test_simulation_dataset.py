@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simulation.camera import FRONT
 from simulation.dataset import DatasetOptions, write_dataset
 from simulation.errors import SimulationError
 from simulation.execution import execute
@@ -86,12 +87,13 @@ def test_play_and_held_out_wordings_are_recorded(world, tmp_path):
 
 
 def test_a_share_of_the_episodes_begins_later(blind_world, tmp_path):
-    options = DatasetOptions(episodes=12, seed=3, tasks=("reach",), size=16, later_share=0.5)
+    options = DatasetOptions(episodes=12, seed=3, tasks=("reach",), size=16, later_share=0.5, camera_turn_deg=40)
     head = write_dataset(tmp_path / "later", options, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "later" / "episodes.jsonl").read_text().splitlines()]
     later = [line["begins"] for line in lines if line["begins"]]
     assert head["later_share"] == 0.5 and 2 <= len(later) <= 10 and all(0 < begins <= 0.75 for begins in later)
     assert len(set(later)) == len(later)
+    assert all(line["camera"] == FRONT.turned(40).to_json() for line in lines)
     with pytest.raises(SimulationError, match=r"plan \d+ begins in the middle of its task"):
         read_plans(tmp_path / "later" / "episodes.jsonl")
 
@@ -107,6 +109,7 @@ def test_a_share_of_the_episodes_begins_later(blind_world, tmp_path):
         ({"episodes": 1, "policy": "dance"}, "policy must be one of demonstration, play"),
         ({"episodes": 1, "tasks": ("dig",)}, "tasks must be some of"),
         ({"episodes": 1, "wordings": "rude"}, "wordings must be one of"),
+        ({"episodes": 1, "camera_turn_deg": 120.0}, "camera_turn must be -90 to 90 degrees, got 120.0"),
         ({"episodes": 1, "camera_jitter_m": 3.0}, "camera_jitter must be 0 to 0.2"),
         ({"episodes": 1, "frames": 1}, "frames must be 2 to 64, got 1"),
         ({"episodes": 1, "policy": "play", "frames": 16}, "play has 9 frames, got 16"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation.camera import Camera
+from simulation.camera import FRONT, Camera
 from simulation.dataset import episode_seed
 from simulation.errors import SimulationError
 from simulation.execution import check_keyframes
@@ -99,7 +99,7 @@ def test_episode_seeds_are_exact_in_json_and_distinct():
 
 
 def test_projection_of_lookat_is_the_middle_and_right_and_down_grow():
-    camera = Camera()
+    camera = FRONT
     np.testing.assert_allclose(camera.project(camera.lookat, 64, 96), (48, 32))
     x, y = camera.project([(0.4, 0.0, 0.0), (0.4, 0.1, 0.0), (0.5, 0.0, 0.0), (0.4, 0.0, 0.1)], 64, 64).T
     assert x[1] > x[0] and y[2] > y[0] > y[3]
@@ -107,12 +107,22 @@ def test_projection_of_lookat_is_the_middle_and_right_and_down_grow():
 
 
 def test_camera_jitter_is_reproducible_and_survives_json():
-    jittered = Camera().jittered(rng_for(3, "camera"), 0.02)
-    assert jittered == Camera().jittered(rng_for(3, "camera"), 0.02) != Camera()
-    assert Camera().jittered(rng_for(3, "camera"), 0.0) == Camera()
+    jittered = FRONT.jittered(rng_for(3, "camera"), 0.02)
+    assert jittered == FRONT.jittered(rng_for(3, "camera"), 0.02) != FRONT
+    assert FRONT.jittered(rng_for(3, "camera"), 0.0) == FRONT
     assert Camera.from_json(jittered.to_json()) == jittered
     with pytest.raises(SimulationError, match="eye_m, lookat_m"):
         Camera.from_json({"eye_m": [0, 0]})
+
+
+def test_a_turned_camera_looks_at_the_same_place_from_the_same_distance():
+    turned = FRONT.turned(90)
+    np.testing.assert_allclose(turned.project(FRONT.lookat, 64, 64), (32, 32))
+    away = FRONT.eye[0] - FRONT.lookat[0]
+    np.testing.assert_allclose(turned.eye, (FRONT.lookat[0], FRONT.lookat[1] + away, FRONT.eye[2]))
+    np.testing.assert_allclose(turned.turned(-90).eye, FRONT.eye, atol=1e-12)
+    x, _ = turned.project([(0.4, 0.0, 0.1), (0.3, 0.0, 0.1)], 64, 64).T
+    assert x[1] > x[0]  # from the robot's left side (y grows to the picture's right in front), its arm is on the right
 
 
 def test_inverse_kinematics_reaches_the_whole_workspace():

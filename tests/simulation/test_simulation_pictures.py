@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation.camera import Camera
+from simulation.camera import FRONT
 from simulation.episode import demonstrate, draw_request, first_frame
 from simulation.errors import SimulationError
 from simulation.execution import execute
@@ -22,11 +22,11 @@ def _looks_like(frame: np.ndarray, color: str) -> np.ndarray:
     return rgb @ (wanted / np.linalg.norm(wanted)) > 0.985
 
 
-@pytest.mark.parametrize("jitter_m", [0.0, 0.02])
-def test_an_object_is_drawn_where_its_centre_projects(world, jitter_m):
+@pytest.mark.parametrize(("jitter_m", "turn_deg"), [(0.0, 0.0), (0.02, 0.0), (0.0, 40.0)])
+def test_an_object_is_drawn_where_its_centre_projects(world, jitter_m, turn_deg):
     checked = 0
     for seed in range(12):
-        request = draw_request(seed, camera_jitter_m=jitter_m)
+        request = draw_request(seed, camera_jitter_m=jitter_m, camera=FRONT.turned(turn_deg))
         frame = first_frame(world, request)
         for item in request.scene.objects:
             centre = request.camera.project((*item.position_m, OBJECT_HALF_M), 64, 64)
@@ -63,7 +63,7 @@ def test_an_episode_s_record_keeps_the_truth(world):
     assert len(record["gripper"]) == len(record["end_effector_m"]) == 9
     for item in record["objects"]:
         assert len(item["positions_m"]) == len(item["positions_px"]) == 9
-    np.testing.assert_allclose(Camera().project(record["end_effector_m"], 64, 64), record["end_effector_px"], atol=0.03)
+    np.testing.assert_allclose(FRONT.project(record["end_effector_m"], 64, 64), record["end_effector_px"], atol=0.03)
 
 
 def test_an_episode_may_begin_in_the_middle_of_its_task(world):

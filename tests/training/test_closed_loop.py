@@ -141,6 +141,9 @@ def test_a_scene_is_the_same_again_and_jitter_moves_its_camera(table, asked):
     moved = draw_all(table, Settings(first_seed=FIRST, scenes=1, camera_jitter_m=0.03), 9)[0]
     assert moved.camera != asked[0].camera and not np.array_equal(moved.first, asked[0].first)
     assert moved.task == asked[0].task
+    turned = draw_all(table, Settings(first_seed=FIRST, scenes=1, camera_turn_deg=30), 9)[0]
+    assert turned.camera == asked[0].camera.turned(30) and turned.scene == asked[0].scene
+    assert not np.array_equal(turned.first, asked[0].first)
 
 
 def test_rates_have_wilson_intervals_and_tasks(asked):
@@ -248,6 +251,7 @@ def test_the_command_writes_everything(planner_folder, readout_folder, tmp_path,
         (["--scenes", "0"], "--scenes must be at least 1, got 0"),
         (["--tasks", "fly"], "--tasks must be some of reach, push, pick, place, got fly"),
         (["--camera-jitter", "3"], "--camera-jitter must be 0 to 0.2 m, got 3.0"),
+        (["--camera-turn", "100"], "--camera-turn must be -90 to 90 degrees, got 100.0"),
         (["--planner", "/nowhere"], "planner /nowhere must have one LoRA in loras/, got none"),
     ],
 )

@@ -1,6 +1,8 @@
 """Studies: figures follow their definitions, a command writes results, plot and page, a sweep keeps what is done."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from simulation.camera import Camera
+from simulation.camera import FRONT
 from simulation.errors import SimulationError
 from simulation.tasks import TASKS, draw_task
 from simulation.world import World
@@ -16,10 +18,10 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.closed_loop.execution import remaining
 from training.closed_loop.requests import draw
-from training.config import save_config
+from training.config import load_config, save_config
 from training.errors import TrainingError
 from training.export import export
-from training.studies import best_of, sweep
+from training.studies import best_of, sweep, sweep_page
 from training.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.studies.command import CONFIGS, STUDIES
 from training.studies.conflict import other_task, with_path_of
@@ -51,8 +53,7 @@ def places(world, tmp_path_factory):
     export(config)
     readout = tmp_path_factory.mktemp("readout")
     torch.manual_seed(0)
-    camera = Camera()
-    view = View(camera.eye, camera.rays(32, 32))
+    view = View(FRONT.eye, FRONT.rays(32, 32))
     spec = ReadoutSpec(height=32, width=32, channels=(8, 8), points=4, view=view, mean=(0.5, 0.4, 1.0))
     save_file(ReadoutNet(spec).state_dict(), readout / "readout.safetensors", metadata=spec.to_metadata())
     return [f"planner={world / 'base'}", f"lora={config.export.out}", f"readout={readout}"]
@@ -228,10 +229,10 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     assert two["hand_error_mm"]["text"]["mean"] == np.mean([row["hand_error_mm"] for row in two["scenes"]["text"]])
     page = (tmp_path / "out" / "page.md").read_text()
     assert "Differences from *one*" in page and "**all**: `train.seed: 5`" in page
-    gain = sweep.against(two, one, "text")["hand_error_mm"]
+    gain = sweep_page.against(two, one, "text")["hand_error_mm"]
     means = [row["hand_error_mm"]["text"]["mean"] for row in (two, one)]
     assert gain["difference"] == pytest.approx(means[0] - means[1]) and gain["low"] <= gain["high"]
-    assert sweep.against({"scenes": {"text": two["scenes"]["text"][:1]}}, one, "text") is None
+    assert sweep_page.against({"scenes": {"text": two["scenes"]["text"][:1]}}, one, "text") is None
     files = {name: tmp_path / "out" / name / "planner.safetensors" for name in ("one", "two")}
     times = {name: file.stat().st_mtime_ns for name, file in files.items()}
     (tmp_path / "out" / "two" / "closed_loop.json").unlink()
@@ -263,8 +264,13 @@ def test_the_chosen_plan_is_compared_with_one_at_random():
     assert result["best_gain_over_modes"]["low"] == 0.0 and result["best_gain_over_modes"]["high"] == 0.5
 
 
-def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, rendering):
+def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, rendering, tmp_path):
     config = config_for(world)
+    source = config.prepare.source = Path(shutil.copytree(world / "episodes", tmp_path / "episodes"))
+    records = [json.loads(line) for line in (source / "episodes.jsonl").read_text().splitlines()]
+    turned = FRONT.turned(30)
+    lines = [json.dumps(record | {"camera": turned.to_json()}) for record in records]
+    (source / "episodes.jsonl").write_text("\n".join(lines) + "\n")
     settings = {
         "title": "T",
         "question": "Q",
@@ -277,21 +283,22 @@ def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, 
     asked = sweep.requests(sweep.SweepSettings.model_validate(settings), own, config, rendering, 9)
     assert [item.seed for item in asked] == [0, 1, 2, 3, 1, 2]  # four episodes are trained on, of seeds 0 to 3
     assert asked[4].scene == asked[0].scene and np.array_equal(asked[4].first, asked[0].first)
-    assert {item.task.name for item in asked} == {"push"}
+    assert {item.task.name for item in asked} == {"push"} and {item.camera for item in asked} == {turned}
 
 
 def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_path):
     """One training, judged on both kinds of scenes."""
     trained, judged = [], []
 
-    def judge(settings, variant, config):
-        judged.append((variant.scenes, config.section("export").out.parent.name))
+    def judge(settings, variant, config, lora):
+        judged.append((variant.scenes, lora.parent.name))
         return {"success": {}}
 
     monkeypatch.setattr(sweep, "train_variant", lambda config, name: trained.append(config.section("train").out))
     monkeypatch.setattr(sweep, "execute", judge)
     few = {"prepare.episodes": 2, "prepare.validation_episodes": 1}
-    variants = {"own": {"scenes": "training", "changes": few}, "unseen": {"changes": few}, "more": {}}
+    start = {"trained": False, "changes": {"train.lora": {"base": str(tmp_path / "shipped" / "start.safetensors")}}}
+    variants = {"start": start, "own": {"scenes": "training", "changes": few}, "unseen": {"changes": few}, "more": {}}
     text = {
         "title": "T",
         "question": "Q",
@@ -300,8 +307,14 @@ def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_p
         "variants": variants,
     }
     sweep.measure(sweep.SweepSettings.model_validate(text), tmp_path)
-    assert judged == [("training", "own"), ("unseen", "own"), ("unseen", "more")]
+    assert judged == [("unseen", "shipped"), ("training", "own"), ("unseen", "own"), ("unseen", "more")]
     assert [folder.parent.name for folder in trained] == ["own", "own", "more"]  # the second finds the first's
+
+
+def test_an_untrained_variant_needs_a_planner_to_start_from(tmp_path):
+    config = load_config(CONFIGS.parents[1] / "configs" / "tiny.yaml")
+    with pytest.raises(TrainingError, match="variant zero is not trained: train.lora.base must name the planner"):
+        sweep.planner_of(sweep.Variant(trained=False), config, "zero")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from simulation.camera import FRONT
+from simulation.dataset import MAX_TURN_DEG
 from simulation.errors import SimulationError
 from simulation.tasks import TASKS
 from simulation.wordings import WORDING_SETS
@@ -49,6 +51,7 @@ class Settings:
         tasks: which, in turn.
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's place [m].
+        camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         best_of: plans of which the best-looking is kept.
         replan: moves after which is planned again; 0: never.
         follow_path: keep the hand on the drawn path; the plan's frames then say distance, gripper and nothing else.
@@ -61,6 +64,7 @@ class Settings:
     tasks: tuple[str, ...] = TASKS
     wordings: str = "held_out"
     camera_jitter_m: float = 0.0
+    camera_turn_deg: float = 0.0
     best_of: int = 1
     replan: int = 0
     follow_path: bool = False
@@ -74,6 +78,10 @@ class Settings:
             raise TrainingError(f"--tasks must be some of {', '.join(TASKS)}, got {', '.join(unknown)}")
         if not 0 <= self.camera_jitter_m <= 0.2:
             raise TrainingError(f"--camera-jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+        if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
+            raise TrainingError(
+                f"--camera-turn must be -{MAX_TURN_DEG} to {MAX_TURN_DEG} degrees, got {self.camera_turn_deg}"
+            )
 
 
 def shown(path: Path) -> str:
@@ -85,8 +93,9 @@ def shown(path: Path) -> str:
 def draw_all(world: World, settings: Settings, frames: int) -> list[Asked]:
     """The requests of the settings' seeds, their demonstrations in so many frames."""
     wanted = seeds_and_tasks(settings.first_seed, settings.scenes, settings.tasks)
+    camera = FRONT.turned(settings.camera_turn_deg)
     return [
-        draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames)
+        draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames, camera)
         for seed, task in tqdm(wanted, desc="scenes")
     ]
 
@@ -228,7 +237,8 @@ def run(options: argparse.Namespace) -> dict:
     modes = MODES if options.mode == "all" else (options.mode,)
     settings = Settings(
         modes, options.first_seed, options.scenes, tuple(options.tasks.split(",")), options.wordings,
-        options.camera_jitter, options.best_of, options.replan, options.follow_path, options.batch_size,
+        options.camera_jitter, options.camera_turn, options.best_of, options.replan, options.follow_path,
+        options.batch_size,
     )  # fmt: skip
     planner, lora = open_planner(options.planner, options.lora)
     spec, net = planner.spec, open_readout(options.readout)
@@ -280,6 +290,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tasks", default=",".join(TASKS), help="tasks in turn (default: all four)")
     parser.add_argument("--wordings", choices=WORDING_SETS, default="held_out", help="of instructions (held_out)")
     parser.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place [m] (0)")
+    parser.add_argument(
+        "--camera-turn", type=float, default=0.0, help="carry the camera around the table [degrees] (0)"
+    )
     parser.add_argument("--best-of", type=int, default=1, help="plans a scene; the best-looking is carried out (1)")
     parser.add_argument("--replan", type=int, default=0, help="plan again after so many frames (0: never)")
     parser.add_argument(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulation.camera import Camera
+from simulation.camera import FRONT, Camera
 from simulation.episode import demonstrate
 from simulation.motion import FRAMES
 from simulation.scene import SceneSpec
@@ -71,9 +71,20 @@ class Asked:
         return replace(self, first=first, trajectory=left)
 
 
-def draw(world: World, seed: int, task: str, wordings: str, camera_jitter_m: float, frames: int = FRAMES) -> Asked:
-    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced."""
-    episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m, frames)
+def draw(
+    world: World,
+    seed: int,
+    task: str,
+    wordings: str,
+    camera_jitter_m: float,
+    frames: int = FRAMES,
+    camera: Camera = FRONT,
+) -> Asked:
+    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced.
+
+    The camera is where it stands without jitter.
+    """
+    episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m, frames, camera=camera)
     trajectory = episode_trajectory(episode.record(str(seed)), *episode.frames.shape[1:3])
     keyframes = np.concatenate([episode.tool_m, episode.gripper[:, None]], axis=1)
     return Asked(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from simulation.dataset import MAX_TURN_DEG
 from simulation.world import World
 from visual_planner.prompts import MODES
 
@@ -34,6 +35,9 @@ class StudySettings(Section):
     scenes: Positive = Field(100, description="scenes for each mode")
     wordings: Literal["train", "held_out", "all"] = Field("held_out", description="of the instructions")
     camera_jitter_m: float = Field(0.0, ge=0, le=0.2, description="spread of the camera's place [m]")
+    camera_turn_deg: float = Field(
+        0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="where it stands without that, around the table [degrees]"
+    )
     batch_size: Positive = Field(16, description="plans made at once")
     threads: int = Field(0, ge=0, description="CPU threads (0: torch's choice)")
 
@@ -41,7 +45,8 @@ class StudySettings(Section):
         """The same as the closed loop takes it."""
         return Settings(
             modes=self.modes, first_seed=self.first_seed, scenes=self.scenes, wordings=self.wordings,
-            camera_jitter_m=self.camera_jitter_m, batch_size=self.batch_size, **more,
+            camera_jitter_m=self.camera_jitter_m, camera_turn_deg=self.camera_turn_deg,
+            batch_size=self.batch_size, **more,
         )  # fmt: skip
 
 
@@ -139,10 +144,12 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 def method_lines(settings: dict) -> str:
     """Sentences of a page that say what was measured on."""
+    turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
+    camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
     return (
         f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
         f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, wordings "
-        f"`{settings['wordings']}`, camera moved by {settings['camera_jitter_m']} m. A plan counts when the simulator, "
+        f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
         "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
         "rates, bootstrap over scenes for differences."
     )

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from simulation.camera import camera_of
 from simulation.world import World
 
 from ..cache import cache
 from ..cache_reader import MANIFEST
-from ..closed_loop.command import bounds, difference, evaluate_planner
-from ..closed_loop.requests import Asked, draw, seeds_and_tasks
+from ..closed_loop.command import bounds, draw_all, evaluate_planner
+from ..closed_loop.requests import Asked, draw
 from ..config import Config, load_config
 from ..data_config import Section
 from ..episodes import EpisodeSet
@@ -28,7 +29,8 @@ from ..prepare import prepare
 from ..readout.weights import open_readout
 from ..statistics import bootstrap
 from ..train import train
-from .base import SERIES, Study, StudySettings, bars, change_cell, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings
+from .sweep_page import page, plot
 
 
 class Variant(Section):
@@ -39,6 +41,7 @@ class Variant(Section):
     scenes: Literal["unseen", "training"] = Field(
         "unseen", description="training: judge on the very scenes of the training episodes, again and again if few"
     )
+    trained: bool = Field(True, description="false: judge the planner that the others start from (train.lora.base)")
 
 
 class SweepSettings(StudySettings):
@@ -75,8 +78,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
         if finished.is_file() and read_json(finished, "results").get("variant") == changes:
             result["variants"][name] = read_json(finished, "results")
             continue
-        train_variant(config, name)
-        row = {"variant": changes, **execute(settings, variant, config)}
+        row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
         write_json(finished, row)
         result["variants"][name] = row
     return result
@@ -93,11 +95,25 @@ def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Confi
     return load_config(settings.training, [f"{key}={value}" for key, value in changes.items()])
 
 
-def train_variant(config: Config, name: str) -> None:
-    """Run those commands whose results are not there."""
+def planner_of(variant: Variant, config: Config, name: str) -> Path:
+    """The variant's LoRA; those commands are run whose results are not there.
+
+    Raises:
+        TrainingError: its training was stopped, or it is not to be trained and starts from nothing.
+    """
+    if not variant.trained:
+        start = config.section("train").lora.base
+        if start is None:
+            raise TrainingError(f"variant {name} is not trained: train.lora.base must name the planner to judge")
+        return start
     done = config.section("export").out
-    if done.is_file():
-        return
+    if not done.is_file():
+        train_variant(config, name)
+    return done
+
+
+def train_variant(config: Config, name: str) -> None:
+    """Prepare, cache, train, export: go on where it was stopped."""
     if not (config.section("prepare").out / "dataset.json").is_file():
         prepare(config)
     if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
@@ -109,9 +125,9 @@ def train_variant(config: Config, name: str) -> None:
     export(config)
 
 
-def execute(settings: SweepSettings, variant: Variant, config: Config) -> dict:
+def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Path) -> dict:
     """Rates of a variant's planner in every mode, with bounds and baselines of its scenes."""
-    planner, _ = open_planner(config.section("train").base, config.section("export").out)
+    planner, _ = open_planner(config.section("train").base, lora)
     net = open_readout(settings.readout)
     modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
     with World(planner.spec.cell_height) as world:
@@ -143,132 +159,21 @@ def hand_error(scenes: list[dict]) -> dict:
     return {"mean": float(values.mean()), "low": low, "high": high}
 
 
-def against(variant: dict, first: dict, mode: str) -> dict | None:
-    """Differences of a variant from the first one on the same scenes, with their intervals; None on other scenes."""
-    own, other = variant["scenes"][mode], first["scenes"][mode]
-    if [scene["seed"] for scene in own] != [scene["seed"] for scene in other]:
-        return None
-    return {
-        name: difference([scene[name] for scene in own], [scene[name] for scene in other])
-        for name in ("success", "hand_error_mm")
-    }
-
-
 def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
     """Unseen scenes, or those of the episodes that the variant was trained on, in so many frames.
 
     The latter come again with other noise until there are as many as asked for.
     """
     if variant.scenes == "unseen":
-        wanted = seeds_and_tasks(settings.first_seed, settings.scenes)
-        return [draw(world, seed, task, settings.wordings, settings.camera_jitter_m, frames) for seed, task in wanted]
+        return draw_all(world, settings.closed_loop(), frames)
     section = config.section("prepare")
     lines = read_json_lines(section.out / "pairs.jsonl", "pairs")
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
-    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames) for record in chosen]
+    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames, camera_of(record)) for record in chosen]
     rounds = (divmod(number, len(known)) for number in range(settings.scenes))
     return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
-
-
-def plot(result: dict):
-    """Success over the variants: a curve a mode where they have places on an axis, else bars."""
-    variants, settings = result["variants"], result["settings"]
-    modes = list(dict.fromkeys(mode for row in variants.values() for mode in row["success"]))
-    if all(row["variant"]["x"] is not None for row in variants.values()):
-        made, (axis,) = figure(6.4, 3.8)
-        for mode in modes:
-            points = [
-                (row["variant"]["x"], row["success"][mode]) for row in variants.values() if mode in row["success"]
-            ]
-            x = [place for place, _ in points]
-            axis.fill_between(
-                x, [r["low"] for _, r in points], [r["high"] for _, r in points], color=SERIES[mode], alpha=0.15
-            )
-            axis.plot(x, [r["rate"] for _, r in points], "o-", color=SERIES[mode])
-            axis.text(x[-1], points[-1][1]["rate"], f"  {mode}", color=SERIES[mode], va="center")
-        axis.set_xscale("log")
-        axis.set_xticks(x, [f"{place:g}" for place in x])
-        axis.minorticks_off()
-        axis.margins(x=0.15)
-        axis.set(ylim=(0, 1), xlabel=settings["axis"], ylabel="requests carried out")
-        return made
-    made, axes = figure(2.0 + 1.1 * len(variants) * len(modes), 3.6, len(modes))
-    for axis, mode in zip(axes, modes, strict=True):
-        rows = {name: row["success"][mode] for name, row in variants.items() if mode in row["success"]}
-        bars(axis, rows, dict.fromkeys(rows, SERIES[mode]))
-        axis.set_title(mode)
-    return made
-
-
-def page(result: dict) -> str:
-    """The study's page."""
-    settings = result["settings"]
-    modes = list(dict.fromkeys(mode for row in result["variants"].values() for mode in row["success"]))
-    rows = [
-        [name, *(rate_cell(row["success"][mode]) if mode in row["success"] else "-" for mode in modes),
-         rate_cell(row["bounds"]["true_frames"]), rate_cell(row["baselines"]["static"])]
-        for name, row in result["variants"].items()
-    ]  # fmt: skip
-    changes = "\n".join(_described(name, row["variant"]) for name, row in result["variants"].items())
-    hands = [
-        [name, *(_millimetres(row["hand_error_mm"][mode]) if mode in row["hand_error_mm"] else "-" for mode in modes)]
-        for name, row in result["variants"].items()
-    ]
-    compared = _compared(result["variants"], modes)
-    return f"""# {settings["title"]}
-
-{settings["question"]}
-
-![Success of the variants](PLOT)
-
-{markdown_table(["variant", *modes, "true frames", "static plan"], rows)}
-
-How far the plans' hand, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
-
-{markdown_table(["variant", *modes], hands)}
-{compared}
-## Method
-{method_lines(settings)} Trained with `{settings["training"]}` and these changes:
-
-{_described("all", {"changes": settings["changes"], "scenes": "unseen"})}
-{changes}
-
-## Limits
-{settings["limits"]}
-"""
-
-
-def _millimetres(row: dict) -> str:
-    """`23 (21 to 25)`."""
-    return f"{row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
-
-
-def _compared(variants: dict[str, dict], modes: list[str]) -> str:
-    """A table of differences from the first variant; nothing where no scenes are the same."""
-    (base, first), *others = variants.items()
-    rows = []
-    for name, row in others:
-        for mode in (mode for mode in modes if mode in row["scenes"] and mode in first["scenes"]):
-            found = against(row, first, mode)
-            if found is not None:
-                done, hand = found["success"], found["hand_error_mm"]
-                rows.append([
-                    name, mode, change_cell(done),
-                    f"{hand['difference']:+.1f} mm ({hand['low']:+.1f} to {hand['high']:+.1f})",
-                ])  # fmt: skip
-    if not rows:
-        return ""
-    head = ["variant", "mode", "carried out", "hand error"]
-    return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
-
-
-def _described(name: str, variant: dict) -> str:
-    """A line of a page about a variant."""
-    changes = ", ".join(f"`{key}: {value}`" for key, value in variant["changes"].items()) or "as configured"
-    scenes = ", judged on its training scenes" if variant["scenes"] == "training" else ""
-    return f"- **{name}**: {changes}{scenes}"
 
 
 STUDY = Study(SweepSettings, measure, plot, page)
