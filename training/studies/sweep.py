@@ -51,6 +51,10 @@ class SweepSettings(StudySettings):
     question: str = Field(description="one or two sentences below the title")
     limits: str = Field(description="what the figures do not say")
     training: Path = Field(description="configuration with prepare, cache, train and export")
+    compare_loss: bool = Field(
+        False,
+        description="also compare the training losses (where all variants see the same examples in the same order)",
+    )
     axis: str = Field("", description="name of the horizontal axis, with variants that have x")
     changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value, in every variant")
     variants: dict[str, Variant] = Field(min_length=1, description="by name")
@@ -76,11 +80,11 @@ def measure(settings: SweepSettings, out: Path) -> dict:
         finished = out / name / "closed_loop.json"
         changes = {"all": settings.changes, **variant.model_dump(mode="json")}
         if finished.is_file() and read_json(finished, "results").get("variant") == changes:
-            result["variants"][name] = read_json(finished, "results")
-            continue
-        row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
-        write_json(finished, row)
-        result["variants"][name] = row
+            row = read_json(finished, "results")
+        else:
+            row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
+            write_json(finished, row)
+        result["variants"][name] = row | ({"loss": losses(config)} if settings.compare_loss else {})
     return result
 
 
@@ -123,6 +127,12 @@ def train_variant(config: Config, name: str) -> None:
     if not state or int(state[-1].name) < config.section("train").max_steps:
         raise TrainingError(f"the training of variant {name} was stopped: the same command goes on with it")
     export(config)
+
+
+def losses(config: Config) -> list[tuple[int, float]]:
+    """Steps and training losses of a variant's log."""
+    lines = read_json_lines(config.section("train").out / "log.jsonl", "log")
+    return [(line["step"], line["loss"]) for _, line in lines if "loss" in line]
 
 
 def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Path) -> dict:

@@ -1,7 +1,12 @@
 """Plot and page of a sweep: its planners side by side."""
 
+import numpy as np
+
 from ..closed_loop.command import difference
 from .base import SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
+
+COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
+"""Of the variants' loss curves."""
 
 
 def plot(result: dict):
@@ -26,12 +31,34 @@ def plot(result: dict):
         axis.margins(x=0.15)
         axis.set(ylim=(0, 1), xlabel=settings["axis"], ylabel="requests carried out")
         return made
-    made, axes = figure(2.0 + 1.1 * len(variants) * len(modes), 3.6, len(modes))
-    for axis, mode in zip(axes, modes, strict=True):
+    losses = {name: row["loss"] for name, row in variants.items() if "loss" in row}
+    panels = len(modes) + bool(losses)
+    made, axes = figure(2.0 + 1.1 * len(variants) * panels, 3.6, panels)
+    if losses:
+        _loss_curves(axes[-1], losses)
+    for axis, mode in zip(axes, modes, strict=False):
         rows = {name: row["success"][mode] for name, row in variants.items() if mode in row["success"]}
         bars(axis, rows, dict.fromkeys(rows, SERIES[mode]))
         axis.set_title(mode)
     return made
+
+
+def _loss_curves(axis, losses: dict[str, list]) -> None:
+    """Training loss of every variant, in a mean over five lines of the log, with its name at its end."""
+    width = 5
+    ends = []
+    for colour, (name, curve) in zip(COLOURS, losses.items(), strict=False):
+        steps, values = np.array(curve).T
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axis.plot(steps[width - 1 :], smooth, color=colour)
+        ends.append((smooth[-1], name, colour))
+    low, high = axis.get_ylim()
+    place = low
+    for value, name, colour in sorted(ends):  # from below, each at least a line's height above the last
+        place = max(value, place)
+        axis.annotate(name, (1.02, place), xycoords=("axes fraction", "data"), color=colour, va="center")
+        place += 0.075 * (high - low)
+    axis.set(xlabel="training step", title="training loss, same examples")
 
 
 def page(result: dict) -> str:
@@ -48,7 +75,7 @@ def page(result: dict) -> str:
         [name, *(_millimetres(row["hand_error_mm"][mode]) if mode in row["hand_error_mm"] else "-" for mode in modes)]
         for name, row in result["variants"].items()
     ]
-    compared = _compared(result["variants"], modes)
+    compared = _compared(result["variants"], modes) + _loss_table(result["variants"])
     return f"""# {settings["title"]}
 
 {settings["question"]}
@@ -94,6 +121,25 @@ def _compared(variants: dict[str, dict], modes: list[str]) -> str:
         return ""
     head = ["variant", "mode", "carried out", "hand error"]
     return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
+
+
+def _loss_table(variants: dict[str, dict]) -> str:
+    """Training losses in the second half of the steps, and their differences from the first variant's, step by step."""
+    curves = {name: np.array(row["loss"])[:, 1] for name, row in variants.items() if "loss" in row}
+    if not curves:
+        return ""
+    base, *_ = curves
+    halves = {name: curve[len(curve) // 2 :] for name, curve in curves.items()}
+    rows = []
+    for name, half in halves.items():
+        change = difference(half, halves[base])
+        interval = f"{change['difference']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f})"
+        rows.append([name, f"{half.mean():.3f}", "-" if name == base else interval])
+    head = ["variant", "training loss, second half", f"against *{base}*"]
+    return (
+        f"\nMean training loss over the logged steps of the second half; differences are of the same steps, whose "
+        f"examples, times and noise are the same:\n\n{markdown_table(head, rows)}\n"
+    )
 
 
 def _described(name: str, variant: dict) -> str:
