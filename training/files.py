@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 
 from .errors import TrainingError
 
+ROOT = Path(__file__).resolve().parents[1]
+"""Folder of the project."""
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -123,3 +126,9 @@ def tensor_digest(path: str | Path, leave_out: tuple[str, ...] = ()) -> str:
                 total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 total.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return total.hexdigest()
+
+
+def shown(path: Path) -> str:
+    """A path as results name it: inside the project from its root on, so that no machine's folders stand in them."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

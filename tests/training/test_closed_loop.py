@@ -12,7 +12,7 @@ from simulation.errors import SimulationError, UnreachableError
 from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
-from training.closed_loop.command import Settings, bounds, difference, draw_all, evaluate_planner, rate
+from training.closed_loop.evaluation import Settings, bounds, difference, draw_all, evaluate_planner, rate
 from training.closed_loop.execution import carry_out, rank
 from training.closed_loop.planning import make_plans
 from training.closed_loop.replan import _moves_to_make, replan

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..closed_loop.command import bounds, plan_and_execute, rate
+from ..closed_loop.evaluation import bounds, plan_and_execute, rate
 from ..closed_loop.requests import Wording
 from ..pipeline import PlannerPipeline, open_planner
 from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell

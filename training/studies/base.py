@@ -13,9 +13,10 @@ from simulation.dataset import MAX_TURN_DEG
 from simulation.world import World
 from visual_planner.prompts import MODES
 
-from ..closed_loop.command import ROOT, Settings, draw_all
+from ..closed_loop.evaluation import Settings, draw_all
 from ..closed_loop.requests import Asked
 from ..data_config import Positive, Section
+from ..files import ROOT
 from ..pipeline import PlannerPipeline, open_planner
 from ..readout.weights import open_readout
 

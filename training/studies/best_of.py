@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ..closed_loop.command import difference, evaluate_planner
+from ..closed_loop.evaluation import difference, evaluate_planner
 from ..data_config import Positive
 from ..files import write_json
 from ..statistics import bootstrap

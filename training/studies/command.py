@@ -9,9 +9,8 @@ from pydantic import ValidationError
 
 from simulation.errors import SimulationError
 
-from ..closed_loop.command import shown
 from ..errors import TrainingError
-from ..files import read_json, replacing, write_json, write_text
+from ..files import read_json, replacing, shown, write_json, write_text
 from .base import Study
 
 STUDIES = {

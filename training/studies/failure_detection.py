@@ -7,7 +7,7 @@ from pydantic import Field
 
 from visual_planner.diagnostics import RULES
 
-from ..closed_loop.command import plan_and_execute
+from ..closed_loop.evaluation import plan_and_execute
 from ..data_config import Positive
 from ..errors import TrainingError
 from ..files import read_json

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from visual_planner.chaining import cut_in_time, join_plans, joined_length
 
-from ..closed_loop.command import draw_all, rate
+from ..closed_loop.evaluation import draw_all, rate
 from ..closed_loop.execution import carry_out, execute_frames
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked

@@ -16,7 +16,7 @@ from simulation.world import World
 
 from ..cache import cache
 from ..cache_reader import MANIFEST
-from ..closed_loop.command import bounds, draw_all, evaluate_planner
+from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
 from ..closed_loop.requests import Asked, draw
 from ..config import Config, load_config
 from ..data_config import Section

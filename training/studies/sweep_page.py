@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..closed_loop.command import difference
+from ..closed_loop.evaluation import difference
 from .base import SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
