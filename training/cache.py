@@ -24,6 +24,7 @@ from .check import quick_check
 from .config import Config
 from .data_config import CacheSection
 from .errors import TrainingError
+from .files import read_json
 from .latents import encode_cells, encode_pictures, load_vae
 from .pairs_folder import read_pairs
 from .processes import Process, join
@@ -85,7 +86,8 @@ def cache(config: Config) -> None:
                 _encode(waiting, section, spec, out, process)
         process.wait()
         if process.rank == 0:
-            _write_manifest(out, shards, pairs, names, wanted, section)
+            firsts = read_json(section.data / "dataset.json", "folder of pairs").get("first_frames", {})
+            _write_manifest(out, shards, pairs, names, firsts, wanted, section)
     if process.rank == 0:
         counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
         print(f"{out}: {len(pairs)} pairs, {counts}")
@@ -188,7 +190,13 @@ def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: t
 
 
 def _write_manifest(
-    out: Folder, shards: list[Shard], pairs: list[dict], names: dict, contract: dict, section: CacheSection
+    out: Folder,
+    shards: list[Shard],
+    pairs: list[dict],
+    names: dict,
+    firsts: dict[str, str],
+    contract: dict,
+    section: CacheSection,
 ) -> None:
     notes = {shard.file: json.loads(out.read(shard.note, "note")) for shard in shards}
     place = {kind: {name: number for number, name in enumerate(names[kind])} for kind in _KINDS}
@@ -198,6 +206,8 @@ def _write_manifest(
             "target": place["targets"][pair["target"]],
             "condition": place["conditions"][pair["source"]],
             "text": place["text"][pair["text"]],
+            # so that caches that are trained on together can be told to share scenes
+            **({"first_frame": firsts[pair["episode"]]} if pair.get("episode") in firsts else {}),
         }
         for pair in pairs
     ]

@@ -1,6 +1,7 @@
 """The caches that a run trains on, as one: whose pairs there are, and how often each cache is drawn from."""
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ class Mixture:
         pairs: of all, each with the number of its cache as "source"; of several caches the ids begin with it.
 
     Raises:
-        TrainingError: they differ in spec or in the shape of their text.
+        TrainingError: they differ in spec or in the shape of their text, or one trains on what another validates on.
     """
 
     def __init__(self, caches: Sequence[Cache], shares: Sequence[float] | None = None) -> None:
@@ -38,6 +39,7 @@ class Mixture:
                     f"caches that are trained on together must have one {what}: {cache.folder} has another than "
                     f"{self.caches[0].folder}"
                 )
+        self._check_leaks()
         several = len(self.caches) > 1
         self.pairs = [
             {**pair, "source": number, "id": f"{number}_{pair['id']}" if several else pair["id"]}
@@ -55,6 +57,20 @@ class Mixture:
         folders = [where] if isinstance(where, (str, Path)) else list(where)
         shares = list(where.values()) if isinstance(where, Mapping) else None
         return cls([Cache(folder) for folder in folders], shares)
+
+    def _check_leaks(self) -> None:
+        """Raise TrainingError if a first frame is trained on in one cache and kept out of training in another."""
+        sides = [
+            [{pair.get("first_frame") for pair in cache.pairs if (pair["split"] == "train") == trained} - {None}
+             for trained in (True, False)]
+            for cache in self.caches
+        ]  # fmt: skip
+        for (one, (trained, _)), (other, (_, kept)) in permutations(zip(self.caches, sides, strict=True), 2):
+            if shared := trained & kept:
+                raise TrainingError(
+                    f"{len(shared)} first frames that {other.folder} keeps for validation are trained on in "
+                    f"{one.folder}: split both data sets alike, or leave one cache out"
+                )
 
     def check_encoders(self, base: Path) -> None:
         """Raise TrainingError if a cache was made with other encoders than those of `base`."""

@@ -25,9 +25,9 @@ SPEC = {
 EPISODES, FRAMES, SIZE = 6, 9, 32
 
 
-def write_episodes(folder, kind="demonstrations", count=EPISODES, size=SIZE):
+def write_episodes(folder, kind="demonstrations", count=EPISODES, size=SIZE, seed=0):
     """An episode data set of squares that move over a noisy ground."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     (folder / "frames").mkdir(parents=True)
     lines = []
     for number in range(count):

@@ -1,6 +1,7 @@
 """Training on several caches together: their shares, and that one cache alone is drawn from as ever."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -22,9 +23,12 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def other(world, tmp_path_factory):
     """A cache of another, larger data set on the same base."""
-    folder = tmp_path_factory.mktemp("other")
+    return another_cache(world, tmp_path_factory.mktemp("other"), seed=1)
+
+
+def another_cache(world, folder, seed):
     config = config_for(world)
-    source = write_episodes(folder / "episodes", count=10)
+    source = write_episodes(folder / "episodes", count=10, seed=seed)
     sections = {
         "prepare": config.prepare.model_copy(update={"source": source, "out": folder / "pairs"}),
         "cache": config.cache.model_copy(update={"data": folder / "pairs", "out": folder / "cache"}),
@@ -94,6 +98,15 @@ def test_shares_that_make_no_sense_are_refused(world, tmp_path, shares):
     save_config(config_for(world), tmp_path / "config.yaml")
     with pytest.raises(TrainingError, match="train.cache"):
         load_config(tmp_path / "config.yaml", [f"train.cache={shares}"])
+
+
+def test_scenes_kept_for_validation_in_one_cache_and_trained_on_in_another_are_refused(world, tmp_path):
+    longer = another_cache(world, tmp_path, seed=0)  # its first episodes are those of `world`, its last are others
+    count = len({pair["first_frame"] for pair in Mixture.open(world / "cache").pairs if pair["split"] != "train"})
+    message = f"{count} first frames that {world / 'cache'} keeps for validation are trained on in {longer}"
+    for folders in ([longer, world / "cache"], [world / "cache", longer]):
+        with pytest.raises(TrainingError, match=re.escape(message)):
+            Mixture.open(folders)
 
 
 def test_caches_of_different_kinds_are_refused(world, tmp_path):
