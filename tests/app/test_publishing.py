@@ -1,14 +1,44 @@
-"""Publishing: the registry gets the repository's address and an icon that is there."""
+"""Publishing: the lists of packages agree, the registry gets the repository's address and an icon that is there."""
 
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / ".github" / "registry_metadata.py"
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def listed(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if re.match(r"[A-Za-z]", line)]
+
+
+def test_the_list_that_a_manager_installs_is_the_projects():
+    assert listed("requirements.txt") == project()["dependencies"]
+
+
+def test_the_pinned_packages_are_within_the_projects_bounds():
+    pins = {}
+    for name in ("requirements-lock.txt", "requirements-lock-no-deps.txt"):
+        for line in listed(name):
+            requirement = Requirement(line)
+            pins.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    wanted = [text for extra in project()["optional-dependencies"].values() for text in extra]
+    for text in [*project()["dependencies"], *wanted]:
+        bound = Requirement(text)
+        for pin in pins[canonicalize_name(bound.name)]:
+            (version,) = (part.version for part in pin.specifier)
+            assert bound.specifier.contains(version), f"{pin} is not within {bound}"
 
 
 @pytest.fixture(scope="module")
