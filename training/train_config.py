@@ -7,6 +7,7 @@ from pydantic import Field
 
 from visual_planner.prompts import MODES
 from visual_planner.readout import ReadoutSpec
+from visual_planner.view import THIRDS
 
 from .data_config import Location, Positive, Section
 from .run_config import Fraction, RunSection
@@ -102,6 +103,7 @@ class PlannedSection(Section):
     folder: Path = Field(description="planner (diffusers folder with its LoRA in loras/)")
     lora: Path | None = Field(None, description="another LoRA")
     episodes: Positive = Field(800, description="so many episodes")
+    sources: Positive | None = Field(None, description="only of the first so many sources: those that it can draw")
     share: Fraction = Field(0.5, description="their frames' share of a batch")
     kept: tuple[Fraction, Fraction] = Field(
         (0.25, 1.0),
@@ -123,6 +125,9 @@ class ReadoutSection(RunSection):
     gripper_column: int = Field(-1, description="column of the states with the gripper")
     gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
     view: dict | None = Field(None, description="camera of such data: eye_m and rays of visual_planner.readout.View")
+    third: Literal[THIRDS] = Field(
+        "height", description="what the network names beside the place in the picture (with a camera) [m]"
+    )
     size: tuple[Positive, Positive] = Field((64, 64), description="height and width that the network sees [px]")
     channels: tuple[Positive, Positive] = Field((32, 48), description="widths of the network")
     points: Positive = Field(32, description="feature points of the network")
@@ -131,7 +136,9 @@ class ReadoutSection(RunSection):
     )
     shift_px: Annotated[float, Field(ge=0)] = Field(3.0, description="frames are moved by up to this (with a view)")
     init: Path | None = Field(
-        None, description="folder of a read-out to start from; its sizes and scales are kept, `context` may grow"
+        None,
+        description="folder of a read-out to start from; its sizes and scales are kept, `context` may grow, "
+        "`third` may be another",
     )
     rare_share: Fraction = Field(0.25, description="share of a batch drawn from the tenth of places farthest out")
     vae: Path | None = Field(None, description="autoencoder through which some frames are sent (diffusers folder)")
@@ -143,4 +150,7 @@ class ReadoutSection(RunSection):
     def network(self) -> ReadoutSpec:
         """Sizes of the network, without the data's scales."""
         height, width = self.size
-        return ReadoutSpec(height=height, width=width, channels=self.channels, points=self.points, context=self.context)
+        return ReadoutSpec(
+            height=height, width=width, channels=self.channels, points=self.points, context=self.context,
+            third=self.third,
+        )  # fmt: skip

@@ -2,9 +2,9 @@
 
 A small network looks at each frame, and then at its neighbours in time: fingers of two pixels are hard to see, an
 object that moves with the hand is not. What it was trained for (picture size, widths, camera, scales) stands in a
-`ReadoutSpec` in the header of its weights. It answers in the camera's coordinates (place in the picture and
-distance), which a `View` turns into the robot's; so another camera of the same scene is another `View`, and another
-robot is another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
+`ReadoutSpec` in the header of its weights. It names a place in the picture and its height (or distance), which a
+`View` turns into the robot's coordinates; so another camera of the same scene is another `View`, and another robot is
+another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
 """
 
 import json
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from .errors import ReadoutError
 from .frame import to_rgb
-from .view import View
+from .view import THIRDS, View
 
 READOUT_KEY = "visual_planner.readout"
 """Key of the record in a safetensors header."""
@@ -42,7 +42,8 @@ class ReadoutSpec:
         points: number of feature points.
         context: blocks that look at the frames before and after; 0: each frame by itself.
         view: the camera of training, or None for a network that answers in the robot's coordinates.
-        mean: of u, v, depth (or x, y, z) in training (3,).
+        third: what is named beside the place in the picture, with a view: "depth" or "height" (see `view.THIRDS`).
+        mean: of u, v, depth or height (or x, y, z) in training (3,).
         spread: their standard deviations (3,).
 
     Raises:
@@ -56,6 +57,7 @@ class ReadoutSpec:
     points: int = 32
     context: int = 0
     view: View | None = None
+    third: str = "depth"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spread: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -85,6 +87,8 @@ class ReadoutSpec:
             raise ReadoutError(f"read-out points must be a whole number from 1 to 512, got {self.points!r}")
         if not isinstance(self.context, int) or not 0 <= self.context <= 8:
             raise ReadoutError(f"read-out context must be a whole number from 0 to 8, got {self.context!r}")
+        if self.third not in THIRDS:
+            raise ReadoutError(f"read-out third must be one of {', '.join(THIRDS)}, got {self.third!r}")
         if isinstance(self.view, Mapping):
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
 
@@ -250,7 +254,7 @@ def read_frames(net: ReadoutNet, frames: "torch.Tensor | np.ndarray", view: View
         view: the camera that took the frames; None: that of training.
 
     Raises:
-        ReadoutError: a view for a network that was trained without one.
+        ReadoutError: a view for a network that was trained without one, or one that does not suit it.
     """
     spec = net.spec
     if view is not None and spec.view is None:
@@ -263,9 +267,12 @@ def read_frames(net: ReadoutNet, frames: "torch.Tensor | np.ndarray", view: View
         positions, picture, error_m = values, np.full((len(values), 2), np.nan), np.linalg.norm(errors, axis=-1)
     else:
         camera = view or spec.view
-        positions, picture = camera.place(values), values[:, :2]
-        # the length of a small step of u, v or depth in space
-        steps = [np.linalg.norm(camera.place(values + np.eye(3)[k] * errors) - positions, axis=-1) for k in range(3)]
+        if spec.third == "height":
+            camera.check_heights()
+        positions, picture = camera.place(values, spec.third), values[:, :2]
+        # the length of a small step of u, v or the third in space
+        stepped = (camera.place(values + np.eye(3)[k] * errors, spec.third) for k in range(3))
+        steps = [np.linalg.norm(places - positions, axis=-1) for places in stepped]
         error_m = np.linalg.norm(steps, axis=0)
     confidence = 1 - np.exp(-TOLERANCE_M / np.maximum(error_m, 1e-6))
     return Reading(positions, 1 / (1 + np.exp(-gripper)), error_m, confidence, picture)

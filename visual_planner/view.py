@@ -6,6 +6,14 @@ import numpy as np
 
 from .errors import ReadoutError
 
+THIRDS = ("depth", "height")
+"""What may stand beside a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
+
+Where a camera is moved, the same place in its picture at the same height is found by the rays alone; its distance would
+have to be seen anew.
+"""
+_LEAST_FALL = 0.1
+
 
 @dataclass(frozen=True)
 class View:
@@ -37,14 +45,26 @@ class View:
         object.__setattr__(self, "eye_m", tuple(eye.tolist()))
         object.__setattr__(self, "rays", tuple(map(tuple, rays.tolist())))
 
-    def place(self, seen: np.ndarray) -> np.ndarray:
-        """Points (..., 3) [m] of what is seen (..., 3): u, v and depth [m]."""
-        u, v, depth = np.moveaxis(np.asarray(seen, dtype=np.float64), -1, 0)
+    def place(self, seen: np.ndarray, third: str = "depth") -> np.ndarray:
+        """Points (..., 3) [m] of what is seen (..., 3): u, v and depth or height [m] (see `THIRDS`)."""
+        u, v, last = np.moveaxis(np.asarray(seen, dtype=np.float64), -1, 0)
         rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.asarray(self.rays).T
+        depth = last if third == "depth" else (last - self.eye_m[2]) / rays[..., 2]
         return np.asarray(self.eye_m) + depth[..., None] * rays
 
-    def see(self, points_m: np.ndarray) -> np.ndarray:
-        """The inverse of `place`: u, v and depth [m] (..., 3) of points (..., 3) [m]."""
-        scaled = (np.asarray(points_m, dtype=np.float64) - np.asarray(self.eye_m)) @ np.linalg.inv(self.rays).T
+    def see(self, points_m: np.ndarray, third: str = "depth") -> np.ndarray:
+        """The inverse of `place`: u, v and depth or height [m] (..., 3) of points (..., 3) [m]."""
+        points = np.asarray(points_m, dtype=np.float64)
+        scaled = (points - np.asarray(self.eye_m)) @ np.linalg.inv(self.rays).T
         depth = scaled[..., 2:]
-        return np.concatenate([scaled[..., :2] / depth, depth], axis=-1)
+        return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
+
+    def check_heights(self) -> None:
+        """Raise ReadoutError unless every ray of the picture comes down, so that a height is met in one place."""
+        corners = np.array([(u, v, 1.0) for u in (0, 1) for v in (0, 1)]) @ np.asarray(self.rays).T
+        fall = -corners[:, 2] / np.linalg.norm(corners, axis=1)
+        if fall.min() < _LEAST_FALL:
+            raise ReadoutError(
+                f"heights can be read only where the camera looks down on all of its picture by at least "
+                f"{np.degrees(np.arcsin(_LEAST_FALL)):.0f} degrees, here {np.degrees(np.arcsin(fall.min())):.0f}"
+            )

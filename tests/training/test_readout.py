@@ -1,13 +1,14 @@
 """The read-out: views, records and weights that must fit, training that goes on after a stop, and what it learns."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from simulation.camera import Camera
+from simulation.camera import FRONT, Camera
 from support.small_world import config_for, write_episodes
 from training.__main__ import main
 from training.config import Config
@@ -18,6 +19,7 @@ from training.readout.data import load_frames, split
 from training.readout.degrade import UNTOUCHED, degrade, shift
 from training.readout.planned import planned_pictures
 from training.readout.train import Batches, readout_loss, spec_for, start, train_readout
+from training.readout.weights import open_readout
 from training.train import train
 from visual_planner.actions import gripper_states, keyframes, on_path, smooth_places
 from visual_planner.errors import PlannerError, ReadoutError
@@ -31,9 +33,11 @@ from visual_planner.readout import (
 )
 from visual_planner.view import View
 
+ALONG = Camera(eye=(1.2, 0.0, 0.1), lookat=(0.4, 0.0, 0.1))
+"""Looks straight ahead, a little above the table."""
 
-def view_of(camera=None, size=32):
-    camera = camera or Camera()
+
+def view_of(camera=FRONT, size=32):
     return View(camera.eye, camera.rays(size, size))
 
 
@@ -47,7 +51,7 @@ def write_states(folder, count=8):
         seen = np.array([(x / 32, y / 32, 1.1) for x, y in record["end_effector_px"]])
         record["end_effector_m"] = view.place(seen).tolist()
         record["gripper"] = [0.0] * 5 + [1.0] * 4
-        record["camera"] = Camera().to_json()
+        record["camera"] = FRONT.to_json()
         lines.append(json.dumps(record))
     (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
     return folder
@@ -75,12 +79,49 @@ def states(tmp_path_factory):
 def test_a_view_is_the_simulators_camera():
     rng = np.random.default_rng(0)
     for _ in range(5):
-        camera = Camera().jittered(rng, 0.05)
+        camera = FRONT.jittered(rng, 0.05)
         points = rng.uniform((0.2, -0.2, 0.0), (0.6, 0.2, 0.3), (20, 3))
         view = View(camera.eye, camera.rays(48, 64))
         seen = view.see(points)
         np.testing.assert_allclose(seen[:, :2] * (64, 48), camera.project(points, 48, 64), atol=1e-9)
         np.testing.assert_allclose(view.place(seen), points, atol=1e-12)
+        seen = view.see(points, "height")
+        np.testing.assert_array_equal(seen[:, 2], points[:, 2])
+        np.testing.assert_allclose(view.place(seen, "height"), points, atol=1e-12)
+
+
+def test_a_moved_camera_and_a_named_height_need_no_other_network():
+    """What a network says of a hand's height is true from every side; of its distance it is not."""
+    net = ReadoutNet(ReadoutSpec(height=32, width=32, view=view_of(), third="height", mean=(0.5, 0.5, 0.1)))
+    frames, moved = torch.rand(2, 32, 32, 3), FRONT.turned(30)
+    view = View(moved.eye, moved.rays(32, 32))
+    here, there = read_frames(net.eval(), frames), read_frames(net, frames, view)
+    np.testing.assert_allclose(there.positions_m[:, 2], here.positions_m[:, 2], atol=1e-12)
+    np.testing.assert_allclose(view.see(there.positions_m)[:, :2], here.picture_norm, atol=1e-12)
+    with pytest.raises(ReadoutError, match=r"looks down on all of its picture by at least 6 degrees, here -14"):
+        read_frames(net, frames, view_of(ALONG))
+
+
+def test_a_camera_that_looks_along_the_table_needs_distances(states, tmp_path):
+    shutil.copytree(states / "states", tmp_path / "states")
+    file = tmp_path / "states" / "episodes.jsonl"
+    lines = [json.dumps(json.loads(line) | {"camera": ALONG.to_json()}) for line in file.read_text().splitlines()]
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(TrainingError, match="readout.third must be depth for this camera: heights can be read only"):
+        load_frames(config_of(tmp_path).readout)
+    assert load_frames(config_of(tmp_path, third="depth").readout).seen.shape[1] == 3
+
+
+def test_another_third_is_learned_from_weights_that_named_the_distance(states):
+    """Sizes and the places' scales are kept; the height has its own."""
+    before = config_of(states, out=states / "d", model=states / "d_model", third="depth", max_steps=1)
+    train_readout(before)
+    section = config_of(states, out=states / "h", init=states / "d_model").readout
+    frames = load_frames(section)
+    old, new = open_readout(states / "d_model"), start(section, frames)
+    assert (old.spec.third, new.spec.third) == ("depth", "height")
+    assert new.spec.mean[:2] == old.spec.mean[:2] and new.spec.mean[2] == pytest.approx(frames.places_m[:, 2].mean())
+    assert torch.equal(new.place.weight, old.place.weight)
 
 
 @pytest.mark.parametrize("rays", [((1, 0, 0),) * 3, ((1, 0), (0, 1)), "no", ((float("nan"),) * 3,) * 3])
@@ -148,7 +189,7 @@ def test_degrading_keeps_some_frames_and_the_shape_of_all():
 
 
 def test_a_moved_picture_moves_its_target(states):
-    section = config_of(states, shift_px=4.0, batch_size=64 * 9).readout
+    section = config_of(states, shift_px=4.0, batch_size=64 * 9, third="depth").readout
     frames = load_frames(section)
     draw = Batches(frames, section, spec_for(section, frames))
     _, places, gripper = (part.flatten(0, 1) for part in draw(torch.Generator().manual_seed(3)))
@@ -309,6 +350,8 @@ def test_frames_that_a_planner_draws_again_keep_their_truth(world, tmp_path):
     assert {key: value.tolist() for key, value in planned_pictures(frames, section.planner, 0, 0.5).items()} == {
         key: value.tolist() for key, value in kept[0.5].items()
     }
+    first = section.planner.model_copy(update={"sources": 1})
+    assert sorted(planned_pictures(replace(frames, source=(0, 1, 1)), first, 0)) == list(range(9))
     changed = [np.mean([np.abs(kept[1.0][n].astype(int) - made[n]).mean() for n in made]) for made in kept.values()]
     assert changed[0] == 0 < changed[1] < changed[2]
     draw = Batches(frames, section.model_copy(update={"batch_size": 8}), spec_for(section, frames))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from simulation.camera import Camera
+from visual_planner.errors import ReadoutError
 from visual_planner.frame import to_bytes
 from visual_planner.readout import network_pixels
 from visual_planner.view import View
@@ -22,9 +23,11 @@ class Frames:
     Args:
         pictures: (N, height, width, 3) uint8.
         places_m: end effector in the robot's frame (N, 3) [m].
-        seen: the same as the network says it (N, 3): u, v, depth of the frame's own camera, or the places themselves.
+        seen: the same as the network says it (N, 3): u, v in the frame's own camera and depth or height, or the places
+            themselves.
         gripper: how far closed (N,) [0 open, 1 closed].
         episode: number of each frame's episode (N,).
+        source: number of each episode's source.
         views: camera of each episode; empty for a source without one.
         instructions: what the robot was told in each episode.
     """
@@ -36,11 +39,12 @@ class Frames:
     episode: np.ndarray
     views: tuple[View, ...]
     instructions: tuple[str, ...]
+    source: tuple[int, ...]
 
     def part(self, chosen: np.ndarray) -> "Frames":
         """The frames of the given numbers."""
         parts = (values[chosen] for values in (self.pictures, self.places_m, self.seen, self.gripper, self.episode))
-        return Frames(*parts, self.views, self.instructions)
+        return Frames(*parts, self.views, self.instructions, self.source)
 
 
 def load_frames(section: ReadoutSection) -> Frames:
@@ -49,17 +53,18 @@ def load_frames(section: ReadoutSection) -> Frames:
     Raises:
         TrainingError: a source cannot be read, has no states, or cameras are known for some episodes only.
     """
-    pieces, views, instructions = [], [], []
-    for path in section.source:
+    pieces, views, instructions, numbers = [], [], [], []
+    for number, path in enumerate(section.source):
         source = open_source(path, section.format, section.camera)
         for entry in source.entries[: section.episodes]:
             pictures, places, gripper, view = _episode(source, entry, section)
             spec = section.network()
             pixels = network_pixels(pictures, spec)
             small = ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-            pieces.append((small, places, places if view is None else view.see(places), gripper))
+            pieces.append((small, places, places if view is None else _seen(view, places, section), gripper))
             views.append(view)
             instructions.append(entry.instruction)
+            numbers.append(number)
     known = [view for view in views if view is not None]
     if known and len(known) < len(views):
         raise TrainingError("readout.source: all episodes must have a camera, or none of them")
@@ -67,7 +72,16 @@ def load_frames(section: ReadoutSection) -> Frames:
     episode = np.repeat(np.arange(len(pieces)), [len(piece[0]) for piece in pieces])
     if not np.isfinite(columns[1]).all() or not np.isfinite(columns[3]).all():
         raise TrainingError("readout.source: the end effector's places and the gripper must be finite numbers")
-    return Frames(*columns, episode, tuple(known), tuple(instructions))
+    return Frames(*columns, episode, tuple(known), tuple(instructions), tuple(numbers))
+
+
+def _seen(view: View, places_m: np.ndarray, section: ReadoutSection) -> np.ndarray:
+    if section.third == "height":
+        try:
+            view.check_heights()
+        except ReadoutError as error:
+            raise TrainingError(f"readout.third must be depth for this camera: {error}") from None
+    return view.see(places_m, section.third)
 
 
 def _episode(source: Source, entry: Entry, section: ReadoutSection) -> tuple:

@@ -21,14 +21,21 @@ _KEPT = (1.0, 0.5, 0.0)
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
-    """Figures on frames as they are ("clean") and spoilt ("degraded"), and as a planner draws them, where one is given.
+    """Figures on frames as they are ("clean", also by source) and spoilt ("degraded"), and as a planner draws them.
 
     The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
     """
     rng = np.random.default_rng(section.seed + 1)
     count = len(frames.gripper)
     spoilt = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
-    figures = {"clean": score(net, frames, frames.pictures), "degraded": score(net, frames, spoilt)}
+    figures = {"clean": score(net, frames, frames.pictures)}
+    if len(section.source) > 1:
+        for number, path in enumerate(section.source):
+            chosen = np.flatnonzero(np.array(frames.source)[frames.episode] == number)
+            if len(chosen):
+                part = frames.part(chosen)
+                figures[f"clean, of {path.name}"] = score(net, part, part.pictures)
+    figures["degraded"] = score(net, frames, spoilt)
     if section.planner is not None:
         few = section.planner.model_copy(update={"episodes": min(section.planner.episodes, _PLANNED_EPISODES)})
         for kept in _KEPT:
@@ -137,6 +144,6 @@ generated frame may be wrong in ways that were not among them (a hand in two pla
 and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
 the steps kept it is a whole plan, whose own error against the demonstration counts too.
 
-Made for one arm and one camera (a moved camera may be given as a view). Train another with
-`python -m training readout --config FILE`; see docs/guides/execute.md.
+Made for one arm at one table; a camera that stands elsewhere is given as a view, and is read best where frames from
+there were trained with. Train another with `python -m training readout --config FILE`; see docs/guides/execute.md.
 """

@@ -1,5 +1,6 @@
 """Frames as the planner draws them, with the truth still known: true plans drawn again from some noise on (SDEdit)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,8 @@ def planned_pictures(
     a path can be drawn, it is, so that the hand stays where the truth says.
 
     Args:
-        frames: what to choose from; episodes without an instruction or of another length than a plan are left out.
+        frames: what to choose from; episodes without an instruction or of another length than a plan are left out, and
+            those of sources that the section leaves out.
         section: planner, number of episodes and steps.
         seed: of the choice and the noise.
         kept: share of the sampler's steps that are left out; None: each episode draws its own from the section.
@@ -64,7 +66,8 @@ def planned_pictures(
     episodes = [np.flatnonzero(frames.episode == number) for number in np.unique(frames.episode)]
     asked = [bool(frames.instructions[frames.episode[numbers[0]]]) for numbers in episodes]
     whole = [len(numbers) == spec.layout.frames for numbers in episodes]
-    episodes = [numbers for numbers, *fits in zip(episodes, asked, whole, strict=True) if all(fits)]
+    drawable = [frames.source[frames.episode[numbers[0]]] < (section.sources or math.inf) for numbers in episodes]
+    episodes = [numbers for numbers, *fits in zip(episodes, asked, whole, drawable, strict=True) if all(fits)]
     if not episodes:
         raise TrainingError(
             f"readout.planner: no episode has an instruction and {spec.layout.frames} frames, as a plan of {lora} has"

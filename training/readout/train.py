@@ -82,6 +82,13 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
     if section.context > net.spec.context:
         weights, net = net.state_dict(), ReadoutNet(replace(net.spec, context=section.context))
         net.load_state_dict(weights, strict=False)  # the added blocks do nothing yet
+    if frames.views and section.third != net.spec.third:  # its scale is new, and its meaning is to be learned
+        mean, spread = scales(frames)
+        changed = replace(
+            net.spec, third=section.third, mean=(*net.spec.mean[:2], mean[2]), spread=(*net.spec.spread[:2], spread[2])
+        )
+        weights, net = net.state_dict(), ReadoutNet(changed)
+        net.load_state_dict(weights)
     net.requires_grad_(True).train()
     if (net.spec.view is None) == bool(frames.views):
         raise TrainingError(
@@ -93,8 +100,14 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
 def spec_for(section: ReadoutSection, frames: Frames) -> ReadoutSpec:
     """The record of a network that is to be trained on these frames."""
     view = frames.views[0] if frames.views else None
-    mean, spread = frames.seen.mean(axis=0), np.maximum(frames.seen.std(axis=0), _LEAST_SPREAD)
-    return replace(section.network(), view=view, mean=tuple(mean.tolist()), spread=tuple(spread.tolist()))
+    mean, spread = scales(frames)
+    return replace(section.network(), view=view, mean=mean, spread=spread)
+
+
+def scales(frames: Frames) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and spread of what the network is to say."""
+    spread = np.maximum(frames.seen.std(axis=0), _LEAST_SPREAD)
+    return tuple(frames.seen.mean(axis=0).tolist()), tuple(spread.tolist())
 
 
 class Batches:
