@@ -68,7 +68,7 @@ class VisualPlannerScene(io.ComfyNode):
 def _path_input() -> io.Input:
     return Trajectory.Input(
         "trajectory", optional=True,
-        tooltip="The drawn path. With it the hand is kept on the path, and the frames only say how far away it is and "
+        tooltip="The drawn path. With it the hand is kept on the path, and the frames only say how high it is and "
         "what the gripper does; without it the hand goes where the frames show it.",
     )  # fmt: skip
 

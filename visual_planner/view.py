@@ -12,7 +12,7 @@ THIRDS = ("depth", "height")
 Where a camera is moved, the same place in its picture at the same height is found by the rays alone; its distance would
 have to be seen anew.
 """
-_LEAST_FALL = 0.1
+LEAST_FALL_DEG = 6
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,20 @@ class View:
         depth = scaled[..., 2:]
         return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
 
+    @property
+    def steady(self) -> str:
+        """The third that says most: "height", or "depth" where a ray of the picture meets no height or a far one."""
+        return "height" if self._least_fall_deg() >= LEAST_FALL_DEG else "depth"
+
     def check_heights(self) -> None:
         """Raise ReadoutError unless every ray of the picture comes down, so that a height is met in one place."""
-        corners = np.array([(u, v, 1.0) for u in (0, 1) for v in (0, 1)]) @ np.asarray(self.rays).T
-        fall = -corners[:, 2] / np.linalg.norm(corners, axis=1)
-        if fall.min() < _LEAST_FALL:
+        if self.steady != "height":
             raise ReadoutError(
                 f"heights can be read only where the camera looks down on all of its picture by at least "
-                f"{np.degrees(np.arcsin(_LEAST_FALL)):.0f} degrees, here {np.degrees(np.arcsin(fall.min())):.0f}"
+                f"{LEAST_FALL_DEG} degrees, here {self._least_fall_deg():.0f}"
             )
+
+    def _least_fall_deg(self) -> float:
+        """How steeply the flattest ray of the picture comes down [degrees]."""
+        corners = np.array([(u, v, 1.0) for u in (0, 1) for v in (0, 1)]) @ np.asarray(self.rays).T
+        return float(np.degrees(np.arcsin(-corners[:, 2] / np.linalg.norm(corners, axis=1))).min())

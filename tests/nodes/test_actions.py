@@ -69,15 +69,15 @@ def test_true_frames_are_executed_and_a_still_plan_is_not_a_success(comfy, demon
 
 
 def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module):
-    """Places that are wrong across the picture, right in depth: with the demonstration's path the task is done."""
+    """Places that are wrong across the picture, right in height: with the demonstration's path the task is done."""
     from training.overlays.recorded import episode_trajectory
 
     _, _, scene = draw(comfy)
     view = module("nodes.execution").view_of(scene, 64, 64)
-    seen = view.see(demonstration.tool_m)
+    seen = view.see(demonstration.tool_m, "height")
     seen[1:, 0] += 0.12
     frames = torch.from_numpy(demonstration.frames).float() / 255
-    oracle(view.place(seen), demonstration.gripper)
+    oracle(view.place(seen, "height"), demonstration.gripper)
     drawn = episode_trajectory(demonstration.record("x"), 64, 64)
     trajectory = module("visual_planner.trajectory").parse_trajectory(drawn.to_json())
     success, *_ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)

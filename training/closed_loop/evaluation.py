@@ -35,7 +35,7 @@ class Settings:
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         best_of: plans of which the best-looking is kept.
         replan: moves after which is planned again; 0: never.
-        follow_path: keep the hand on the drawn path; the plan's frames then say distance, gripper and nothing else.
+        follow_path: keep the hand on the drawn path; the plan's frames then say height, gripper and nothing else.
         batch_size: plans made at once.
     """
 
