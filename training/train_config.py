@@ -134,11 +134,12 @@ class ReadoutSection(RunSection):
     context: Annotated[int, Field(ge=0, le=8)] = Field(
         2, description="blocks of the network that look at the frames before and after"
     )
+    sees_camera: bool = Field(False, description="tell the network where each episode's camera stands (many cameras)")
     shift_px: Annotated[float, Field(ge=0)] = Field(3.0, description="frames are moved by up to this (with a view)")
     init: Path | None = Field(
         None,
         description="folder of a read-out to start from; its sizes and scales are kept, `context` may grow, "
-        "`third` may be another",
+        "`third` may be another, `sees_camera` may be set",
     )
     rare_share: Fraction = Field(0.25, description="share of a batch drawn from the tenth of places farthest out")
     vae: Path | None = Field(None, description="autoencoder through which some frames are sent (diffusers folder)")
@@ -152,5 +153,5 @@ class ReadoutSection(RunSection):
         height, width = self.size
         return ReadoutSpec(
             height=height, width=width, channels=self.channels, points=self.points, context=self.context,
-            third=self.third,
+            third=self.third, sees_camera=self.sees_camera,
         )  # fmt: skip

@@ -9,7 +9,7 @@ another training run. Without a view (a camera that nobody calibrated) it answer
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ class ReadoutSpec:
         channels: widths of the first convolution and of the others.
         points: number of feature points.
         context: blocks that look at the frames before and after; 0: each frame by itself.
+        sees_camera: the network is told where the camera stands, since the same arm looks otherwise from elsewhere.
         view: the camera of training, or None for a network that answers in the robot's coordinates.
         third: what is named beside the place in the picture, with a view: "depth" or "height" (see `view.THIRDS`).
         mean: of u, v, depth or height (or x, y, z) in training (3,).
@@ -56,6 +57,7 @@ class ReadoutSpec:
     channels: tuple[int, int] = (32, 48)
     points: int = 32
     context: int = 0
+    sees_camera: bool = False
     view: View | None = None
     third: str = "depth"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -87,10 +89,20 @@ class ReadoutSpec:
             raise ReadoutError(f"read-out points must be a whole number from 1 to 512, got {self.points!r}")
         if not isinstance(self.context, int) or not 0 <= self.context <= 8:
             raise ReadoutError(f"read-out context must be a whole number from 0 to 8, got {self.context!r}")
+        if not isinstance(self.sees_camera, bool):
+            raise ReadoutError(f"read-out sees_camera must be true or false, got {self.sees_camera!r}")
         if self.third not in THIRDS:
             raise ReadoutError(f"read-out third must be one of {', '.join(THIRDS)}, got {self.third!r}")
         if isinstance(self.view, Mapping):
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
+
+    def camera_features(self, views: Sequence[View]) -> torch.Tensor:
+        """How cameras stand to that of training (B, 12): 0 where they are the same; place and rays in units of 0.1."""
+
+        def flat(view: View) -> np.ndarray:
+            return np.concatenate([view.eye_m, np.ravel(view.rays)])
+
+        return torch.from_numpy(np.stack([10 * (flat(view) - flat(self.view)) for view in views])).float()
 
     def to_metadata(self) -> dict[str, str]:
         """The record as an entry of a safetensors header."""
@@ -169,14 +181,20 @@ class ReadoutNet(nn.Module):
         )  # fmt: skip
         cells = (spec.height // 16) * (spec.width // 16)
         self.hidden = nn.Sequential(nn.Linear(3 * spec.points + wide * cells, _HIDDEN), nn.SiLU())
+        self.camera = nn.Linear(12, _HIDDEN, bias=False) if spec.sees_camera else None
+        if self.camera is not None:
+            nn.init.zeros_(self.camera.weight)
         self.neighbours = nn.Sequential(*(_InTime(_HIDDEN) for _ in range(spec.context)))
         self.place, self.scale, self.gripper = nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 1)
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(
+        self, pixels: torch.Tensor, cameras: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalised places, their log scales, and gripper logits.
 
         Args:
             pixels: (B, F, 3, height, width) in [-1, 1], frames that follow each other.
+            cameras: (B, 12) of `ReadoutSpec.camera_features`; None: that of training.
 
         Returns:
             (B, F, 3) in units of the spec's spread around its mean, (B, F, 3) natural logarithm of the expected
@@ -189,8 +207,11 @@ class ReadoutNet(nn.Module):
         across = (shares.sum(2) * torch.linspace(-1, 1, cols, device=pixels.device)).sum(-1)
         down = (shares.sum(3) * torch.linspace(-1, 1, rows, device=pixels.device)).sum(-1)
         level = (shares * heat).sum((2, 3))
-        hidden = self.hidden(torch.cat([across, down, level, self.context(features)], dim=1))
-        hidden = self.neighbours(hidden.unflatten(0, pixels.shape[:2]).mT).mT
+        first, act = self.hidden
+        hidden = first(torch.cat([across, down, level, self.context(features)], dim=1)).unflatten(0, pixels.shape[:2])
+        if self.camera is not None and cameras is not None:
+            hidden = hidden + self.camera(cameras)[:, None]
+        hidden = self.neighbours(act(hidden).mT).mT
         return self.place(hidden), self.scale(hidden).clamp(min=_LEAST_SCALE), self.gripper(hidden)[..., 0]
 
 
@@ -261,7 +282,8 @@ def read_frames(net: ReadoutNet, frames: "torch.Tensor | np.ndarray", view: View
         raise ReadoutError("this read-out was trained without a camera view, so it cannot be given another one")
     device = net.sharpness.device
     pixels = network_pixels(frames, spec)[None].to(device)
-    place, scale, gripper = (part[0].cpu().double().numpy() for part in net(pixels))
+    cameras = spec.camera_features([view]).to(device) if view is not None and spec.sees_camera else None
+    place, scale, gripper = (part[0].cpu().double().numpy() for part in net(pixels, cameras))
     values, errors = place * spec.spread + spec.mean, np.exp(scale) * spec.spread
     if spec.view is None:
         positions, picture, error_m = values, np.full((len(values), 2), np.nan), np.linalg.norm(errors, axis=-1)

@@ -59,6 +59,11 @@ class View:
         depth = scaled[..., 2:]
         return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
 
+    def shifted(self, across: float, down: float) -> "View":
+        """The view of pictures that are moved by these shares of their sides: as of a camera turned a little."""
+        rays = np.asarray(self.rays)
+        return View(self.eye_m, np.stack([rays[:, 0], rays[:, 1], rays @ (-across, -down, 1.0)], axis=1))
+
     @property
     def steady(self) -> str:
         """The third that says most: "height", or "depth" where a ray of the picture meets no height or a far one."""

@@ -124,6 +124,38 @@ def test_another_third_is_learned_from_weights_that_named_the_distance(states):
     assert torch.equal(new.place.weight, old.place.weight)
 
 
+def test_a_moved_picture_is_one_of_a_turned_camera():
+    view, seen = view_of(), np.array([[0.3, 0.6, 0.2], [0.7, 0.2, 0.1]])
+    there = view.shifted(0.1, -0.05).place(seen + np.array((0.1, -0.05, 0)), "height")
+    np.testing.assert_allclose(there, view.place(seen, "height"), atol=1e-12)
+
+
+def test_a_network_is_told_where_each_episodes_camera_stands(states, tmp_path):
+    shutil.copytree(states / "states", tmp_path / "states")
+    file = tmp_path / "states" / "episodes.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    cameras = [FRONT.jittered(np.random.default_rng(number), 0.02) for number in range(len(lines))]
+    file.write_text("".join(
+        json.dumps(line | {"camera": camera.to_json()}) + "\n" for line, camera in zip(lines, cameras, strict=True)
+    ))  # fmt: skip
+    section = config_of(tmp_path, sees_camera=True, shift_px=0.0, init=None).readout
+    frames = load_frames(section)
+    net = start(section, frames)
+    draw = Batches(frames, section, net.spec)
+    pixels, told, _, _ = draw(torch.Generator().manual_seed(0))
+    known = net.spec.camera_features([view_of(camera) for camera in cameras])
+    assert all(any(torch.equal(one, other) for other in known) for one in told)
+    torch.testing.assert_close(net(pixels, told)[0], net(pixels)[0])  # nothing is known of cameras at first
+    torch.nn.init.normal_(net.camera.weight)
+    assert not torch.allclose(net(pixels, told)[0], net(pixels)[0], atol=1e-3)
+    here, there = (read_frames(net.eval(), frames.pictures[:3], view_of(camera)) for camera in cameras[:2])
+    assert np.abs(here.picture_norm - there.picture_norm).max() > 1e-3
+    first = read_frames(net, frames.pictures[:3], net.spec.view)
+    np.testing.assert_array_equal(first.positions_m, read_frames(net, frames.pictures[:3]).positions_m)
+    with pytest.raises(TrainingError, match="readout.sees_camera must be false: the sources do not say"):
+        start(section, replace(frames, views=()))
+
+
 @pytest.mark.parametrize("rays", [((1, 0, 0),) * 3, ((1, 0), (0, 1)), "no", ((float("nan"),) * 3,) * 3])
 def test_a_view_that_is_none_is_refused(rays):
     with pytest.raises(ReadoutError, match="a view must have eye_m of 3 and invertible rays"):
@@ -192,7 +224,8 @@ def test_a_moved_picture_moves_its_target(states):
     section = config_of(states, shift_px=4.0, batch_size=64 * 9, third="depth").readout
     frames = load_frames(section)
     draw = Batches(frames, section, spec_for(section, frames))
-    _, places, gripper = (part.flatten(0, 1) for part in draw(torch.Generator().manual_seed(3)))
+    _, _, places, gripper = draw(torch.Generator().manual_seed(3))
+    places, gripper = places.flatten(0, 1), gripper.flatten(0, 1)
     seen = places.numpy() * draw.spec.spread + draw.spec.mean
     distance = np.abs(seen[:, None, :2] * 32 - frames.seen[None, :, :2] * 32).max(axis=-1).min(axis=1)
     assert 0.3 < (distance < 1e-3).mean() < 0.7 and distance.max() <= 4.0
@@ -279,7 +312,7 @@ def test_frames_of_a_batch_follow_each_other(states):
     draw = Batches(frames, section, spec_for(section, frames))
     lengths = set()
     for seed in range(12):
-        pixels, places, gripper = draw(torch.Generator().manual_seed(seed))
+        pixels, _, places, gripper = draw(torch.Generator().manual_seed(seed))
         assert pixels.shape[:2] == places.shape[:2] == gripper.shape
         lengths.add(pixels.shape[1])
         for row in places.numpy():
@@ -298,7 +331,7 @@ def test_rare_places_are_drawn_more_often(states):
     section = config_of(states, batch_size=400, shift_px=0.0, rare_share=0.5, context=0).readout
     frames = load_frames(section)
     draw = Batches(frames, section, spec_for(section, frames))
-    places = draw(torch.Generator().manual_seed(1))[1].flatten(0, 1)
+    places = draw(torch.Generator().manual_seed(1))[2].flatten(0, 1)
     far = np.abs(draw.targets).max(axis=1)
     share = (np.abs(places.numpy()).max(axis=1) >= np.quantile(far, 0.9) - 1e-6).mean()
     assert share > 0.5 and len(draw.rare) < 0.3 * len(far)

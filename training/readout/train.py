@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
+from visual_planner.view import View
 
 from ..config import Config, save_config
 from ..errors import TrainingError
@@ -32,8 +33,8 @@ def train_readout(config: Config) -> None:
     draw = Batches(frames, section, net.spec)
 
     def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
-        pixels, places, gripper = (part.to(accelerator.device) for part in draw(generator))
-        return readout_loss(*model(pixels), places, gripper)
+        pixels, cameras, places, gripper = (part.to(accelerator.device) for part in draw(generator))
+        return readout_loss(*model(pixels, cameras), places, gripper)
 
     loop = Loop(section, net, loss_of, accelerator)
     loop.resume()
@@ -76,19 +77,20 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
     Raises:
         TrainingError: that of `init` answers in other coordinates than these frames ask for.
     """
+    if section.sees_camera and not frames.views:
+        raise TrainingError("readout.sees_camera must be false: the sources do not say where their cameras stand")
     if section.init is None:
         return ReadoutNet(spec_for(section, frames))
     net = open_readout(section.init)
-    if section.context > net.spec.context:
-        weights, net = net.state_dict(), ReadoutNet(replace(net.spec, context=section.context))
-        net.load_state_dict(weights, strict=False)  # the added blocks do nothing yet
-    if frames.views and section.third != net.spec.third:  # its scale is new, and its meaning is to be learned
-        mean, spread = scales(frames)
-        changed = replace(
-            net.spec, third=section.third, mean=(*net.spec.mean[:2], mean[2]), spread=(*net.spec.spread[:2], spread[2])
-        )
-        weights, net = net.state_dict(), ReadoutNet(changed)
-        net.load_state_dict(weights)
+    context, sees_camera = max(section.context, net.spec.context), section.sees_camera or net.spec.sees_camera
+    spec = replace(net.spec, context=context, sees_camera=sees_camera)
+    if frames.views and section.third != spec.third:  # its scale is new, and its meaning is to be learned
+        (*_, mean), (*_, spread) = scales(frames)
+        mean, spread = (*spec.mean[:2], mean), (*spec.spread[:2], spread)
+        spec = replace(spec, third=section.third, mean=mean, spread=spread)
+    if spec != net.spec:
+        weights, net = net.state_dict(), ReadoutNet(spec)
+        net.load_state_dict(weights, strict=False)  # what is added does nothing yet
     net.requires_grad_(True).train()
     if (net.spec.view is None) == bool(frames.views):
         raise TrainingError(
@@ -135,8 +137,8 @@ class Batches:
         if section.planner is not None:
             self.made.append((planned_pictures(frames, section.planner, section.seed), section.planner.share))
 
-    def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pixels (B, F, 3, H, W) in [-1, 1], normalised places (B, F, 3), and gripper states (B, F).
+    def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels (B, F, 3, H, W) in [-1, 1], cameras (B, 12), normalised places (B, F, 3), and gripper states (B, F).
 
         F is the longest there is in half of the batches and any shorter number in the others, so that parts of plans
         are read as well as whole ones; B * F is about the section's batch size.
@@ -156,7 +158,7 @@ class Batches:
         begins = middles - rng.integers(0, length, rows)
         begins = np.clip(begins, self.first[middles], self.after[middles] - length)
         numbers = begins[:, None] + np.arange(length)
-        places, pictures = self.targets[numbers].copy(), []
+        places, pictures, views = self.targets[numbers].copy(), [], []
         for row, kind in enumerate(kinds.tolist()):
             made = self.made[kind - 1][0] if kind else {}
             shown = [made.get(number, self.frames.pictures[number]) for number in numbers[row].tolist()]
@@ -165,10 +167,25 @@ class Batches:
                 # moving the pictures moves u and v alike: as good as more cameras
                 moved = rng.uniform(-self.section.shift_px, self.section.shift_px, 2)
                 shown = [shift(one, *moved) for one in shown]
-                places[row, :, :2] += moved / (self.spec.width, self.spec.height) / np.array(self.spec.spread)[:2]
+                share = moved / (self.spec.width, self.spec.height)
+                places[row, :, :2] += share / np.array(self.spec.spread)[:2]
+            else:
+                share = np.zeros(2)
             pictures.append(np.stack(shown))
+            views.append(self._view(numbers[row, 0], share))
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-        return pixels, torch.from_numpy(places), torch.from_numpy(self.frames.gripper[numbers].astype(np.float32))
+        cameras = self.spec.camera_features(views) if self.spec.sees_camera else torch.zeros(rows, 12)
+        return (
+            pixels,
+            cameras,
+            torch.from_numpy(places),
+            torch.from_numpy(self.frames.gripper[numbers].astype(np.float32)),
+        )
+
+    def _view(self, number: int, share: np.ndarray) -> View | None:
+        """The camera of a frame whose picture was moved by shares of its width and height."""
+        views = self.frames.views
+        return views[self.frames.episode[number]].shifted(*share) if views else None
 
     @staticmethod
     def _neighbour(place: int, length: int, rng: np.random.Generator) -> int:
