@@ -280,5 +280,8 @@ def test_all_modes_are_evaluated(planner_folder, readout_folder, asked, table):
     settings = Settings(first_seed=FIRST, scenes=2)
     result = evaluate_planner(planner, asked[:2], table, open_readout(readout_folder), settings)
     assert set(result["success"]) == {"text", "trajectory", "both"}
+    assert set(result["on_path"]) == {"trajectory", "both"}, "the same plans with the hand kept on the drawn path"
+    kept = [row["success_on_path"] for row in result["plans"]["both"]]
+    assert result["on_path"]["both"]["successes"] == sum(kept) and result["on_path"]["both"]["n"] == 2
     assert "path" in result["plans"]["both"][0]["plans"][0]["parts"]
     assert View(asked[0].camera.eye, asked[0].camera.rays(32, 32)) == asked[0].view

@@ -23,7 +23,7 @@ PROTOCOL = (
     "frames -> read-out (place and gripper of each frame) -> keyframes -> joint trajectory within limits -> MuJoCo -> "
     "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
-    "scripted demonstration; with follow_path the hand is kept on it, and "
+    "scripted demonstration; on_path (and success, with follow_path): the hand is kept on it, and "
     "the frames say only height and gripper; true keyframes: those of the demonstration; true frames: its pictures "
     "through the read-out; autoencoder: the same after the planner's autoencoder; static: the first frame "
     "repeated; no_lora: the base model alone, given the same"
@@ -41,7 +41,7 @@ def table(result: dict) -> str:
 
     for name, row in result.get("bounds", {}).items():
         add(name, row)
-    for group in ("success", "single", "any", "once"):
+    for group in ("success", "single", "any", "once", "on_path"):
         for mode, row in result.get(group, {}).items():
             add(mode if group == "success" else f"{mode} ({group})", row)
     for name, row in result.get("baselines", {}).items():
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> dict:
             result |= {name: shown(path) for name, path in used.items()}
             result |= evaluate_planner(planner, asked, world, net, settings)
             if not options.no_baselines:
-                result |= bounds(asked, world, net, planner, settings.follow_path)
+                result |= bounds(asked, world, net, planner, modes != ("text",))
                 base = PlannerPipeline.load(options.planner, None, spec)
                 once = replace(settings, best_of=1)
                 rows = {mode: plan_and_execute(base, asked, mode, world, net, once) for mode in modes}

@@ -127,17 +127,24 @@ def plan_and_execute(
                 ],
             }
         )  # fmt: skip
+        if mode != "text" and not settings.follow_path:
+            rows[-1]["success_on_path"] = execute_plan(judged[order[0]], item, world, follow_path=True)
     return rows
 
 
 def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
-    """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ."""
+    """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ.
+
+    Where a path is drawn also `on_path`: the same plans with the hand kept on it.
+    """
     result: dict = {"success": {}, "plans": {}}
     for mode in settings.modes:
         rows = plan_and_execute(planner, asked, mode, world, net, settings)
         result["plans"][mode] = rows
         single = [row["plans"][0]["success"] for row in rows]
         kept = [row["success"] for row in rows]
+        if on_path := [row["success_on_path"] for row in rows if "success_on_path" in row]:
+            result.setdefault("on_path", {})[mode] = rate(on_path, asked)
         if settings.best_of > 1:
             result.setdefault("single", {})[mode] = rate(single, asked)
             done = [[plan["success"] for plan in row["plans"]] for row in rows]
