@@ -13,7 +13,7 @@ SURE_M = 0.008
 BEND = 0.005
 """Weight of a path's bends beside the places that were read for sure; doubtful places give way to it.
 
-Four times as much bends the turn at which a hand lets go, by some 10 mm: of 48 true placings 43 were carried out, not 48.
+Four times as much bends the turn at which a hand lets go, by some 10 mm: 43 of 48 true placings were done, not 48.
 """
 SWITCH_COST = 2.0
 """What one switch of the gripper costs, in nats: a state seen in one doubtful frame only is not believed."""
