@@ -10,6 +10,10 @@ import numpy as np
 from .engine import mujoco
 from .errors import SimulationError
 
+MAX_JITTER_M = 0.2
+MAX_TURN_DEG = 90
+"""How far a camera may be moved and carried around the table, so that the table stays in its picture."""
+
 
 @dataclass(frozen=True)
 class Camera:

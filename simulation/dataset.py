@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .camera import FRONT
+from .camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from .engine import mujoco
 from .episode import Episode, demonstrate
 from .errors import SimulationError
@@ -36,7 +36,6 @@ VERSION = 1
 POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
-MAX_TURN_DEG = 90
 LATEST = 0.75
 """Share of the motion that is over, at most, where an episode begins in the middle of its task."""
 
@@ -82,8 +81,8 @@ class DatasetOptions:
             raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {','.join(self.tasks)!r}")
         if self.wordings not in WORDING_SETS:
             raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
-        if not 0 <= self.camera_jitter_m <= 0.2:
-            raise SimulationError(f"camera_jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+        if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
+            raise SimulationError(f"camera_jitter must be 0 to {MAX_JITTER_M} m, got {self.camera_jitter_m}")
         if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
             raise SimulationError(
                 f"camera_turn must be -{MAX_TURN_DEG} to {MAX_TURN_DEG} degrees, got {self.camera_turn_deg}"

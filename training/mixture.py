@@ -39,8 +39,9 @@ class Mixture:
                     f"caches that are trained on together must have one {what}: {cache.folder} has another than "
                     f"{self.caches[0].folder}"
                 )
-        self._check_leaks()
         several = len(self.caches) > 1
+        if several:
+            self._check_leaks()
         self.pairs = [
             {**pair, "source": number, "id": f"{number}_{pair['id']}" if several else pair["id"]}
             for number, cache in enumerate(self.caches)

@@ -43,11 +43,12 @@ def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
     asked = np.asarray(path_norm, dtype=np.float64)
     if asked.shape != reading.picture_norm.shape or not np.isfinite(asked).all():
         raise PlannerError(f"the path must give {reading.picture_norm.shape} finite places, got {asked.shape}")
-    seen = view.see(reading.positions_m, view.steady)
+    third = view.steady
+    seen = view.see(reading.positions_m, third)
     seen[1:, :2] = asked[1:]
     picture = reading.picture_norm.copy()
     picture[1:] = asked[1:]
-    return replace(reading, positions_m=view.place(seen, view.steady), picture_norm=picture)
+    return replace(reading, positions_m=view.place(seen, third), picture_norm=picture)
 
 
 def smooth_places(reading: Reading) -> np.ndarray:

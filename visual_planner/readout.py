@@ -102,7 +102,8 @@ class ReadoutSpec:
         def flat(view: View) -> np.ndarray:
             return np.concatenate([view.eye_m, np.ravel(view.rays)])
 
-        return torch.from_numpy(np.stack([10 * (flat(view) - flat(self.view)) for view in views])).float()
+        away = np.stack([flat(view) for view in views]) - flat(self.view)
+        return torch.from_numpy(10 * away).float()
 
     def to_metadata(self) -> dict[str, str]:
         """The record as an entry of a safetensors header."""

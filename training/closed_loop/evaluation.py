@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from simulation.camera import FRONT
-from simulation.dataset import MAX_TURN_DEG
+from simulation.camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from simulation.tasks import TASKS
 from simulation.world import World
 from visual_planner.prompts import MODES
@@ -57,8 +56,8 @@ class Settings:
                 raise TrainingError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
         if unknown := [name for name in self.tasks if name not in TASKS]:
             raise TrainingError(f"--tasks must be some of {', '.join(TASKS)}, got {', '.join(unknown)}")
-        if not 0 <= self.camera_jitter_m <= 0.2:
-            raise TrainingError(f"--camera-jitter must be 0 to 0.2 m, got {self.camera_jitter_m}")
+        if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
+            raise TrainingError(f"--camera-jitter must be 0 to {MAX_JITTER_M} m, got {self.camera_jitter_m}")
         if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
             raise TrainingError(
                 f"--camera-turn must be -{MAX_TURN_DEG} to {MAX_TURN_DEG} degrees, got {self.camera_turn_deg}"

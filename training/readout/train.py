@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
-from visual_planner.view import View
 
 from ..config import Config, save_config
 from ..errors import TrainingError
@@ -172,20 +171,12 @@ class Batches:
             else:
                 share = np.zeros(2)
             pictures.append(np.stack(shown))
-            views.append(self._view(numbers[row, 0], share))
+            if self.spec.sees_camera:
+                views.append(self.frames.views[self.frames.episode[numbers[row, 0]]].shifted(*share))
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-        cameras = self.spec.camera_features(views) if self.spec.sees_camera else torch.zeros(rows, 12)
-        return (
-            pixels,
-            cameras,
-            torch.from_numpy(places),
-            torch.from_numpy(self.frames.gripper[numbers].astype(np.float32)),
-        )
-
-    def _view(self, number: int, share: np.ndarray) -> View | None:
-        """The camera of a frame whose picture was moved by shares of its width and height."""
-        views = self.frames.views
-        return views[self.frames.episode[number]].shifted(*share) if views else None
+        cameras = self.spec.camera_features(views) if views else torch.zeros(rows, 12)
+        gripper = torch.from_numpy(self.frames.gripper[numbers].astype(np.float32))
+        return pixels, cameras, torch.from_numpy(places), gripper
 
     @staticmethod
     def _neighbour(place: int, length: int, rng: np.random.Generator) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from simulation.dataset import MAX_TURN_DEG
+from simulation.camera import MAX_JITTER_M, MAX_TURN_DEG
 from simulation.world import World
 from visual_planner.prompts import MODES
 
@@ -36,7 +36,7 @@ class StudySettings(Section):
     first_seed: Positive = Field(9_100_000, description="of the scenes")
     scenes: Positive = Field(100, description="scenes for each mode")
     wordings: Literal["train", "held_out", "all"] = Field("held_out", description="of the instructions")
-    camera_jitter_m: float = Field(0.0, ge=0, le=0.2, description="spread of the camera's place [m]")
+    camera_jitter_m: float = Field(0.0, ge=0, le=MAX_JITTER_M, description="spread of the camera's place [m]")
     camera_turn_deg: float = Field(
         0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="where it stands without that, around the table [degrees]"
     )

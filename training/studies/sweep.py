@@ -27,6 +27,7 @@ from ..files import read_json, read_json_lines, write_json
 from ..pipeline import open_planner
 from ..prepare import prepare
 from ..readout.weights import open_readout
+from ..runlog import read_log
 from ..statistics import bootstrap
 from ..train import train
 from .base import Study, StudySettings
@@ -84,7 +85,9 @@ def measure(settings: SweepSettings, out: Path) -> dict:
         else:
             row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
             write_json(finished, row)
-        result["variants"][name] = row | ({"loss": losses(config)} if settings.compare_loss else {})
+        result["variants"][name] = row
+        if settings.compare_loss and variant.trained:
+            result["variants"][name] = row | {"loss": losses(config)}
     return result
 
 
@@ -131,8 +134,7 @@ def train_variant(config: Config, name: str) -> None:
 
 def losses(config: Config) -> list[tuple[int, float]]:
     """Steps and training losses of a variant's log."""
-    lines = read_json_lines(config.section("train").out / "log.jsonl", "log")
-    return [(line["step"], line["loss"]) for _, line in lines if "loss" in line]
+    return [(line["step"], line["loss"]) for line in read_log(config.section("train").out) if "loss" in line]
 
 
 def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Path) -> dict:
