@@ -19,9 +19,11 @@ _DOWNLOADING = re.compile(r"^\s*Downloading (?P<what>\S+?)(?:\.metadata)? \((?P<
 class Installer:
     """Runs pip of one environment."""
 
-    def __init__(self, python: Path, log_file: Path) -> None:
+    def __init__(self, python: Path, log_file: Path, keep_downloads: bool = True) -> None:
+        """Args: the environment's Python, the file that pip's output goes to, and whether pip's own cache may grow."""
         self.python = python
         self.log_file = log_file
+        self.keep_downloads = keep_downloads
 
     def install(self, requirements: Path, total: int, with_dependencies: bool = True) -> None:
         """Install a lock file.
@@ -50,7 +52,8 @@ class Installer:
     def _pip(self, arguments: list[str], total: int) -> None:
         command = [
             *(str(self.python), "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"),
-            *("--progress-bar", "off", "--only-binary", ":all:", *arguments),
+            *("--progress-bar", "off", "--only-binary", ":all:", *([] if self.keep_downloads else ["--no-cache-dir"])),
+            *arguments,
         ]
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         status = StatusLine("Installing packages")

@@ -160,6 +160,19 @@ def test_too_little_disk_is_said_before_anything_is_made(project: Path) -> None:
     assert not environment.folder.exists()
 
 
+@pytest.mark.parametrize(("free_gb", "keeps"), [(5.0, False), (7.0, True)])
+def test_downloads_are_cached_only_where_there_is_room(
+    project: Path, monkeypatch: pytest.MonkeyPatch, free_gb: float, keeps: bool
+) -> None:
+    (project / "lock.txt").write_text("alpha==2.0\n")
+    monkeypatch.setattr(Environment, "_free_gb", lambda self: free_gb)
+    environment = describe(project)
+    environment.ensure()
+    commands = (project / "cache" / "logs" / "environment.log").read_text()
+    assert ("--no-cache-dir" not in commands.split("--requirement")[-2]) == keeps
+    assert versions(environment) == "2.0 1.5"
+
+
 def test_two_commands_at_once_prepare_it_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "lock.txt").write_text("alpha==2.0\n")
     prepared = []
