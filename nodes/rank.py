@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from ..visual_planner.diagnostics import diagnose
 from ..visual_planner.errors import ImageError
 from ..visual_planner.layout import GridLayout
-from ..visual_planner.ranking import Score, order_of, score_plan
-from ..visual_planner.readout import ReadoutNet
+from ..visual_planner.ranking import Score, compare, order_of, score_plan
+from ..visual_planner.readout import Reading, ReadoutNet
 from ..visual_planner.spec import PlannerSpec
 from ..visual_planner.trajectory import Trajectory as Paths
 from . import execution
@@ -28,8 +28,8 @@ class VisualPlannerRank(io.ComfyNode):
             "VisualPlannerRank",
             "Rank Plans (Visual Planner)",
             "plan",
-            description="Scores several plans for one request by their frames (drawn path, checks, read-out) and puts "
-            "the best first. It has not seen them executed.",
+            description="Scores several plans for one request by their frames (drawn path, checks, read-out, agreement)"
+            " and puts the best first. It has not seen them executed.",
             search_aliases=["best of n", "score plans", "choose plan"],
             is_output_node=True,
             inputs=[
@@ -67,7 +67,8 @@ class VisualPlannerRank(io.ComfyNode):
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
         net = execution.load_readout()
-        scores = [score(plan, fit, first_frame, trajectory, scene, net) for plan in plans]
+        looked = [score(plan, fit, first_frame, trajectory, scene, net) for plan in plans]
+        scores = compare([alone for alone, _ in looked], [reading for _, reading in looked])
         order = order_of(scores)
         lines = [f"plan {number + 1}: {scores[number].text()}" for number in order]
         ranked = torch.cat([plans[number] for number in order])
@@ -86,13 +87,16 @@ def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
     return list(frames[..., :3].split(count))
 
 
-def score(frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene, net: ReadoutNet) -> Score:
-    """Score of one plan (F, h, w, 3), read by the network."""
+def score(
+    frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene, net: ReadoutNet
+) -> tuple[Score, Reading]:
+    """Score of one plan (F, h, w, 3) by itself, and what the network reads off it."""
     height, width = frames.shape[1:3]
     first, places = asked_of(frames, fit, first_frame, trajectory)
     report = diagnose(frames, first, places)
     path = None if places is None else places[:, 0] / (width, height)
-    return score_plan(execution.read(frames, scene, net), report, path)
+    reading = execution.read(frames, scene, net)
+    return score_plan(reading, report, path), reading
 
 
 def stack(plans: list[torch.Tensor]) -> torch.Tensor:

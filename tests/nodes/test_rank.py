@@ -87,7 +87,25 @@ def test_scores_of_laws(module):
     assert (parts["sure"], parts["least sure"]) == pytest.approx((0.5, 0.1)) and parts["gripper"] < 0.5
     still = module("visual_planner.diagnostics").diagnose(frames[:1].repeat(9, axis=0))
     assert ranking.score_plan(reading, still, picture).total == 0.0
-    scores = [ranking.Score(value, {}) for value in (0.2, 0.9, 0.2, 0.5)]
+    scores = [ranking.Score({"sure": value}) for value in (0.2, 0.9, 0.2, 0.5)]
     assert ranking.order_of(scores) == [1, 3, 0, 2]
     with pytest.raises(ValueError, match=r"must give \(9, 2\) places, got \(8, 2\)"):
         ranking.path_adherence(reading, picture[:8])
+
+
+def test_a_plan_that_stands_apart_scores_less(module):
+    """The part is exp(-d / scale) to each other plan; a still one stays at 0; of two plans none stands apart."""
+    ranking, readout = module("visual_planner.ranking"), module("visual_planner.readout")
+    places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.1, 0.1), 9)
+    away = places + np.linspace((0.0, 0.0, 0.0), (0.0, 0.0, 0.3), 9)
+    away[0] += 5.0  # the first frame is given: what is read off it does not count
+    reading = readout.Reading(places, np.zeros(9), np.full(9, 0.004), np.full(9, 0.99), np.zeros((9, 2)))
+    other = readout.Reading(away, np.zeros(9), np.full(9, 0.004), np.full(9, 0.99), np.zeros((9, 2)))
+    alone = [ranking.Score({"sure": 0.8}), ranking.Score({"sure": 0.9}), ranking.Score({"sure": 0.8}, moves=False)]
+    scores = ranking.compare(alone, [reading, other, reading])
+    shared = np.exp(-np.linspace(0.0, 0.3, 9)[1:].mean() / ranking.AGREEMENT_SCALE_M)
+    assert [score.parts["agreement"] for score in scores] == pytest.approx([(1 + shared) / 2, shared, (1 + shared) / 2])
+    assert scores[0].total == pytest.approx((0.8 + (1 + shared) / 2) / 2)
+    assert scores[1].total == pytest.approx((0.9 + shared) / 2)
+    assert scores[2].total == 0.0 and ranking.order_of(scores) == [0, 1, 2]
+    assert ranking.compare(alone[:2], [reading, other]) == alone[:2]

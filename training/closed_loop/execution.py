@@ -1,7 +1,7 @@
 """A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from simulation.execution import Rollout, check_keyframes
 from simulation.world import World
 from visual_planner.actions import keyframes, on_path
 from visual_planner.diagnostics import Report, diagnose
-from visual_planner.ranking import Score, order_of, score_plan
+from visual_planner.ranking import Score, compare, order_of, score_plan
 from visual_planner.readout import Reading, ReadoutNet, read_frames
 
 from ..measure import HUES, colour_mask
@@ -76,7 +76,8 @@ def remaining(frames: np.ndarray, colours: list[str]) -> float:
 def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:
     """The plans (N, F, h, w, 3) looked at, and their numbers, best first."""
     judged = [judge(frames, asked, mode, net) for frames in plans]
-    return judged, order_of([plan.score for plan in judged])
+    scores = compare([plan.score for plan in judged], [plan.reading for plan in judged])
+    return [replace(plan, score=score) for plan, score in zip(judged, scores, strict=True)], order_of(scores)
 
 
 def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
