@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..closed_loop.evaluation import difference
-from .base import SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
+from .base import GREY, SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
 """Of the variants' loss curves."""
@@ -15,21 +15,8 @@ def plot(result: dict):
     modes = list(dict.fromkeys(mode for row in variants.values() for mode in row["success"]))
     if all(row["variant"]["x"] is not None for row in variants.values()):
         made, (axis,) = figure(6.4, 3.8)
-        for mode in modes:
-            points = [
-                (row["variant"]["x"], row["success"][mode]) for row in variants.values() if mode in row["success"]
-            ]
-            x = [place for place, _ in points]
-            axis.fill_between(
-                x, [r["low"] for _, r in points], [r["high"] for _, r in points], color=SERIES[mode], alpha=0.15
-            )
-            axis.plot(x, [r["rate"] for _, r in points], "o-", color=SERIES[mode])
-            axis.text(x[-1], points[-1][1]["rate"], f"  {mode}", color=SERIES[mode], va="center")
-        axis.set_xscale("symlog", linthresh=min(place for place in x if place > 0))
-        axis.set_xticks(x, [f"{place:g}" for place in x])
-        axis.minorticks_off()
-        axis.margins(x=0.15)
-        axis.set(ylim=(0, 1), xlabel=settings["axis"], ylabel="requests carried out")
+        _success_curves(axis, variants, modes)
+        axis.set(xlabel=settings["axis"], ylabel="requests carried out")
         return made
     losses = {name: row["loss"] for name, row in variants.items() if "loss" in row}
     panels = len(modes) + bool(losses)
@@ -43,6 +30,37 @@ def plot(result: dict):
     return made
 
 
+def _success_curves(axis, variants: dict[str, dict], modes: list[str]) -> None:
+    """Success of every mode with its interval, and what true frames reach, over the variants' places on the axis."""
+    places = [row["variant"]["x"] for row in variants.values()]
+    bound = [row["bounds"]["true_frames"]["rate"] for row in variants.values()]
+    axis.plot(places, bound, "--", color=GREY)
+    ends = [(bound[-1], "true frames", GREY)]
+    for mode in modes:
+        points = [(row["variant"]["x"], row["success"][mode]) for row in variants.values() if mode in row["success"]]
+        x, rates = [place for place, _ in points], [rate for _, rate in points]
+        axis.fill_between(
+            x, [rate["low"] for rate in rates], [rate["high"] for rate in rates], color=SERIES[mode], alpha=0.12
+        )
+        axis.plot(x, [rate["rate"] for rate in rates], "o-", color=SERIES[mode])
+        ends.append((rates[-1]["rate"], mode, SERIES[mode]))
+    axis.set_xscale("symlog", linthresh=min(place for place in places if place > 0))
+    axis.set_xticks(places, [f"{place:g}" for place in places])
+    axis.minorticks_off()
+    axis.set_ylim(0, 1.02)
+    _name_ends(axis, ends)
+
+
+def _name_ends(axis, ends: list[tuple[float, str, str]]) -> None:
+    """Names of curves at the right of their ends (value, name, colour), each at least a line's height from the next."""
+    low, high = axis.get_ylim()
+    place = low
+    for value, name, colour in sorted(ends):
+        place = max(value, place)
+        axis.annotate(name, (1.02, place), xycoords=("axes fraction", "data"), color=colour, va="center")
+        place += 0.075 * (high - low)
+
+
 def _loss_curves(axis, losses: dict[str, list]) -> None:
     """Training loss of every variant, in a mean over five lines of the log, with its name at its end."""
     width = 5
@@ -52,12 +70,7 @@ def _loss_curves(axis, losses: dict[str, list]) -> None:
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(steps[width - 1 :], smooth, color=colour)
         ends.append((smooth[-1], name, colour))
-    low, high = axis.get_ylim()
-    place = low
-    for value, name, colour in sorted(ends):  # from below, each at least a line's height above the last
-        place = max(value, place)
-        axis.annotate(name, (1.02, place), xycoords=("axes fraction", "data"), color=colour, va="center")
-        place += 0.075 * (high - low)
+    _name_ends(axis, ends)
     axis.set(xlabel="training step", title="training loss, same examples")
 
 
@@ -67,7 +80,8 @@ def page(result: dict) -> str:
     modes = list(dict.fromkeys(mode for row in result["variants"].values() for mode in row["success"]))
     rows = [
         [name, *(rate_cell(row["success"][mode]) if mode in row["success"] else "-" for mode in modes),
-         rate_cell(row["bounds"]["true_frames"]), rate_cell(row["baselines"]["static"])]
+         *(rate_cell(row["bounds"][bound]) for bound in ("true_keyframes", "true_frames")),
+         rate_cell(row["baselines"]["static"])]
         for name, row in result["variants"].items()
     ]  # fmt: skip
     changes = "\n".join(_described(name, row["variant"]) for name, row in result["variants"].items())
@@ -82,7 +96,7 @@ def page(result: dict) -> str:
 
 ![Success of the variants](PLOT)
 
-{markdown_table(["variant", *modes, "true frames", "static plan"], rows)}
+{markdown_table(["variant", *modes, "true keyframes", "true frames", "static plan"], rows)}
 
 How far the plans' hand, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
 
