@@ -122,7 +122,8 @@ def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> 
         axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
         axis.vlines(place, row["low"], row["high"], color=INK, linewidth=1.4)
         axis.text(place, row["high"] + 0.02, f"{row['rate']:.0%}", ha="center", va="bottom", color=INK)
-    axis.set_xticks(range(len(rows)), [fill(name, 11, break_long_words=False) for name in rows])
+    labels = ["\n".join(fill(line, 11, break_long_words=False) for line in name.splitlines()) for name in rows]
+    axis.set_xticks(range(len(rows)), labels)
     axis.set_ylim(0, 1.12)
     axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
     axis.set_ylabel("requests carried out")

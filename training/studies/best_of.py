@@ -125,9 +125,9 @@ def page(result: dict) -> str:
 
 ## Method
 {method_lines(settings)} The best of several plans is chosen by its frames alone (drawn path,
-checks, read-out), as Rank Plans does; *any* is what a perfect choice would reach. *One plan*: mean of all
-{settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same scenes: of the chosen
-plan from that mean, of re-planning from a single plan.
+checks, read-out, agreement with the other plans), as Rank Plans does; *any* is what a perfect choice would reach.
+*One plan*: mean of all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same
+scenes: of the chosen plan from that mean, of re-planning from a single plan.
 
 ## Limits
 A re-planned planner sees an arm in the middle of its work as first frame; training showed it that only as later frames.
