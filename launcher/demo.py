@@ -46,9 +46,8 @@ def run_demo(options: argparse.Namespace) -> int:
         for file in files:
             print(shown(file))
         if options.serve:
-            print(f"ComfyUI stays open at {server.url}, workflows under {PLUGIN_NAME}/ in the sidebar (key W).")
-            print("Ctrl-C ends it.", flush=True)
-            wait_until_ended(server)
+            where = f"ComfyUI stays open at {server.url}, workflows under {PLUGIN_NAME}/ in the sidebar (key W)."
+            wait_until_ended(server, where)
     return 0
 
 

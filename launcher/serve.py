@@ -58,24 +58,28 @@ def serve(port: int, open_browser: bool) -> int:
     offered = offer_workflows(SERVE_BASE)
     note(f"Starting ComfyUI {comfyui.version} ...")
     with ComfyServer(comfyui, base=SERVE_BASE, port=chosen) as server:
-        print(f"ComfyUI {comfyui.version} with the visual planner: {server.url}")
-        print(
-            f"Workflows: {len(offered)} in the sidebar under {PLUGIN_NAME}/ (key W). Outputs: {server.base / 'output'}"
-        )
-        print("Ctrl-C ends it.", flush=True)
         if open_browser and _has_display():
             webbrowser.open(server.url)
-        wait_until_ended(server)
+        wait_until_ended(
+            server,
+            f"ComfyUI {comfyui.version} with the visual planner: {server.url}",
+            f"Workflows: {len(offered)} in the sidebar under {PLUGIN_NAME}/ (key W). Outputs: {server.base / 'output'}",
+        )
     return 0
 
 
-def wait_until_ended(server: ComfyServer) -> None:
-    """Wait for Ctrl-C (which is a normal end here).
+def wait_until_ended(server: ComfyServer, *lines: str) -> None:
+    """Say that the server is there and wait for Ctrl-C, which is a normal end from the first line on.
+
+    Args:
+        server: what is waited for.
+        lines: where it is.
 
     Raises:
         LauncherError: The server ended by itself.
     """
     try:
+        print(*lines, "Ctrl-C ends it.", sep="\n", flush=True)
         while server.process.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:
