@@ -55,6 +55,32 @@ def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
                 module.forward = MethodType(_merged_forward, module)
 
 
+@torch.no_grad()
+def start_from(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
+    """Give a fresh adapter the matrices of `section.init`, an exported planner LoRA (alpha folded in), in place.
+
+    Raises:
+        TrainingError: the file cannot be read, or has other layers or another rank than the section asks for.
+    """
+    tensors = read_lora(section.init)
+    check_loads(tensors, transformer)
+    scale, fitting = section.alpha / section.rank, 0
+    adapted = {PREFIX + name: module for name, module in transformer.named_modules() if isinstance(module, LoraLinear)}
+    for name, module in adapted.items():
+        down, up = tensors.get(f"{name}.lora_A.weight"), tensors.get(f"{name}.lora_B.weight")
+        if down is None or len(down) != section.rank:
+            continue
+        module.lora_A[ADAPTER].weight.copy_(down)
+        module.lora_B[ADAPTER].weight.copy_(up.float() / scale)
+        fitting += 1
+    if not fitting == len(adapted) == len(tensors) // 2:
+        ranks = sorted({len(tensor) for key, tensor in tensors.items() if ".lora_A." in key})
+        raise TrainingError(
+            f"lora.init {section.init} has {len(tensors) // 2} layers of rank {', '.join(map(str, ranks))}, the "
+            f"configuration has {len(adapted)} ({section.targets}) of rank {section.rank}: they must be the same"
+        )
+
+
 class _MergedProduct(torch.autograd.Function):
     """`x (W + s B A)ᵀ + b`; the sum is made again for the backward pass, so that no second set of weights is kept."""
 

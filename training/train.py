@@ -12,7 +12,7 @@ from .cached_condition import split_attention
 from .config import Config, save_config
 from .errors import TrainingError
 from .loop import Loop, make_accelerator
-from .lora import add_lora, fuse_lora
+from .lora import add_lora, fuse_lora, start_from
 from .mixture import Mixture
 from .objective import InContext, flow_matching_loss
 from .quantize import quantize_frozen
@@ -64,6 +64,8 @@ def make_model(section: TrainSection, device: torch.device | str = "cpu") -> Flu
     if section.lora.base is not None:
         fuse_lora(transformer, section.lora.base)
     add_lora(transformer, section.lora)
+    if section.lora.init is not None:
+        start_from(transformer, section.lora)
     quantize_frozen(transformer, section.quantize, device)
     return transformer
 

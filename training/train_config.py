@@ -59,6 +59,7 @@ class LoraSection(Section):
     )
     merged_forward: bool = Field(False, description="compute with W + s B A in one product (cheaper for small models)")
     base: Path | None = Field(None, description="LoRA that is fused into the frozen base first and trained on top of")
+    init: Path | None = Field(None, description="exported LoRA of the same layers and rank to start from")
 
 
 class ValidationSection(Section):

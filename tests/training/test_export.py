@@ -17,7 +17,7 @@ from training.config import save_config
 from training.errors import TrainingError
 from training.export import export, write_lora
 from training.key_map import check_loads, comfyui_key_map
-from training.lora import add_lora, file_tensors, fuse_lora, stack
+from training.lora import add_lora, file_tensors, fuse_lora, stack, start_from
 from training.tiny import make_transformer
 from training.train import train
 from training.train_config import LoraSection
@@ -141,6 +141,49 @@ def test_a_run_on_a_base_lora_exports_both_as_one(run, world, tmp_path):
     for key, value in first.items():
         part = tensors[key][:4] if ".lora_A." in key else tensors[key][:, :4]
         assert torch.equal(part, value)
+
+
+def test_an_exported_lora_is_where_another_training_begins(run, world, tmp_path):
+    folder, config = run
+    export(config)
+    lora = {
+        **config.train.lora.model_dump(),
+        "alpha": 2 * config.train.lora.rank,
+        "init": folder / "planner.safetensors",
+    }
+    still = {"name": "adamw", "learning_rate": 1e-30}
+    second = config_for(world, out=tmp_path / "lora", max_steps=1, lora=lora, optimizer=still)
+    second.export.out = tmp_path / "again.safetensors"
+    train(second)
+    export(second)
+    first = load_file(folder / "planner.safetensors")
+    again = load_file(tmp_path / "again.safetensors")
+    assert set(again) == set(first)
+    for key, value in first.items():
+        assert torch.allclose(again[key], value, atol=1e-20), key
+    assert any(value.any() for key, value in first.items() if ".lora_B." in key)
+
+
+@pytest.mark.parametrize(
+    ("section", "has"),
+    [
+        (
+            {"rank": 3, "targets": "all_linear"},
+            r"has \d+ layers of rank 2, the configuration has \d+ \(all_linear\) of rank 3",
+        ),
+        (
+            {"rank": 2, "targets": "attention"},
+            r"has \d+ layers of rank 2, the configuration has \d+ \(attention\) of rank 2",
+        ),
+    ],
+)
+def test_a_lora_of_other_layers_or_rank_is_no_beginning(tmp_path, section, has):
+    save_file(lora_of(make_transformer(1, 1, 1)), tmp_path / "lora.safetensors")
+    transformer = make_transformer(1, 1, 1)
+    wanted = LoraSection(**section, init=tmp_path / "lora.safetensors")
+    add_lora(transformer, wanted)
+    with pytest.raises(TrainingError, match=has):
+        start_from(transformer, wanted)
 
 
 def test_install_puts_it_into_comfyui_and_nowhere_else(run, tmp_path, capsys):
