@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from visual_planner.frame import to_bytes
 from visual_planner.grid import condition_grid, slice_grid
+from visual_planner.masks import latent_mask
 from visual_planner.spec import PlannerSpec
 
 from .errors import TrainingError
@@ -82,6 +83,7 @@ class PlannerPipeline:
         guidance: float | None = None,
         noise: torch.Tensor | None = None,
         conditioned: bool = True,
+        seen: np.ndarray | None = None,
     ) -> torch.Tensor:
         """Plans (B, F, h, w, 3) float32 in [0, 1].
 
@@ -93,11 +95,21 @@ class PlannerPipeline:
             guidance: embedded guidance; None takes the spec's.
             noise: (B, 16, H/8, W/8), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
+            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being carried out, as the camera saw them:
+                they stay, and the model makes the others to fit them.
+
+        Raises:
+            TrainingError: no frame was seen, or no fewer than a plan has.
         """
         if noise is None:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
         condition = self.condition(first_frames) if conditioned else None
-        return self._sampled(noise, condition, prompts, steps=steps, guidance=guidance)
+        if seen is None:
+            return self._sampled(noise, condition, prompts, steps=steps, guidance=guidance)
+        known, keep = self._kept(seen)
+        frames = self._sampled(noise, condition, prompts, steps=steps, guidance=guidance, known=known, keep=keep)
+        frames[:, : seen.shape[1]] = torch.as_tensor(seen).to(frames) / 255
+        return frames
 
     @torch.no_grad()
     def redraw(
@@ -124,6 +136,15 @@ class PlannerPipeline:
         if skip >= self.spec.steps:
             return self.slice(decode_latents(self.vae, known))
         return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip)
+
+    def _kept(self, seen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of grids (B, 16, H/8, W/8) that begin with the frames (B, K, h, w, 3), and the mask of the rest."""
+        spec, count = self.spec, seen.shape[1]
+        if not 1 <= count < spec.layout.frames:
+            raise TrainingError(f"seen frames must be 1 to {spec.layout.frames - 1} of a plan, got {count}")
+        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # masked: fills the cells, says nothing
+        known = [encode_cells(self.vae, frames, spec.layout) for frames in np.concatenate([seen, unseen], axis=1)]
+        return torch.cat(known), latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
 
     def _sampled(self, noise: torch.Tensor, condition: torch.Tensor | None, prompts: list[str], **how) -> torch.Tensor:
         text, pooled = self.encoders(prompts)

@@ -30,6 +30,7 @@ def sample(
     guidance: float | None = None,
     known: torch.Tensor | None = None,
     skip: int = 0,
+    keep: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Normalised latents (B, 16, H/8, W/8) of plans.
 
@@ -43,15 +44,22 @@ def sample(
         pooled: (B, P) pooled CLIP state.
         steps: Euler steps; None takes the spec's.
         guidance: embedded guidance; None takes the spec's.
-        known: (B, 16, H/8, W/8) latents of plans that are there, to be drawn again from some noise on (SDEdit).
+        known: (B, 16, H/8, W/8) latents of plans that are there, to be drawn again from some noise on (SDEdit), or to
+            stay in parts.
         skip: steps that are left out then, 0 (nothing of them is kept) to all (nothing is drawn again).
+        keep: (1, H/8, W/8) mask of the known latents, 1 = generate, 0 = stays: there the model sees them at each step's
+            noise, as ComfyUI's samplers do where a latent has a noise mask.
     """
     device = in_context.ids.device
     height, width = noise.shape[-2:]
     levels = sigmas(steps or spec.steps, spec.mu())[skip:]
-    if known is not None:
-        noise = float(levels[0]) * noise + (1 - float(levels[0])) * known.to(noise)
-    tokens = pack_latents(noise).to(device)
+
+    def at(level: torch.Tensor) -> torch.Tensor:
+        """What is known, at that noise level."""
+        return pack_latents(float(level) * noise + (1 - float(level)) * known.to(noise)).to(device)
+
+    tokens = pack_latents(noise).to(device) if known is None else at(levels[0])
+    stays = None if keep is None else pack_latents(keep.expand_as(noise).contiguous()).to(device) < 0.5
     value = spec.guidance if guidance is None else guidance
     takes_guidance = transformer.config.guidance_embeds
     embedded = torch.full((len(noise),), float(value), device=device) if takes_guidance else None
@@ -62,4 +70,6 @@ def sample(
         sigma = torch.full((len(noise),), float(now), device=device)
         velocity = in_context(transformer, tokens, prepared, text, pooled, sigma, embedded)
         tokens = tokens + (following - now) * velocity.to(tokens.dtype)
+        if stays is not None:
+            tokens = torch.where(stays, at(following).to(tokens), tokens)
     return unpack_latents(tokens, height, width)

@@ -17,6 +17,7 @@ from ..files import ROOT, shown, write_json
 from ..pipeline import PlannerPipeline, open_planner
 from ..readout.weights import open_readout
 from .evaluation import Settings, bounds, draw_all, evaluate_planner, plan_and_execute, rate
+from .replan import REPLAN_FROM
 
 FORMAT = "visual_planner.closed_loop"
 PROTOCOL = (
@@ -61,8 +62,8 @@ def run(options: argparse.Namespace) -> dict:
     modes = MODES if options.mode == "all" else (options.mode,)
     settings = Settings(
         modes, options.first_seed, options.scenes, tuple(options.tasks.split(",")), options.wordings,
-        options.camera_jitter, options.camera_turn, options.best_of, options.replan, options.follow_path,
-        options.batch_size,
+        options.camera_jitter, options.camera_turn, options.best_of, options.replan, options.replan_from,
+        options.follow_path, options.batch_size,
     )  # fmt: skip
     planner, lora = open_planner(options.planner, options.lora)
     spec, net = planner.spec, open_readout(options.readout)
@@ -119,6 +120,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--best-of", type=int, default=1, help="plans a scene; the best-looking is carried out (1)")
     parser.add_argument("--replan", type=int, default=0, help="plan again after so many frames (0: never)")
+    parser.add_argument(
+        "--replan-from", choices=REPLAN_FROM, default=Settings.replan_from,
+        help="a new plan begins at the task's start, what has happened kept in it, or at this moment (start)",
+    )  # fmt: skip
     parser.add_argument(
         "--follow-path", action="store_true", help="keep the hand on the drawn path, where there is one"
     )

@@ -16,7 +16,7 @@ from ..pipeline import PlannerPipeline
 from ..statistics import bootstrap, wilson
 from .execution import carry_out, execute_frames, execute_plan, rank
 from .planning import make_plans
-from .replan import replan
+from .replan import REPLAN_FROM, START, replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
 
 
@@ -34,6 +34,7 @@ class Settings:
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         best_of: plans of which the best-looking is kept.
         replan: moves after which is planned again; 0: never.
+        replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
         follow_path: keep the hand on the drawn path; the plan's frames then say height, gripper and nothing else.
         batch_size: plans made at once.
     """
@@ -47,6 +48,7 @@ class Settings:
     camera_turn_deg: float = 0.0
     best_of: int = 1
     replan: int = 0
+    replan_from: str = START
     follow_path: bool = False
     batch_size: int = 16
 
@@ -54,6 +56,8 @@ class Settings:
         for name, least in (("first_seed", 0), ("scenes", 1), ("best_of", 1), ("replan", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise TrainingError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        if self.replan_from not in REPLAN_FROM:
+            raise TrainingError(f"--replan-from must be {' or '.join(REPLAN_FROM)}, got {self.replan_from!r}")
         if unknown := [name for name in self.tasks if name not in TASKS]:
             raise TrainingError(f"--tasks must be some of {', '.join(TASKS)}, got {', '.join(unknown)}")
         if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
@@ -151,10 +155,8 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
             # against one of the plans at random: the same in the mean as against the first, with less of chance in it
             result.setdefault("best_of_gain", {})[mode] = difference(kept, [np.mean(group) for group in done])
         if settings.replan:
-            again = [
-                replan(item, planner, mode, net, world, settings.replan, settings.best_of, settings.follow_path)
-                for item in tqdm(asked, desc=f"{mode}: re-planning")
-            ]
+            how = settings.replan, settings.best_of, settings.follow_path, settings.replan_from
+            again = [replan(item, planner, mode, net, world, *how) for item in tqdm(asked, desc=f"{mode}: re-planning")]
             result.setdefault("once", {})[mode] = rate(kept, asked)
             result.setdefault("replan_gain", {})[mode] = difference(again, kept)
             kept = again

@@ -16,6 +16,7 @@ def make_plans(
     plans: int = 1,
     wording: Wording | None = None,
     batch_size: int = 16,
+    seen: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Plans (plans, F, h, w, 3) uint8 of each request.
 
@@ -26,6 +27,7 @@ def make_plans(
         plans: how many of each.
         wording: how they are put.
         batch_size: plans that are made at once.
+        seen: (requests, K, h, w, 3) uint8, the frames that have happened already and stay; only the rest is planned.
     """
     wording = wording or Wording()
     spec = planner.spec
@@ -33,9 +35,11 @@ def make_plans(
     noise = draw_noise(spec, [item.seed for item in asked], plans)
     pictures = np.repeat(np.stack([picture for picture, _ in inputs]), plans, axis=0)
     prompts = [prompt for _, prompt in inputs for _ in range(plans)]
+    kept = None if seen is None else np.repeat(seen, plans, axis=0)
     made = []
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
-        frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance)
+        past = None if kept is None else kept[part]
+        frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance, seen=past)
         made.append(to_bytes(frames))
     return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))

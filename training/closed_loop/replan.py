@@ -14,6 +14,10 @@ from .execution import rank
 from .planning import make_plans
 from .requests import Asked
 
+START, MOMENT = "start", "moment"
+REPLAN_FROM = (START, MOMENT)
+"""Where a new plan begins: at the task's start, with the past kept in its frames, or at this moment."""
+
 
 def replan(
     asked: Asked,
@@ -24,12 +28,14 @@ def replan(
     every: int,
     best_of: int = 1,
     follow_path: bool = False,
+    begin: str = START,
 ) -> bool:
     """Whether the request is done when the plan is made anew after every few frames.
 
-    The first plan's rhythm is kept: after `every` of its moves there is a new plan for the rest, from the picture of
-    that moment; where a path is drawn, what is left of it is drawn. The last plan is carried out to its
-    end; a plan that the arm cannot follow ends the attempt.
+    From the start: every plan is of the whole task, and what has happened stays in its frames as the camera saw it, so
+    only the rest is planned. From this moment: the picture of now is the new plan's first frame, and where a path is
+    drawn, what is left of it is drawn; the first plan's rhythm is kept: after `every` of its moves there is a new plan
+    for the rest. The last plan is carried out to its end; a plan that the arm cannot follow ends the attempt.
 
     Args:
         asked: the request.
@@ -40,6 +46,7 @@ def replan(
         every: moves between plans.
         best_of: plans to choose from each time.
         follow_path: keep the hand on the drawn path, where there is one.
+        begin: one of `REPLAN_FROM`.
 
     Raises:
         TrainingError: `every` is not between 1 and the moves of a plan.
@@ -48,21 +55,25 @@ def replan(
     if not 1 <= every <= moves:
         raise TrainingError(f"--replan must be 1 to {moves} frames, got {every}")
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=moves + 1)
-    now = asked
+    now, seen = asked, [asked.first]
     for passed in range(0, moves, every):
-        plans = make_plans(planner, [now], mode, best_of)[0]
+        past = np.stack(seen) if begin == START else None
+        plans = make_plans(planner, [now], mode, best_of, seen=None if past is None else past[None])[0]
         judged, order = rank(plans, now, mode, net)
         best = judged[order[0]]
         keys = keyframes(best.followed if follow_path else best.reading)
-        last = passed + every >= moves
-        part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
+        if begin == START:
+            part = keys[passed : passed + every + 1]
+        else:
+            part = keys if passed + every >= moves else keys[: _moves_to_make(every, passed, moves) + 1]
         try:
             trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])
         except UnreachableError:
             break
-        if not last:
+        seen += [np.asarray(frame) for frame in frames[1:]]
+        if begin == MOMENT and passed + every < moves:
             tool_px = asked.camera.project(trace.tool_m[-1], *asked.first.shape[:2])
-            now = asked.later(np.asarray(frames[-1]), (passed + every) / moves, tool_px)
+            now = asked.later(seen[-1], (passed + every) / moves, tool_px)
     return rollout.success
 
 

@@ -1,4 +1,4 @@
-"""Does choosing among several plans, or planning again on the way, raise success?"""
+"""Does choosing among several plans, or planning again on the way (in either way), raise success?"""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from ..closed_loop.evaluation import difference, evaluate_planner
+from ..closed_loop.replan import MOMENT, START
 from ..data_config import Positive
 from ..files import write_json
 from ..statistics import bootstrap
@@ -22,6 +23,8 @@ from .base import (
     rate_cell,
 )
 
+WAYS = {START: "replan", MOMENT: "restart"}
+"""Where a new plan begins, and what its results are called."""
 BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
 
 
@@ -33,15 +36,21 @@ class BestOfSettings(StudySettings):
 
 
 def measure(settings: BestOfSettings, out: Path) -> dict:
-    """Success of one of several plans, of the best-looking, of any of them, and with re-planning of single plans."""
+    """Success of one of several plans, of the best-looking, of any of them, and with single plans made anew."""
     with bench(settings) as b:
         chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
         write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
-        again = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan))
+        again = {
+            key: evaluate_planner(
+                b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan, replan_from=begin)
+            )
+            for begin, key in WAYS.items()
+        }
     result = {}
     for mode in settings.modes:
-        replanned = {"replan": again["success"][mode], "replan_gain": again["replan_gain"][mode]}
-        result[mode] = {"best": chosen["success"][mode], **replanned}
+        result[mode] = {"best": chosen["success"][mode]}
+        for key, rates in again.items():
+            result[mode] |= {key: rates["success"][mode], f"{key}_gain": rates["replan_gain"][mode]}
     return with_choice(result, chosen["plans"])
 
 
@@ -73,17 +82,18 @@ def share(values: list[float]) -> dict:
 def plot(result: dict):
     """Success of each way, a panel a mode."""
     modes = result["settings"]["modes"]
-    made, axes = figure(3.2 * len(modes), 3.4, len(modes))
+    made, axes = figure(3.6 * len(modes), 3.6, len(modes))
     count, every = result["settings"]["best_of"], result["settings"]["replan"]
     names = {
         "single": "one\nplan",
         "best": f"best\nof {count}",
         "any": f"any\nof {count}",
-        "replan": f"anew\nafter {every}",
+        "replan": f"anew\nafter {every},\npast kept",
+        "restart": f"anew\nafter {every},\nfrom now",
     }
     for axis, mode in zip(axes, modes, strict=True):
         rows = {name: result[mode][key] for key, name in names.items()}
-        colours = {name: SERIES[mode] for key, name in names.items() if key in ("best", "replan")}
+        colours = {name: SERIES[mode] for key, name in names.items() if key in ("best", *WAYS.values())}
         bars(axis, rows, colours)
         axis.set_title(mode)
     return made
@@ -102,17 +112,19 @@ def share_cell(row: dict) -> str:
 def page(result: dict) -> str:
     """The study's page."""
     modes, settings = result["settings"]["modes"], result["settings"]
+    every = settings["replan"]
     head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
-            f"anew after {settings['replan']}", "gain"]  # fmt: skip
+            f"anew after {every}, past kept", "gain", f"anew after {every}, from now", "gain"]  # fmt: skip
     rows = [
         [mode, share_cell(row["single"]), rate_cell(row["best"]), change_cell(row["best_gain"]), share_cell(row["any"]),
-         rate_cell(row["replan"]), change_cell(row["replan_gain"])]
+         *(cell for key in WAYS.values() for cell in (rate_cell(row[key]), change_cell(row[f"{key}_gain"])))]
         for mode in modes for row in (result[mode],)
     ]  # fmt: skip
     over = result["best_gain_over_modes"]
     words = f"- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
         f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
-        f"planning anew {verdict(result[mode]['replan_gain'])}."
+        f"planning anew, the past kept, {verdict(result[mode]['replan_gain'])}, from the moment "
+        f"{verdict(result[mode]['restart_gain'])}."
         for mode in modes
     )
     return f"""# Best of {settings["best_of"]} and re-planning
@@ -129,8 +141,15 @@ checks, read-out, agreement with the other plans), as Rank Plans does; *any* is 
 *One plan*: mean of all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same
 scenes: of the chosen plan from that mean, of re-planning from a single plan.
 
+Planning anew, the past kept: after {every} moves the whole task is planned
+again; the frames that have happened stay in its grid as the camera saw them (their latents are put in at each step's
+noise, as where a latent has a noise mask), so only the rest is made. From now: the picture of the moment is the first
+frame of a new plan, with what is left of the drawn path.
+
 ## Limits
-A re-planned planner sees an arm in the middle of its work as first frame; training showed it that only as later frames.
+A planner that begins from now sees an arm in the middle of its work as first frame; training showed it that only as
+later frames. With the past kept it sees nothing new, but the world here does what a plan expects: nobody moves an
+object while the arm is under way, which is what looking again is for.
 """
 
 
