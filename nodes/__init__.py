@@ -12,6 +12,7 @@ from .grids import (
     VisualPlannerMaskFirstFrame,
     VisualPlannerSliceGrid,
 )
+from .keep import VisualPlannerKeepFrames
 from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
 from .looking import VisualPlannerLook
 from .prompt import VisualPlannerPrompt
@@ -30,6 +31,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerTrackPoints,
     VisualPlannerPrompt,
     VisualPlannerCondition,
+    VisualPlannerKeepFrames,
     VisualPlannerSliceGrid,
     VisualPlannerCheck,
     VisualPlannerLook,

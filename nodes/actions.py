@@ -180,6 +180,9 @@ class VisualPlannerExecute(io.ComfyNode):
                 ),
                 io.Video.Output("video", display_name="video", tooltip="The same as a video, for Save Video."),
                 io.String.Output("report", display_name="report", tooltip="What was asked, done and read."),
+                io.Image.Output(
+                    "executed", display_name="execution", tooltip="The simulator's frames alone, for Keep Frames."
+                ),
             ],
         )  # fmt: skip
 
@@ -190,7 +193,8 @@ class VisualPlannerExecute(io.ComfyNode):
         """Read the plan, run it, show both."""
         reading = execution.read_on_path(frames, scene, trajectory, fit)
         done = execution.run_in(scene, reading, max(16, min(512, frames.shape[1])))
-        both = execution.beside(frames, done.frames)
+        executed = execution.as_images(done.frames, frames.shape[1:3])
+        both = execution.beside(frames, executed)
         report = "\n".join(
             [
                 f"{'done' if done.success else 'not done'}: {scene.instruction} ({scene.task.name}, seed {scene.seed})",
@@ -199,4 +203,4 @@ class VisualPlannerExecute(io.ComfyNode):
                 *(line for _, line in execution.reading_lines(reading)),
             ]
         )
-        return io.NodeOutput(done.success, both, video_of(both, fps), report, ui=look(cls, both, report))
+        return io.NodeOutput(done.success, both, video_of(both, fps), report, executed, ui=look(cls, both, report))

@@ -136,11 +136,15 @@ def save_actions(actions, frames: torch.Tensor, stem: Path, formats: str, instru
     return written
 
 
-def beside(plan: torch.Tensor, executed: np.ndarray) -> torch.Tensor:
-    """The plan's frames and the execution's side by side (F, h, 2 w, 3); the latter are brought to the plan's size."""
-    done = torch.from_numpy(executed.astype(np.float32) / 255.0).permute(0, 3, 1, 2)
-    done = torch.nn.functional.interpolate(done, size=plan.shape[1:3], mode="bilinear", align_corners=False)
-    return torch.cat([plan[..., :3].cpu(), done.permute(0, 2, 3, 1)], dim=2)
+def as_images(pictures: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """The simulator's pictures (F, h, w, 3) uint8 as ComfyUI's images (F, H, W, 3) of a size."""
+    images = torch.from_numpy(pictures.astype(np.float32) / 255.0).permute(0, 3, 1, 2)
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+
+def beside(plan: torch.Tensor, executed: torch.Tensor) -> torch.Tensor:
+    """The plan's frames and the execution's, of one size, side by side (F, h, 2 w, 3)."""
+    return torch.cat([plan[..., :3].cpu(), executed], dim=2)
 
 
 def reading_lines(reading: Reading) -> list[tuple[bool, str]]:

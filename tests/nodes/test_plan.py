@@ -136,6 +136,68 @@ def test_a_plan_equals_that_of_the_headless_pipeline(
     assert (frames - wanted).abs().max() <= 1 / 255
 
 
+@pytest.mark.parametrize(
+    ("tokens", "kept"), [("full_grid", 4), ("first_cell", 1), ("first_cell", 8), ("first_cell_cached", 4)]
+)
+def test_kept_frames_stay_and_the_rest_is_what_the_headless_pipeline_makes_of_them(
+    comfy, planner, tiny_clip, tiny_vae, tiny_folder, lora_tensors, tmp_path, tokens, kept
+):
+    from comfy.sample import prepare_noise
+
+    from training.pipeline import PlannerPipeline
+
+    model, spec = planner(condition_tokens=tokens)
+    generator = torch.Generator().manual_seed(4)
+    seen = torch.randint(256, (kept, spec.cell_height, spec.cell_width, 3), generator=generator, dtype=torch.uint8)
+    images, frame = seen.float() / 255, seen[:1].float() / 255
+    inputs = {"model": model, "positive": encode(comfy, tiny_clip, spec), "vae": tiny_vae, "spec": spec, "fit": "crop"}
+    conditioned = list(comfy.call("VisualPlannerCondition", **inputs, first_frame=frame, plans=2))
+    given = {"latent": conditioned[3], "vae": tiny_vae, "spec": spec, "count": kept}
+    (latent,) = comfy.call("VisualPlannerKeepFrames", **given, frames=torch.cat([images, images]))
+    assert not conditioned[3]["samples"].any(), "the latent that was given is left as it was"
+    noise = prepare_noise(latent["samples"], SEED).clone()
+    plain = sample(comfy, conditioned)["samples"]
+    conditioned[3] = latent
+    sampled = sample(comfy, conditioned)
+    for number in range(9):
+        top, left, bottom, right = spec.layout.cell_box(number, spec.cell_height // 8, spec.cell_width // 8)
+        part = (..., slice(top, bottom), slice(left, right))
+        if number < kept:
+            wanted = tiny_vae.encode(images[number : number + 1])
+            assert (sampled["samples"][part] - wanted).abs().max() < 1e-4
+        else:
+            assert (sampled["samples"][part] - plain[part]).abs().max() > 1e-2, "they are made to fit what is kept"
+    (picture,) = comfy.call("VAEDecode", samples=sampled, vae=tiny_vae)
+    frames, _ = comfy.call("VisualPlannerSliceGrid", grid=picture, fps=4.0, layout=spec)
+
+    file = lora_factory.save(lora_tensors, tmp_path / "planner.safetensors", spec.to_metadata())
+    (prompt,) = comfy.call("VisualPlannerPrompt", mode="text", instruction="push the red cube to the left", spec=spec)
+    with torch.inference_mode(False):
+        pipeline = PlannerPipeline.load(tiny_folder, file)
+        past = torch.stack([seen, seen]).numpy()
+        wanted = pipeline.plan(past[:, 0].copy(), [prompt] * 2, noise=noise, seen=past)
+    assert torch.equal(wanted[:, :kept], (torch.from_numpy(past).float() / 255))
+    made = frames.unflatten(0, (2, 9))[:, kept:]
+    assert wanted[:, kept:].std() > 0.01
+    assert (made - wanted[:, kept:]).abs().max() <= 1 / 255
+
+
+def test_what_cannot_be_kept_is_named(comfy, planner, tiny_vae):
+    _, spec = planner()
+    latent = {"samples": torch.zeros(1, 16, 12, 18)}
+    given = {"latent": latent, "vae": tiny_vae, "spec": spec}
+    frames = first_frames(9)
+    with pytest.raises(ValueError, match="count must be less than the 9 frames of a plan, got 9"):
+        comfy.call("VisualPlannerKeepFrames", **given, frames=frames, count=9)
+    with pytest.raises(ValueError, match=r"frames must hold the 5 that stay \(count\), got 4"):
+        comfy.call("VisualPlannerKeepFrames", **given, frames=frames[:4], count=5)
+    small = {"samples": torch.zeros(1, 16, 12, 16)}
+    with pytest.raises(
+        ValueError, match=r"latent must be the planner's, of shape \(1, 16, 12, 18\), got \(1, 16, 12, 16\)"
+    ):
+        comfy.call("VisualPlannerKeepFrames", **given | {"latent": small}, frames=frames, count=5)
+
+
 def test_the_condition_outputs(comfy, planner, tiny_clip, tiny_vae):
     model, spec = planner(condition_tokens="first_cell")
     positive = encode(comfy, tiny_clip, spec)

@@ -19,6 +19,7 @@ IDS = (
     "VisualPlannerTrackPoints",
     "VisualPlannerPrompt",
     "VisualPlannerCondition",
+    "VisualPlannerKeepFrames",
     "VisualPlannerSliceGrid",
     "VisualPlannerCheck",
     "VisualPlannerLook",

@@ -201,29 +201,70 @@ def test_the_rest_of_a_path_starts_at_the_hand(asked):
     assert [_moves_to_make(4, passed, 8) for passed in (0, 4)] == [4, 8]
 
 
-def test_replanning_with_true_plans_works(asked, table, oracle, monkeypatch):
+def test_plans_keep_what_has_happened(asked, planner_folder):
+    planner, _ = open_planner(planner_folder)
+    past = np.stack([item.truth[:3] for item in asked[:2]])
+    kept = make_plans(planner, asked[:2], "text", 2, seen=past, batch_size=3)
+    free = make_plans(planner, asked[:2], "text", 2)
+    for plans, others, frames in zip(kept, free, past, strict=True):
+        for plan, other in zip(plans, others, strict=True):
+            assert np.array_equal(plan[:3], frames)
+            assert not np.array_equal(plan[3:], other[3:])
+    with pytest.raises(TrainingError, match="seen frames must be 1 to 8 of a plan, got 9"):
+        make_plans(planner, asked[:1], "text", seen=asked[0].truth[None])
+
+
+class Nine:
+    """Stands for a planner of nine frames whose plans are made elsewhere."""
+
+    class spec:
+        class layout:
+            frames = 9
+
+
+def test_replanning_from_the_moment_with_true_plans_works(asked, table, oracle, monkeypatch):
     """The plan of every look is the true one for what is left: frames from now on, in the remaining time's rhythm."""
     from training.closed_loop import replan as module
 
     item, looks = asked[2], []
 
-    def plans(planner, now, mode, count):
+    def plans(planner, now, mode, count, seen):
+        assert seen is None
         looks.append(now[0].first)
         start = 0 if len(looks) == 1 else 4
         chosen = np.linspace(start, 8, 9).round().astype(int)
         return [item.truth[chosen][None]]
 
     monkeypatch.setattr(module, "make_plans", plans)
-
-    class Nine:
-        class spec:
-            class layout:
-                frames = 9
-
-    assert replan(item, Nine, "text", _net(asked), table, 4)
+    assert replan(item, Nine, "text", _net(asked), table, 4, begin="moment")
     assert len(looks) == 2 and np.abs(looks[1].astype(int) - item.truth[4]).mean() < 4
+
+
+@pytest.mark.parametrize("every", [4, 3])
+def test_replanning_from_the_start_keeps_what_was_seen(asked, table, oracle, monkeypatch, every):
+    """Every plan is of the whole task; the frames that have happened are given to it as the camera saw them."""
+    from training.closed_loop import replan as module
+
+    item, past = asked[2], []
+
+    def plans(planner, now, mode, count, seen):
+        assert now == [item], "first frame, path and words stay those of the whole task"
+        past.append(seen[0])
+        return [item.truth[None]]
+
+    monkeypatch.setattr(module, "make_plans", plans)
+    assert replan(item, Nine, "text", _net(asked), table, every)
+    assert [len(frames) for frames in past] == list(range(1, 9, every))
+    for frames in past:
+        assert np.array_equal(frames[0], item.first)
+        assert np.abs(frames.astype(int) - item.truth[: len(frames)]).mean() < 4
+
+
+def test_replanning_refuses_what_a_plan_has_not(asked, table):
     with pytest.raises(TrainingError, match="--replan must be 1 to 8 frames, got 9"):
-        replan(item, Nine, "text", _net(asked), table, 9)
+        replan(asked[2], Nine, "text", _net(asked), table, 9)
+    with pytest.raises(TrainingError, match="--replan-from must be start or moment, got 'now'"):
+        Settings(replan_from="now")
 
 
 def test_the_command_writes_everything(planner_folder, readout_folder, tmp_path, capsys):

@@ -1,0 +1,84 @@
+"""Node that keeps frames which are there already in the latent of a plan; the sampler makes the others."""
+
+import torch
+from comfy_api.latest import io
+
+from ..visual_planner.errors import ConditioningError, ImageError
+from ..visual_planner.frame import fit_frame
+from ..visual_planner.grid import assemble_grid
+from ..visual_planner.masks import latent_mask
+from ..visual_planner.spec import PlannerSpec
+from .condition import empty_latent, encode
+from .wires import Spec, fit_input, look, schema
+
+
+class VisualPlannerKeepFrames(io.ComfyNode):
+    """The first frames of a plan are given, not only the very first."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's inputs and outputs."""
+        return schema(
+            "VisualPlannerKeepFrames",
+            "Keep Frames (Visual Planner)",
+            "plan",
+            description="Puts the first frames of a plan into the sampler's latent, with a mask that keeps them: only "
+            "the other frames are made, to fit them. For planning anew from what the camera has seen, or for making "
+            "the end of a plan again.",
+            search_aliases=["replan", "re-planning", "inpaint frames", "continue plan", "closed loop"],
+            is_output_node=True,
+            inputs=[
+                io.Latent.Input("latent", tooltip="The latent from Condition."),
+                io.Vae.Input("vae", tooltip="The planner's VAE."),
+                Spec.Input("spec", tooltip="The planner's spec."),
+                io.Image.Input(
+                    "frames",
+                    tooltip="Frames in time order from the first on: what the camera saw (Execute Plan), or a plan's "
+                    "own (Slice Grid). Without a drawn path.",
+                ),
+                io.Int.Input(
+                    "count",
+                    default=5,
+                    min=1,
+                    max=4095,
+                    tooltip="So many of them stay, counted from the first; the rest of the plan is made.",
+                ),
+                fit_input(),
+            ],
+            outputs=[io.Latent.Output("kept", display_name="latent", tooltip="For the sampler, with its noise mask.")],
+        )
+
+    @classmethod
+    def execute(cls, latent, vae, spec: PlannerSpec, frames, count: int = 5, fit: str = "letterbox") -> io.NodeOutput:
+        """Encode the frames one by one and put them into their cells."""
+        samples = latent["samples"]
+        check(samples, spec, frames, count)
+        cells = fit_frame(frames[:count], spec.cell_height, spec.cell_width, fit)
+        mask = latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
+        # frame by frame, as the first frame is: the same picture then has the same latent in every cell
+        known = grid_with(encode(vae, cells).movedim(1, -1), spec).movedim(-1, 1)
+        kept = torch.where(mask.to(samples) < 0.5, known.to(samples), samples)
+        shown = grid_with(cells, spec)
+        return io.NodeOutput({**latent, "samples": kept, "noise_mask": mask[None]}, ui=look(cls, shown))
+
+
+def check(samples: torch.Tensor, spec: PlannerSpec, frames: torch.Tensor, count: int) -> None:
+    """Refuse what cannot be kept.
+
+    Raises:
+        ImageError: too few frames, or none that would be left to make.
+        ConditioningError: the latent is not of the planner's grid.
+    """
+    if count >= spec.layout.frames:
+        raise ImageError(f"count must be less than the {spec.layout.frames} frames of a plan, got {count}")
+    if len(frames) < count:
+        raise ImageError(f"frames must hold the {count} that stay (count), got {len(frames)}")
+    wanted = tuple(empty_latent(spec, len(samples)).shape)
+    if tuple(samples.shape) != wanted:
+        raise ConditioningError(f"latent must be the planner's, of shape {wanted}, got {tuple(samples.shape)}")
+
+
+def grid_with(frames: torch.Tensor, spec: PlannerSpec) -> torch.Tensor:
+    """One grid (1, H, W, C) with frames (K, h, w, C) in its first cells and zeros in the others."""
+    missing = frames.new_zeros(spec.layout.frames - len(frames), *frames.shape[1:])
+    return assemble_grid(torch.cat([frames, missing]), spec.layout)
