@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, FLUX, HANDED_ON, NAMES, WAN, JsonObject, mode_of, read
+from workflow_files import ALL, FIRST_FRAME, FLUX, HANDED_ON, NAMES, SIMULATED, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from launcher.workflow import Workflow
+from training.__main__ import main as training
 from visual_planner.spec import PRESETS
 
 INSTRUCTION = "put the red cube onto the plate"
@@ -34,6 +35,8 @@ WAN_WEIGHTS = {
     ("VAELoader", "vae_name"),
     ("CLIPVisionLoader", "clip_name"),
 }
+DONE_AND_NOT_DONE = ((9_000_000, "reach"), (9_350_000, "reach"))
+"""Seeds and tasks of a plan that carries its request out, and of one that does not."""
 LOADERS = {"UNETLoader", "DualCLIPLoader", "VAELoader", "VisualPlannerTinyLoader", "VisualPlannerLoraLoader"}
 
 
@@ -47,7 +50,7 @@ def only(prompt: JsonObject, node_type: str) -> JsonObject:
 def prompts(client: ComfyClient) -> dict[str, JsonObject]:
     """Name → what the demo would send to the server."""
     info = client.object_info()
-    names = (*NAMES, *HANDED_ON, WAN)
+    names = (*NAMES, *SIMULATED, *HANDED_ON, WAN)
     return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in names}
 
 
@@ -161,6 +164,26 @@ def test_frames_are_made_larger(client: ComfyClient, prompts: dict[str, JsonObje
     node = next(node for node, entry in prompt.items() if entry["class_type"] == "SaveImage")
     sizes = [Image.open(io.BytesIO(client.download(file))).size for file in run.files(node)]
     assert sizes == [(512, 512)] * 9
+
+
+@pytest.mark.parametrize(("seed", "task"), DONE_AND_NOT_DONE)
+def test_an_executed_plans_verdict_is_the_command_lines(
+    client: ComfyClient, prompts: dict[str, JsonObject], tmp_path: Path, seed: int, task: str
+) -> None:
+    asked = ["--mode", "text", "--first-seed", str(seed), "--scenes", "1", "--tasks", task, "--replan", "4"]
+    file = tmp_path / "closed_loop.json"
+    assert training(["evaluate", "--closed-loop", *asked, "--no-baselines", "--json", str(file)]) == 0
+    result = json.loads(file.read_text(encoding="utf-8"))
+    once, anew = (result[group]["text"]["successes"] == 1 for group in ("once", "success"))
+    assert once == ((seed, task) == DONE_AND_NOT_DONE[0])
+    for name, wanted in (("tiny_plan_and_execute", [once]), ("tiny_replan", [once, anew])):
+        prompt = json.loads(json.dumps(prompts[name]))
+        only(prompt, "PrimitiveInt")["value"] = seed
+        only(prompt, "VisualPlannerScene")["task"] = task
+        run = client.run(prompt)
+        nodes = sorted((int(node) for node in run.outputs if prompt[node]["class_type"] == "VisualPlannerExecute"))
+        reports = [run.outputs[str(node)]["text"][0] for node in nodes]
+        assert [report.startswith("done: ") for report in reports] == wanted, reports
 
 
 def test_wan_lacks_nothing_but_weights(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:

@@ -12,7 +12,7 @@ JsonObject = dict[str, Any]
 TINY = ("tiny_both", "tiny_text", "tiny_trajectory")
 FLUX = ("flux_dev_text", "flux_dev_trajectory")
 NAMES = (*FLUX, *TINY)
-SIMULATED = ("tiny_plan_and_execute",)
+SIMULATED = ("tiny_plan_and_execute", "tiny_replan")
 """Workflows whose first frame comes from the simulator."""
 HANDED_ON = ("tiny_extend", "tiny_upscale")
 """Workflows in which plans go on: to a further plan, and to ComfyUI's own nodes."""
