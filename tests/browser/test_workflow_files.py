@@ -35,7 +35,7 @@ WAN_WEIGHTS = {
     ("VAELoader", "vae_name"),
     ("CLIPVisionLoader", "clip_name"),
 }
-DONE_AND_NOT_DONE = ((9_000_000, "reach"), (9_350_000, "reach"))
+DONE_AND_NOT_DONE = ((9_000_000, "reach"), (9_350_025, "push"))
 """Seeds and tasks of a plan that carries its request out, and of one that does not."""
 LOADERS = {"UNETLoader", "DualCLIPLoader", "VAELoader", "VisualPlannerTinyLoader", "VisualPlannerLoraLoader"}
 

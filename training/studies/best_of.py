@@ -88,8 +88,8 @@ def plot(result: dict):
         "single": "one\nplan",
         "best": f"best\nof {count}",
         "any": f"any\nof {count}",
-        "replan": f"anew\nafter {every},\npast kept",
-        "restart": f"anew\nafter {every},\nfrom now",
+        "replan": f"anew\nafter {every},\npast\nkept",
+        "restart": f"anew\nafter {every},\nfrom\nnow",
     }
     for axis, mode in zip(axes, modes, strict=True):
         rows = {name: result[mode][key] for key, name in names.items()}
