@@ -65,11 +65,11 @@ def run(repeats: int | None = None) -> Benchmark:
 
 def prepare_and_read(source: Path, out: Path) -> None:
     """Prepare, and read as `cache` reads; the encoders' own time is not data's."""
-    from training.cache import read_grid
-    from training.check import quick_check
-    from training.config import Config
-    from training.pairs_folder import read_pairs
-    from training.prepare import prepare
+    from training.cache.check import quick_check
+    from training.cache.write import read_grid
+    from training.data.pairs_folder import read_pairs
+    from training.data.prepare import prepare
+    from training.sections.config import Config
 
     shutil.rmtree(out, ignore_errors=True)
     base = Path(__file__).resolve().parents[1] / "models" / "tiny_planner"

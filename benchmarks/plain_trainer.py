@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.latents import encode_pictures, load_vae
-from training.lora import add_lora
-from training.text import TextEncoders
-from training.train import load_transformer
-from training.train_config import TrainSection
-from visual_planner.conditioning import image_ids, pack_latents
+from training.model.autoencoder import encode_pictures, load_vae
+from training.model.lora import add_lora
+from training.model.text import TextEncoders
+from training.model.transformer import load_transformer
+from training.sections.planner import TrainSection
+from visual_planner.planner.conditioning import image_ids, pack_latents
 
 
 class PlainTrainer:

@@ -36,8 +36,8 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
         repeats: timed steps of each trainer.
         batch_size: examples of a step; None: as the configuration says.
     """
-    from training.cache import cache
-    from training.prepare import prepare
+    from training.cache.write import cache
+    from training.data.prepare import prepare
 
     from .plain_trainer import PlainTrainer
 
@@ -83,7 +83,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
 
 def configuration(folder: Path, batch_size: int | None):
     """The tiny planner's own settings, on data in `folder`."""
-    from training.config import load_config
+    from training.sections.config import load_config
 
     changes = {
         "prepare.source": folder / "episodes", "prepare.out": folder / "pairs", "prepare.processes": 1,
@@ -102,7 +102,7 @@ class OurTrainer:
     """Steps of the training loop as `train` sets it up."""
 
     def __init__(self, config) -> None:
-        from training.train import make_loop
+        from training.planner.train import make_loop
 
         self.loop = make_loop(config)
         self.transformer = self.loop.accelerator.unwrap_model(self.loop.model)
@@ -147,7 +147,7 @@ class OurTrainer:
 
 def peak_bytes(trainer) -> int:
     """Most bytes that a step holds in tensors: what stays (weights, optimizer state) and what the step makes."""
-    from training.memory import PeakMemory
+    from training.planner.memory import PeakMemory
 
     stays = [tensor for module in trainer.modules() for tensor in (*module.parameters(), *module.buffers())]
     stays += [value for state in trainer.optimizer.state.values() for value in state.values()]

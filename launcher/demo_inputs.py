@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from visual_planner.errors import PlannerError
-from visual_planner.frame import to_rgb
-from visual_planner.trajectory import parse_trajectory
+from visual_planner.grid.frame import to_rgb
+from visual_planner.trajectory.parse import parse_trajectory
 
 from .errors import LauncherError
 from .paths import EXAMPLES, OUTPUT

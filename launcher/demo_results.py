@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visual_planner.diagnostics import diagnose
-from visual_planner.frame import fit_frame
-from visual_planner.trajectory import parse_trajectory
+from visual_planner.checks.diagnostics import diagnose
+from visual_planner.grid.frame import fit_frame
+from visual_planner.trajectory.parse import parse_trajectory
 
 from .client import ComfyClient, Run
 from .demo_inputs import DemoRequest
@@ -132,7 +132,7 @@ def phase_seconds(workflow: Workflow, run: Run, start: float) -> JsonObject:
 
 
 def plan_diagnostics(request: DemoRequest, plan: Plan) -> JsonObject:
-    """The planner's own checks of the frames (see `visual_planner.diagnostics`)."""
+    """The planner's own checks of the frames (see `visual_planner.checks.diagnostics`)."""
     frames = plan.frame_arrays()
     count, height, width, _ = frames.shape
     first = fit_frame(request.first_frame, height, width)[0]

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.contact_sheet import draw_sheet
-from ..visual_planner.trajectory import Trajectory as Paths
+from ..visual_planner.checks.contact_sheet import draw_sheet
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from . import execution
 from .wires import Scene, Trajectory, fit_input, fps_input, look, schema, video_of
 

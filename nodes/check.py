@@ -3,9 +3,9 @@
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.diagnostics import diagnose, draw_report
-from ..visual_planner.frame import fit_frame, fit_transform
-from ..visual_planner.trajectory import Trajectory as Paths
+from ..visual_planner.checks.diagnostics import diagnose, draw_report
+from ..visual_planner.grid.frame import fit_frame, fit_transform
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from .wires import Trajectory, fit_input, look, schema
 
 

@@ -3,12 +3,12 @@
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.conditioning import LATENT_CHANNELS
 from ..visual_planner.errors import ConditioningError
-from ..visual_planner.grid import condition_grid, fit_frame
-from ..visual_planner.masks import VAE_DOWNSCALE
-from ..visual_planner.spec import PlannerSpec
-from .in_context import mark_conditioning, patch_model
+from ..visual_planner.grid.cells import condition_grid, fit_frame
+from ..visual_planner.grid.masks import VAE_DOWNSCALE
+from ..visual_planner.planner.conditioning import LATENT_CHANNELS
+from ..visual_planner.planner.spec import PlannerSpec
+from .comfy.in_context import mark_conditioning, patch_model
 from .wires import Spec, fit_input, look, schema
 
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..visual_planner.actions import keyframes, on_path
-from ..visual_planner.frame import to_bytes
-from ..visual_planner.readout import Reading, ReadoutNet, load_net, read_frames
-from ..visual_planner.view import View
+from ..visual_planner.execution.camera import View
+from ..visual_planner.execution.keyframes import keyframes, on_path
+from ..visual_planner.execution.readout import Reading, ReadoutNet, load_net, read_frames
+from ..visual_planner.grid.frame import to_bytes
 from .check import asked_of
-from .safetensors_files import load_tensors, read_header
+from .comfy.safetensors_files import load_tensors, read_header
 
 if TYPE_CHECKING:
     from ..simulation.episode import Request
     from ..simulation.execution import Execution
-    from ..visual_planner.trajectory import Trajectory
+    from ..visual_planner.trajectory.trajectory import Trajectory
 
 READOUT_FILE = Path(__file__).resolve().parents[1] / "models" / "readout" / "readout.safetensors"
 """The read-out that comes with the plugin."""

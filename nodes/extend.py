@@ -7,11 +7,11 @@ be cancelled, and a plan for which nothing has changed is taken from the cache.
 
 from comfy_api.latest import io
 
-from ..visual_planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES, join_plans, requests_of
 from ..visual_planner.errors import ChainError
-from ..visual_planner.spec import PlannerSpec
-from ..visual_planner.trajectory import Trajectory as Paths
-from .chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
+from ..visual_planner.planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES, join_plans, requests_of
+from ..visual_planner.planner.spec import PlannerSpec
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
+from .comfy.chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
 from .wires import Spec, Trajectory, fit_input, fps_input, look, schema, video_of
 
 

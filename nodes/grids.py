@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..visual_planner.grid import assemble_grid, condition_grid, fit_frame, slice_grid
-from ..visual_planner.layout import ORDERS, GridLayout
-from ..visual_planner.masks import pixel_mask
-from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.grid.cells import assemble_grid, condition_grid, fit_frame, slice_grid
+from ..visual_planner.grid.layout import ORDERS, GridLayout
+from ..visual_planner.grid.masks import pixel_mask
+from ..visual_planner.planner.spec import PlannerSpec
 from .wires import Layout, fit_input, fps_input, layout_input, layout_of, look, schema, video_of
 
 MAX_SIDE = 64

@@ -4,10 +4,10 @@ import torch
 from comfy_api.latest import io
 
 from ..visual_planner.errors import ConditioningError, ImageError
-from ..visual_planner.frame import fit_frame
-from ..visual_planner.grid import assemble_grid
-from ..visual_planner.masks import latent_mask
-from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.grid.cells import assemble_grid
+from ..visual_planner.grid.frame import fit_frame
+from ..visual_planner.grid.masks import latent_mask
+from ..visual_planner.planner.spec import PlannerSpec
 from .condition import empty_latent, encode
 from .wires import Spec, fit_input, look, schema
 

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..visual_planner.spec import PRESETS, PlannerSpec
-from . import lora, tiny
+from ..visual_planner.planner.spec import PRESETS, PlannerSpec
+from .comfy import lora, tiny
 from .wires import Spec, look, schema
 
 

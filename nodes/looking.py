@@ -3,10 +3,10 @@
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.contact_sheet import draw_sheet
-from ..visual_planner.frame import fit_frame, fit_transform, to_rgb
-from ..visual_planner.looking import mark_defects, play_order, side_by_side, with_trajectory
-from ..visual_planner.trajectory import Trajectory as Paths
+from ..visual_planner.checks.contact_sheet import draw_sheet
+from ..visual_planner.checks.display import mark_defects, play_order, side_by_side, with_trajectory
+from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from .wires import Trajectory, fit_input, fps_input, look, schema, video_of
 
 

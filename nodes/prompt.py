@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..visual_planner.prompts import MODES, build_prompt
-from ..visual_planner.spec import PlannerSpec
+from ..visual_planner.planner.prompts import MODES, build_prompt
+from ..visual_planner.planner.spec import PlannerSpec
 from .wires import Spec, look, schema, warn
 
 

@@ -3,13 +3,13 @@
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.diagnostics import diagnose
+from ..visual_planner.checks.diagnostics import diagnose
 from ..visual_planner.errors import ImageError
-from ..visual_planner.layout import GridLayout
-from ..visual_planner.ranking import Score, compare, order_of, score_plan
-from ..visual_planner.readout import Reading, ReadoutNet
-from ..visual_planner.spec import PlannerSpec
-from ..visual_planner.trajectory import Trajectory as Paths
+from ..visual_planner.execution.ranking import Score, compare, order_of, score_plan
+from ..visual_planner.execution.readout import Reading, ReadoutNet
+from ..visual_planner.grid.layout import GridLayout
+from ..visual_planner.planner.spec import PlannerSpec
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from . import execution
 from .check import asked_of
 from .wires import Scene, Trajectory, fit_input, layout_input, layout_of, look, schema

@@ -3,10 +3,15 @@
 from comfy_api.latest import io
 
 from ..visual_planner.errors import TrajectoryError
-from ..visual_planner.interchange import read_text, read_track_tensors, write_points_store, write_track_tensors
-from ..visual_planner.stroke import STROKE_STARTS, read_stroke
-from ..visual_planner.tracking import track_points
-from ..visual_planner.trajectory import Trajectory as Paths
+from ..visual_planner.trajectory.interchange import (
+    read_text,
+    read_track_tensors,
+    write_points_store,
+    write_track_tensors,
+)
+from ..visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
+from ..visual_planner.trajectory.tracking import track_points
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from .wires import Trajectory, look, outside_input, schema, trajectory_outputs
 
 Tracks = io.Custom("TRACKS")

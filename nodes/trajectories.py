@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.frame import fit_frame, fit_transform, to_rgb
-from ..visual_planner.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
-from ..visual_planner.spec import PlannerSpec
-from ..visual_planner.trajectory import Trajectory as Paths
-from ..visual_planner.trajectory import parse_trajectory
+from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.planner.spec import PlannerSpec
+from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
+from ..visual_planner.trajectory.parse import parse_trajectory
+from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from .wires import FROM_SPEC, Spec, Trajectory, fit_input, look, outside_input, schema, trajectory_outputs, warn
 
 DEFAULT_TRAJECTORY = (

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import InputImpl, Types, io, ui
 
-from ..visual_planner.frame import FITS
-from ..visual_planner.layout import GridLayout
-from ..visual_planner.spec import PlannerSpec
-from ..visual_planner.trajectory import CLIP_RULES
+from ..visual_planner.grid.frame import FITS
+from ..visual_planner.grid.layout import GridLayout
+from ..visual_planner.planner.spec import PlannerSpec
+from ..visual_planner.trajectory.trajectory import CLIP_RULES
 
 if TYPE_CHECKING:
     import torch

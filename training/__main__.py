@@ -7,36 +7,39 @@ from importlib import import_module
 
 from visual_planner.errors import PlannerError
 
-from .config import load_config
+from .sections.config import load_config
 
 CONFIGURED = {
-    "vae": (".vae:train_vae", "train the tiny base's autoencoder from scratch"),
-    "decoder": (".vae:train_decoder", "train the autoencoder's decoder alone on whole grids"),
-    "pretrain": (".pretrain:pretrain", "train the tiny base from scratch on pictures that show no task"),
+    "vae": (".tiny_base.vae:train_vae", "train the tiny base's autoencoder from scratch"),
+    "decoder": (".tiny_base.vae:train_decoder", "train the autoencoder's decoder alone on whole grids"),
+    "pretrain": (".tiny_base.pretrain:pretrain", "train the tiny base from scratch on pictures that show no task"),
     "prepare": (
-        ".prepare:prepare",
+        ".data.prepare:prepare",
         "episodes → condition and target grids, prompts, overlays (prepare --help: its own options)",
     ),
-    "cache": (".cache:cache", "pairs → latents and text embeddings on disk"),
-    "train": (".train:train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
-    "export": (".export:export", "write a run's LoRA for ComfyUI and diffusers"),
+    "cache": (".cache.write:cache", "pairs → latents and text embeddings on disk"),
+    "train": (".planner.train:train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
+    "export": (".planner.export:export", "write a run's LoRA for ComfyUI and diffusers"),
     "readout": (".readout.train:train_readout", "train the network that reads end effector and gripper off frames"),
     "evaluate": (
-        ".evaluate:evaluate",
+        ".evaluation.evaluate:evaluate",
         "plan unseen scenes and compare with the truth; --closed-loop: execute (--closed-loop --help)",
     ),
-    "report": (".report:report", "write an evaluation, its plots and its runs as one HTML page"),
-    "memory": (".memory:show_memory", "say how much memory a training step will take, without loading a weight"),
+    "report": (".evaluation.report:report", "write an evaluation, its plots and its runs as one HTML page"),
+    "memory": (
+        ".planner.memory:show_memory",
+        "say how much memory a training step will take, without loading a weight",
+    ),
 }
 """Commands that take a training configuration: where they are, and what they do."""
 
 WITH_OWN_ARGUMENTS = {
     "check": (
-        ".data_command:check_command",
+        ".cache.check:check_command",
         "every problem of prepared data at once, before a model is loaded (check --help)",
     ),
-    "study": (".studies.command:main", "one experiment with its plot and page (study --help)"),
-    "describe": (".describe:describe", "list every key of a configuration (describe [SECTION])"),
+    "study": (".evaluation.studies.command:main", "one experiment with its plot and page (study --help)"),
+    "describe": (".sections.describe:describe", "list every key of a configuration (describe [SECTION])"),
 }
 """Commands that read the rest of the line themselves."""
 
@@ -64,9 +67,9 @@ def _with_own_arguments(arguments: list[str]) -> Callable[[list[str]], int | Non
     """The function that reads the rest of the line itself, or None: two commands do so with some arguments only."""
     command = arguments[0] if arguments else ""
     if command == "evaluate" and "--closed-loop" in arguments:
-        return _load(".closed_loop.command:main")
+        return _load(".evaluation.closed_loop.command:main")
     if command == "prepare" and ("--help" in arguments or any(a.split("=")[0] == "--source" for a in arguments)):
-        return _load(".data_command:prepare_command")
+        return _load(".data.command:prepare_command")
     return _load(WITH_OWN_ARGUMENTS[command][0]) if command in WITH_OWN_ARGUMENTS else None
 
 

@@ -23,8 +23,8 @@ from launcher.demo_inputs import read_picture
 from launcher.errors import LauncherError
 from launcher.server import ComfyServer
 from support.planner import TINY, planner_plugin
-from visual_planner.grid import slice_grid
-from visual_planner.layout import GridLayout
+from visual_planner.grid.cells import slice_grid
+from visual_planner.grid.layout import GridLayout
 
 FRAMES = 9
 

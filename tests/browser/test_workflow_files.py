@@ -17,7 +17,7 @@ from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from launcher.workflow import Workflow
 from training.__main__ import main as training
-from visual_planner.spec import PRESETS
+from visual_planner.planner.spec import PRESETS
 
 INSTRUCTION = "put the red cube onto the plate"
 # What a machine without FLUX.1-dev cannot know: (node type, input) that names a file of weights.
@@ -181,7 +181,7 @@ def test_an_executed_plans_verdict_is_the_command_lines(
         only(prompt, "PrimitiveInt")["value"] = seed
         only(prompt, "VisualPlannerScene")["task"] = task
         run = client.run(prompt)
-        nodes = sorted((int(node) for node in run.outputs if prompt[node]["class_type"] == "VisualPlannerExecute"))
+        nodes = sorted(int(node) for node in run.outputs if prompt[node]["class_type"] == "VisualPlannerExecute")
         reports = [run.outputs[str(node)]["text"][0] for node in nodes]
         assert [report.startswith("done: ") for report in reports] == wanted, reports
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visual_planner.chaining import (
+from visual_planner.errors import ChainError
+from visual_planner.planner.chaining import (
     AUTO,
     JOINS,
     MAX_PLANS,
@@ -21,10 +22,9 @@ from visual_planner.chaining import (
     requests_of,
     share_paths,
 )
-from visual_planner.errors import ChainError
-from visual_planner.path import Path, Point
-from visual_planner.spec import PlannerSpec
-from visual_planner.trajectory import Trajectory
+from visual_planner.planner.spec import PlannerSpec
+from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.trajectory import Trajectory
 
 SPEC = PlannerSpec()
 FRAMES = SPEC.layout.frames

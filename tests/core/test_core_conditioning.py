@@ -7,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visual_planner.conditioning import (
+from visual_planner.errors import ConditioningError
+from visual_planner.grid.cells import assemble_grid
+from visual_planner.grid.layout import ORDERS, GridLayout
+from visual_planner.planner.conditioning import (
     CONDITION_TOKENS,
     add_noise,
     condition_ids,
@@ -21,9 +24,6 @@ from visual_planner.conditioning import (
     unpack_latents,
     velocity,
 )
-from visual_planner.errors import ConditioningError
-from visual_planner.grid import assemble_grid
-from visual_planner.layout import ORDERS, GridLayout
 
 layouts = st.builds(GridLayout, st.integers(1, 5), st.integers(1, 5), st.sampled_from(ORDERS))
 cells = st.tuples(st.integers(1, 5), st.integers(1, 5))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from visual_planner.diagnostics import RULES, Report, diagnose, draw_report, judge
+from visual_planner.checks.diagnostics import RULES, Report, diagnose, draw_report, judge
 from visual_planner.errors import ImageError, TrajectoryError
-from visual_planner.grid import assemble_grid, slice_grid
-from visual_planner.layout import GridLayout
+from visual_planner.grid.cells import assemble_grid, slice_grid
+from visual_planner.grid.layout import GridLayout
 
 COUNT = 9
 

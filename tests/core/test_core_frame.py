@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError
-from visual_planner.frame import FITS, fit_frame, fit_transform, to_bytes, to_rgb
+from visual_planner.grid.frame import FITS, fit_frame, fit_transform, to_bytes, to_rgb
 
 sizes = st.tuples(st.integers(24, 90), st.integers(24, 90))
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError, LayoutError
-from visual_planner.grid import assemble_grid, condition_grid, slice_grid
-from visual_planner.layout import ORDERS, GridLayout
+from visual_planner.grid.cells import assemble_grid, condition_grid, slice_grid
+from visual_planner.grid.layout import ORDERS, GridLayout
 
 ALL_LAYOUTS = [GridLayout(*sides) for sides in product(range(1, 7), range(1, 7), ORDERS)]
 DTYPES = [

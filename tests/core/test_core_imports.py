@@ -3,13 +3,10 @@
 import ast
 import subprocess
 import sys
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.imports import ROOT, Import, all_imports, dotted, imports_of, loaded_at_start, source_files
 
 ALLOWED = {
     "visual_planner": set(),
@@ -42,85 +39,11 @@ NO_FILES_NO_NETWORK = {
 }
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported name: the file, the dotted name from the repository's root, and whether it runs with the file."""
-
-    file: str
-    name: str
-    relative: bool
-    at_start: bool
-
-    @property
-    def target(self) -> str:
-        return self.name.split(".")[0]
-
-
-def source_files(room: str) -> list[Path]:
-    if room.endswith(".py"):
-        return [ROOT / room]
-    return sorted(path for path in (ROOT / room).rglob("*.py") if "__pycache__" not in path.parts)
-
-
-@cache
-def imports_of(path: Path) -> list[Import]:
-    """All imports of a file; `from ..visual_planner.grid import x` in nodes/ has the name visual_planner.grid.x."""
-    found: list[Import] = []
-    package = path.relative_to(ROOT).parent.parts
-    file = path.relative_to(ROOT).as_posix()
-
-    def visit(node: ast.AST, at_start: bool) -> None:
-        if isinstance(node, ast.Import):
-            found.extend(Import(file, alias.name, False, at_start) for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            stem = (*base, *node.module.split(".")) if node.module else base
-            found.extend(Import(file, ".".join((*stem, a.name)), node.level > 0, at_start) for a in node.names)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            at_start = False
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            at_start = False
-        for child in ast.iter_child_nodes(node):
-            visit(child, at_start)
-
-    visit(ast.parse(path.read_text(encoding="utf-8"), filename=file), True)
-    return found
-
-
-def all_imports(room: str) -> list[Import]:
-    return [entry for path in source_files(room) for entry in imports_of(path)]
-
-
 def permitted(room: str, entry: Import) -> bool:
     if entry.target not in ROOMS or entry.target == room or entry.target in ALLOWED[room]:
         return True
     how = ALLOWED_IN_FILES.get((entry.file, entry.target))
     return how == "anywhere" or (how == "lazily" and not entry.at_start)
-
-
-def own_file(name: str) -> Path | None:
-    """File of this repository that an imported dotted name stands for: its module, or the module that holds it."""
-    parts = name.split(".")
-    for size in (len(parts), len(parts) - 1):
-        stem = ROOT.joinpath(*parts[:size])
-        for path in (stem.with_suffix(".py"), stem / "__init__.py") if size else ():
-            if path.is_file():
-                return path
-    return None
-
-
-def loaded_at_start(first: Path) -> set[Path]:
-    """Files of this repository that importing one of them runs, packages included."""
-    seen, waiting = set(), [first]
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        package = path.parent / "__init__.py"
-        waiting += [package] if package.is_file() and package.parent != ROOT else []
-        waiting += [file for entry in imports_of(path) if entry.at_start and (file := own_file(entry.name))]
-    return seen
 
 
 def test_every_room_is_read():
@@ -169,18 +92,18 @@ def test_comfyui_loads_nothing_heavy_with_the_plugin():
 
 
 def test_importing_the_core_loads_no_picture_library_and_no_model_library():
-    modules = [path.stem for path in source_files("visual_planner") if path.stem != "__init__"]
+    modules = [dotted(path) for path in source_files("visual_planner")]
     assert len(modules) >= 13
     script = f"""
 import sys, importlib
 loaded = lambda: {{name.split(".")[0] for name in sys.modules}}
 import visual_planner
 assert not any(name.startswith("visual_planner.") for name in sys.modules), "the package alone must load nothing"
-for module in ("errors", "layout", "prompts"):
+for module in ("errors", "grid.layout", "planner.prompts"):
     importlib.import_module("visual_planner." + module)
 assert not {{"torch", "numpy"}} & loaded(), "plain modules must load no arrays"
 for module in {modules!r}:
-    importlib.import_module("visual_planner." + module)
+    importlib.import_module(module)
 heavy = loaded() & set({sorted({*HEAVY, "PIL", "comfy", "scipy", "safetensors", "torchvision"})!r})
 assert not heavy, sorted(heavy)
 """

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from visual_planner.errors import ImageError, TrajectoryError
-from visual_planner.interchange import (
+from visual_planner.trajectory.interchange import (
     read_cvat,
     read_text,
     read_track_tensors,
     write_points_store,
     write_track_tensors,
 )
-from visual_planner.overlay import draw_overlay
-from visual_planner.path import Path, Point
-from visual_planner.stroke import STROKE_STARTS, read_stroke
-from visual_planner.tracking import track_points
-from visual_planner.trajectory import Trajectory
+from visual_planner.trajectory.overlay import draw_overlay
+from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
+from visual_planner.trajectory.tracking import track_points
+from visual_planner.trajectory.trajectory import Trajectory
 
 PATHS = Trajectory(
     640,

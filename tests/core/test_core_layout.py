@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import LayoutError, PlannerError
-from visual_planner.layout import ORDERS, GridLayout, inverse_permutation
+from visual_planner.grid.layout import ORDERS, GridLayout, inverse_permutation
 
 layouts = st.builds(GridLayout, st.integers(1, 8), st.integers(1, 8), st.sampled_from(ORDERS))
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from visual_planner.checks.display import MARKS, defect_masks, mark_defects, play_order, side_by_side, with_trajectory
 from visual_planner.errors import ImageError
-from visual_planner.looking import MARKS, defect_masks, mark_defects, play_order, side_by_side, with_trajectory
-from visual_planner.path import Path
-from visual_planner.trajectory import Trajectory
+from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.trajectory import Trajectory
 
 
 def plan(frames=6, size=64):

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visual_planner.conditioning import condition_token_index
 from visual_planner.errors import LayoutError
-from visual_planner.grid import condition_grid
-from visual_planner.layout import ORDERS, GridLayout
-from visual_planner.masks import latent_mask, pixel_mask, token_mask
+from visual_planner.grid.cells import condition_grid
+from visual_planner.grid.layout import ORDERS, GridLayout
+from visual_planner.grid.masks import latent_mask, pixel_mask, token_mask
+from visual_planner.planner.conditioning import condition_token_index
 
 layouts = st.builds(GridLayout, st.integers(1, 5), st.integers(1, 5), st.sampled_from(ORDERS))
 cells = st.tuples(st.sampled_from([16, 32, 48]), st.sampled_from([16, 32, 64]))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError, TrajectoryError
-from visual_planner.overlay import ARROW_STYLES, OVERLAY_STYLES, arrow_ends, draw_overlay
-from visual_planner.path import Path
-from visual_planner.trajectory import Trajectory
+from visual_planner.trajectory.overlay import ARROW_STYLES, OVERLAY_STYLES, arrow_ends, draw_overlay
+from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.trajectory import Trajectory
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
 

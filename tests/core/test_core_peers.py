@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.interchange import read_cvat, read_text, write_points_store
-from visual_planner.path import Path
-from visual_planner.trajectory import Trajectory
+from visual_planner.trajectory.interchange import read_cvat, read_text, write_points_store
+from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.trajectory import Trajectory
 
 PEERS = File(__file__).resolve().parents[1] / "fixtures" / "peers"
 SIZE = (640, 480)

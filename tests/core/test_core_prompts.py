@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import PromptError
-from visual_planner.layout import GridLayout
-from visual_planner.prompts import (
+from visual_planner.grid.layout import GridLayout
+from visual_planner.planner.prompts import (
     DEFAULT_BOTH_TEMPLATE,
     DEFAULT_TEXT_TEMPLATE,
     DEFAULT_TRAJECTORY_PROMPT,
@@ -17,7 +17,7 @@ from visual_planner.prompts import (
     clean_instruction,
     text_templates,
 )
-from visual_planner.spec import PRESETS, PlannerSpec
+from visual_planner.planner.spec import PRESETS, PlannerSpec
 
 
 def test_there_are_many_different_templates_with_one_slot_each():

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visual_planner.conditioning import CONDITION_TOKENS, POSITION_IDS
 from visual_planner.errors import PlannerError, SpecError
-from visual_planner.layout import ORDERS, GridLayout
-from visual_planner.overlay import COLOR_BY, OVERLAY_STYLES
-from visual_planner.prompts import MODES
-from visual_planner.spec import PRESETS, SPEC_KEY, TINY_SPEC, PlannerSpec
+from visual_planner.grid.layout import ORDERS, GridLayout
+from visual_planner.planner.conditioning import CONDITION_TOKENS, POSITION_IDS
+from visual_planner.planner.prompts import MODES
+from visual_planner.planner.spec import PRESETS, SPEC_KEY, TINY_SPEC, PlannerSpec
+from visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES
 
 sides = st.integers(1, 40).map(lambda n: 16 * n)
 specs = st.builds(

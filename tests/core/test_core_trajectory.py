@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.path import INTERPOLATIONS, Path, Point
-from visual_planner.trajectory import Trajectory, parse_trajectory
+from visual_planner.trajectory.parse import parse_trajectory
+from visual_planner.trajectory.path import INTERPOLATIONS, Path, Point
+from visual_planner.trajectory.trajectory import Trajectory
 
 coordinates = st.floats(0, 64).map(lambda v: round(v, 2))
 places = st.tuples(coordinates, coordinates)

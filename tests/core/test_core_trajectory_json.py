@@ -5,8 +5,9 @@ import json
 import pytest
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.path import Path, Point
-from visual_planner.trajectory import Trajectory, parse_trajectory
+from visual_planner.trajectory.parse import parse_trajectory
+from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.trajectory import Trajectory
 
 V1 = {
     "version": 1,

@@ -20,7 +20,7 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(comfy, plugin):
-    """The plugin's `nodes.tiny`."""
+    """The plugin's `nodes.comfy.tiny`."""
     return submodule(plugin, "nodes.tiny")
 
 
@@ -48,7 +48,7 @@ def tiny_vae(tiny, tiny_folder):
 
 @pytest.fixture
 def module(comfy, plugin):
-    """`module("visual_planner.spec")`: a module of the plugin, as ComfyUI has loaded it."""
+    """`module("visual_planner.planner.spec")`: a module of the plugin, as ComfyUI has loaded it."""
     return lambda name: submodule(plugin, name)
 
 
@@ -65,12 +65,12 @@ def pair(comfy, plugin, tiny, tmp_path_factory):
 
 @pytest.fixture
 def in_context(module):
-    return module("nodes.in_context")
+    return module("nodes.comfy.in_context")
 
 
 @pytest.fixture
 def spec_of(module):
-    return module("visual_planner.spec").PlannerSpec
+    return module("visual_planner.planner.spec").PlannerSpec
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def main(comfyui: Path, base: Path, condition_tokens: str) -> dict:
 
     from launcher.comfyui import ComfyUI
     from support.inprocess import InProcessComfyUI
-    from visual_planner.spec import PlannerSpec
+    from visual_planner.planner.spec import PlannerSpec
 
     spec = PlannerSpec(condition_tokens=condition_tokens, modes=("text",))
     write_checkpoint(base / "models" / "diffusion_models" / "flux.safetensors")

@@ -17,7 +17,7 @@ def oracle(module, monkeypatch):
     """A read-out that knows the truth: `oracle(places, gripper)`; so what is tested is all that comes after it."""
 
     def know(places, gripper):
-        readout = module("visual_planner.readout")
+        readout = module("visual_planner.execution.readout")
         count = len(gripper)
         reading = readout.Reading(
             np.asarray(places), np.asarray(gripper, float), np.full(count, 1e-3), np.ones(count), np.zeros((count, 2))
@@ -71,7 +71,7 @@ def test_true_frames_are_executed_and_a_still_plan_is_not_a_success(comfy, demon
 
 def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module):
     """Places that are wrong across the picture, right in height: with the demonstration's path the task is done."""
-    from training.overlays.recorded import episode_trajectory
+    from training.data.overlays.recorded import episode_trajectory
 
     _, _, scene = draw(comfy)
     view = module("nodes.execution").view_of(scene, 64, 64)
@@ -80,7 +80,7 @@ def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module)
     frames = torch.from_numpy(demonstration.frames).float() / 255
     oracle(view.place(seen, "height"), demonstration.gripper)
     drawn = episode_trajectory(demonstration.record("x"), 64, 64)
-    trajectory = module("visual_planner.trajectory").parse_trajectory(drawn.to_json())
+    trajectory = module("visual_planner.trajectory.trajectory").parse_trajectory(drawn.to_json())
     success, *_ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
     assert success is False
     success, _, _, report, _ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene, trajectory=trajectory)

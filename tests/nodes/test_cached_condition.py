@@ -58,9 +58,9 @@ def test_equals_the_dense_pass_with_a_mask(pair, in_context, spec_of, seed):
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_training(pair, in_context, spec_of, seed):
     """The transformer as training and the diffusers pipeline run it."""
-    from training.objective import InContext
-    from visual_planner.conditioning import pack_latents, unpack_latents
-    from visual_planner.spec import PlannerSpec
+    from training.model.in_context import InContext
+    from visual_planner.planner.conditioning import pack_latents, unpack_latents
+    from visual_planner.planner.spec import PlannerSpec
 
     model, transformer = pair
     case = cached_case(spec_of, 200 + seed, batch=2)

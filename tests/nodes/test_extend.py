@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from launcher.client import ComfyClient, PromptCancelled, PromptError
-from visual_planner.chaining import cut_in_time
-from visual_planner.frame import fit_transform
-from visual_planner.path import Path
-from visual_planner.trajectory import Trajectory
+from visual_planner.grid.frame import fit_transform
+from visual_planner.planner.chaining import cut_in_time
+from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.trajectory import Trajectory
 
 pytestmark = pytest.mark.comfyui
 FRAME = "extend_first_frame.png"
@@ -217,15 +217,15 @@ def test_errors_are_one_line_at_the_node(client, change, message):
 @pytest.fixture
 def inputs(module) -> dict:
     """Inputs of Extend Plan, in this process."""
-    spec = module("visual_planner.spec").PlannerSpec(cell_height=32, cell_width=48)
+    spec = module("visual_planner.planner.spec").PlannerSpec(cell_height=32, cell_width=48)
     frame = torch.rand(1, 40, 60, 3)
     parts = {"model": None, "clip": None, "vae": None}
     return parts | {"spec": spec, "first_frame": frame, "instructions": "push the red cube"} | SETTINGS
 
 
 def test_what_extend_refuses(comfy, module, inputs):
-    trajectory = module("visual_planner.trajectory").parse_trajectory(PATH.to_json())
-    spec_of = module("visual_planner.spec").PlannerSpec
+    trajectory = module("visual_planner.trajectory.trajectory").parse_trajectory(PATH.to_json())
+    spec_of = module("visual_planner.planner.spec").PlannerSpec
     bad = {
         "first_frame must be one picture, got 2": {"first_frame": torch.rand(2, 40, 60, 3)},
         "trained for mode trajectory: it cannot take instructions alone": {"spec": spec_of(modes=("trajectory",))},
@@ -244,7 +244,7 @@ def test_a_list_is_refused(comfy, module):
     """ComfyUI runs a node once for each item of a list, but the links stand for the whole list."""
     from comfy_execution.utils import CurrentNodeContext
 
-    links_of = module("nodes.chain").links_of
+    links_of = module("nodes.comfy.chain").links_of
     written = {"model": ["1", 0], "clip": ["1", 1], "seed": 3, "instructions": "a"}
     hidden = SimpleNamespace(dynprompt=SimpleNamespace(get_node=lambda _: {"inputs": written}), unique_id="10")
     with CurrentNodeContext("prompt", "10", 0):
@@ -255,7 +255,7 @@ def test_a_list_is_refused(comfy, module):
 
 def test_seeds_begin_again_at_zero(comfy, module):
     """KSampler takes no larger seed than 2 ** 64 - 1."""
-    chain, chaining = module("nodes.chain"), module("visual_planner.chaining")
+    chain, chaining = module("nodes.comfy.chain"), module("visual_planner.planner.chaining")
     sampling = chain.Sampling(2**64 - 1, 2, 1.0, "euler", "simple")
     links = {name: ["1", place] for place, name in enumerate(("model", "clip", "vae", "spec", "first_frame"))}
     built = chain.Chain(links, sampling, chain.Joining(1, "drop", 4.0), "letterbox")

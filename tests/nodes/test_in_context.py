@@ -195,7 +195,7 @@ def test_the_schedule_is_the_specs(pair, in_context, spec_of, module):
     sampling_object = in_context.patch_model(model, spec).get_model_object("model_sampling")
     for steps in (4, 8, 10, 20):
         got = comfy.samplers.calculate_sigmas(sampling_object, "simple", steps)
-        wanted = module("visual_planner.conditioning").sigmas(steps, spec.mu())
+        wanted = module("visual_planner.planner.conditioning").sigmas(steps, spec.mu())
         assert (got - wanted).abs().max() < 1e-6
 
 

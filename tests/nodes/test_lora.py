@@ -33,7 +33,7 @@ def folder(comfy):
 
 @pytest.fixture
 def spec(module):
-    return module("visual_planner.spec").TINY_SPEC
+    return module("visual_planner.planner.spec").TINY_SPEC
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_strength_zero_changes_nothing_but_reads_the_record(load, folder, lora, 
 
 def test_a_preset_serves_a_lora_without_record(load, folder, lora, module):
     lora_factory.save(lora_factory.diffusers_keys(lora), folder / "bridge.safetensors")
-    presets = module("visual_planner.spec").PRESETS
+    presets = module("visual_planner.planner.spec").PRESETS
     for name in presets:
         assert load("bridge.safetensors", preset=name)[1] == presets[name]
     with pytest.raises(ValueError, match=r"no planner record in its header: set preset .*\(bridge_text, ") as caught:
@@ -259,9 +259,9 @@ def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, s
 def test_the_header_is_read_without_the_data(folder, lora, spec, module, monkeypatch):
     path = lora_factory.save(lora_factory.diffusers_keys(lora), folder / "a.safetensors", spec.to_metadata())
     monkeypatch.setattr("safetensors.safe_open", None)
-    header = module("nodes.safetensors_files").read_header(path, "LoRA a")
+    header = module("nodes.comfy.safetensors_files").read_header(path, "LoRA a")
     assert header.shapes["transformer.x_embedder.lora_A.weight"] == (lora_factory.RANK, 64)
-    assert module("visual_planner.spec").PlannerSpec.from_metadata(header.metadata) == spec
+    assert module("visual_planner.planner.spec").PlannerSpec.from_metadata(header.metadata) == spec
 
 
 def test_the_sampled_result_is_that_of_diffusers(tiny_folder, lora, spec, folder, load):

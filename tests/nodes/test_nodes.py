@@ -19,7 +19,7 @@ def layout(comfy):
 
 @pytest.fixture
 def tiny_spec(module):
-    return module("visual_planner.spec").TINY_SPEC
+    return module("visual_planner.planner.spec").TINY_SPEC
 
 
 def refuses(comfy, node_id, message, **inputs):
@@ -182,7 +182,7 @@ def test_overlay_is_what_training_draws(comfy, tiny_spec, module):
     trajectory, _ = read(comfy)
     frame = picture(1, 64, 64, 3)
     image, _ = overlay(comfy, frame, trajectory, spec=tiny_spec)
-    draw = module("visual_planner.overlay").draw_overlay
+    draw = module("visual_planner.trajectory.overlay").draw_overlay
     wanted = draw(frame[0].numpy(), trajectory, tiny_spec.overlay, color_by=tiny_spec.overlay_color_by)
     assert torch.equal(image[0], torch.from_numpy(wanted))
 
@@ -248,7 +248,7 @@ def test_prompt_template_can_be_replaced_with_a_warning(comfy, tiny_spec, caplog
 
 
 def test_prompt_warns_of_a_mode_without_training(comfy, module, caplog):
-    prompt(comfy, "both", spec=module("visual_planner.spec").PRESETS["bridge_text"])
+    prompt(comfy, "both", spec=module("visual_planner.planner.spec").PRESETS["bridge_text"])
     assert "trained for text plans, not for mode both" in caplog.text
 
 

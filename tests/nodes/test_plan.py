@@ -25,7 +25,7 @@ def planner(comfy, tiny_model, shipped, lora_tensors, module):
     """MODEL with the LoRA on it and its spec, for given condition settings."""
 
     def load(**settings):
-        spec = module("visual_planner.spec").PlannerSpec(
+        spec = module("visual_planner.planner.spec").PlannerSpec(
             **{"cell_height": 32, "cell_width": 48, "base_model": "tiny_planner", "steps": STEPS, **settings}
         )
         path = shipped / "loras" / "random.safetensors"
@@ -114,10 +114,10 @@ def test_a_plan_equals_the_diffusers_plan(comfy, planner, tiny_clip, tiny_vae, t
 def test_a_plan_equals_that_of_the_headless_pipeline(
     comfy, planner, tiny_clip, tiny_vae, tiny_folder, lora_tensors, tmp_path, tokens
 ):
-    """The same first frame, prompt, noise and LoRA file through `training.pipeline`: no ComfyUI, all of diffusers."""
+    """The same first frame, prompt, noise and LoRA file through `training.model.pipeline`: all of diffusers."""
     from comfy.sample import prepare_noise
 
-    from training.pipeline import PlannerPipeline
+    from training.model.pipeline import PlannerPipeline
 
     model, spec = planner(condition_tokens=tokens, position_ids="fold")
     frame = torch.rand(1, spec.cell_height, spec.cell_width, 3, generator=torch.Generator().manual_seed(4))
@@ -144,7 +144,7 @@ def test_kept_frames_stay_and_the_rest_is_what_the_headless_pipeline_makes_of_th
 ):
     from comfy.sample import prepare_noise
 
-    from training.pipeline import PlannerPipeline
+    from training.model.pipeline import PlannerPipeline
 
     model, spec = planner(condition_tokens=tokens)
     generator = torch.Generator().manual_seed(4)

@@ -12,8 +12,8 @@ def readout_file(module, monkeypatch, tmp_path):
     """Random weights in the place of the read-out that comes with the plugin."""
     from safetensors.torch import save_file
 
-    from visual_planner.readout import ReadoutNet, ReadoutSpec
-    from visual_planner.view import View
+    from visual_planner.execution.camera import View
+    from visual_planner.execution.readout import ReadoutNet, ReadoutSpec
 
     with torch.inference_mode(False):
         torch.manual_seed(0)
@@ -71,21 +71,21 @@ def test_a_read_out_of_another_kind_is_refused(comfy, module, monkeypatch, tmp_p
 
 def test_scores_of_laws(module):
     """A kept path scores 1, a missed one less; doubt costs; a still plan scores 0; equal plans keep their order."""
-    ranking, readout = module("visual_planner.ranking"), module("visual_planner.readout")
+    ranking, readout = module("visual_planner.execution.ranking"), module("visual_planner.execution.readout")
     places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.1, 0.1), 9)
     picture = np.linspace((0.5, 0.3), (0.7, 0.6), 9)
     reading = readout.Reading(places, np.zeros(9), np.full(9, 0.004), np.full(9, 0.99), picture)
     assert ranking.path_adherence(reading, picture) == pytest.approx(1.0)
     assert ranking.path_adherence(reading, picture + 0.05) < 0.4
     frames = np.linspace(0.2, 0.8, 9, dtype=np.float32)[:, None, None, None] * np.ones((1, 16, 16, 3), np.float32)
-    report = module("visual_planner.diagnostics").diagnose(frames)
+    report = module("visual_planner.checks.diagnostics").diagnose(frames)
     score = ranking.score_plan(reading, report, picture)
     assert score.parts == pytest.approx({"path": 1.0, "sure": 0.99, "least sure": 0.99, "gripper": 1.0})
     assert score.total == pytest.approx(np.mean(list(score.parts.values())))
     doubtful = readout.Reading(places, np.full(9, 0.4), np.full(9, 0.004), np.linspace(0.9, 0.1, 9), picture)
     parts = ranking.score_plan(doubtful, report, picture).parts
     assert (parts["sure"], parts["least sure"]) == pytest.approx((0.5, 0.1)) and parts["gripper"] < 0.5
-    still = module("visual_planner.diagnostics").diagnose(frames[:1].repeat(9, axis=0))
+    still = module("visual_planner.checks.diagnostics").diagnose(frames[:1].repeat(9, axis=0))
     assert ranking.score_plan(reading, still, picture).total == 0.0
     scores = [ranking.Score({"sure": value}) for value in (0.2, 0.9, 0.2, 0.5)]
     assert ranking.order_of(scores) == [1, 3, 0, 2]
@@ -95,7 +95,7 @@ def test_scores_of_laws(module):
 
 def test_a_plan_that_stands_apart_scores_less(module):
     """The part is exp(-d / scale) to each other plan; a still one stays at 0; of two plans none stands apart."""
-    ranking, readout = module("visual_planner.ranking"), module("visual_planner.readout")
+    ranking, readout = module("visual_planner.execution.ranking"), module("visual_planner.execution.readout")
     places = np.linspace((0.3, 0.0, 0.2), (0.4, 0.1, 0.1), 9)
     away = places + np.linspace((0.0, 0.0, 0.0), (0.0, 0.0, 0.3), 9)
     away[0] += 5.0  # the first frame is given: what is read off it does not count

@@ -129,8 +129,8 @@ def test_nothing_heavy_is_imported_at_start(repository):
     heavy = {"cv2", "diffusers", "peft", "mujoco", "transformers", "scipy", "PIL", "av", "safetensors", "simulation"}
     files = [
         repository / "__init__.py",
-        *(repository / "nodes").glob("*.py"),
-        *(repository / "visual_planner").glob("*.py"),
+        *(repository / "nodes").rglob("*.py"),
+        *(repository / "visual_planner").rglob("*.py"),
     ]
     checked = 0
     for file in files:
@@ -149,7 +149,7 @@ def test_nothing_heavy_is_imported_at_start(repository):
 
 def test_nodes_are_thin(repository):
     """Schemas and one call: `execute` in 15 lines, files under 300."""
-    for file in (repository / "nodes").glob("*.py"):
+    for file in (repository / "nodes").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert len(text.splitlines()) < 300, file
         for item in ast.walk(ast.parse(text)):

@@ -51,8 +51,8 @@ def test_the_trained_file_plans_in_comfyui_as_in_diffusers(trained, comfy):
     import folder_paths
     from comfy.sample import prepare_noise
 
-    from training.episodes import EpisodeSet
-    from training.pipeline import PlannerPipeline
+    from training.data.episodes import EpisodeSet
+    from training.model.pipeline import PlannerPipeline
 
     loras = comfy.base / "models" / "loras"
     loras.mkdir(parents=True, exist_ok=True)

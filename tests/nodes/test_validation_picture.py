@@ -17,11 +17,11 @@ STEPS, SEED = 2, 11
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, dict[str, Path]]:
     """A folder with episodes and a LoRA of two validated steps, and the plans of the last validation by mode."""
-    from training.cache import cache
-    from training.config import Config
-    from training.export import export
-    from training.prepare import prepare
-    from training.train import train
+    from training.cache.write import cache
+    from training.data.prepare import prepare
+    from training.planner.export import export
+    from training.planner.train import train
+    from training.sections.config import Config
 
     folder = tmp_path_factory.mktemp("validated")
     write_episodes(folder / "episodes", count=3, size=64)
@@ -55,7 +55,7 @@ def run(tmp_path_factory) -> tuple[Path, dict[str, Path]]:
 def test_both_make_the_same_picture(run, comfy):
     import folder_paths
 
-    from training.episodes import EpisodeSet
+    from training.data.episodes import EpisodeSet
 
     folder, plans = run
     assert set(plans) == {"text", "trajectory"}
@@ -98,7 +98,7 @@ def test_the_key_map_is_that_of_comfyui(comfy, tiny_model):
     """Every name with its target, whole weights and parts of them; ComfyUI knows more names, but no other layer."""
     from comfy.lora import model_lora_keys_unet
 
-    from training.key_map import comfyui_key_map
+    from training.model.key_map import comfyui_key_map
 
     settings = tiny_model.model.model_config.unet_config
     ours = comfyui_key_map(settings["depth"], settings["depth_single_blocks"], settings["hidden_size"])

@@ -18,7 +18,7 @@ HIDDEN, HEADS = 256, 2
 
 def write_tiny_planner(folder: Path, seed: int = 0, double: int = 2, single: int = 3) -> Path:
     """Write all parts of a random planner and return the folder."""
-    from training.tiny import make_clip, make_t5
+    from training.tiny_base.parts import make_clip, make_t5
 
     torch.manual_seed(seed)
     write_transformer(folder / "transformer", double, single)

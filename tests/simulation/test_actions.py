@@ -97,7 +97,7 @@ def test_execution_follows_what_is_exported(blind_world):
 def test_a_lerobot_episode_can_be_read_back(made, tmp_path):
     pytest.importorskip("av")
     pytest.importorskip("pyarrow")
-    from training.sources import open_source
+    from training.data.sources import open_source
 
     _, _, actions = made
     frames = np.stack([np.full((33, 64, 3), 20 * number, np.uint8) for number in range(9)])

@@ -50,7 +50,7 @@ def add_random_planner(plugin: Path, lora_name: str = "tiny_planner") -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from visual_planner.spec import PlannerSpec
+    from visual_planner.planner.spec import PlannerSpec
 
     file = ROOT / "tests" / "nodes" / "tiny_factory.py"
     spec = importlib.util.spec_from_file_location("tiny_factory", file)

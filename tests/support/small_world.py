@@ -5,9 +5,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from training.config import Config
 from training.files import write_json
-from visual_planner.spec import TINY_SPEC
+from training.sections.config import Config
+from visual_planner.planner.spec import TINY_SPEC
 
 SPEC = {
     "cell_height": 32,

@@ -9,10 +9,10 @@ from support.small_world import config_for, write_episodes
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """Folder with episodes, an untrained base (made by the pretrain command in one step), pairs and cache."""
-    from training.cache import cache
-    from training.prepare import prepare
-    from training.pretrain import pretrain
-    from training.vae import train_vae
+    from training.cache.write import cache
+    from training.data.prepare import prepare
+    from training.tiny_base.pretrain import pretrain
+    from training.tiny_base.vae import train_vae
 
     folder = tmp_path_factory.mktemp("world")
     write_episodes(folder / "episodes")

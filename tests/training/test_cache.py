@@ -14,12 +14,12 @@ import torch
 from support.small_world import config_for
 from training import cache as cache_module
 from training.__main__ import main
-from training.cache import cache
-from training.cache_reader import Cache
-from training.check import cache_bytes
-from training.config import load_config, save_config
+from training.cache.check import cache_bytes
+from training.cache.read import Cache
+from training.cache.write import cache
+from training.data.pairs_folder import read_pairs
 from training.errors import TrainingError
-from training.pairs_folder import read_pairs
+from training.sections.config import load_config, save_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from support.small_world import SPEC, write_episodes
 from training.__main__ import main
-from training.check import check
-from training.config import Config
-from training.prepare import prepare
+from training.cache.check import check
+from training.data.prepare import prepare
+from training.sections.config import Config
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,19 @@ from simulation.errors import SimulationError, UnreachableError
 from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
-from training.closed_loop.evaluation import Settings, bounds, difference, draw_all, evaluate_planner, rate
-from training.closed_loop.execution import carry_out, rank
-from training.closed_loop.planning import make_plans
-from training.closed_loop.replan import _moves_to_make, replan
-from training.closed_loop.requests import Wording, planner_input, seeds_and_tasks
 from training.errors import TrainingError
-from training.export import export
-from training.pipeline import open_planner
-from training.readout.weights import open_readout
-from training.sampling import draw_noise
-from training.train import train
-from visual_planner.readout import Reading, ReadoutNet, ReadoutSpec
-from visual_planner.view import View
+from training.evaluation.closed_loop.evaluation import Settings, bounds, difference, draw_all, evaluate_planner, rate
+from training.evaluation.closed_loop.execution import carry_out, rank
+from training.evaluation.closed_loop.planning import make_plans
+from training.evaluation.closed_loop.replan import _moves_to_make, replan
+from training.evaluation.closed_loop.requests import Wording, planner_input, seeds_and_tasks
+from training.model.pipeline import open_planner
+from training.model.readout import open_readout
+from training.model.sampling import draw_noise
+from training.planner.export import export
+from training.planner.train import train
+from visual_planner.execution.camera import View
+from visual_planner.execution.readout import Reading, ReadoutNet, ReadoutSpec
 
 FIRST = 9_000_100
 
@@ -66,7 +66,7 @@ def readout_folder(tmp_path_factory, asked):
 @pytest.fixture
 def oracle(monkeypatch, asked):
     """A read-out that knows what the true frames show, by comparing pictures; so the rest is tested for itself."""
-    from training.closed_loop import execution
+    from training.evaluation.closed_loop import execution
 
     def know(net, frames, view=None):
         places, gripper = [], []
@@ -94,7 +94,7 @@ def test_true_keyframes_work_and_a_still_plan_does_not(asked, table, oracle):
 
 def test_a_path_that_is_followed_makes_up_for_frames_that_show_the_hand_elsewhere(asked, table, oracle, monkeypatch):
     """Only the place in the picture is taken from the path: a hand read too near or too far stays wrong."""
-    from training.closed_loop import execution
+    from training.evaluation.closed_loop import execution
 
     true_reading = execution.read_frames
 
@@ -224,7 +224,7 @@ class Nine:
 
 def test_replanning_from_the_moment_with_true_plans_works(asked, table, oracle, monkeypatch):
     """The plan of every look is the true one for what is left: frames from now on, in the remaining time's rhythm."""
-    from training.closed_loop import replan as module
+    from training.evaluation.closed_loop import replan as module
 
     item, looks = asked[2], []
 
@@ -243,7 +243,7 @@ def test_replanning_from_the_moment_with_true_plans_works(asked, table, oracle, 
 @pytest.mark.parametrize("every", [4, 3])
 def test_replanning_from_the_start_keeps_what_was_seen(asked, table, oracle, monkeypatch, every):
     """Every plan is of the whole task; the frames that have happened are given to it as the camera saw them."""
-    from training.closed_loop import replan as module
+    from training.evaluation.closed_loop import replan as module
 
     item, past = asked[2], []
 

@@ -16,21 +16,21 @@ from simulation.tasks import TASKS, draw_task
 from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
-from training.closed_loop.execution import remaining
-from training.closed_loop.requests import draw
-from training.config import load_config, save_config
 from training.errors import TrainingError
-from training.export import export
-from training.studies import best_of, sweep, sweep_page
-from training.studies.attention import AttentionMaps, even_shares, summary, token_frames
-from training.studies.command import CONFIGS, STUDIES
-from training.studies.conflict import other_task, with_path_of
-from training.studies.failure_detection import analyse, auc, youden
-from training.train import train
-from visual_planner.layout import GridLayout
-from visual_planner.readout import ReadoutNet, ReadoutSpec
-from visual_planner.spec import PlannerSpec
-from visual_planner.view import View
+from training.evaluation.closed_loop.execution import remaining
+from training.evaluation.closed_loop.requests import draw
+from training.evaluation.studies import best_of, sweep, sweep_page
+from training.evaluation.studies.attention import AttentionMaps, even_shares, summary, token_frames
+from training.evaluation.studies.command import CONFIGS, STUDIES
+from training.evaluation.studies.conflict import other_task, with_path_of
+from training.evaluation.studies.failure_detection import analyse, auc, youden
+from training.planner.export import export
+from training.planner.train import train
+from training.sections.config import load_config, save_config
+from visual_planner.execution.camera import View
+from visual_planner.execution.readout import ReadoutNet, ReadoutSpec
+from visual_planner.grid.layout import GridLayout
+from visual_planner.planner.spec import PlannerSpec
 
 SCENES = ["scenes=2", "first_seed=9000100", "modes=[text]"]
 
@@ -303,7 +303,7 @@ def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_p
         "title": "T",
         "question": "Q",
         "limits": "L",
-        "training": CONFIGS.parents[1] / "configs" / "tiny.yaml",
+        "training": CONFIGS.parent / "tiny.yaml",
         "variants": variants,
     }
     sweep.measure(sweep.SweepSettings.model_validate(text), tmp_path)
@@ -312,7 +312,7 @@ def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_p
 
 
 def test_an_untrained_variant_needs_a_planner_to_start_from(tmp_path):
-    config = load_config(CONFIGS.parents[1] / "configs" / "tiny.yaml")
+    config = load_config(CONFIGS.parent / "tiny.yaml")
     with pytest.raises(TrainingError, match="variant zero is not trained: train.lora.base must name the planner"):
         sweep.planner_of(sweep.Variant(trained=False), config, "zero")
 

@@ -11,17 +11,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from support.small_world import SPEC, config_for
-from training.episodes import EpisodeSet
+from training.data.episodes import EpisodeSet
+from training.data.pairs_folder import read_pairs
 from training.errors import TrainingError
-from training.evaluate import evaluate
-from training.export import export
-from training.figures import row_of, static_plan, summary, table
-from training.i3d import I3D
-from training.pairs_folder import read_pairs
-from training.perceptual import LpipsAlex, Perceptual, frechet, i3d_input
-from training.scenes import read_scenes, scene_of_episode
-from training.train import train
-from visual_planner.spec import PlannerSpec
+from training.evaluation.evaluate import evaluate
+from training.evaluation.figures import row_of, static_plan, summary, table
+from training.evaluation.i3d import I3D
+from training.evaluation.perceptual import LpipsAlex, Perceptual, frechet, i3d_input
+from training.evaluation.scenes import read_scenes, scene_of_episode
+from training.planner.export import export
+from training.planner.train import train
+from visual_planner.planner.spec import PlannerSpec
 
 
 @pytest.fixture(scope="module")

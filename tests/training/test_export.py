@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from support.small_world import config_for
 from training.__main__ import main
-from training.checkpoints import latest_checkpoint, load_checkpoint
-from training.config import save_config
 from training.errors import TrainingError
-from training.export import export, write_lora
-from training.key_map import check_loads, comfyui_key_map
-from training.lora import add_lora, file_tensors, fuse_lora, stack, start_from
-from training.tiny import make_transformer
-from training.train import train
-from training.train_config import LoraSection
-from visual_planner.spec import PlannerSpec
+from training.loop.checkpoints import latest_checkpoint, load_checkpoint
+from training.model.key_map import check_loads, comfyui_key_map
+from training.model.lora import add_lora, file_tensors, fuse_lora, stack, start_from
+from training.planner.export import export, write_lora
+from training.planner.train import train
+from training.sections.config import save_config
+from training.sections.planner import LoraSection
+from training.tiny_base.parts import make_transformer
+from visual_planner.planner.spec import PlannerSpec
 
 
 @pytest.fixture(scope="module")

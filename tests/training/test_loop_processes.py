@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from support.small_world import config_for
-from training.checkpoints import list_checkpoints
 from training.errors import TrainingError
-from training.objective import Batch
-from training.parallel import distribute
+from training.loop.checkpoints import list_checkpoints
+from training.loop.parallel import distribute
+from training.planner.objective import Batch
 
 STEPS = 3
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -26,7 +26,7 @@ def train_as(config, process, processes, port):
         "RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    from training.train import train
+    from training.planner.train import train
 
     train(config)
 
@@ -36,7 +36,7 @@ def launch(config, processes):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.train"])
+    context.set_forkserver_preload(["training.planner.train"])
     started = [context.Process(target=train_as, args=(config, n, processes, port)) for n in range(processes)]
     for process in started:
         process.start()
@@ -84,8 +84,8 @@ def test_a_shared_run_goes_on_from_its_checkpoint(world, alone, tmp_path):
 
 
 def test_processes_draw_one_batch_together(world):
-    from training.batches import CachedPairs
-    from training.mixture import Mixture
+    from training.cache.mixture import Mixture
+    from training.planner.batches import CachedPairs
 
     section = config_of(world, world / "unused", batch_size=4).train
     half = section.model_copy(update={"batch_size": 2})

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from support.small_world import SPEC, config_for, write_episodes
-from training.batches import CachedPairs
-from training.cache import cache
-from training.config import load_config, save_config
+from training.cache.mixture import Mixture
+from training.cache.write import cache
+from training.data.prepare import prepare
 from training.errors import TrainingError
-from training.loop import step_generator
-from training.mixture import Mixture
-from training.prepare import prepare
-from training.train import train
+from training.loop.randomness import step_generator
+from training.planner.batches import CachedPairs
+from training.planner.train import train
+from training.sections.config import load_config, save_config
 
 CPU = torch.device("cpu")
 

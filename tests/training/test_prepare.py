@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from support.small_world import SPEC, write_episodes
-from training import pairs as pairs_module
 from training.__main__ import main
-from training.config import Config
+from training.data import pairs as pairs_module
+from training.data.frame_choice import choose_frames, plan_time
+from training.data.overlays import drawn, open_overlay, projected, tracked
+from training.data.prepare import prepare
+from training.data.sources import Entry, Source, open_source
+from training.data.splits import find_leaks, ranks, split_episodes
 from training.errors import TrainingError
-from training.frame_choice import choose_frames, plan_time
-from training.overlays import drawn, open_overlay, projected, tracked
-from training.prepare import prepare
-from training.sources import Entry, Source, open_source
-from training.splits import find_leaks, ranks, split_episodes
+from training.sections.config import Config
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).resolve().parents[2]
@@ -332,7 +332,9 @@ def test_a_full_disk_keeps_what_is_finished_and_the_command_goes_on(tmp_path, mo
     assert not (tmp_path / "pairs").exists()
     made = Counter()
     process = pairs_module.process
-    monkeypatch.setattr("training.prepare.process", lambda job, entry: made.update([entry.id]) or process(job, entry))
+    monkeypatch.setattr(
+        "training.data.prepare.process", lambda job, entry: made.update([entry.id]) or process(job, entry)
+    )
     prepare(config(tmp_path, tmp_path / "episodes"))
     assert set(made) == {"000002", "000003", "000004", "000005"}
     prepare(config(tmp_path / "whole", tmp_path / "episodes"))

@@ -6,8 +6,8 @@ import pytest
 
 from support.groups import at_work, kill_head
 from support.small_world import SPEC, write_episodes
-from training.config import Config
-from training.prepare import prepare
+from training.data.prepare import prepare
+from training.sections.config import Config
 
 
 def test_two_processes_write_what_one_writes(tmp_path):

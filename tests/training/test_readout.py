@@ -11,27 +11,20 @@ import torch
 from simulation.camera import FRONT, Camera
 from support.small_world import config_for, write_episodes
 from training.__main__ import main
-from training.config import Config
 from training.errors import TrainingError
-from training.export import export
 from training.files import read_json
+from training.model.readout import open_readout
+from training.planner.export import export
+from training.planner.train import train
 from training.readout.data import load_frames, split
 from training.readout.degrade import UNTOUCHED, degrade, shift
 from training.readout.planned import planned_pictures
 from training.readout.train import Batches, readout_loss, spec_for, start, train_readout
-from training.readout.weights import open_readout
-from training.train import train
-from visual_planner.actions import gripper_states, keyframes, on_path, smooth_places
+from training.sections.config import Config
 from visual_planner.errors import PlannerError, ReadoutError
-from visual_planner.readout import (
-    READOUT_KEY,
-    Reading,
-    ReadoutNet,
-    ReadoutSpec,
-    load_net,
-    read_frames,
-)
-from visual_planner.view import View
+from visual_planner.execution.camera import View
+from visual_planner.execution.keyframes import gripper_states, keyframes, on_path, smooth_places
+from visual_planner.execution.readout import READOUT_KEY, Reading, ReadoutNet, ReadoutSpec, load_net, read_frames
 
 ALONG = Camera(eye=(1.2, 0.0, 0.1), lookat=(0.4, 0.0, 0.1))
 """Looks straight ahead, a little above the table."""
@@ -263,7 +256,7 @@ def test_training_stops_goes_on_and_gives_the_same(states):
 
 def test_training_starts_from_other_weights(states):
     """With no step to speak of, the answer is that of the weights it started from."""
-    from training.readout.weights import open_readout
+    from training.model.readout import open_readout
 
     train_readout(config_of(states, out=states / "d", model=states / "d_model"))
     slow = {"optimizer": {"learning_rate": 1e-12}, "max_steps": 1}
@@ -285,7 +278,7 @@ def test_training_starts_from_other_weights(states):
 
 def test_blocks_in_time_start_as_if_they_were_not_there_and_then_look_at_neighbours(states):
     """Weights without them go on with them; what a frame says then depends on the frame beside it."""
-    from training.readout.weights import open_readout
+    from training.model.readout import open_readout
 
     train_readout(config_of(states, out=states / "f", model=states / "f_model", context=0))
     before = open_readout(states / "f_model")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from support.small_world import config_for
 from training.__main__ import main
-from training.config import save_config
-from training.curves import interval_chart, loss_curve
-from training.runlog import RunLog, read_log
+from training.evaluation.charts import interval_chart, loss_curve
+from training.loop.runlog import RunLog, read_log
+from training.sections.config import save_config
 
 
 def row(value):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.checkpoints import flatten_optimizers, list_checkpoints, restore_optimizers
 from training.errors import TrainingError
-from training.loop import Loop, make_accelerator, step_generator
-from training.optim import make_optimizers
-from training.run_config import OptimizerSection, RunSection
+from training.loop.checkpoints import flatten_optimizers, list_checkpoints, restore_optimizers
+from training.loop.loop import Loop, make_accelerator
+from training.loop.optim import make_optimizers
+from training.loop.randomness import step_generator
+from training.sections.run import OptimizerSection, RunSection
 
 KILLS, STEPS, KEEP = 20, 60, 2
 
@@ -47,7 +48,7 @@ def unfinished(folder):
 @pytest.mark.timeout(1800)  # every checkpoint waits for the disk, and another program may keep that busy
 def test_twenty_kills_change_nothing(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.loop"])
+    context.set_forkserver_preload(["training.loop.loop"])
     whole = context.Process(target=run, args=(tmp_path / "whole",))
     whole.start()
     folder, rng = tmp_path / "killed", random.Random(3)

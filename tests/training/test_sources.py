@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.sources import open_source
+from training.data.sources.crc32c import crc32c, masked_crc32c
+from training.data.sources.video import VideoFile
 from training.errors import TrainingError
-from training.sources import open_source
-from training.sources.crc32c import crc32c, masked_crc32c
-from training.sources.video import VideoFile
 
 DATA = Path(__file__).parent / "data"
 LEROBOT_TASKS = ("pick up the red cup", "open the drawer")

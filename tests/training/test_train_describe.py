@@ -3,7 +3,7 @@
 import re
 
 from training.__main__ import main
-from training.config import Config
+from training.sections.config import Config
 
 
 def test_every_section_and_nested_key_is_described(capsys):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from support.small_world import config_for
-from training.checkpoints import list_checkpoints
-from training.objective import draw_sigma
-from training.run_config import ObjectiveSection
-from training.train import train
+from training.loop.checkpoints import list_checkpoints
+from training.planner.objective import draw_sigma
+from training.planner.train import train
+from training.sections.run import ObjectiveSection
 
 
 @pytest.mark.parametrize(("epochs", "accumulated", "steps"), [(1.0, 1, 6), (0.5, 1, 3), (1.0, 2, 3), (9.0, 1, 7)])

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.config import load_config
-from training.lora import add_lora
-from training.memory import PeakMemory, base_shapes, memory_plan, step_peak
-from training.objective import Batch, InContext
-from training.tiny import make_transformer
-from training.train_config import LoraSection, TrainSection
-from visual_planner.spec import PlannerSpec
+from training.model.in_context import InContext
+from training.model.lora import add_lora
+from training.planner.memory import PeakMemory, base_shapes, memory_plan, step_peak
+from training.planner.objective import Batch
+from training.sections.config import load_config
+from training.sections.planner import LoraSection, TrainSection
+from training.tiny_base.parts import make_transformer
+from visual_planner.planner.spec import PlannerSpec
 
 SPEC = PlannerSpec(cell_height=32, cell_width=32, condition_tokens="first_cell")
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"

@@ -7,11 +7,11 @@ import torch
 
 from support.small_world import config_for
 from training.errors import TrainingError
-from training.lora import add_lora
-from training.quantize import PackedLinear, quantize_frozen
-from training.tiny import make_transformer
-from training.train import make_model, train
-from training.train_config import LoraSection
+from training.model.lora import add_lora
+from training.model.quantize import PackedLinear, quantize_frozen
+from training.planner.train import make_model, train
+from training.sections.planner import LoraSection
+from training.tiny_base.parts import make_transformer
 
 
 def layer(seed=0):

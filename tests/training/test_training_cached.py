@@ -10,18 +10,19 @@ from test_training_parts import batch_of, small_transformer
 
 from support.dense import dense_velocity
 from support.small_world import SPEC, config_for
-from training.cache import cache
-from training.cached_condition import ConditionKeys
-from training.episodes import EpisodeSet
-from training.export import export
-from training.lora import add_lora
-from training.objective import InContext, flow_matching_loss
-from training.pipeline import PlannerPipeline, read_spec
-from training.run_config import ObjectiveSection
-from training.tiny import make_transformer
-from training.train import train
-from training.train_config import LoraSection
-from visual_planner.spec import PlannerSpec
+from training.cache.write import cache
+from training.data.episodes import EpisodeSet
+from training.model.cached_condition import ConditionKeys
+from training.model.in_context import InContext
+from training.model.lora import add_lora
+from training.model.pipeline import PlannerPipeline, read_spec
+from training.planner.export import export
+from training.planner.objective import flow_matching_loss
+from training.planner.train import train
+from training.sections.planner import LoraSection
+from training.sections.run import ObjectiveSection
+from training.tiny_base.parts import make_transformer
+from visual_planner.planner.spec import PlannerSpec
 
 TOLERANCE = 1e-5
 CACHED = PlannerSpec(cell_height=32, cell_width=48, condition_tokens="first_cell_cached")

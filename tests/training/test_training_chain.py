@@ -11,22 +11,22 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from support.small_world import EPISODES, SPEC, config_for, write_episodes
-from training.cache import cache
-from training.cache_reader import Cache
-from training.episodes import EpisodeSet
+from training.cache.read import Cache
+from training.cache.write import cache
+from training.data.episodes import EpisodeSet
+from training.data.overlays.recorded import episode_trajectory
+from training.data.pairs import make_pair
+from training.data.prepare import prepare
 from training.errors import TrainingError
-from training.export import export
-from training.latents import encode_cells, encode_pictures, load_vae
-from training.measure import centroid, displacement, hand_positions, motion, moved_most
-from training.overlays.recorded import episode_trajectory
-from training.pairs import make_pair
-from training.pipeline import PlannerPipeline, read_spec
-from training.prepare import prepare
-from training.pretrain import pretrain
-from training.text import TextEncoders
-from training.train import train
-from visual_planner.grid import slice_grid
-from visual_planner.spec import PlannerSpec
+from training.evaluation.colours import centroid, displacement, hand_positions, motion, moved_most
+from training.model.autoencoder import encode_cells, encode_pictures, load_vae
+from training.model.pipeline import PlannerPipeline, read_spec
+from training.model.text import TextEncoders
+from training.planner.export import export
+from training.planner.train import train
+from training.tiny_base.pretrain import pretrain
+from visual_planner.grid.cells import slice_grid
+from visual_planner.planner.spec import PlannerSpec
 
 
 def read_picture(path):
@@ -147,9 +147,9 @@ def test_two_steps_give_a_file_that_says_what_it_is(trained):
 
 def test_the_exported_file_plans_like_the_trained_model(trained):
     """The file fused into the base gives what the transformer with its live adapter gives."""
-    from training.checkpoints import latest_checkpoint, load_checkpoint
-    from training.lora import add_lora
-    from training.train import load_transformer
+    from training.loop.checkpoints import latest_checkpoint, load_checkpoint
+    from training.model.lora import add_lora
+    from training.model.transformer import load_transformer
 
     config = config_for(trained, max_steps=2)
     planner = PlannerPipeline.load(trained / "base", trained / "planner.safetensors")

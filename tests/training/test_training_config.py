@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.config import load_config
 from training.errors import TrainingError
+from training.sections.config import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 TINY = next(path for path in CONFIGS if path.name == "tiny.yaml")

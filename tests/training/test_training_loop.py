@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.checkpoints import clean_up, list_checkpoints, load_checkpoint
 from training.errors import TrainingError
-from training.loop import Loop, make_accelerator, step_generator
-from training.run_config import RunSection
+from training.loop.checkpoints import clean_up, list_checkpoints, load_checkpoint
+from training.loop.loop import Loop, make_accelerator
+from training.loop.randomness import step_generator
+from training.sections.run import RunSection
 
 
 class Net(torch.nn.Module):
@@ -172,7 +173,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.checkpoints.save_file", full)
+    monkeypatch.setattr("training.loop.checkpoints.save_file", full)
     with pytest.raises(TrainingError, match=r"cannot write checkpoint .*00000014: No space left on device"):
         run(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000007"]

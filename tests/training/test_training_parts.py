@@ -5,17 +5,18 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from training.errors import TrainingError
+from training.evaluation.statistics import better_than, bootstrap, wilson
 from training.files import replacing, write_text
-from training.lora import add_lora, fold_alpha, target_names
-from training.muon import orthogonalize
-from training.objective import Batch, InContext, draw_sigma, flow_matching_loss, motion_weights
-from training.optim import make_optimizers, rate_factor
-from training.run_config import ObjectiveSection, OptimizerSection
-from training.statistics import better_than, bootstrap, wilson
-from training.tiny import make_transformer
-from training.train_config import LoraSection
-from visual_planner.conditioning import pack_latents
-from visual_planner.spec import PlannerSpec
+from training.loop.muon import orthogonalize
+from training.loop.optim import make_optimizers, rate_factor
+from training.model.in_context import InContext
+from training.model.lora import add_lora, fold_alpha, target_names
+from training.planner.objective import Batch, draw_sigma, flow_matching_loss, motion_weights
+from training.sections.planner import LoraSection
+from training.sections.run import ObjectiveSection, OptimizerSection
+from training.tiny_base.parts import make_transformer
+from visual_planner.planner.conditioning import pack_latents
+from visual_planner.planner.spec import PlannerSpec
 
 SPEC = PlannerSpec(cell_height=32, cell_width=48, condition_tokens="first_cell")
 
@@ -86,7 +87,7 @@ def test_muon_takes_an_adapters_factors_but_not_those_of_inputs_and_outputs():
 
 
 def test_muon_refuses_shares_of_matrices(monkeypatch):
-    monkeypatch.setattr("training.optim.DTensor", torch.nn.Parameter)
+    monkeypatch.setattr("training.loop.optim.DTensor", torch.nn.Parameter)
     named = {"blocks.0.weight": torch.nn.Parameter(torch.zeros(4, 8))}
     with pytest.raises(TrainingError, match="muon needs whole matrices"):
         make_optimizers(named.items(), OptimizerSection(name="muon"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from visual_planner.errors import TrajectoryError
-from visual_planner.trajectory import Trajectory, parse_trajectory
+from visual_planner.trajectory.parse import parse_trajectory
+from visual_planner.trajectory.trajectory import Trajectory
 
 SIZE = {"width": 640, "height": 480}
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from simulation.camera import Camera
 from visual_planner.errors import ReadoutError
-from visual_planner.frame import to_bytes
-from visual_planner.readout import network_pixels
-from visual_planner.view import View
+from visual_planner.execution.camera import View
+from visual_planner.execution.readout import network_pixels
+from visual_planner.grid.frame import to_bytes
 
+from ..data.sources import Entry, Source, open_source
 from ..errors import TrainingError
-from ..sources import Entry, Source, open_source
-from ..train_config import ReadoutSection
+from ..sections.planner import ReadoutSection
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def through_autoencoder(
     """
     import torch
 
-    from ..latents import decode_latents, encode_pictures, load_vae
+    from ..model.autoencoder import decode_latents, encode_pictures, load_vae
 
     vae = load_vae(folder)
     generator = torch.Generator().manual_seed(seed)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from visual_planner.readout import TOLERANCE_M, ReadoutNet, read_frames
+from visual_planner.execution.readout import TOLERANCE_M, ReadoutNet, read_frames
 
+from ..evaluation.statistics import bootstrap, wilson
 from ..files import write_json, write_text
-from ..statistics import bootstrap, wilson
-from ..train_config import ReadoutSection
+from ..sections.planner import ReadoutSection
 from .data import Frames
 from .degrade import degrade
 from .planned import planned_pictures

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from visual_planner.frame import to_bytes
-from visual_planner.prompts import build_prompt
-from visual_planner.spec import PlannerSpec
+from visual_planner.grid.frame import to_bytes
+from visual_planner.planner.prompts import build_prompt
+from visual_planner.planner.spec import PlannerSpec
 
+from ..data.overlays import with_path
+from ..data.overlays.recorded import timed_trajectory
 from ..errors import TrainingError
-from ..overlays import with_path
-from ..overlays.recorded import timed_trajectory
-from ..pipeline import PlannerPipeline, open_planner
-from ..sampling import draw_noise
-from ..train_config import PlannedSection
+from ..model.pipeline import PlannerPipeline, open_planner
+from ..model.sampling import draw_noise
+from ..sections.planner import PlannedSection
 from .data import Frames
 
 _BATCH = 16

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from visual_planner.readout import ReadoutNet, ReadoutSpec, load_net
+from visual_planner.execution.readout import ReadoutNet, ReadoutSpec, load_net
 
-from ..config import Config, save_config
 from ..errors import TrainingError
 from ..files import read_json, write_json, write_tensors
-from ..loop import Loop, make_accelerator
-from ..train_config import ReadoutSection
+from ..loop.loop import Loop, make_accelerator
+from ..model.readout import WEIGHTS, open_readout
+from ..sections.config import Config, save_config
+from ..sections.planner import ReadoutSection
 from .data import Frames, load_frames, split, through_autoencoder
 from .degrade import degrade, shift
 from .measure import METRICS, measure, write_card
 from .planned import planned_pictures
-from .weights import WEIGHTS, open_readout
 
 _LEAST_SPREAD = 1e-3
 

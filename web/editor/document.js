@@ -1,4 +1,4 @@
-// The drawn trajectory as a plain, frozen value, and its text: trajectory JSON v1 of visual_planner/trajectory.py.
+// The drawn trajectory as a plain, frozen value, and its text: trajectory JSON v1 of visual_planner/trajectory/trajectory.py.
 //
 // document = {width, height, paths: [{name, interpolation, points: [{x, y, t}]}]}; pixels of the first frame; t from 0
 // to 1, null where it is left to Python. While drawing, a path may have fewer than the two points that a plan needs.

@@ -1,0 +1,262 @@
+"""In-context conditioning on ComfyUI's own FLUX model: one wrapper on a clone of the MODEL, nothing global.
+
+The condition travels as a reference latent in the CONDITIONING, so ComfyUI batches it, scales it (`process_latent_in`),
+counts its memory and appends its tokens after the image's. What ComfyUI lacks is the place that a planner's condition
+has: the ids of the grid itself (a clone), not those of a picture beside it. The wrapper gives it those, after ComfyUI
+made the target's ids, so that rope scaling and padding are in them.
+
+The conditioning carries a mark that says which of its reference latents is the planner's. The wrapper acts on marked
+calls only, and refuses a positive conditioning without one: a graph that forgot to connect it would plan blindly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...visual_planner.errors import ConditioningError
+from ...visual_planner.grid.layout import GridLayout
+from ...visual_planner.planner.conditioning import PATCH, condition_ids, condition_token_index, target_ids
+from ...visual_planner.planner.spec import PlannerSpec
+from . import condition_cache
+from .condition_cache import OVERRIDE, ConditionCache, Source
+
+KEY = "visual_planner.in_context"
+"""Name of the wrapper on a model."""
+MARK = "visual_planner"
+"""Start of the mark, which is `visual_planner:<place among the reference latents>:<the method that stood there>`."""
+POSITIVE = 0
+"""Number of the positive conditioning in `cond_or_uncond`."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where the condition's tokens stand.
+
+    Args:
+        layout: the grid.
+        condition_tokens: one of `conditioning.CONDITION_TOKENS`.
+        position_ids: one of `conditioning.POSITION_IDS`.
+    """
+
+    layout: GridLayout
+    condition_tokens: str
+    position_ids: str
+
+    @property
+    def apart(self) -> bool:
+        """Whether the condition's tokens pass through the network apart from the target's."""
+        return self.condition_tokens == "first_cell_cached"
+
+
+def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float) -> list:
+    """Conditioning with the planner's condition in it; an earlier one of a planner is replaced.
+
+    Args:
+        conditioning: ComfyUI's list of [embedding, settings].
+        latent: (B, 16, h, w) as the VAE gives it; ComfyUI scales it.
+        guidance: used where the conditioning has none yet.
+    """
+    marked = []
+    for embedding, settings in conditioning:
+        settings = dict(settings)
+        references = list(settings.get("reference_latents", []))
+        place, method = read_mark(settings.get("reference_latents_method"))
+        if place is None:
+            place = len(references)
+            references.append(latent)
+        else:
+            references[place] = latent
+        settings["reference_latents"] = references
+        settings["reference_latents_method"] = f"{MARK}:{place}:{method or ''}"
+        settings.setdefault("guidance", guidance)
+        marked.append([embedding, settings])
+    return marked
+
+
+def read_mark(method: object) -> tuple[int | None, str | None]:
+    """Place of the planner's condition among the reference latents (None: not there), and the others' method."""
+    if not isinstance(method, str) or not method.startswith(f"{MARK}:"):
+        return None, method
+    _, place, rest = method.split(":", 2)
+    return int(place), rest or None
+
+
+def patch_model(model, spec: PlannerSpec, cached: bool = True):
+    """Clone of a FLUX.1 MODEL that gives a planner's condition its place, with the planner's noise schedule.
+
+    Args:
+        model: MODEL of ComfyUI.
+        spec: the planner's record.
+        cached: False computes the keys and values of a `first_cell_cached` condition anew at every step: the same
+            plan, slower, to compare with.
+
+    Raises:
+        ConditioningError: the model is not FLUX.1.
+    """
+    import comfy.model_sampling
+    from comfy.patcher_extension import WrappersMP
+
+    require_flux(model)
+
+    class Schedule(comfy.model_sampling.ModelSamplingFlux, comfy.model_sampling.CONST):
+        """FLUX's shifted schedule."""
+
+    patched = model.clone()
+    sampling = Schedule(model.model.model_config)
+    sampling.set_parameters(shift=spec.mu())
+    patched.add_object_patch("model_sampling", sampling)
+    # A planner put on a planner: the last one counts, as with every other patch of ComfyUI.
+    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY)
+    placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, in_context_wrapper(placing))
+    if placing.apart and cached:
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY, condition_cache.hold_for_run)
+    return patched
+
+
+def require_flux(model) -> None:
+    """Raise a ConditioningError unless the MODEL is FLUX.1 (three position axes, patches of 2)."""
+    network = getattr(getattr(model, "model", None), "diffusion_model", None)
+    settings = getattr(network, "params", None)
+    axes = len(getattr(settings, "axes_dim", ()))
+    if axes != 3 or getattr(network, "patch_size", None) != PATCH or not hasattr(network, "double_blocks"):
+        kind = type(getattr(model, "model", model)).__name__
+        raise ConditioningError(f"model must be a FLUX.1 model (the tiny planner, FLUX.1-dev or -Kontext), got {kind}")
+
+
+def in_context_wrapper(placing: Placing) -> Callable:
+    """Wrapper around the FLUX network's forward that places the condition's tokens.
+
+    A closure, not a callable object: ComfyUI copies objects deeply when it clones a model.
+    """
+
+    def place_condition(
+        executor,
+        x,
+        timestep,
+        context,
+        y=None,
+        guidance=None,
+        ref_latents=None,
+        control=None,
+        transformer_options=None,
+        **kwargs,
+    ):
+        options = dict(transformer_options or {})
+        place, method = read_mark(kwargs.get("ref_latents_method"))
+        condition = None
+        if place is None or not ref_latents:
+            _require_negative(options)
+        else:
+            condition = ref_latents[place]
+            # Last, so that other references keep the ids that they have without a planner.
+            others = [*ref_latents[:place], *ref_latents[place + 1 :]]
+            ref_latents = (others or None) if placing.apart else [*others, condition]
+            kwargs["ref_latents_method"] = method
+            if method is None:
+                del kwargs["ref_latents_method"]
+        apart = None
+        if placing.apart and condition is not None:
+            compute = condition_cache.compute_rows(executor, timestep, context, y, dict(options))
+            apart = _apart(condition, guidance, compute, options)
+        patches = dict(options.get("patches", {}))
+        patches["post_input"] = [_placer(placing, x, condition, apart), *patches.get("post_input", [])]
+        options["patches"] = patches
+        return executor(x, timestep, context, y, guidance, ref_latents, control, options, **kwargs)
+
+    return place_condition
+
+
+def _require_negative(options: dict) -> None:
+    """Refuse a positive conditioning without a condition."""
+    if POSITIVE in options.get("cond_or_uncond", ()):
+        raise ConditioningError(
+            "positive conditioning must come from the Condition node that the model comes from, but it carries no "
+            "first frame: connect that node's positive output to the sampler"
+        )
+
+
+def _apart(
+    condition: torch.Tensor, guidance: torch.Tensor | None, compute: Callable, options: dict
+) -> Callable[[torch.Tensor], None]:
+    """Make attention attend to a condition's keys and values too; returns the function that fetches them.
+
+    Args:
+        condition: (B, 16, h', w').
+        guidance: (B,), None for a model without that input.
+        compute: from `condition_cache.compute_rows`.
+        options: the call's own `transformer_options`, changed here.
+
+    Returns:
+        Function of the condition's ids (B, M, 3), to be called before the first block.
+    """
+    cache = options.get(condition_cache.KEY) or ConditionCache()
+    rows: list = []
+    options[OVERRIDE] = condition_cache.attending(rows, options.get(OVERRIDE))
+
+    def fetch(ids: torch.Tensor) -> None:
+        values = [None] * len(condition) if guidance is None else guidance
+        rows[:] = cache.rows([Source(*parts) for parts in zip(condition, ids, values, strict=True)], compute)
+
+    return fetch
+
+
+def _placer(
+    placing: Placing, x: torch.Tensor, condition: torch.Tensor | None, apart: Callable[[torch.Tensor], None] | None
+) -> Callable[[dict], dict]:
+    """Patch for `post_input` that sets the ids of the first tokens (the target's) and of the last (the condition's).
+
+    Args:
+        placing: where the condition stands.
+        x: (B, 16, h, w), the noisy latent of the grid.
+        condition: (B, 16, h', w'), None for a call without one.
+        apart: given the condition's ids where its tokens are not in the sequence, else None.
+    """
+    grid = _tokens(x)
+    count, layout = grid[0] * grid[1], placing.layout
+    cell = grid[0] // layout.rows, grid[1] // layout.cols
+    index = None if condition is None else _places(placing, grid, _tokens(condition))
+
+    def overwrite(tokens: dict) -> dict:
+        ids = tokens["img_ids"].clone()
+        if (cell[0] * layout.rows, cell[1] * layout.cols) == grid:
+            ids[:, :count] = target_ids(ids[:, :count], layout, cell, placing.position_ids)
+        if index is not None:
+            own = condition_ids(ids[:, :count], index, placing.position_ids).to(ids)
+            if apart is None:
+                ids[:, -index.numel() :] = own
+            else:
+                apart(own)
+        return {**tokens, "img_ids": ids}
+
+    return overwrite
+
+
+def _tokens(latent: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of tokens of a latent; odd sizes are padded by the model."""
+    return (latent.shape[-2] + 1) // PATCH, (latent.shape[-1] + 1) // PATCH
+
+
+def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> torch.Tensor:
+    """Places (M,) of the condition's tokens in the grid of target tokens.
+
+    Raises:
+        ConditioningError: the latent that is sampled has another size than the condition was made for.
+    """
+    layout = placing.layout
+    if placing.condition_tokens == "full_grid":
+        wanted, index = grid, torch.arange(grid[0] * grid[1])
+    elif grid[0] % layout.rows or grid[1] % layout.cols:
+        wanted, index = (0, 0), None
+    else:
+        wanted = grid[0] // layout.rows, grid[1] // layout.cols
+        index = condition_token_index(layout, wanted, placing.condition_tokens)
+    if own != wanted:
+        rows, cols = own if placing.condition_tokens == "full_grid" else (own[0] * layout.rows, own[1] * layout.cols)
+        raise ConditioningError(
+            f"latent must be the one of the Condition node, {rows * 16} px high x {cols * 16} px wide, got "
+            f"{grid[0] * 16} high x {grid[1] * 16} wide"
+        )
+    return index

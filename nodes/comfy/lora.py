@@ -1,0 +1,112 @@
+"""Apply a planner LoRA to a clone of ComfyUI's FLUX model, and read its planner record."""
+
+from pathlib import Path
+
+from ...visual_planner.planner.spec import PRESETS, PlannerSpec
+from ..wires import warn
+from . import tiny
+from .lora_keys import LoraError, check_shapes, header_alphas, normalise
+from .safetensors_files import ModelFileError, load_tensors, read_header
+
+NONE = "none"
+FROM_FILE = "from the file"
+BUILT_IN = " (built in)"
+
+
+def lora_names() -> list[str]:
+    """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders."""
+    import folder_paths
+
+    shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("*.safetensors"))
+    return [*shipped, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
+
+
+def lora_path(name: str) -> Path:
+    """File of a LoRA in the list.
+
+    Raises:
+        ModelFileError: no such LoRA, a name that leads out of its folder, or not a safetensors file.
+    """
+    import folder_paths
+
+    if name.endswith(BUILT_IN):
+        stem = name.removesuffix(BUILT_IN)
+        path = tiny.TINY_FOLDER / "loras" / f"{stem}.safetensors"
+        if (
+            path.is_file()
+            and path.parent.resolve() == (tiny.TINY_FOLDER / "loras").resolve()
+            and Path(stem).name == stem
+        ):
+            return path
+        raise ModelFileError(f"LoRA must be one of those that come with the plugin, got {stem!r}")
+    if not name.endswith(".safetensors"):
+        raise ModelFileError(f"LoRA must be a .safetensors file, got {name!r}")
+    if name not in folder_paths.get_filename_list("loras"):
+        raise ModelFileError(f"LoRA must be one of the files in ComfyUI's loras folder, got {name!r}")
+    return Path(folder_paths.get_full_path_or_raise("loras", name))
+
+
+def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
+    """Planner record of a LoRA: its own, or the preset chosen for one that has none.
+
+    Raises:
+        LoraError: it has no record and no preset was chosen.
+        SpecError: its record is broken or newer than this plugin.
+    """
+    if preset == FROM_FILE:
+        spec = PlannerSpec.from_metadata(read_header(path, f"LoRA {name}").metadata)
+        if spec is None:
+            presets = ", ".join(PRESETS)
+            raise LoraError(
+                f"LoRA {name} has no planner record in its header: set preset to the weights that it is ({presets})"
+            )
+        return spec
+    if preset not in PRESETS:
+        raise LoraError(f"preset must be {FROM_FILE!r} or one of {', '.join(PRESETS)}, got {preset!r}")
+    own = PlannerSpec.from_metadata(read_header(path, f"LoRA {name}").metadata)
+    if own is not None and own != PRESETS[preset]:
+        warn(f"LoRA {name} has a planner record of its own, but preset {preset} was chosen over it")
+    return PRESETS[preset]
+
+
+def apply_lora(model, path: Path, name: str, strength: float):
+    """Clone of a MODEL with a LoRA on it.
+
+    Raises:
+        LoraError: keys or shapes that do not fit the model; nothing is applied then.
+        ModelFileError: the file is missing, cut short or no safetensors file.
+    """
+    import comfy.lora
+    import torch
+
+    header = read_header(path, f"LoRA {name}")
+    key_map = comfy.lora.model_lora_keys_unet(model.model, {})
+    shapes = normalise(header.shapes, key_map, name)
+    check_shapes(shapes, key_map, _weight_shapes(model), name)
+    patched = model.clone()
+    if strength == 0.0:
+        return patched
+    tensors = normalise(load_tensors(path, f"LoRA {name}"), key_map, name)
+    pairs = {key.removesuffix(".lora_up.weight") for key in tensors if key.endswith(".lora_up.weight")}
+    without_alpha = [module for module in pairs if f"{module}.alpha" not in tensors]
+    for module, alpha in header_alphas(header.metadata, without_alpha, name).items():
+        tensors[f"{module}.alpha"] = torch.tensor(alpha)
+    patches = comfy.lora.load_lora(tensors, key_map, log_missing=False)
+    placed = patched.add_patches(patches, strength)
+    if len(placed) != len(patches):
+        missing = [str(key) for key in patches if key not in placed]
+        raise LoraError(
+            f"LoRA {name} must fit the model, but {len(missing)} of its modules are not in it ({missing[0]})"
+        )
+    return patched
+
+
+def _weight_shapes(model) -> dict[str, tuple[int, ...]]:
+    """Shapes of the model's weights; packed ones (4-bit) are left out, since their shape says nothing."""
+    import torch
+
+    shapes = {}
+    for key, weight in model.model.state_dict().items():
+        if weight.dtype not in (torch.uint8, torch.int8) or hasattr(weight, "tensor_shape"):
+            shapes[key] = tuple(getattr(weight, "tensor_shape", weight.shape))
+    return shapes

@@ -1,0 +1,1 @@
+"""From pairs to cached latents and text embeddings."""

@@ -1,0 +1,113 @@
+"""`python -m training check`, and what is looked at before a cache is written."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from visual_planner.planner.spec import PlannerSpec
+
+from ..data.check import check_pairs, header_problems, line_problems
+from ..data.pairs_folder import read_pairs
+from ..errors import TrainingError
+from ..files import read_json
+from ..sections.config import load_config
+from ..sections.data import CacheSection
+from .read import Cache
+
+_LATENT_BYTES = 16 * 2  # 16 channels of float16, one value in 8x8 px
+_ROOM = 1.05
+"""Share by which the disk must have more than the cache's own size."""
+
+
+def check_command(arguments: list[str]) -> int:
+    """Check pairs and caches; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training check", description="every problem of prepared data at once, before a model is loaded"
+    )
+    parser.add_argument("--config", help="YAML file whose section cache says which pairs, and the room that they need")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
+    parser.add_argument("--data", type=Path, help="folder of pairs")
+    parser.add_argument("--cache", help="finished cache whose checksums are verified: folder or URL")
+    options = parser.parse_args(arguments)
+    if not (options.config or options.data or options.cache):
+        parser.error("give --config, --data or --cache")
+    section = load_config(options.config, options.set).section("cache") if options.config else None
+    return report(options.data or (section.data if section else None), section, options.cache)
+
+
+def check(data: Path, section: CacheSection | None = None) -> list[str]:
+    """Problems of a folder of pairs (see `check_pairs`) and, with a cache section, of the room for its cache.
+
+    Raises:
+        TrainingError: it is no folder of pairs at all.
+    """
+    problems = check_pairs(data)
+    if section is not None:
+        problems += _space_problems(section, *read_pairs(data))
+    return list(dict.fromkeys(problems))
+
+
+def quick_check(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> None:
+    """What can be known before a model is loaded, without decoding pictures.
+
+    Raises:
+        TrainingError: lines, headers of pictures or the room on the disk have problems; the message has the first ones.
+    """
+    problems = list(line_problems(section.data, spec, pairs))
+    for name in dict.fromkeys(pair[key] for pair in pairs for key in ("source", "target")):
+        problems += header_problems(section.data / name, spec)
+    problems += _space_problems(section, spec, pairs)
+    if problems:
+        raise TrainingError(
+            f"{len(problems)} problems in {section.data}: {'; '.join(problems[:5])}"
+            f"{' ...' if len(problems) > 5 else ''} (python -m training check --data {section.data} lists all)"
+        )
+
+
+def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> int:
+    """Size that the cache of these pairs will have [bytes], from the base's configuration files alone.
+
+    Raises:
+        TrainingError: the base lacks a configuration file.
+    """
+    base = Path(section.base)
+    t5 = read_json(base / "text_encoder_2" / "config.json", "configuration of the text encoder")
+    clip = read_json(base / "text_encoder" / "config.json", "configuration of the text encoder")
+    tokens = section.text_tokens
+    if not tokens:
+        settings = read_json(base / "tokenizer_2" / "tokenizer_config.json", "configuration of the tokenizer")
+        tokens = int(settings["model_max_length"])
+    height, width = spec.grid_size
+    grid = height * width // 64 * _LATENT_BYTES
+    condition = spec.cell_height * spec.cell_width // 64 * _LATENT_BYTES if spec.condition_is_cell else grid
+    number = 4 if section.dtype == "float32" else 2
+    text = (tokens * t5["d_model"] + clip["hidden_size"]) * number
+    counts = [len({pair[key] for pair in pairs}) for key in ("target", "source", "text")]
+    return counts[0] * grid + counts[1] * condition + (counts[2] + 1) * text
+
+
+def report(data: Path, section: CacheSection | None, cache_folder: str | None) -> int:
+    """Print what is wrong, a line a problem; returns the exit code: 0, or 1 with problems."""
+    problems = check(data, section) if data is not None else []
+    if cache_folder is not None:
+        problems += Cache(cache_folder).verify()
+    for problem in problems:
+        print(problem)
+    if data is not None and section is not None:
+        spec, pairs = read_pairs(data)
+        print(f"the cache {section.out} will take {cache_bytes(section, spec, pairs) / 1e9:.3f} GB")
+    print(f"{len(problems)} problems" if problems else "no problem found")
+    return 1 if problems else 0
+
+
+def _space_problems(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> list[str]:
+    if "://" in str(section.out):
+        return []
+    needed = int(cache_bytes(section, spec, pairs) * _ROOM)
+    folder = Path(section.out).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= needed:
+        return []
+    return [f"{folder} has {free / 1e9:.2f} GB free, the cache {section.out} needs {needed / 1e9:.2f} GB"]

@@ -1,0 +1,124 @@
+"""A folder on this machine or, by URL, in an object store: whole files in and out, never half of one."""
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from ..errors import TrainingError
+from ..files import replacing
+
+
+class Folder:
+    """A place for files.
+
+    Args:
+        place: a path, or a URL for fsspec (`s3://bucket/folder`, `memory://folder`).
+        keep: of a URL's files, how many stay on this machine; None keeps all.
+
+    Raises:
+        TrainingError: the URL's kind is unknown, or its package is not installed.
+    """
+
+    def __init__(self, place: Path | str, keep: int | None = None) -> None:
+        self.place, self.keep = place, keep
+        self._system = None
+        self._copies: OrderedDict[str, Path] = OrderedDict()
+        if "://" in str(place):
+            import fsspec
+
+            try:
+                self._system, self._root = fsspec.core.url_to_fs(str(place))
+            except (ImportError, ValueError, OSError) as error:
+                raise TrainingError(f"{place} cannot be opened: {error}") from error
+            self._local = Path(tempfile.mkdtemp(prefix="visual-planner-cache-"))
+            weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
+
+    def __str__(self) -> str:
+        """Its path or URL."""
+        return str(self.place)
+
+    def name(self, file: str) -> str:
+        """A file of it, for messages."""
+        return f"{str(self.place).rstrip('/')}/{file}"
+
+    def exists(self, file: str) -> bool:
+        """Whether it has a file."""
+        if self._system is None:
+            return (Path(self.place) / file).is_file()
+        return self._reach(file, lambda path: self._system.isfile(path))
+
+    def read(self, file: str, what: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            TrainingError: it is not there or cannot be reached; `what` names it.
+        """
+        if not self.exists(file):
+            raise TrainingError(f"{what} {self.name(file)} is not there")
+        if self._system is None:
+            return (Path(self.place) / file).read_bytes()
+        return self._reach(file, lambda path: self._system.cat_file(path))
+
+    def write(self, file: str, data: bytes) -> None:
+        """Write a file, whole or not at all (object stores show a file when it is complete).
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if self._system is None:
+            with replacing(Path(self.place) / file) as temporary:
+                temporary.write_bytes(data)
+            return
+
+        def put(path: str) -> None:
+            self._system.makedirs(self._root, exist_ok=True)
+            self._system.pipe_file(path, data)
+
+        self._reach(file, put)
+
+    def remove(self, file: str) -> None:
+        """Remove a file, if it is there."""
+        if self._system is None:
+            (Path(self.place) / file).unlink(missing_ok=True)
+        elif self.exists(file):
+            self._reach(file, lambda path: self._system.rm_file(path))
+
+    def write_tensors(self, file: str, tensors: dict[str, torch.Tensor]) -> tuple[int, str]:
+        """Write a safetensors file; returns its size [bytes] and SHA-256."""
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        self.write(file, data)
+        return len(data), hashlib.sha256(data).hexdigest()
+
+    def local(self, file: str, digest: str | None = None) -> Path:
+        """Path of a file on this machine: the file itself, or a copy of it that is checked as it comes.
+
+        Raises:
+            TrainingError: it is not there, is not the one of this SHA-256, or its name leads out of the folder.
+        """
+        if Path(file).name != file:
+            raise TrainingError(f"{self.place} names {file!r}: a file of it must lie in it")
+        if self._system is None:
+            return Path(self.place) / file
+        if file not in self._copies:
+            data = self.read(file, "file")
+            if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+                raise TrainingError(f"file {self.name(file)} has another checksum than its manifest says: damaged")
+            copy = self._local / file
+            copy.write_bytes(data)
+            self._copies[file] = copy
+        self._copies.move_to_end(file)
+        while self.keep is not None and len(self._copies) > self.keep:
+            self._copies.popitem(last=False)[1].unlink()
+        return self._copies[file]
+
+    def _reach(self, file: str, action):
+        try:
+            return action(f"{self._root.rstrip('/')}/{file}")
+        except (OSError, ImportError, ValueError) as error:
+            raise TrainingError(f"{self.name(file)} cannot be reached: {error}") from error

@@ -1,0 +1,1 @@
+"""From episodes to pairs of condition and target grids."""

@@ -1,0 +1,126 @@
+"""What is wrong with a folder of pairs, all at once, before a model is loaded."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..files import read_json
+from .pairs_folder import MANIFEST, read_pairs
+from .sources.base import inside
+from .sources.pictures import read_picture
+from .splits import find_leaks
+
+
+def check_pairs(data: Path) -> list[str]:
+    """Problems of a folder of pairs, each with its file; none is an empty list.
+
+    Looks at every line and every picture: missing or broken files, sizes, checksums, captions, modes, conditions that
+    do not belong to their targets, overlays that are absent or stray, duplicate ids and pictures, and leaks between
+    training and validation.
+
+    Raises:
+        TrainingError: it is no folder of pairs at all.
+    """
+    spec, pairs = read_pairs(data)
+    problems = [*line_problems(data, spec, pairs), *_leaks(data, pairs)]
+    manifest = read_json(data / MANIFEST, "manifest")["files"] if (data / MANIFEST).is_file() else {}
+    targets: dict[str, str] = {}
+    for pair in tqdm(pairs, desc="pairs"):
+        problems += _pair_problems(data, spec, pair, manifest, targets)
+    return problems
+
+
+def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[str]:
+    """Problems that the lines alone show."""
+    file = data / "pairs.jsonl"
+    if not pairs:
+        yield f"{file} holds no pair"
+    for name, count in Counter(pair["id"] for pair in pairs).items():
+        if count > 1:
+            yield f"{file}: id {name!r} stands {count} times"
+    for pair in pairs:
+        if not pair["text"].strip():
+            yield f"{file}: pair {pair['id']!r} has an empty caption"
+        if pair["mode"] not in spec.modes:
+            yield f"{file}: pair {pair['id']!r} has mode {pair['mode']!r}, the spec has {', '.join(spec.modes)}"
+        for key in ("source", "target"):
+            try:
+                inside(data, pair[key], f"{key} of pair {pair['id']!r}")
+            except TrainingError as error:
+                yield str(error)
+
+
+def _leaks(data: Path, pairs: list[dict]) -> list[str]:
+    firsts = read_json(data / "dataset.json", "folder of pairs").get("first_frames", {})
+    return [f"{data / 'pairs.jsonl'}: {leak}" for leak in find_leaks(pairs, firsts)]
+
+
+def header_problems(file: Path, spec: PlannerSpec) -> list[str]:
+    """Problems that a picture's header shows, without decoding it."""
+    try:
+        with Image.open(file) as image:
+            size = image.size[::-1]
+    except FileNotFoundError:
+        return []  # its line says so already
+    except (OSError, SyntaxError) as error:
+        return [f"picture {file} cannot be read: {error}"]
+    expected = spec.grid_size
+    return [] if size == expected else [f"picture {file} is {size} (height, width), the spec's grid is {expected}"]
+
+
+def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, targets: dict[str, str]) -> Iterator[str]:
+    pictures = {}
+    for key in ("source", "target"):
+        file = data / pair[key]
+        if not file.is_file():
+            return  # its line says so already
+        content = file.read_bytes()
+        if pair[key] in manifest and hashlib.sha256(content).hexdigest() != manifest[pair[key]][1]:
+            yield f"picture {file} has changed since it was prepared (checksum)"
+        try:
+            pictures[key] = read_picture(content, f"picture {file}")
+        except TrainingError as error:
+            yield str(error)
+            return
+        if pictures[key].shape[:2] != spec.grid_size:
+            yield (f"picture {file} is {pictures[key].shape[:2]} (height, width), the spec's grid is {spec.grid_size}")
+            return
+    yield from _content_problems(data, spec, pair, pictures["source"], pictures["target"])
+    digest = hashlib.sha256(pictures["target"].tobytes()).hexdigest()
+    other = targets.setdefault(digest, pair["target"])
+    if other != pair["target"]:
+        yield f"picture {data / pair['target']} is identical with {data / other}"
+
+
+def _content_problems(
+    data: Path, spec: PlannerSpec, pair: dict, condition: np.ndarray, target: np.ndarray
+) -> Iterator[str]:
+    """Whether condition and target belong together and the overlay is as the mode says."""
+    file = data / pair["source"]
+    top, left, bottom, right = spec.layout.cell_box(0, spec.cell_height, spec.cell_width)
+    cell, first = condition[top:bottom, left:right], target[top:bottom, left:right]
+    rest = condition.copy()
+    rest[top:bottom, left:right] = 0
+    # pictures of others may have been through JPEG
+    if (rest > 16).mean() > 0.01:
+        yield f"picture {file}: the cells beside the first frame's must be black"
+    changed = np.abs(cell.astype(np.int16) - first).max(axis=2) > 48
+    share = float(changed.mean())
+    if pair["mode"] == "text" and share > 0.002:
+        yield f"picture {file}: mode text shows the first frame of {pair['target']}, but {share:.1%} of it differ"
+    if pair["mode"] != "text" and not changed.any():
+        yield f"picture {file}: mode {pair['mode']} must show a path on the first frame, and it shows none"
+    if share > 0.5:
+        yield f"picture {file}: its first frame is not that of {data / pair['target']} ({share:.0%} differ)"
+    height, width = spec.cell_height, spec.cell_width
+    cells = target.reshape(spec.rows, height, spec.cols, width, 3).swapaxes(1, 2).reshape(-1, height, width, 3)
+    if len(cells) > 1 and all(np.array_equal(part, cells[0]) for part in cells):
+        yield f"picture {data / pair['target']}: all its frames are the same, nothing moves"

@@ -1,0 +1,50 @@
+"""Command line of `prepare --source PATH --out DIR`."""
+
+import argparse
+import json
+
+from ..sections.config import load_config
+from ..sections.data import PrepareSection
+
+
+def prepare_command(arguments: list[str]) -> None:
+    """Prepare a data set from options; a configuration, if one is given, has the rest."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training prepare", description="episodes → condition and target grids, prompts, overlays"
+    )
+    parser.add_argument("--config", help="YAML file for what no option says, see training/configs")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
+    parser.add_argument("--layout", metavar="ROWSxCOLS", help="cells of the grid (default: 3x3)")
+    parser.add_argument("--order", help="order of the frames (default: serpentine)")
+    parser.add_argument("--cell", metavar="HEIGHTxWIDTH", help="size of a cell [px], multiples of 16")
+    parser.add_argument("--modes", help="some of text,trajectory,both")
+    for name, field in PrepareSection.model_fields.items():
+        text = field.description + (
+            "" if field.is_required() else f" (default: {_shown(field.get_default(call_default_factory=True))})"
+        )
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text.replace("%", "%%"))
+    options = vars(parser.parse_args(arguments))
+    changes = [f"prepare.{name}={_yaml(name, options[name])}" for name in PrepareSection.model_fields if options[name]]
+    for name, keys in (("layout", ("rows", "cols")), ("cell", ("cell_height", "cell_width"))):
+        if options[name]:
+            parts = options[name].lower().split("x")
+            if len(parts) != 2 or not all(part.isdigit() for part in parts):
+                parser.error(f"--{name} must be two numbers with an x between, got {options[name]!r}")
+            changes += [f"spec.{key}={value}" for key, value in zip(keys, parts, strict=True)]
+    changes += [f"spec.order={options['order']}"] if options["order"] else []
+    changes += [f"spec.modes=[{options['modes']}]"] if options["modes"] else []
+    from .prepare import prepare
+
+    prepare(load_config(options["config"], [*changes, *options["set"]]))
+
+
+def _yaml(name: str, value: str) -> str:
+    """A value as YAML: texts quoted, so that an episode named 1e3 or a path with a colon stays itself."""
+    kind = str(PrepareSection.model_fields[name].annotation)
+    if "list" in kind:
+        return f"[{value}]"
+    return value if "int" in kind and "Path" not in kind else json.dumps(value)
+
+
+def _shown(value: object) -> str:
+    return "none" if value in (None, "", []) else str(value)

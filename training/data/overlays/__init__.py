@@ -1,0 +1,71 @@
+"""Where the end effector's path comes from, for planners that follow a drawn path: a module a kind.
+
+Each kind gives a trajectory in pixels of the source's own frames; its times are those of the chosen frames in the plan.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from visual_planner.planner.spec import PlannerSpec
+from visual_planner.trajectory.overlay import draw_overlay
+from visual_planner.trajectory.trajectory import Trajectory
+
+from ...errors import TrainingError
+from ..sources import Entry, Source
+from . import drawn, projected, recorded, tracked
+
+OverlayMaker = Callable[[Source, Entry, np.ndarray, tuple[int, int]], Trajectory]
+"""(source, episode, chosen frames (K,), size (h, w) of a frame) → trajectory on a frame of that size."""
+
+_KINDS = {
+    "recorded": recorded.RecordedPaths,
+    "cameras": projected.ProjectedPaths,
+    "tracked": tracked.TrackedPaths,
+    "drawn": drawn.DrawnPaths,
+    "cvat": drawn.CvatPaths,
+}
+_NEEDS = {
+    "cameras": "a JSON file with camera matrices",
+    "tracked": "a JSON file with a click an episode, or a folder of masks",
+    "drawn": "a folder of trajectory JSON files, or JSON lines",
+    "cvat": "an XML file, or a folder with one an episode",
+}
+
+
+def with_path(first: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec) -> np.ndarray:
+    """First frame (h, w, 3) uint8 as a planner is shown it: the path drawn in its style, or none; a new array."""
+    if trajectory is None:
+        return first.copy()
+    return draw_overlay(first, trajectory, spec.overlay, color_by=spec.overlay_color_by)
+
+
+def open_overlay(
+    kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
+) -> OverlayMaker | None:
+    """What gives the paths, or None where no mode draws any.
+
+    Args:
+        kind: as `prepare.overlay`.
+        source: the episodes.
+        data: as `prepare.overlay_data`.
+        states: as `prepare.states`.
+        modes: the planner's modes.
+
+    Raises:
+        TrainingError: a mode needs paths and there is nothing to take them from, or `data` is wrong.
+    """
+    drawn_modes = [mode for mode in modes if mode != "text"]
+    if not drawn_modes or source.ready_grids:
+        return None
+    if kind == "auto":
+        kind = "recorded" if all("path_px" in entry.record for entry in source.entries) else "none"
+    if kind == "none":
+        raise TrainingError(
+            f"modes {', '.join(drawn_modes)} show a path, but there is none: choose prepare.overlay from "
+            f"{', '.join(_KINDS)}, or spec.modes [text]"
+        )
+    if kind in _NEEDS and (data is None or not data.exists()):
+        raise TrainingError(f"prepare.overlay {kind} needs prepare.overlay_data: {_NEEDS[kind]}, got {data}")
+    return _KINDS[kind](data, states)

@@ -1,0 +1,63 @@
+"""Paths that the episodes' own records hold."""
+
+from pathlib import Path
+
+import numpy as np
+
+from visual_planner.trajectory.path import Path as DrawnPath
+from visual_planner.trajectory.path import Point
+from visual_planner.trajectory.trajectory import Trajectory
+
+from ...errors import TrainingError
+from ..frame_choice import plan_time
+from ..sources import Entry, Source
+
+_CONTROL_POINTS = 17
+"""Points of a path that are drawn: enough to follow it, few enough for a smooth line."""
+
+
+def timed_trajectory(places: np.ndarray, times: np.ndarray, size: tuple[int, int]) -> Trajectory:
+    """Path of the end effector through places (N, 2) [px] at ascending times (N,), on a frame of size (h, w) [px]."""
+    keep = np.unique(np.linspace(0, len(places) - 1, _CONTROL_POINTS).round().astype(int))
+    points = tuple(Point(float(x), float(y), float(t)) for (x, y), t in zip(places[keep], times[keep], strict=True))
+    return Trajectory(size[1], size[0], (DrawnPath("gripper", points, "polyline"),))
+
+
+def episode_trajectory(record: dict, height: int, width: int) -> Trajectory:
+    """The end effector's path of a simulated episode, with times, cut at the frame's edge.
+
+    Args:
+        record: the episode's line; `path_px` holds (x, y, t).
+        height: of a frame [px].
+        width: of a frame [px].
+    """
+    path = np.asarray(record["path_px"], float)
+    return timed_trajectory(path[:, :2], path[:, 2], (height, width)).clipped("clamp")
+
+
+def path_over(places: np.ndarray, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
+    """Path through the places (T, 2) [px] of every frame, from the first chosen frame to the last."""
+    first, last = int(chosen[0]), int(chosen[-1])
+    frames = np.arange(first, last + 1) if last > first else np.array([first, first])
+    times = plan_time(frames, chosen) if last > first else np.array([0.0, 1.0])
+    return timed_trajectory(places[frames], times, size)
+
+
+class RecordedPaths:
+    """`path_px` of simulated episodes: (x, y, t) with t from the first frame (0) to the last (1)."""
+
+    def __init__(self, data: Path | None, states: str) -> None:
+        pass
+
+    def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
+        """See `OverlayMaker`."""
+        if "path_px" not in entry.record:
+            raise TrainingError(f"episode {entry.id} ({entry.file}) has no recorded path: choose another overlay")
+        height, width = entry.record["frame_size"]
+        whole = episode_trajectory(entry.record, height, width)
+        if not np.array_equal(chosen, np.linspace(0, entry.length - 1, len(chosen)).round()):
+            path = np.asarray(entry.record["path_px"], float)
+            frames = path[:, 2] * (entry.length - 1)
+            inside = (frames >= chosen[0]) & (frames <= chosen[-1])
+            whole = timed_trajectory(path[inside, :2], plan_time(frames[inside], chosen), (height, width))
+        return whole if (height, width) == size else whole.scaled(size[1], size[0])

@@ -1,0 +1,110 @@
+"""Paths by optical flow: points at a click or in a mask of the first frame, followed through the episode."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from visual_planner.trajectory.trajectory import Trajectory
+
+from ...errors import TrainingError
+from ...files import read_json
+from ..sources import Entry, Source
+from ..sources.pictures import read_picture
+from .recorded import path_over
+
+_AROUND = 0.05
+"""Points are sought within this share of the frame's shorter side around a click."""
+_POINTS = 24
+_FEW = 6
+"""With fewer points left, new ones are sought around the place."""
+_ROUND_TRIP_PX = 1.0
+"""A point is lost if following it back misses its start by more."""
+
+
+class TrackedPaths:
+    """Paths from `{"EPISODE": [x, y], "*": [x, y]}` (pixels of the first frame), or from a folder of EPISODE.png masks.
+
+    A mask's pixels above 127 are the end effector.
+
+    Raises:
+        TrainingError: the file is broken.
+    """
+
+    def __init__(self, data: Path, states: str) -> None:
+        self.data = data
+        self.clicks = None if data.is_dir() else read_json(data, "clicks")
+
+    def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
+        """See `OverlayMaker`."""
+        first, last = int(chosen[0]), int(chosen[-1])
+        grey = (cv2.cvtColor(source.frames(entry, [index])[0], cv2.COLOR_RGB2GRAY) for index in range(first, last + 1))
+        places = np.zeros((last + 1, 2))
+        places[first:] = follow(grey, self._mask(entry, size), f"episode {entry.id} ({entry.file})", first)
+        return path_over(places, chosen, size)
+
+    def _mask(self, entry: Entry, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Place (2,) [px] and mask (h, w) uint8 of where to seek points."""
+        if self.clicks is None:
+            file = self.data / f"{entry.id}.png"
+            mask = (read_picture(file, f"mask {file}")[..., 0] > 127).astype(np.uint8)
+            if mask.shape != size or not mask.any():
+                raise TrainingError(f"mask {file} must be {size} (height, width) with white in it, got {mask.shape}")
+            ys, xs = np.nonzero(mask)
+            return np.array([xs.mean() + 0.5, ys.mean() + 0.5]), mask
+        click = self.clicks.get(entry.id, self.clicks.get("*"))
+        if not isinstance(click, list) or len(click) != 2 or not all(isinstance(v, int | float) for v in click):
+            raise TrainingError(f"clicks {self.data} must have [x, y] for episode {entry.id} (or *), got {click!r}")
+        place = np.array(click, float)
+        if not ((place >= 0).all() and place[0] <= size[1] and place[1] <= size[0]):
+            raise TrainingError(f"clicks {self.data}: {click} of episode {entry.id} lies outside the frame of {size}")
+        return place, _disc(place, size)
+
+
+def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str, first: int = 0) -> np.ndarray:
+    """Places (T, 2) [px] of something in grey frames (h, w), by pyramidal Lucas-Kanade flow of points on it.
+
+    The place moves by the median of the points' steps. A point whose way back misses its start is dropped.
+
+    Args:
+        grey: the frames in order.
+        start: place (2,) and mask (h, w) in the first of them.
+        what: names the episode in messages.
+        first: number of the first frame, for messages.
+
+    Raises:
+        TrainingError: all points are lost.
+    """
+    frames = iter(grey)
+    before = next(frames)
+    place, mask = start
+    points = _seek(before, mask, place)
+    places = [place]
+    for number, frame in enumerate(frames, first + 1):
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, frame, points, None)
+        back, found_back, _ = cv2.calcOpticalFlowPyrLK(frame, before, moved, None)
+        trip = np.linalg.norm((back - points).reshape(-1, 2), axis=1)
+        good = (found.ravel() == 1) & (found_back.ravel() == 1) & (trip < _ROUND_TRIP_PX)
+        if not good.any():
+            raise TrainingError(
+                f"the end effector of {what} is lost at frame {number}: click on a place with more texture"
+            )
+        place = place + np.median((moved - points).reshape(-1, 2)[good], axis=0)
+        places.append(place)
+        points, before = moved[good], frame
+        if len(points) < _FEW:
+            points = np.concatenate([points, _seek(frame, _disc(place, frame.shape), place)])
+    return np.stack(places)
+
+
+def _seek(grey: np.ndarray, mask: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Points (N, 1, 2) float32 that can be followed, or the place itself where there is no texture."""
+    found = cv2.goodFeaturesToTrack(grey, _POINTS, 0.05, 2, mask=mask)
+    return np.float32(place).reshape(1, 1, 2) if found is None else found
+
+
+def _disc(place: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    radius = max(4, round(_AROUND * min(size)))
+    return cv2.circle(mask, tuple(int(v) for v in place), radius, 1, -1)

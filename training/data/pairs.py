@@ -1,0 +1,237 @@
+"""One episode → its condition grids, target grid and prompts, and the pictures of them on disk."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from simulation.workers import in_processes
+from visual_planner.errors import PlannerError
+from visual_planner.grid.cells import assemble_grid, condition_grid
+from visual_planner.grid.frame import fit_frame, fit_transform, to_bytes
+from visual_planner.planner.prompts import SLOT, build_prompt, check_template, text_templates
+from visual_planner.planner.spec import PlannerSpec
+from visual_planner.trajectory.trajectory import Trajectory
+
+from ..errors import TrainingError
+from ..sections.data import PrepareSection
+from .frame_choice import choose_frames, motion_of
+from .overlays import OverlayMaker, with_path
+from .sources import Entry, Source
+
+
+@dataclass(frozen=True)
+class Job:
+    """What it takes to make the pairs of any episode, in any process.
+
+    Args:
+        source: the episodes.
+        spec: the planner.
+        section: the settings.
+        overlay: where paths come from; None where no mode shows one.
+        templates: sentences of text mode to draw from; empty: the spec's own.
+        folder: where pictures are written.
+    """
+
+    source: Source
+    spec: PlannerSpec
+    section: PrepareSection
+    overlay: OverlayMaker | None
+    templates: tuple[str, ...]
+    folder: Path
+
+
+def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Condition grid and target grid, (H, W, 3) uint8.
+
+    Args:
+        frames: (F, h, w, 3) uint8 of the cell's size.
+        trajectory: path to draw on the first frame; None leaves it clean.
+        spec: the planner.
+
+    Raises:
+        TrainingError: the frames have another size or number than the spec's cells.
+    """
+    expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
+    if frames.shape != expected:
+        raise TrainingError(f"frames have shape {frames.shape}, the spec asks for {expected}")
+    first = with_path(frames[0], trajectory, spec)
+    condition = condition_grid(torch.from_numpy(first)[None], spec.layout)[0].numpy()
+    return condition, assemble_grid(torch.from_numpy(frames), spec.layout)[0].numpy()
+
+
+def load_templates(name: str, spec: PlannerSpec) -> tuple[str, ...]:
+    """Sentences of text mode for `prepare.prompts`: none for the spec's own, many, or those of a file, one a line.
+
+    Raises:
+        TrainingError: the file is missing or a line lacks its slot.
+    """
+    if name == "spec":
+        return ()
+    if name == "varied":
+        return text_templates(spec.layout)
+    file = Path(name)
+    if not file.is_file():
+        raise TrainingError(f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {name!r}")
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return tuple(check_template(line, f"prompt template {file} line {n}") for n, line in enumerate(lines, 1))
+
+
+def process(job: Job, entry: Entry) -> dict:
+    """Make one episode's pairs and write their pictures.
+
+    Returns:
+        its record: {"id", "pairs", "files", "statistics"}, or {"id", "problem"} or {"id", "dropped"} with a reason.
+
+    Raises:
+        OSError: the pictures cannot be written.
+    """
+    try:
+        if job.source.ready_grids:
+            pictures, pairs, statistics = _ready(job, entry)
+        elif entry.length < job.spec.layout.frames and job.section.short != "repeat":
+            text = f"has {entry.length} frames, the grid has {job.spec.layout.frames} cells"
+            if job.section.short == "drop":
+                return {"id": entry.id, "dropped": text}
+            raise TrainingError(f"episode {entry.id} ({entry.file}) {text} (prepare.short: drop or repeat)")
+        else:
+            pictures, pairs, statistics = _from_frames(job, entry)
+    except PlannerError as error:
+        return {"id": entry.id, "problem": str(error)}
+    files = {name: _write_picture(job.folder / name, picture) for name, picture in pictures.items()}
+    return {"id": entry.id, "pairs": pairs, "files": files, "statistics": statistics}
+
+
+def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
+    spec = job.spec
+    motion = None
+    if job.section.frames != "uniform" and entry.length > spec.layout.frames:
+        motion = motion_of(job.source.thumbnails(entry))
+    chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion)
+    raw = job.source.frames(entry, chosen.tolist())
+    size = raw.shape[1:3]
+    frames = fit_cells(raw, spec, job.section.fit)
+    trajectory = _cell_trajectory(job, entry, chosen, size) if job.overlay else None
+    pictures, pairs = {}, []
+    for mode in spec.modes:
+        prompt = _prompt(job, mode, entry)
+        shown = None if mode == "text" else trajectory
+        condition, target = make_pair(frames, shown, spec)
+        source = f"conditions/{entry.id}_{'clean' if mode == 'text' else 'overlay'}.png"
+        pictures.setdefault(source, condition)
+        pictures.setdefault(f"targets/{entry.id}.png", target)
+        pairs.append(_line(entry, mode, source, f"targets/{entry.id}.png", prompt))
+    change = float(np.abs(frames[1:].astype(np.int16) - frames[0]).mean()) if len(frames) > 1 else 0.0
+    statistics = {
+        "length": entry.length,
+        "size": list(size),
+        "frames": chosen.tolist(),
+        "motion": round(change, 4),
+        "first": _digest(frames[0].tobytes()),
+        "target": _digest(frames.tobytes()),
+        "instruction": entry.instruction,
+    }
+    return pictures, pairs, statistics
+
+
+def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
+    spec = job.spec
+    mode = entry.record.get("mode") or (spec.modes[0] if len(spec.modes) == 1 else None)
+    if mode not in spec.modes:
+        raise TrainingError(
+            f"grid {entry.id} ({entry.file}) must say its mode, one of {', '.join(spec.modes)}, got {mode!r} "
+            "(or give spec.modes a single one)"
+        )
+    if not entry.instruction.strip():
+        raise TrainingError(f"grid {entry.id} ({entry.file}) has an empty caption")
+    condition, target = job.source.frames(entry, [0, 1])
+    if target.shape[:2] != spec.grid_size:
+        raise TrainingError(
+            f"grid {entry.file} is {target.shape[:2]} (height, width), the spec's grid is {spec.grid_size}"
+        )
+    source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
+    cell = condition[: spec.cell_height, : spec.cell_width]
+    line = _line(entry, mode, source, name, entry.instruction.strip())
+    line |= {"id": entry.id, "episode": str(entry.record.get("episode", entry.id))}
+    statistics = {
+        "length": spec.layout.frames,
+        "size": list(spec.grid_size),
+        "first": _digest(np.ascontiguousarray(cell).tobytes()),
+        "target": _digest(target.tobytes()),
+        "instruction": entry.instruction,
+    }
+    return {source: condition, name: target}, [line], statistics
+
+
+def fit_cells(frames: np.ndarray, spec: PlannerSpec, fit: str) -> np.ndarray:
+    """Frames (F, H, W, 3) uint8 brought to the cell's size; those that have it stay as they are."""
+    if frames.shape[1:3] == (spec.cell_height, spec.cell_width):
+        return frames
+    return to_bytes(fit_frame(frames, spec.cell_height, spec.cell_width, fit))
+
+
+def _cell_trajectory(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
+    """Path of an episode in pixels of the cell, cut at its edge."""
+    cell = job.spec.cell_height, job.spec.cell_width
+    trajectory = job.overlay(job.source, entry, chosen, size)
+    if size != cell:
+        trajectory = trajectory.transformed(*fit_transform(size, cell, job.section.fit), cell[1], cell[0])
+    return trajectory.clipped("clamp")
+
+
+def _prompt(job: Job, mode: str, entry: Entry) -> str:
+    if mode != "trajectory" and not entry.instruction.strip():
+        raise TrainingError(f"episode {entry.id} ({entry.file}) has an empty instruction, which mode {mode} needs")
+    template = None
+    if mode == "text" and job.templates:
+        template = job.templates[int(_digest(f"{job.section.seed}:{entry.id}".encode()), 16) % len(job.templates)]
+    return build_prompt(mode, entry.instruction, job.spec, text_template=template)
+
+
+def _line(entry: Entry, mode: str, source: str, target: str, text: str) -> dict:
+    name = f"{entry.id}_{mode}"
+    return {"id": name, "episode": entry.id, "mode": mode, "source": source, "target": target, "text": text}
+
+
+def _write_picture(file: Path, picture: np.ndarray) -> list:
+    """Write a PNG; returns its size [bytes] and SHA-256."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    data = stream.getvalue()
+    file.write_bytes(data)
+    return [len(data), _digest(data)]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def each(work: Callable[[Entry], dict], entries: Sequence[Entry], processes: int):
+    """Records of the entries in order, made by several processes."""
+    if processes == 1 or len(entries) < 2:
+        yield from map(work, entries)
+        return
+    # neighbours share video files, which a process indexes once
+    chunk = max(1, min(16, len(entries) // (4 * processes)))
+    try:
+        yield from in_processes(_in_worker, entries, processes, _start_worker, (work,), chunk)
+    except BrokenProcessPool as error:
+        raise TrainingError("a process that prepares data died (killed, or out of memory)") from error
+
+
+_work: dict[str, Callable] = {}
+
+
+def _start_worker(work: Callable[[Entry], dict]) -> None:
+    torch.set_num_threads(1)
+    _work["work"] = work  # sent once: it holds all entries of the source
+
+
+def _in_worker(entry: Entry) -> dict:
+    return _work["work"](entry)

@@ -1,0 +1,46 @@
+"""A folder of pairs: its format, and reading it."""
+
+import json
+from pathlib import Path
+
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..files import read_json, read_json_lines
+
+FORMAT = "visual_planner.pairs"
+MANIFEST = "manifest.json"
+"""Sizes and checksums of the pictures of a folder of pairs."""
+_KEYS = ("id", "episode", "mode", "source", "target", "text", "split")
+
+
+def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, list[dict]]:
+    """Spec and lines of a folder of pairs.
+
+    Args:
+        folder: where it is.
+        episodes: of training, only the first so many in the order of the nested subsets; validation stays whole.
+
+    Raises:
+        TrainingError: it is none, or a line lacks a key, or there are fewer episodes.
+    """
+    info = read_json(folder / "dataset.json", "folder of pairs")
+    if info.get("format") != FORMAT:
+        raise TrainingError(f"{folder / 'dataset.json'} must say format {FORMAT!r}, got {info.get('format')!r}")
+    pairs = []
+    for number, pair in read_json_lines(folder / "pairs.jsonl", "pairs"):
+        lacking = [key for key in _KEYS if not isinstance(pair.get(key), str)]
+        if lacking:
+            raise TrainingError(f"pairs {folder / 'pairs.jsonl'} line {number} lacks {', '.join(lacking)}")
+        pairs.append(pair)
+    if episodes is not None:
+        known = {pair["episode"] for pair in pairs if "rank" in pair}
+        if episodes > len(known):
+            raise TrainingError(f"{folder} has {len(known)} training episodes in its order of subsets, not {episodes}")
+        pairs = [pair for pair in pairs if pair["split"] != "train" or pair["rank"] < episodes]
+    return spec_from(info["spec"]), pairs
+
+
+def spec_from(record: dict) -> PlannerSpec:
+    """PlannerSpec of a JSON record."""
+    return PlannerSpec.from_json(json.dumps(record))

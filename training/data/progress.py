@@ -1,0 +1,78 @@
+"""What a run over many episodes has finished, so that a killed one goes on where it was."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ..files import write_text
+
+_STAMP, _DONE = "stamp.txt", "done.jsonl"
+
+
+class Progress:
+    """A working folder with a line for each finished episode.
+
+    Args:
+        folder: hidden folder beside the result; kept as long as the run is not finished.
+        stamp: digest of everything that the work depends on; with another one the folder is begun anew.
+
+    Attributes:
+        done: id → record of what is finished.
+        begun_anew: whether another run's work was thrown away.
+    """
+
+    def __init__(self, folder: Path, stamp: str) -> None:
+        self.folder = folder
+        self.done: dict[str, dict] = {}
+        kept = folder / _STAMP
+        self.begun_anew = folder.exists() and not (kept.is_file() and kept.read_text(encoding="utf-8") == stamp)
+        if self.begun_anew:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not kept.is_file():
+            write_text(kept, stamp)
+        whole = self._read_lines()
+        self._stream = (folder / _DONE).open("r+" if (folder / _DONE).exists() else "w", encoding="utf-8")
+        self._stream.truncate(whole)
+        self._stream.seek(0, os.SEEK_END)
+
+    def add(self, record: dict) -> None:
+        """Note a finished episode; it survives a kill from here on."""
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
+        self.done[record["id"]] = record
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stream.close()
+
+    def finish(self) -> None:
+        """Remove the notes, so that the folder holds the result alone."""
+        self.close()
+        for name in (_STAMP, _DONE):
+            (self.folder / name).unlink()
+
+    def _read_lines(self) -> int:
+        """Take in the finished lines; returns where they end [bytes], since a kill may have cut the last one."""
+        file, whole = self.folder / _DONE, 0
+        for line in file.read_bytes().splitlines(keepends=True) if file.is_file() else []:
+            if not line.endswith(b"\n"):
+                break
+            record = json.loads(line)
+            self.done[record["id"]] = record
+            whole += len(line)
+        return whole
+
+
+def stamp_of(settings: dict, files: list[str | Path]) -> str:
+    """Digest of settings (ready for JSON) and of the size and time of files."""
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for file in files:
+        try:
+            status = os.stat(file)
+            total.update(f"{file}:{status.st_size}:{status.st_mtime_ns}".encode())
+        except OSError:
+            total.update(f"{file}:none".encode())
+    return total.hexdigest()

@@ -1,0 +1,1 @@
+"""Plans measured: against recorded episodes, in the closed loop, and in studies."""

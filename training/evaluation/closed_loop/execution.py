@@ -1,0 +1,101 @@
+"""A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simulation.errors import UnreachableError
+from simulation.execution import Rollout, check_keyframes
+from simulation.world import World
+from visual_planner.checks.diagnostics import Report, diagnose
+from visual_planner.execution.keyframes import keyframes, on_path
+from visual_planner.execution.ranking import Score, compare, order_of, score_plan
+from visual_planner.execution.readout import Reading, ReadoutNet, read_frames
+
+from ..colours import HUES, colour_mask
+from .requests import Asked
+
+_LEAST_PX = 8
+"""An object that the first frame shows with fewer pixels is not followed."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plan before it is executed.
+
+    Args:
+        frames: (F, h, w, 3) uint8.
+        reading: what the read-out says.
+        report: the diagnostics.
+        score: for the choice among several.
+        objects_left: share of its first pixels that the worst-off object has in the last frame.
+        followed: the reading with the hand on the drawn path; what is read, where none is drawn.
+    """
+
+    frames: np.ndarray
+    reading: Reading
+    report: Report
+    score: Score
+    objects_left: float
+    followed: Reading
+
+
+def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
+    """What the read-out says of frames (F, h, w, 3), seen by the request's camera if it belongs to none."""
+    return read_frames(net, frames, asked.view if net.spec.view is not None else None)
+
+
+def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
+    """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
+    reading = read_plan(frames, asked, net)
+    count, height, width = frames.shape[:3]
+    path = None if mode == "text" else asked.places_norm(count)
+    report = diagnose(frames, asked.first, None if path is None else path * (width, height))
+    score = score_plan(reading, report, path)
+    left = remaining(frames, [item.color for item in asked.scene.objects])
+    followed = reading if path is None else on_path(reading, path, asked.view)
+    return Judged(frames, reading, report, score, left, followed)
+
+
+def remaining(frames: np.ndarray, colours: list[str]) -> float:
+    """Share of its first frame's pixels that the worst-off object still has in the last frame, 1 if all are there.
+
+    Args:
+        frames: (F, h, w, 3) uint8.
+        colours: of the scene's objects.
+    """
+    shares = [1.0]
+    for colour in (colour for colour in colours if colour in HUES):
+        before, after = (int(colour_mask(frames[place], colour).sum()) for place in (0, -1))
+        if before >= _LEAST_PX:
+            shares.append(min(1.0, after / before))
+    return min(shares)
+
+
+def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:
+    """The plans (N, F, h, w, 3) looked at, and their numbers, best first."""
+    judged = [judge(frames, asked, mode, net) for frames in plans]
+    scores = compare([plan.score for plan in judged], [plan.reading for plan in judged])
+    return [replace(plan, score=score) for plan, score in zip(judged, scores, strict=True)], order_of(scores)
+
+
+def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
+    """Whether the request is done by keyframes (F, 4) from the scene's start; not, if the arm cannot get to one."""
+    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(asked.truth))
+    with suppress(UnreachableError):
+        rollout.carry_out(check_keyframes(keys, frames=None)[0])
+    return rollout.success
+
+
+def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:
+    """Whether the request is done by a plan, the hand kept on the drawn path or only where the frames show it."""
+    return carry_out(keyframes(plan.followed if follow_path else plan.reading), asked, world)
+
+
+def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World, follow_path: bool = False) -> bool:
+    """Whether the request is done by frames (F, h, w, 3) of any origin; with the hand on the drawn path if asked."""
+    reading = read_plan(frames, asked, net)
+    if follow_path:
+        reading = on_path(reading, asked.places_norm(len(frames)), asked.view)
+    return carry_out(keyframes(reading), asked, world)

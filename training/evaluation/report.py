@@ -1,0 +1,113 @@
+"""An evaluation and the runs behind it as one HTML page that needs no other file."""
+
+import base64
+from html import escape
+from pathlib import Path
+
+from ..errors import TrainingError
+from ..files import read_json, write_text
+from ..loop.runlog import BESIDE, LOG, PLANS, read_log
+from ..sections.config import Config
+from .charts import interval_chart, loss_curve
+
+_RUNS = ("vae", "pretrain", "train", "decoder")
+_CHARTS = {
+    "psnr_db": "PSNR [dB], frames 2 on (higher is nearer to the truth)",
+    "ssim": "SSIM, frames 2 on (a static plan scores well)",
+    "lpips_alex": "LPIPS, AlexNet (lower is nearer)",
+    "motion_ratio": "Motion, plan / truth (1 is right)",
+    "end_effector_ade_px": "End effector, mean error ADE [px]",
+    "end_effector_fde_px": "End effector, final error FDE [px]",
+}
+_RATES = {"moved_most": "asked object moved most", "checks_passed": "all checks passed"}
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1320px;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse}td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}td small{color:#777}img{max-width:100%;image-rendering:auto}"
+    ".plots{display:flex;flex-wrap:wrap;gap:1em}li{margin:.1em 0}"
+)
+
+
+def report(config: Config) -> Path:
+    """Write `evaluate.out`/report.html; returns the file.
+
+    Raises:
+        TrainingError: there is no finished evaluation.
+    """
+    folder = Path(config.section("evaluate").out)
+    if not (folder / "metrics.json").is_file():
+        raise TrainingError(f"evaluation {folder} has no metrics.json: run evaluate first")
+    result = read_json(folder / "metrics.json", "figures")
+    rows = {name: row for name, row in result.items() if isinstance(row, dict) and "psnr_db" in row}
+    runs = {name: Path(section.out) for name in _RUNS if (section := getattr(config, name)) is not None}
+    runs = {name: run for name, run in runs.items() if (run / LOG).is_file()}
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<title>Planner evaluation</title><style>{_STYLE}</style><h1>Planner evaluation</h1>",
+        f"<p>{escape(str(result.get('lora')))} on {result['scenes']} scenes of {escape(str(result.get('source')))}, "
+        f"{result['steps']} steps, seed {result['seed']}.</p>",
+        "<h2>Figures</h2>",
+        _table(rows),
+        "<h2>Protocol</h2><ul>",
+        *(f"<li>{escape(line)}</li>" for line in result["protocol"]),
+        "</ul><h2>Plots</h2><div class=plots>",
+        *(_chart(rows, key, title) for key, title in _CHARTS.items()),
+        *(loss_curve(read_log(run), f"loss: {name}") for name, run in runs.items()),
+        "</div>",
+        *_pictures(folder, rows),
+        *_validation(runs.get("train")),
+    ]
+    write_text(folder / "report.html", "\n".join(parts) + "\n")
+    print(folder / "report.html")
+    return folder / "report.html"
+
+
+def _table(rows: dict[str, dict]) -> str:
+    """All figures with their intervals; what a row does not have stays empty."""
+    columns = [key for key in (*_CHARTS, "fvd_i3d") if any(row.get(key) for row in rows.values())]
+    head = "".join(f"<th>{escape(name)}" for name in ("", *columns, *_RATES.values()))
+    lines = [f"<table><tr>{head}"]
+    for name, row in rows.items():
+        cells = [_cell(row.get(key)) for key in columns] + [_rate(row[key]) for key in _RATES]
+        lines.append(f"<tr><td>{escape(name)}" + "".join(f"<td>{cell}" for cell in cells))
+    return "\n".join([*lines, "</table>"])
+
+
+def _cell(figure: dict | None) -> str:
+    if not figure:
+        return ""
+    interval = figure.get("interval")
+    around = f"<br><small>{interval[0]:.3f} to {interval[1]:.3f}</small>" if interval else ""
+    return f"{figure['value']:.3f}{around}"
+
+
+def _rate(figure: dict) -> str:
+    if not figure["n"]:
+        return ""
+    low, high = figure["interval"]
+    return f"{figure['successes']}/{figure['n']}<br><small>{low:.0%} to {high:.0%}</small>"
+
+
+def _chart(rows: dict[str, dict], key: str, title: str) -> str:
+    figures = {name: row[key] for name, row in rows.items() if row.get(key)}
+    return interval_chart(figures, title) if figures else ""
+
+
+def _pictures(folder: Path, rows: dict[str, dict]) -> list[str]:
+    """Truth (upper row) and plan (lower row) of some scenes, by mode."""
+    found = [(name, folder / f"{name}.png") for name in rows if (folder / f"{name}.png").is_file()]
+    return [f"<h2>Plans, mode {escape(name)}: truth above, plan below</h2>{_image(file)}" for name, file in found]
+
+
+def _validation(run: Path | None) -> list[str]:
+    """The newest pictures that the run made of itself."""
+    steps = sorted((run / PLANS).glob("[0-9]*")) if run is not None else []
+    if not steps:
+        return []
+    title = f"<h2>Validation at step {int(steps[-1].name)}: given frame, truth, plan</h2>"
+    return [title, *(_image(file) for file in sorted(steps[-1].glob(f"*{BESIDE}.png")))]
+
+
+def _image(file: Path) -> str:
+    data = base64.b64encode(file.read_bytes()).decode("ascii")
+    return f'<p><img alt="{escape(file.stem)}" src="data:image/png;base64,{data}"></p>'

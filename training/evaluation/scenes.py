@@ -1,0 +1,102 @@
+"""Scenes to be planned: unseen episodes, or the pairs that `prepare` kept out of training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from visual_planner.grid.cells import slice_grid
+from visual_planner.planner.prompts import build_prompt
+from visual_planner.planner.spec import PlannerSpec
+
+from ..data.episodes import Episode, EpisodeSet
+from ..data.overlays import with_path
+from ..data.overlays.recorded import episode_trajectory
+from ..data.pairs_folder import FORMAT as PAIRS_FORMAT
+from ..data.pairs_folder import read_pairs
+from ..data.sources.pictures import read_picture
+from ..errors import TrainingError
+from ..files import read_json
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene: what really happened there, and how to ask for it.
+
+    Args:
+        id: name, unique in its data set.
+        truth: (F, h, w, 3) uint8.
+        asked: first frame (h, w, 3) uint8 with its overlay, and prompt, by mode.
+        record: the simulator's record, None for pictures alone.
+    """
+
+    id: str
+    truth: np.ndarray
+    asked: dict[str, tuple[np.ndarray, str]]
+    record: dict | None = None
+
+
+def read_scenes(
+    source: Path, count: int, spec: PlannerSpec, share: tuple[int, int] = (0, 1)
+) -> list[tuple[int, Scene]]:
+    """Scenes with their numbers; every process reads its share.
+
+    Args:
+        source: folder of an episode data set, or of pairs (their validation split).
+        count: how many scenes at most, over all processes.
+        spec: layout, cell size, overlay and prompts.
+        share: number of this process and count of processes.
+
+    Raises:
+        TrainingError: the folder is neither, holds no scene, or its frames have another size than the spec's cells.
+    """
+    source = Path(source)
+    if read_json(source / "dataset.json", "data set").get("format") == PAIRS_FORMAT:
+        of_pairs = _groups(source, spec)
+        found = [(lambda group=group: _scene_of_pairs(source, group, spec)) for group in of_pairs[:count]]
+    else:
+        episodes = EpisodeSet.open(source).episodes[:count]
+        found = [(lambda episode=episode: scene_of_episode(episode, spec)) for episode in episodes]
+    scenes = [(number, read()) for number, read in enumerate(found) if number % share[1] == share[0]]
+    expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
+    for _, scene in scenes:
+        if scene.truth.shape != expected:
+            raise TrainingError(f"scene {scene.id} of {source} is {scene.truth.shape}, the spec asks for {expected}")
+    return scenes
+
+
+def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
+    """Scene of a simulated episode."""
+    truth = episode.load_frames()
+    asked = {}
+    for mode in spec.modes:
+        trajectory = None if mode == "text" else episode_trajectory(episode.record, *truth.shape[1:3])
+        asked[mode] = with_path(truth[0], trajectory, spec), build_prompt(mode, episode.record["instruction"], spec)
+    return Scene(episode.id, truth, asked, episode.record)
+
+
+def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:
+    """Unseen pairs by episode."""
+    made_for, lines = read_pairs(source)
+    if (made_for.grid_size, made_for.layout) != (spec.grid_size, spec.layout):
+        raise TrainingError(f"pairs {source} are grids of {made_for.grid_size}, the LoRA's are {spec.grid_size}")
+    groups: dict[str, list[dict]] = {}
+    for line in lines:
+        if line["split"] == "validation":
+            groups.setdefault(line["episode"], []).append(line)
+    if not groups:
+        raise TrainingError(f"pairs {source} keep no episode out of training: set prepare.validation_episodes")
+    return list(groups.values())
+
+
+def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene:
+    def picture(name: str) -> np.ndarray:
+        return read_picture(source / name, f"picture {source / name}")
+
+    grid = torch.from_numpy(picture(group[0]["target"]))[None]
+    asked = {}
+    for pair in group:
+        first = picture(pair["source"])[: spec.cell_height, : spec.cell_width]
+        asked[pair["mode"]] = np.ascontiguousarray(first), pair["text"]
+    return Scene(group[0]["episode"], slice_grid(grid, spec.layout).numpy(), asked)

@@ -1,0 +1,73 @@
+"""What the LoRA, the prompt's sentence and the drawn path are worth: each left out in turn."""
+
+from pathlib import Path
+
+from ...model.pipeline import PlannerPipeline, open_planner
+from ..closed_loop.evaluation import bounds, plan_and_execute, rate
+from ..closed_loop.requests import Wording
+from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
+
+LEFT_OUT = {
+    "nothing": Wording(),
+    "sentence": Wording(template=False),
+    "path": Wording(overlay=False),
+    "LoRA": Wording(),
+}
+
+
+def measure(settings: StudySettings, out: Path) -> dict:
+    """Success of every mode with each thing left out; the path only in the modes that have one."""
+    result: dict = {"success": {}}
+    with bench(settings) as b:
+        _, lora = open_planner(settings.planner, settings.lora)
+        base = PlannerPipeline.load(settings.planner, None, b.planner.spec)
+        for mode in settings.modes:
+            result["success"][mode] = {}
+            for name, wording in LEFT_OUT.items():
+                if name == "path" and mode == "text":
+                    continue
+                planner = base if name == "LoRA" else b.planner
+                rows = plan_and_execute(planner, b.asked, mode, b.world, b.net, settings.closed_loop(), wording)
+                result["success"][mode][name] = rate([row["success"] for row in rows], b.asked)
+        result["lora"] = lora.name
+        result |= bounds(b.asked, b.world, b.net)
+    return result
+
+
+def plot(result: dict):
+    """Success with each thing left out, a panel a mode."""
+    made, axes = figure(3.8 * len(result["success"]), 3.4, len(result["success"]))
+    for axis, (mode, rows) in zip(axes, result["success"].items(), strict=True):
+        bars(axis, rows, {"nothing": SERIES[mode]})
+        axis.set_title(mode)
+        axis.set_xlabel("left out")
+    return made
+
+
+def page(result: dict) -> str:
+    """The study's page."""
+    names = list(LEFT_OUT)
+    rows = [
+        [mode, *(rate_cell(row[name]) if name in row else "-" for name in names)]
+        for mode, row in result["success"].items()
+    ]
+    static, frames = result["baselines"]["static"], result["bounds"]["true_frames"]
+    return f"""# What the LoRA, the prompt's sentence and the drawn path are worth
+
+![Success with each left out](PLOT)
+
+{markdown_table(["mode, left out:", *names], rows)}
+
+Static plan: {rate_cell(static)}. True frames: {rate_cell(frames)}.
+
+## Method
+{method_lines(result["settings"])}
+*sentence*: the instruction alone is the prompt; *path*: the first frame without the drawn line;
+*LoRA*: the base model alone, given the same condition and prompt.
+
+## Limits
+Things are left out when planning, not when training: a planner trained without them might do better.
+"""
+
+
+STUDY = Study(StudySettings, measure, plot, page)

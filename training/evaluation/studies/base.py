@@ -1,0 +1,158 @@
+"""What the studies share: planners to study, scenes to study them in, plots and tables."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from simulation.camera import MAX_JITTER_M, MAX_TURN_DEG
+from simulation.world import World
+from visual_planner.planner.prompts import MODES
+
+from ...files import ROOT
+from ...model.pipeline import PlannerPipeline, open_planner
+from ...model.readout import open_readout
+from ...sections.data import Positive, Section
+from ..closed_loop.evaluation import Settings, draw_all
+from ..closed_loop.requests import Asked
+
+INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
+SERIES = {"text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f"}
+"""Colour of each mode, the same in every plot."""
+
+
+class StudySettings(Section):
+    """What every study is told."""
+
+    planner: Path = Field(ROOT / "models" / "tiny_planner", description="folder of the planner")
+    lora: Path | None = Field(None, description="its LoRA (default: the one in loras/)")
+    readout: Path = Field(ROOT / "models" / "readout", description="folder of the read-out")
+    modes: tuple[Literal[MODES], ...] = Field(MODES, description="modes of planning")
+    first_seed: Positive = Field(9_100_000, description="of the scenes")
+    scenes: Positive = Field(100, description="scenes for each mode")
+    wordings: Literal["train", "held_out", "all"] = Field("held_out", description="of the instructions")
+    camera_jitter_m: float = Field(0.0, ge=0, le=MAX_JITTER_M, description="spread of the camera's place [m]")
+    camera_turn_deg: float = Field(
+        0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="where it stands without that, around the table [degrees]"
+    )
+    batch_size: Positive = Field(16, description="plans made at once")
+    threads: int = Field(0, ge=0, description="CPU threads (0: torch's choice)")
+
+    def closed_loop(self, **more: Any) -> Settings:
+        """The same as the closed loop takes it."""
+        return Settings(
+            modes=self.modes, first_seed=self.first_seed, scenes=self.scenes, wordings=self.wordings,
+            camera_jitter_m=self.camera_jitter_m, camera_turn_deg=self.camera_turn_deg,
+            batch_size=self.batch_size, **more,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What plans are made and executed with.
+
+    Args:
+        planner: with its LoRA.
+        net: the read-out.
+        world: the table.
+        asked: the requests.
+    """
+
+    planner: PlannerPipeline
+    net: Any
+    world: World
+    asked: list[Asked]
+
+
+@contextmanager
+def bench(settings: StudySettings):
+    """Open everything that the settings name; closes the table."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    planner, _ = open_planner(settings.planner, settings.lora)
+    net = open_readout(settings.readout)
+    with World(planner.spec.cell_height) as world:
+        yield Bench(planner, net, world, draw_all(world, settings.closed_loop(), planner.spec.layout.frames))
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment.
+
+    Args:
+        settings: model of its settings.
+        measure: (settings, folder for intermediate files) → results, ready for JSON.
+        plot: results → matplotlib figure.
+        page: results → Markdown; the word PLOT becomes the plot's file name.
+    """
+
+    settings: type[StudySettings]
+    measure: Callable[[StudySettings, Path], dict]
+    plot: Callable[[dict], Any]
+    page: Callable[[dict], str]
+
+
+def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
+    """A matplotlib figure without a window, and its axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made, axes = pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    return made, list(axes[0])
+
+
+def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> None:
+    """Bars of success rates with their intervals, each with its figure above.
+
+    Args:
+        axis: to draw on.
+        rows: rate, low and high by name.
+        colours: by name.
+    """
+    for place, (name, row) in enumerate(rows.items()):
+        axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
+        axis.vlines(place, row["low"], row["high"], color=INK, linewidth=1.4)
+        axis.text(place, row["high"] + 0.02, f"{row['rate']:.0%}", ha="center", va="bottom", color=INK)
+    labels = ["\n".join(fill(line, 11, break_long_words=False) for line in name.splitlines()) for name in rows]
+    axis.set_xticks(range(len(rows)), labels)
+    axis.set_ylim(0, 1.12)
+    axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
+    axis.set_ylabel("requests carried out")
+
+
+def rate_cell(row: dict) -> str:
+    """`12/20, 60% (39% to 78%)`."""
+    return f"{row['successes']}/{row['n']}, {row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+
+
+def change_cell(row: dict) -> str:
+    """`+8% (-2% to +17%)`."""
+    return f"{row['difference']:+.0%} ({row['low']:+.0%} to {row['high']:+.0%})"
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def method_lines(settings: dict) -> str:
+    """Sentences of a page that say what was measured on."""
+    turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
+    camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
+    return (
+        f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
+        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, wordings "
+        f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
+        "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
+        "rates, bootstrap over scenes for differences."
+    )

@@ -1,0 +1,156 @@
+"""Does choosing among several plans, or planning again on the way (in either way), raise success?"""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from ...files import write_json
+from ...sections.data import Positive
+from ..closed_loop.evaluation import difference, evaluate_planner
+from ..closed_loop.replan import MOMENT, START
+from ..statistics import bootstrap
+from .base import (
+    SERIES,
+    Study,
+    StudySettings,
+    bars,
+    bench,
+    change_cell,
+    figure,
+    markdown_table,
+    method_lines,
+    rate_cell,
+)
+
+WAYS = {START: "replan", MOMENT: "restart"}
+"""Where a new plan begins, and what its results are called."""
+BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
+
+
+class BestOfSettings(StudySettings):
+    """Settings of this study."""
+
+    best_of: Positive = Field(8, description="plans to choose from")
+    replan: Positive = Field(4, description="moves between plans")
+
+
+def measure(settings: BestOfSettings, out: Path) -> dict:
+    """Success of one of several plans, of the best-looking, of any of them, and with single plans made anew."""
+    with bench(settings) as b:
+        chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
+        write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
+        again = {
+            key: evaluate_planner(
+                b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan, replan_from=begin)
+            )
+            for begin, key in WAYS.items()
+        }
+    result = {}
+    for mode in settings.modes:
+        result[mode] = {"best": chosen["success"][mode]}
+        for key, rates in again.items():
+            result[mode] |= {key: rates["success"][mode], f"{key}_gain": rates["replan_gain"][mode]}
+    return with_choice(result, chosen["plans"])
+
+
+def with_choice(result: dict, plans: dict[str, list[dict]]) -> dict:
+    """The results of each mode with what all plans, the chosen one and a perfect choice do; and the gain in all modes.
+
+    Args:
+        result: results by mode.
+        plans: by mode, a row a scene, as `plan_and_execute` gives them.
+    """
+    drawn, kept = {}, {}
+    for mode, rows in plans.items():
+        done = [[plan["success"] for plan in row["plans"]] for row in rows]
+        drawn[mode], kept[mode] = [float(np.mean(group)) for group in done], [row["success"] for row in rows]
+        result[mode] |= {
+            "single": share(drawn[mode]), "any": share([any(group) for group in done]),
+            "best_gain": difference(kept[mode], drawn[mode]),
+        }  # fmt: skip
+    over_modes = difference(np.mean(list(kept.values()), axis=0), np.mean(list(drawn.values()), axis=0))
+    return {**result, "best_gain_over_modes": over_modes}
+
+
+def share(values: list[float]) -> dict:
+    """Mean of the scenes' shares, with its interval over scenes."""
+    low, high = bootstrap(np.asarray(values, float))
+    return {"rate": float(np.mean(values)), "low": low, "high": high}
+
+
+def plot(result: dict):
+    """Success of each way, a panel a mode."""
+    modes = result["settings"]["modes"]
+    made, axes = figure(3.6 * len(modes), 3.6, len(modes))
+    count, every = result["settings"]["best_of"], result["settings"]["replan"]
+    names = {
+        "single": "one\nplan",
+        "best": f"best\nof {count}",
+        "any": f"any\nof {count}",
+        "replan": f"anew\nafter {every},\npast\nkept",
+        "restart": f"anew\nafter {every},\nfrom\nnow",
+    }
+    for axis, mode in zip(axes, modes, strict=True):
+        rows = {name: result[mode][key] for key, name in names.items()}
+        colours = {name: SERIES[mode] for key, name in names.items() if key in ("best", *WAYS.values())}
+        bars(axis, rows, colours)
+        axis.set_title(mode)
+    return made
+
+
+def verdict(gain: dict) -> str:
+    """What an interval of a difference allows to say."""
+    return BETTER if gain["low"] > 0 else WORSE if gain["high"] < 0 else OPEN
+
+
+def share_cell(row: dict) -> str:
+    """`80% (72% to 87%)`."""
+    return f"{row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+
+
+def page(result: dict) -> str:
+    """The study's page."""
+    modes, settings = result["settings"]["modes"], result["settings"]
+    every = settings["replan"]
+    head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
+            f"anew after {every}, past kept", "gain", f"anew after {every}, from now", "gain"]  # fmt: skip
+    rows = [
+        [mode, share_cell(row["single"]), rate_cell(row["best"]), change_cell(row["best_gain"]), share_cell(row["any"]),
+         *(cell for key in WAYS.values() for cell in (rate_cell(row[key]), change_cell(row[f"{key}_gain"])))]
+        for mode in modes for row in (result[mode],)
+    ]  # fmt: skip
+    over = result["best_gain_over_modes"]
+    words = f"- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
+        f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
+        f"planning anew, the past kept, {verdict(result[mode]['replan_gain'])}, from the moment "
+        f"{verdict(result[mode]['restart_gain'])}."
+        for mode in modes
+    )
+    return f"""# Best of {settings["best_of"]} and re-planning
+
+![Success of each way](PLOT)
+
+{markdown_table(head, rows)}
+
+{words}
+
+## Method
+{method_lines(settings)} The best of several plans is chosen by its frames alone (drawn path,
+checks, read-out, agreement with the other plans), as Rank Plans does; *any* is what a perfect choice would reach.
+*One plan*: mean of all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same
+scenes: of the chosen plan from that mean, of re-planning from a single plan.
+
+Planning anew, the past kept: after {every} moves the whole task is planned
+again; the frames that have happened stay in its grid as the camera saw them (their latents are put in at each step's
+noise, as where a latent has a noise mask), so only the rest is made. From now: the picture of the moment is the first
+frame of a new plan, with what is left of the drawn path.
+
+## Limits
+A planner that begins from now sees an arm in the middle of its work as first frame; training showed it that only as
+later frames. With the past kept it sees nothing new, but the world here does what a plan expects: nobody moves an
+object while the arm is under way, which is what looking again is for.
+"""
+
+
+STUDY = Study(BestOfSettings, measure, plot, page)

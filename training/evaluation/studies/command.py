@@ -1,0 +1,91 @@
+"""`python -m training study NAME --config FILE --out DIR`: measure, plot, write the page."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from simulation.errors import SimulationError
+
+from ...errors import TrainingError
+from ...files import ROOT, read_json, replacing, shown, write_json, write_text
+from .base import Study
+
+STUDIES = {
+    "failure_detection": "do the checks of a plan's pictures foretell that it fails?",
+    "best_of": "does choosing among several plans, or planning again, raise success?",
+    "ablation": "what are the LoRA, the prompt's sentence and the drawn path worth?",
+    "conflict": "which wins when the instruction and the drawn path disagree?",
+    "horizon": "how far ahead can be planned by chaining plans?",
+    "attention": "which cells of the grid look at which, over layers and steps?",
+    "sweep": "success of planners that were trained differently (data, order, ids, tokens, one episode)",
+}
+CONFIGS = ROOT / "training" / "configs" / "studies"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command on the arguments after `study`.
+
+    Raises:
+        TrainingError: unknown settings, or the study cannot be made.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m training study",
+        description="One experiment: measured figures, a plot, a page.",
+        epilog="; ".join(f"{name}: {question}" for name, question in STUDIES.items()),
+    )
+    parser.add_argument("name", choices=STUDIES, help="which experiment")
+    parser.add_argument("--config", type=Path, help="YAML of settings (default: training/configs/studies/NAME.yaml)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results.json, plot.png and page.md")
+    parser.add_argument("--page", type=Path, help="also write page and plot here, such as docs/studies/NAME.md")
+    parser.add_argument("--plot-only", action="store_true", help="plot and page from the results that are there")
+    options = parser.parse_args(arguments)
+    study = import_module(f".{options.name}", __package__).STUDY
+    results = options.out / "results.json"
+    if options.plot_only:
+        result = read_json(results, "results")
+    else:
+        file = options.config or CONFIGS / f"{options.name}.yaml"
+        result = {"study": options.name, **measure(study, file, options.set, options.out)}
+        write_json(results, result)
+    write_page(study, result, options.out / "page.md")
+    if options.page is not None:
+        write_page(study, result, options.page)
+    print((options.out / "page.md").read_text(encoding="utf-8"))
+
+
+def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
+    """Read the settings and measure; the settings stand in the result."""
+    if not file.is_file():
+        raise TrainingError(f"settings {file} are not a file")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        for change in changes:
+            name, separator, value = change.partition("=")
+            if not separator:
+                raise TrainingError(f"--set must read KEY=VALUE, got {change!r}")
+            data[name] = yaml.safe_load(value)
+        settings = study.settings.model_validate(data)
+    except yaml.YAMLError as error:
+        raise TrainingError(f"settings {file} are not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise TrainingError(f"settings {file}: {problems}") from error
+    try:
+        told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
+        return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
+    except SimulationError as error:
+        raise TrainingError(str(error)) from error
+
+
+def write_page(study: Study, result: dict, page: Path) -> None:
+    """Write the page, and its plot beside it under the page's name."""
+    plot = page.with_suffix(".png")
+    figure = study.plot(result)
+    with replacing(plot) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    text = study.page(result).replace("PLOT", plot.name)
+    write_text(page, text)

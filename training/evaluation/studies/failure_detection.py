@@ -1,0 +1,189 @@
+"""Do the checks of a plan's pictures foretell that its execution fails? Precision, recall, AUC and best thresholds."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from visual_planner.checks.diagnostics import RULES
+
+from ...errors import TrainingError
+from ...files import read_json
+from ...sections.data import Positive
+from ..closed_loop.evaluation import plan_and_execute
+from ..statistics import wilson
+from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
+
+VANISHED = 0.35
+"""An object of which less than this share of its first pixels is left in the last frame counts as vanished."""
+_ROUNDS = 1000
+
+
+PARTS = {"path": "path as read", "sure": "sure", "least sure": "least sure", "gripper": "gripper"}
+"""Parts of the score, by the name that they have on the page (a check is called path, too)."""
+
+
+class FailureSettings(StudySettings):
+    """Settings of this study."""
+
+    plans: Positive = Field(1, description="plans a scene; every one is executed and counts")
+    closed_loop_file: Path | None = Field(
+        None,
+        description="file of `evaluate --closed-loop --json`: its plans and settings, instead of new plans",
+    )
+
+
+def measure(settings: FailureSettings, out: Path) -> dict:
+    """Execute plans and compare what the checks had said.
+
+    Raises:
+        TrainingError: all plans fail or all succeed, so that nothing can be foretold.
+    """
+    if settings.closed_loop_file is not None:
+        made = read_json(settings.closed_loop_file, "results of a closed loop")
+        rows = [row for mode, done in made["plans"].items() for row in seen_and_done(done, mode)]
+        told = ("modes", "first_seed", "scenes", "wordings", "camera_jitter_m")
+        its = {"planner": made["planner"], **{name: made["settings"][name] for name in told}}
+        return {"settings": {**settings.model_dump(mode="json"), **its}, "rows": rows, "checks": analyse(rows)}
+    rows = []
+    with bench(settings) as b:
+        for mode in settings.modes:
+            loop = settings.closed_loop(best_of=settings.plans)
+            rows += seen_and_done(plan_and_execute(b.planner, b.asked, mode, b.world, b.net, loop), mode)
+    return {"rows": rows, "checks": analyse(rows)}
+
+
+def seen_and_done(done: list[dict], mode: str) -> list[dict]:
+    """One row a plan of `plan_and_execute`: what was seen in its frames, and whether it failed."""
+    return [
+        {
+            "seed": row["seed"], "mode": mode, "task": row["task"], "failed": not plan["success"],
+            "values": {
+                **plan["checks"], "vanished": plan["objects_left"],
+                **{shown: plan["parts"][part] for part, shown in PARTS.items() if part in plan["parts"]},
+                "score": plan["score"],
+            },
+        }
+        for row in done
+        for plan in row["plans"]
+    ]  # fmt: skip
+
+
+def analyse(rows: list[dict]) -> dict:
+    """Figures of every check, over the plans that have it.
+
+    A check is right when it warns of a plan that fails. AUC is the chance that a failing plan has a worse value than a
+    working one (Mann and Whitney, 1947). The threshold from data is that with the largest sum of sensitivity and
+    specificity (Youden, 1950) on one half of the scenes; its precision and recall are those of the other half.
+    """
+    if len({row["failed"] for row in rows}) < 2:
+        raise TrainingError(f"of {len(rows)} plans all {'fail' if rows[0]['failed'] else 'work'}: nothing to foretell")
+    result = {}
+    for name in dict.fromkeys(name for row in rows for name in row["values"]):
+        having = [row for row in rows if name in row["values"]]
+        failed = np.array([row["failed"] for row in having])
+        values = np.array([row["values"][name] for row in having], float)
+        bad_is_low = RULES[name].bound == "at least" if name in RULES else True
+        badness = -values if bad_is_low else values
+        known = RULES[name].threshold if name in RULES else VANISHED if name == "vanished" else None
+        fit = np.array([row["seed"] % 2 == 0 for row in having])
+        best = youden(badness[fit], failed[fit])
+        low, high = _interval(badness, failed)
+        result[name] = {
+            "plans": len(having), "failed": int(failed.sum()), "auc": auc(badness, failed), "auc_low": low,
+            "auc_high": high, "bad_is": "low" if bad_is_low else "high",
+            "shipped": None if known is None else _verdict(badness, failed, -known if bad_is_low else known),
+            "shipped_threshold": known,
+            "from_data": _verdict(badness[~fit], failed[~fit], best),
+            "threshold_from_data": float(-best if bad_is_low else best),
+        }  # fmt: skip
+    return result
+
+
+def auc(badness: np.ndarray, failed: np.ndarray) -> float:
+    """Chance that a failing plan is worse than a working one, ties counted half; NaN without both kinds."""
+    bad, good = badness[failed], badness[~failed]
+    if not len(bad) or not len(good):
+        return float("nan")
+    difference = bad[:, None] - good[None]
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+
+
+def youden(badness: np.ndarray, failed: np.ndarray) -> float:
+    """Value above which a plan is best called bad."""
+    candidates = np.unique(badness)
+    middles = np.concatenate([candidates[:1] - 1e-9, (candidates[1:] + candidates[:-1]) / 2])
+    gains = [
+        (badness > m)[failed].mean() - (badness > m)[~failed].mean() if 0 < failed.sum() < len(failed) else 0.0
+        for m in middles
+    ]
+    return float(middles[int(np.argmax(gains))])
+
+
+def _verdict(badness: np.ndarray, failed: np.ndarray, threshold: float) -> dict:
+    warned = badness > threshold
+    hits = int((warned & failed).sum())
+    precision, recall = (hits, int(warned.sum())), (hits, int(failed.sum()))
+    return {
+        name: {"successes": k, "n": n, "rate": k / n if n else None, "interval": wilson(k, n)}
+        for name, (k, n) in (("precision", precision), ("recall", recall))
+    }
+
+
+def _interval(badness: np.ndarray, failed: np.ndarray) -> tuple[float, float]:
+    draws = np.random.default_rng(0).integers(len(failed), size=(_ROUNDS, len(failed)))
+    values = [auc(badness[draw], failed[draw]) for draw in draws]
+    return float(np.nanpercentile(values, 2.5)), float(np.nanpercentile(values, 97.5))
+
+
+def plot(result: dict):
+    """AUC of every check with its interval."""
+    made, (axis,) = figure(7.0, 0.5 * len(result["checks"]) + 1.4)
+    for place, row in enumerate(reversed(result["checks"].values())):
+        axis.hlines(place, row["auc_low"], row["auc_high"], color=GREY, linewidth=3)
+        axis.plot(row["auc"], place, "o", color=INK)
+    axis.axvline(0.5, color=GREY, linestyle=":")
+    axis.set_yticks(range(len(result["checks"])), list(reversed(result["checks"])))
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("AUC: how often a failing plan looks worse than a working one (0.5: by chance)")
+    return made
+
+
+def page(result: dict) -> str:
+    """The study's page."""
+
+    def cell(verdict: dict | None, name: str) -> str:
+        if verdict is None or verdict[name]["rate"] is None:
+            return "no warning" if verdict is not None else "-"
+        return f"{verdict[name]['rate']:.0%} ({verdict[name]['successes']}/{verdict[name]['n']})"
+
+    rows = [
+        [name, f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})", str(row["plans"]),
+         cell(row["shipped"], "precision"), cell(row["shipped"], "recall"), f"{row['threshold_from_data']:.3g}",
+         cell(row["from_data"], "precision"), cell(row["from_data"], "recall")]
+        for name, row in result["checks"].items()
+    ]  # fmt: skip
+    head = ["check", "AUC (95%)", "plans", "precision", "recall", "threshold from data", "its precision", "its recall"]
+    failed = sum(row["failed"] for row in result["rows"])
+    return f"""# Failure detection: do a plan's pictures foretell that it fails?
+
+![AUC of the checks](PLOT)
+
+{len(result["rows"])} plans were executed, {failed} failed. A check is right when it warns of a plan that fails.
+
+{markdown_table(head, rows)}
+
+## Method
+{method_lines(result["settings"])}
+*vanished*: share of its first pixels that the worst-off object has in the last frame. Read off the frames: *sure* and
+*least sure*, the confidence in the place, its mean and its least; *gripper*: how clearly it is open or closed; *path as
+read*: how closely the hand keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
+plans that fail; recall: failing plans that were warned of. The threshold from data is that of Youden on scenes of even
+seeds; its precision and recall are those of odd seeds.
+
+## Limits
+One planner, one table. A precision must be read against the share of failures, {failed / len(result["rows"]):.0%} here.
+"""
+
+
+STUDY = Study(FailureSettings, measure, plot, page)

@@ -1,0 +1,143 @@
+"""How far ahead can be planned by chaining: each plan starts from the last frame of the one before."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from visual_planner.planner.chaining import cut_in_time, join_plans, joined_length
+
+from ...model.pipeline import PlannerPipeline
+from ...sections.data import Positive
+from ..closed_loop.evaluation import draw_all, rate
+from ..closed_loop.execution import carry_out, execute_frames
+from ..closed_loop.planning import make_plans
+from ..closed_loop.requests import Asked
+from ..figures import hand_errors, pooled_median
+from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
+
+
+class HorizonSettings(StudySettings):
+    """Settings of this study."""
+
+    plans: tuple[Positive, ...] = Field((1, 2, 3), min_length=1, description="lengths of the chains [plans]")
+
+
+def measure(settings: HorizonSettings, out: Path) -> dict:
+    """Success and hand error of chains of every length, of true frames in that number, and of a plan that stands."""
+    result: dict = {"chains": {}}
+    with bench(settings) as b:
+        for count in settings.plans:
+            frames = joined_length(count, b.planner.spec.layout.frames, 1)
+            asked = draw_all(b.world, settings.closed_loop(), frames)
+            row = {"frames": frames, "modes": {}}
+            row["true_keyframes"] = rate([carry_out(item.keyframes, item, b.world) for item in asked], asked)
+            row["true_frames"] = rate([execute_frames(item.truth, item, b.net, b.world) for item in asked], asked)
+            still = [np.repeat(item.first[None], frames, axis=0) for item in asked]
+            row["static_hand_error_px"] = per_frame(errors_of(still, asked))
+            for mode in settings.modes:
+                plans = chain(b.planner, asked, mode, count, settings.batch_size)
+                done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
+                errors = errors_of(plans, asked)
+                median, (low, high) = pooled_median([scene[~np.isnan(scene)] for scene in errors])
+                row["modes"][mode] = {
+                    "success": rate(done, asked),
+                    "hand_error_px": per_frame(errors),
+                    "median_hand_error_px": {"value": median, "low": low, "high": high},
+                }
+            result["chains"][str(count)] = row
+    return result
+
+
+def chain(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, batch_size: int) -> list[np.ndarray]:
+    """Joined plans (F, h, w, 3) uint8 of each request, `count` one after the other.
+
+    Every plan is asked for the whole instruction and for its part of the path, in time; the first frame of all but
+    the first is the last frame that the plan before has painted, and is shown once.
+    """
+    joined: list[np.ndarray] = []
+    for number in range(count):
+        now = [
+            replace(
+                item,
+                first=joined[place][-1] if joined else item.first,
+                trajectory=cut_in_time(item.trajectory, number / count, (number + 1) / count),
+                seed=item.seed + number,  # the noise of a plan comes from it
+            )
+            for place, item in enumerate(asked)
+        ]
+        made = [plans[0] for plans in make_plans(planner, now, mode, 1, None, batch_size)]
+        joined = [joined_with(*pair) for pair in zip(joined, made, strict=True)] if joined else made
+    return joined
+
+
+def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Two plans (F, h, w, 3) uint8 joined at the frame that both have."""
+    return join_plans(torch.from_numpy(before), torch.from_numpy(after)).numpy()
+
+
+def errors_of(plans: list[np.ndarray], asked: list[Asked]) -> np.ndarray:
+    """Distance [px] of the hand from where it really is (scenes, F - 1), NaN where it cannot be seen."""
+    return np.array([hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)])
+
+
+def per_frame(errors: np.ndarray) -> list[float]:
+    """Median over the scenes, of each frame but the first (F - 1)."""
+    return [float(np.median(column[~np.isnan(column)])) if (~np.isnan(column)).any() else 0.0 for column in errors.T]
+
+
+def plot(result: dict):
+    """Hand error over the frames, a panel a length of chain."""
+    chains, modes = result["chains"], result["settings"]["modes"]
+    made, axes = figure(3.3 * len(chains), 3.4, len(chains))
+    highest = 1.1 * max(max(row["static_hand_error_px"]) for row in chains.values())
+    for axis, (count, row) in zip(axes, chains.items(), strict=True):
+        frames = np.arange(2, row["frames"] + 1)
+        axis.plot(frames, row["static_hand_error_px"], color=GREY, linestyle="--", label="stands still")
+        for mode in modes:
+            axis.plot(frames, row["modes"][mode]["hand_error_px"], color=SERIES[mode], label=mode)
+        each = (row["frames"] - 1) // int(count)
+        for number in range(1, int(count)):
+            axis.axvline(1 + number * each, color=GREY, linewidth=0.8, linestyle=":")
+        axis.set(title=f"{row['frames']} frames, {count} plan{'s' * (count != '1')}", xlabel="frame", ylim=(0, highest))
+    axes[0].set_ylabel("hand off by [px], median")
+    axes[0].legend(frameon=False)
+    return made
+
+
+def page(result: dict) -> str:
+    """The study's page."""
+    modes = result["settings"]["modes"]
+
+    def cell(row: dict) -> str:
+        error = row["median_hand_error_px"]
+        return f"{rate_cell(row['success'])}; hand {error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
+
+    rows = [
+        [f"{row['frames']} ({count})", *(cell(row["modes"][mode]) for mode in modes), rate_cell(row["true_frames"])]
+        for count, row in result["chains"].items()
+    ]
+    return f"""# Chained plans: how far ahead?
+
+The same motions in ever more frames, planned by chaining: every plan starts from the last frame that the one before
+has painted, without a look at the world.
+
+![Hand error over the frames](PLOT)
+
+{markdown_table(["frames (plans)", *modes, "true frames"], rows)}
+
+## Method
+{method_lines(result["settings"])}
+In a chain every plan is given the whole instruction and its own part of the drawn path. The hand is found by its
+colour in plan and demonstration; one that a plan does not show counts as standing at its start. Dotted lines: where
+one plan hands over to the next.
+
+## Limits
+The planner was trained on whole tasks in nine frames: in a chain it is asked for parts of a task, at a slower pace
+than it knows.
+"""
+
+
+STUDY = Study(HorizonSettings, measure, plot, page)

@@ -1,0 +1,191 @@
+"""Planners that are trained differently, each judged by execution: data, order, ids, tokens, one episode.
+
+Every variant is a training configuration with some values changed; what a stopped study has finished is kept.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from simulation.camera import camera_of
+from simulation.world import World
+
+from ...cache.read import MANIFEST
+from ...cache.write import cache
+from ...data.episodes import EpisodeSet
+from ...data.prepare import prepare
+from ...errors import TrainingError
+from ...files import read_json, read_json_lines, write_json
+from ...loop.runlog import read_log
+from ...model.pipeline import open_planner
+from ...model.readout import open_readout
+from ...planner.export import export
+from ...planner.train import train
+from ...sections.config import Config, load_config
+from ...sections.data import Section
+from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
+from ..closed_loop.requests import Asked, draw
+from ..statistics import bootstrap
+from .base import Study, StudySettings
+from .sweep_page import page, plot
+
+
+class Variant(Section):
+    """One planner of the sweep."""
+
+    changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value of the configuration")
+    x: float | None = Field(None, description="place on the horizontal axis; all variants or none")
+    scenes: Literal["unseen", "training"] = Field(
+        "unseen", description="training: judge on the very scenes of the training episodes, again and again if few"
+    )
+    trained: bool = Field(True, description="false: judge the planner that the others start from (train.lora.base)")
+
+
+class SweepSettings(StudySettings):
+    """Settings of this study."""
+
+    title: str = Field(description="of the page")
+    question: str = Field(description="one or two sentences below the title")
+    limits: str = Field(description="what the figures do not say")
+    training: Path = Field(description="configuration with prepare, cache, train and export")
+    compare_loss: bool = Field(
+        False,
+        description="also compare the training losses (where all variants see the same examples in the same order)",
+    )
+    axis: str = Field("", description="name of the horizontal axis, with variants that have x")
+    changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value, in every variant")
+    variants: dict[str, Variant] = Field(min_length=1, description="by name")
+
+
+def measure(settings: SweepSettings, out: Path) -> dict:
+    """Train what is not trained yet, execute what is not executed yet.
+
+    Raises:
+        TrainingError: a variant's training was stopped: the same command goes on with it.
+    """
+    places = [variant.x is not None for variant in settings.variants.values()]
+    if any(places) != all(places):
+        raise TrainingError("variants: all must have x, or none of them")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    result: dict = {"variants": {}}
+    trained: list[tuple[dict, Config]] = []  # variants that differ in their scenes only share a planner
+    for name, variant in settings.variants.items():
+        own = config_for(settings, variant, out / name)
+        config = next((config for changes, config in trained if changes == variant.changes), own)
+        trained.append((variant.changes, config))
+        finished = out / name / "closed_loop.json"
+        changes = {"all": settings.changes, **variant.model_dump(mode="json")}
+        if finished.is_file() and read_json(finished, "results").get("variant") == changes:
+            row = read_json(finished, "results")
+        else:
+            row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
+            write_json(finished, row)
+        result["variants"][name] = row
+        if settings.compare_loss and variant.trained:
+            result["variants"][name] = row | {"loss": losses(config)}
+    return result
+
+
+def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Config:
+    """The training configuration of a variant, with everything that it writes in `folder`."""
+    places = {
+        "prepare.out": folder / "pairs", "cache.data": folder / "pairs", "cache.out": folder / "cache",
+        "train.cache": folder / "cache", "train.out": folder / "run", "export.run": folder / "run",
+        "export.out": folder / "planner.safetensors",
+    }  # fmt: skip
+    changes = {**settings.changes, **variant.changes, **places}
+    return load_config(settings.training, [f"{key}={value}" for key, value in changes.items()])
+
+
+def planner_of(variant: Variant, config: Config, name: str) -> Path:
+    """The variant's LoRA; those commands are run whose results are not there.
+
+    Raises:
+        TrainingError: its training was stopped, or it is not to be trained and starts from nothing.
+    """
+    if not variant.trained:
+        start = config.section("train").lora.base
+        if start is None:
+            raise TrainingError(f"variant {name} is not trained: train.lora.base must name the planner to judge")
+        return start
+    done = config.section("export").out
+    if not done.is_file():
+        train_variant(config, name)
+    return done
+
+
+def train_variant(config: Config, name: str) -> None:
+    """Prepare, cache, train, export: go on where it was stopped."""
+    if not (config.section("prepare").out / "dataset.json").is_file():
+        prepare(config)
+    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
+        cache(config)
+    train(config)
+    state = sorted((config.section("train").out / "checkpoints").glob("[0-9]*"))
+    if not state or int(state[-1].name) < config.section("train").max_steps:
+        raise TrainingError(f"the training of variant {name} was stopped: the same command goes on with it")
+    export(config)
+
+
+def losses(config: Config) -> list[tuple[int, float]]:
+    """Steps and training losses of a variant's log."""
+    return [(line["step"], line["loss"]) for line in read_log(config.section("train").out) if "loss" in line]
+
+
+def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Path) -> dict:
+    """Rates of a variant's planner in every mode, with bounds and baselines of its scenes."""
+    planner, _ = open_planner(config.section("train").base, lora)
+    net = open_readout(settings.readout)
+    modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
+    with World(planner.spec.cell_height) as world:
+        asked = requests(settings, variant, config, world, planner.spec.layout.frames)
+        loop = settings.model_copy(update={"modes": modes}).closed_loop()
+        rates = evaluate_planner(planner, asked, world, net, loop)
+        scenes = {mode: by_scene(rows, asked) for mode, rows in rates["plans"].items()}
+        errors = {mode: hand_error(rows) for mode, rows in scenes.items()}
+        return {"success": rates["success"], "hand_error_mm": errors, "scenes": scenes, **bounds(asked, world, net)}
+
+
+def by_scene(rows: list[dict], asked: list[Asked]) -> list[dict]:
+    """Of each request: whether it was done, and how far the plan's hand is from the demonstration's, on average [mm].
+
+    The first frame is given and left out.
+    """
+    result = []
+    for row, item in zip(rows, asked, strict=True):
+        places = np.asarray(row["plans"][0]["end_effector_m"])
+        away = np.linalg.norm(places - item.keyframes[:, :3], axis=1)[1:]
+        result.append({"seed": row["seed"], "success": row["success"], "hand_error_mm": float(1000 * away.mean())})
+    return result
+
+
+def hand_error(scenes: list[dict]) -> dict:
+    """Mean over scenes, with its interval."""
+    values = np.array([scene["hand_error_mm"] for scene in scenes])
+    low, high = bootstrap(values)
+    return {"mean": float(values.mean()), "low": low, "high": high}
+
+
+def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
+    """Unseen scenes, or those of the episodes that the variant was trained on, in so many frames.
+
+    The latter come again with other noise until there are as many as asked for.
+    """
+    if variant.scenes == "unseen":
+        return draw_all(world, settings.closed_loop(), frames)
+    section = config.section("prepare")
+    lines = read_json_lines(section.out / "pairs.jsonl", "pairs")
+    trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
+    records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
+    chosen = [records[name] for name in trained][: settings.scenes]
+    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames, camera_of(record)) for record in chosen]
+    rounds = (divmod(number, len(known)) for number in range(settings.scenes))
+    return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
+
+
+STUDY = Study(SweepSettings, measure, plot, page)

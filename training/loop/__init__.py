@@ -1,0 +1,1 @@
+"""The loop that every training runs in: steps, optimizers, checkpoints, log."""

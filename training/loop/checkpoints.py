@@ -1,0 +1,156 @@
+"""Checkpoints of a run: weights, averaged weights, optimizer state and position, written whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import TrainingError
+from ..files import read_json, write_json
+from .parallel import like, whole
+
+_FOLDER = "checkpoints"
+_GROUP_STATE = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "d_coef_sum", "k")
+"""Numbers that Prodigy keeps beside the settings of a parameter group and changes at every step."""
+
+
+def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[list[dict]]]:
+    """What an optimizer knows beyond its settings.
+
+    Returns:
+        State tensors by "<optimizer>.<parameter number>.<key>" (a key in a dictionary of its own: "<key>.<key in it>";
+        a plain number: "#<key>"), and for each optimizer and group the numbers that it changes as it runs.
+    """
+    tensors, numbers = {}, []
+    for number, optimizer in enumerate(optimizers):
+        for parameter, state in optimizer.state_dict()["state"].items():
+            for path, value in _leaves(state):
+                tensors[f"{number}.{parameter}.{path}"] = whole(torch.as_tensor(value))
+        numbers.append([{key: group[key] for key in _GROUP_STATE if key in group} for group in optimizer.param_groups])
+    return tensors, numbers
+
+
+def _leaves(state: dict) -> Iterator[tuple[str, object]]:
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{path}", leaf) for path, leaf in _leaves(value))
+        else:
+            yield key if isinstance(value, torch.Tensor) else f"#{key}", value
+
+
+def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor], numbers: list[list[dict]] = ()) -> None:
+    """The inverse of `flatten_optimizers`; learning rates stay those of the running configuration."""
+    for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict] = {}
+        for name, value in tensors.items():
+            owner, parameter, *parents, key = name.split(".")
+            if int(owner) != number:
+                continue
+            place = state.setdefault(int(parameter), {})
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            plain = key.startswith("#")
+            place[key.removeprefix("#")] = value.item() if plain else like(value, parameters[int(parameter)])
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if numbers:
+            for group, values in zip(optimizer.param_groups, numbers[number], strict=True):
+                group.update(values)
+
+
+def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], record: dict, keep: int) -> Path:
+    """Write checkpoint `step` and drop the oldest beyond `keep`.
+
+    Args:
+        run: folder of the run.
+        step: steps done.
+        parts: tensors of each file, by the file's name without ending.
+        record: what else must be known to go on, as JSON.
+        keep: number of checkpoints to leave.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the older checkpoints are still there.
+    """
+    folder = run / _FOLDER
+    final, temporary = folder / f"{step:08d}", folder / f".{step:08d}.part"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, tensors in parts.items():
+            file = temporary / f"{name}.safetensors"
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
+            _to_disk(file)
+        write_json(temporary / "state.json", {"step": step, **record})
+        _to_disk(temporary / "state.json")
+        if final.exists():
+            _remove(final)
+        os.replace(temporary, final)
+        _to_disk(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"cannot write checkpoint {final}: {reason}") from error
+    for old in list_checkpoints(run)[:-keep]:
+        _remove(old)
+    return final
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk: a rename may otherwise survive a power cut that its data does not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    gone = checkpoint.with_name(f".{checkpoint.name}.old.part")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(checkpoint, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def clean_up(run: Path) -> None:
+    """Remove what a killed process left half written in a run's folder."""
+    for folder in (run, run / _FOLDER):
+        for unfinished in folder.glob(".*.part"):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink(missing_ok=True)
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Finished checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / _FOLDER).glob("[0-9]*") if (path / "state.json").is_file())
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict]:
+    """Parts and record of a checkpoint.
+
+    Raises:
+        TrainingError: a file is missing or broken.
+    """
+    record = read_json(path / "state.json", "checkpoint record")
+    parts = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            parts[file.stem] = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"checkpoint file {file} cannot be read: {error}") from error
+    absent = {"weights", "optimizer"} - parts.keys()
+    if absent:
+        raise TrainingError(f"checkpoint {path} lacks {', '.join(sorted(absent))}.safetensors: remove that folder")
+    return parts, record
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The newest finished checkpoint of a run, None if there is none."""
+    found = list_checkpoints(run)
+    return found[-1] if found else None

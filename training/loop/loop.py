@@ -1,0 +1,251 @@
+"""The training loop: steps, averaged weights, log, checkpoints, clean stop.
+
+Everything random is a function of (seed, step, place in the batch): which examples, which noise. A resumed run
+therefore goes on exactly where the stopped one was, without any generator state to save.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from ..errors import TrainingError
+from ..sections.run import RunSection
+from .checkpoints import (
+    clean_up,
+    flatten_optimizers,
+    latest_checkpoint,
+    load_checkpoint,
+    restore_optimizers,
+    save_checkpoint,
+)
+from .optim import make_optimizers, rate_factor, set_rates
+from .parallel import agree, distribute, like, whole
+from .randomness import step_generator
+from .runlog import RunLog
+
+LossOf = Callable[[torch.nn.Module, int, torch.Generator], torch.Tensor]
+"""(model, index of the batch, CPU generator) → scalar loss."""
+Validate = Callable[["Loop"], dict[str, float]]
+"""(loop) → figures for the log; called before the first step and every `validate_every` steps."""
+
+
+def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
+    """Accelerate's view of this process; seeds torch for the weights made from here on.
+
+    Raises:
+        TrainingError: the device cannot compute in that precision.
+    """
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    if on_cpu and section.mixed_precision == "fp16":
+        raise TrainingError("mixed_precision fp16 needs a GPU: use bf16 or no on a CPU")
+    accelerator = Accelerator(mixed_precision=section.mixed_precision, cpu=on_cpu)
+    set_seed(section.seed)
+    return accelerator
+
+
+class Loop:
+    """Runs a training to its end, or to a stop from which it can go on.
+
+    Args:
+        section: how long, how often saved.
+        model: the module; parameters that require gradients are trained and saved.
+        loss_of: the loss of one batch.
+        accelerator: from `make_accelerator`.
+        validate: called before the first step and every `validate_every` steps.
+        validate_every: steps between calls; 0: never.
+        shard: share the weights out over the processes instead of copying them.
+    """
+
+    def __init__(
+        self,
+        section: RunSection,
+        model: torch.nn.Module,
+        loss_of: LossOf,
+        accelerator: Accelerator,
+        validate: Validate | None = None,
+        validate_every: int = 0,
+        shard: bool = False,
+    ) -> None:
+        self.section, self.loss_of, self.accelerator = section, loss_of, accelerator
+        self.validate, self.validate_every = validate, validate_every
+        self.run_folder = Path(section.out)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise TrainingError("nothing to train: no parameter requires a gradient")
+        self.model = distribute(model, accelerator, shard)
+        plain = accelerator.unwrap_model(self.model)
+        self.trained = {name: p for name, p in plain.named_parameters() if p.requires_grad}
+        self.optimizers = make_optimizers(self.trained.items(), section.optimizer)
+        self.averaged = {n: p.detach().float().clone() for n, p in self.trained.items()} if section.ema_decay else {}
+        self.step, self.seconds = 0, 0.0
+        self.log: RunLog | None = None
+        self._stop_asked = False
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint of the run folder, if there is one."""
+        if self.accelerator.is_main_process:
+            clean_up(self.run_folder)
+        self.accelerator.wait_for_everyone()
+        path = latest_checkpoint(self.run_folder)
+        if path is None:
+            return
+        parts, record = load_checkpoint(path)
+        self._copy(parts["weights"], self.trained, path)
+        if self.averaged:
+            self._copy(parts.get("averaged", parts["weights"]), self.averaged, path)
+        restore_optimizers(self.optimizers, parts["optimizer"], record.get("optimizers", ()))
+        if self.accelerator.scaler is not None and "scaler" in record:
+            self.accelerator.scaler.load_state_dict(record["scaler"])
+        self.step, self.seconds = record["step"], record["seconds"]
+
+    @staticmethod
+    def _copy(source: dict, target: dict, path: Path) -> None:
+        if source.keys() != target.keys() or any(source[n].shape != target[n].shape for n in target):
+            raise TrainingError(f"checkpoint {path} belongs to another model or adapter than this configuration's")
+        with torch.no_grad():
+            for name, tensor in target.items():
+                tensor.copy_(like(source[name], tensor))
+
+    def run(self) -> bool:
+        """Train until `max_steps` (True), or until a stop is asked for or `max_hours` are over (False), and save.
+
+        Raises:
+            TrainingError: loss or gradient are no longer numbers, or a checkpoint cannot be written.
+        """
+        if self.accelerator.is_main_process:
+            self.run_folder.mkdir(parents=True, exist_ok=True)
+            self.log = RunLog(self.run_folder, self.step, self.section.tensorboard)
+        deadline = time.monotonic() + 3600 * self.section.max_hours if self.section.max_hours else None
+        bar = tqdm(
+            total=self.section.max_steps, initial=self.step, disable=not self.accelerator.is_main_process, miniters=1
+        )
+        with self._signals(), bar:
+            self._validate_if(self.step < self.section.max_steps)
+            while self.step < self.section.max_steps and not self._must_stop(deadline):
+                bar.set_postfix_str(f"loss {self.one_step():.4f}", refresh=False)
+                bar.update()
+                if self.step % self.section.save_every == 0:
+                    self.save()
+                self._validate_if(self.validate_every and self.step % self.validate_every == 0)
+        if self.step % self.section.save_every:
+            self.save()
+        if self.log is not None:
+            self.log.close()
+        return self.step >= self.section.max_steps
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM) lets the step end, the second stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {s: signal.signal(s, self._ask_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _ask_stop(self, *_: object) -> None:
+        if self._stop_asked:
+            raise KeyboardInterrupt
+        self._stop_asked = True
+
+    def _must_stop(self, deadline: float | None) -> bool:
+        return agree(self._stop_asked or (deadline is not None and time.monotonic() > deadline), self.accelerator)
+
+    def _validate_if(self, due: bool) -> None:
+        if due and self.validate is not None and self.validate_every:
+            figures = self.validate(self)
+            if self.log is not None:
+                self.log.write({"step": self.step, **figures})
+
+    def one_step(self) -> float:
+        """Gradients, update, averages, log; returns the loss.
+
+        Raises:
+            TrainingError: loss or gradient are no longer numbers.
+        """
+        start = time.perf_counter()
+        factor = rate_factor(self.step, self.section.max_steps, self.section.optimizer)
+        set_rates(self.optimizers, factor)
+        total = self._gradients()
+        if not math.isfinite(total):
+            raise TrainingError(f"the loss became {total} at step {self.step}: lower the learning rate")
+        norm = self._update()
+        self._average()
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+        if self.log is not None and self.step % self.section.log_every == 0:
+            self.log.write(
+                {"step": self.step, "loss": total, "grad_norm": norm, "rate": factor, "seconds": self.seconds}
+            )
+        return total
+
+    def _gradients(self) -> float:
+        """Add up the gradients of one step; returns the mean loss of this process."""
+        count, total = self.section.gradient_accumulation, 0.0
+        for part in range(count):
+            index = self.step * count + part
+            generator = step_generator(self.section.seed, index)
+            last = part == count - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model), self.accelerator.autocast():
+                loss = self.loss_of(self.model, index, generator) / count
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                self.accelerator.backward(loss)
+            total += loss.detach().item()
+        return total
+
+    def _update(self) -> float:
+        """Clip the gradients and let the optimizers step; returns the gradients' norm."""
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            for optimizer in self.optimizers:
+                scaler.unscale_(optimizer)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.trained.values(), self.section.optimizer.max_grad_norm)).item()
+        if scaler is None and not math.isfinite(norm):
+            raise TrainingError(f"the gradient became {norm} at step {self.step}: lower the learning rate")
+        for optimizer in self.optimizers:
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        if scaler is not None:
+            scaler.update()
+        return norm
+
+    def _average(self) -> None:
+        if not self.averaged:
+            return
+        # a short run would otherwise be averaged with its random start
+        decay = min(self.section.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, average in self.averaged.items():
+            average.lerp_(self.trained[name].detach().float(), 1 - decay)
+
+    def save(self) -> None:
+        """Write a checkpoint; every process must call this at the same step."""
+        state, numbers = flatten_optimizers(self.optimizers)
+        parts = {"weights": {n: whole(p.detach()) for n, p in self.trained.items()}, "optimizer": state}
+        if self.averaged:
+            parts["averaged"] = {name: whole(tensor) for name, tensor in self.averaged.items()}
+        record = {"seconds": self.seconds, "optimizers": numbers}
+        if self.accelerator.scaler is not None:
+            record["scaler"] = self.accelerator.scaler.state_dict()
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.run_folder, self.step, parts, record, self.section.keep)
+        self.accelerator.wait_for_everyone()
+
+    def use_averaged(self) -> None:
+        """Put the averaged weights (if the run has them) into the model."""
+        if self.averaged:
+            with torch.no_grad():
+                for name, parameter in self.trained.items():
+                    parameter.copy_(self.averaged[name])

@@ -1,0 +1,73 @@
+"""What a run says of itself: log.jsonl, and TensorBoard events where they are asked for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import TrainingError
+from ..files import write_text
+
+LOG, EVENTS, PLANS = "log.jsonl", "tensorboard", "validation"
+"""In a run's folder: the log, TensorBoard's folder, the folder of validation pictures by step."""
+BESIDE = "_beside_truth"
+"""End of the name of a picture that shows truth and plan; the same name without it is the plan alone."""
+
+
+def read_log(run: Path) -> list[dict]:
+    """The lines of a run's log; half a line that a kill left at the end is skipped.
+
+    Raises:
+        TrainingError: the run has no log.
+    """
+    file = Path(run) / LOG
+    if not file.is_file():
+        raise TrainingError(f"run {run} has no {LOG}")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+class RunLog:
+    """Log of a run; lines of steps after the one that is gone on from are dropped.
+
+    Args:
+        folder: of the run.
+        step: steps done.
+        tensorboard: also write events to `tensorboard/`.
+
+    Raises:
+        TrainingError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False) -> None:
+        self.folder, self.writer = Path(folder), None
+        if (self.folder / LOG).exists():
+            kept = [line for line in read_log(self.folder) if line["step"] <= step]
+            write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise TrainingError("tensorboard: true needs the package: pip install tensorboard") from error
+            self.writer = SummaryWriter(str(self.folder / EVENTS), purge_step=step + 1)
+
+    def write(self, record: dict) -> None:
+        """Add a line; `step` is in it, numbers go to TensorBoard too."""
+        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in record.items()}
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rounded) + "\n")
+        if self.writer is not None:
+            for key, value in record.items():
+                if key != "step":
+                    self.writer.add_scalar(key, value, record["step"])
+            self.writer.flush()
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Show a picture (H, W, 3 uint8) in TensorBoard."""
+        if self.writer is not None:
+            self.writer.add_image(name, pixels, step, dataformats="HWC")
+            self.writer.flush()
+
+    def close(self) -> None:
+        """Finish the events file."""
+        if self.writer is not None:
+            self.writer.close()

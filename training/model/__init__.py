@@ -1,0 +1,1 @@
+"""The parts of a base model in diffusers' classes: adapter, text encoders, autoencoder, planning pipeline."""

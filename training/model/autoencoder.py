@@ -1,0 +1,59 @@
+"""Pictures → normalised FLUX latents, and back."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from visual_planner.grid.cells import assemble_grid
+from visual_planner.grid.layout import GridLayout
+
+from ..errors import TrainingError
+
+
+def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> AutoencoderKL:
+    """Load the autoencoder of a diffusers folder.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
+    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
+    return vae.to(device, memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Normalised latents (B, 16, H/8, W/8) float32: (mean of the encoder - shift) * scale.
+
+    Args:
+        vae: the autoencoder.
+        pictures: (B, H, W, 3), uint8 or float in [0, 1].
+    """
+    pictures = torch.as_tensor(pictures)
+    scale = 127.5 if pictures.dtype == torch.uint8 else 0.5
+    pixels = (pictures.permute(0, 3, 1, 2).to(vae.device, torch.float32) / scale - 1).to(vae.dtype)
+    latents = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float()
+    return (latents - vae.config.shift_factor) * vae.config.scaling_factor
+
+
+def encode_cells(vae: AutoencoderKL, frames: np.ndarray | torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """Normalised latents (B, 16, H/8, W/8) of grids whose frames (B * F, h, w, 3) are encoded one by one.
+
+    The same picture then has the same latent in every cell. Encoded as one grid it has not, since convolutions,
+    normalisation and attention look beyond a cell: for the tiny planner's narrow encoder the still table differed more
+    between two cells than between two scenes, and the model could not learn that it stays.
+    """
+    latents = encode_pictures(vae, frames).permute(0, 2, 3, 1)
+    return assemble_grid(latents, layout).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, H, W, 3) float32 in [0, 1] of normalised latents (B, 16, H/8, W/8)."""
+    raw = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+    pixels = vae.decode(raw.contiguous(memory_format=torch.channels_last)).sample.float()
+    return (pixels.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)

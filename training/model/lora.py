@@ -1,0 +1,163 @@
+"""The adapter: which layers get one, how it is computed, and its key names in a file."""
+
+from pathlib import Path
+from types import MethodType
+
+import torch
+from diffusers import FluxTransformer2DModel
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors import TrainingError
+from ..sections.planner import LoraSection
+from .key_map import PREFIX, check_loads
+
+ADAPTER = "planner"
+
+_PAPER = (
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
+    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
+    "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+)  # fmt: skip
+"""Layers of the released weights: attention and feed-forwards of the double blocks, attention of the single blocks."""
+
+
+def target_names(transformer: FluxTransformer2DModel, targets: str) -> list[str]:
+    """Names of the linear layers that get an adapter, for a preset of `LoraSection.targets`."""
+    names = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
+    if targets == "all_linear":
+        return names
+    blocks = [name for name in names if name.startswith(("transformer_blocks.", "single_transformer_blocks."))]
+    if targets == "blocks":
+        return blocks
+    endings = tuple(name for name in _PAPER if name.startswith("attn.")) if targets == "attention" else _PAPER
+    return [name for name in blocks if name.endswith(endings)]
+
+
+def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
+    """Freeze the transformer and add a fresh adapter (float32), in place.
+
+    Args:
+        transformer: from diffusers.
+        section: rank, alpha, targets.
+    """
+    transformer.requires_grad_(False)
+    names = target_names(transformer, section.targets)
+    config = LoraConfig(r=section.rank, lora_alpha=section.alpha, target_modules=names)
+    transformer.add_adapter(config, adapter_name=ADAPTER)
+    for module in transformer.modules():
+        if isinstance(module, LoraLinear):
+            module.lora_A[ADAPTER].float()
+            module.lora_B[ADAPTER].float()
+            if section.merged_forward:
+                module.forward = MethodType(_merged_forward, module)
+
+
+@torch.no_grad()
+def start_from(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
+    """Give a fresh adapter the matrices of `section.init`, an exported planner LoRA (alpha folded in), in place.
+
+    Raises:
+        TrainingError: the file cannot be read, or has other layers or another rank than the section asks for.
+    """
+    tensors = read_lora(section.init)
+    check_loads(tensors, transformer)
+    scale, fitting = section.alpha / section.rank, 0
+    adapted = {PREFIX + name: module for name, module in transformer.named_modules() if isinstance(module, LoraLinear)}
+    for name, module in adapted.items():
+        down, up = tensors.get(f"{name}.lora_A.weight"), tensors.get(f"{name}.lora_B.weight")
+        if down is None or len(down) != section.rank:
+            continue
+        module.lora_A[ADAPTER].weight.copy_(down)
+        module.lora_B[ADAPTER].weight.copy_(up.float() / scale)
+        fitting += 1
+    if not fitting == len(adapted) == len(tensors) // 2:
+        ranks = sorted({len(tensor) for key, tensor in tensors.items() if ".lora_A." in key})
+        raise TrainingError(
+            f"lora.init {section.init} has {len(tensors) // 2} layers of rank {', '.join(map(str, ranks))}, the "
+            f"configuration has {len(adapted)} ({section.targets}) of rank {section.rank}: they must be the same"
+        )
+
+
+class _MergedProduct(torch.autograd.Function):
+    """`x (W + s B A)ᵀ + b`; the sum is made again for the backward pass, so that no second set of weights is kept."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scale):
+        ctx.save_for_backward(x, weight, down, up)
+        ctx.scale = scale
+        return torch.nn.functional.linear(x, torch.addmm(weight, up, down, alpha=scale), bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, down, up = ctx.saved_tensors
+        kind = gradient.dtype
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ torch.addmm(weight, up, down, alpha=ctx.scale).to(kind)).to(x.dtype)
+        of_weight = (gradient.flatten(0, -2).mT @ x.flatten(0, -2).to(kind)).to(up.dtype)
+        return of_x, None, None, ctx.scale * (up.mT @ of_weight), ctx.scale * (of_weight @ down.mT), None
+
+
+def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    """The same result as peft's two products, W x + s B (A x), from one with W + s B A.
+
+    Cheaper when tokens outnumber the rank, as in small models; of few rows (an example's modulation), two are.
+    """
+    base, down, up = self.get_base_layer(), self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
+    scale, linear = self.scaling[ADAPTER], torch.nn.functional.linear
+    if x.numel() <= len(down) * x.shape[-1]:
+        return base(x) + scale * linear(linear(x.to(down.dtype), down), up).to(x.dtype)
+    return _MergedProduct.apply(x, base.weight, base.bias, down, up, scale)
+
+
+def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
+    """Fold alpha / rank into B: readers disagree on where alpha is written, a scale of 1 needs none."""
+    scale = section.alpha / section.rank
+    return {name: tensor * scale if ".lora_B." in name else tensor for name, tensor in tensors.items()}
+
+
+def file_tensors(weights: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights (float32) under the names of the exported file, alpha folded in."""
+    # peft puts the adapter's name into parameter names; files do not have it
+    tensors = {PREFIX + n.replace(f".{ADAPTER}.weight", ".weight"): t.float() for n, t in weights.items()}
+    return fold_alpha(tensors, section)
+
+
+def stack(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """One LoRA that does what two do one after the other: ranks add up, `B A = B1 A1 + B2 A2`."""
+    both = dict(first)
+    for key, tensor in second.items():
+        along = 0 if ".lora_A." in key else 1
+        both[key] = torch.cat([first[key].to(tensor.dtype), tensor], dim=along) if key in first else tensor
+    return both
+
+
+def read_lora(file: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors of a LoRA file.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
+
+
+@torch.no_grad()
+def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
+    """Add a LoRA of diffusers' key form (`transformer.<layer>.lora_A.weight`) to the weights, in place.
+
+    Raises:
+        TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit it.
+    """
+    tensors = read_lora(file)
+    check_loads(tensors, transformer)
+    for key, down in tensors.items():
+        if ".lora_A." in key:
+            layer = transformer.get_submodule(key.removeprefix(PREFIX).rpartition(".lora_A")[0])
+            up = tensors[key.replace(".lora_A.", ".lora_B.")]
+            layer.weight.copy_(layer.weight.float() + strength * (up.float() @ down.float()))

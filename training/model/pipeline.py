@@ -1,0 +1,197 @@
+"""Planning with diffusers' model classes: for validation, evaluation and use without ComfyUI."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from visual_planner.grid.cells import condition_grid, slice_grid
+from visual_planner.grid.frame import to_bytes
+from visual_planner.grid.masks import latent_mask
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from .autoencoder import decode_latents, encode_cells, encode_pictures, load_vae
+from .in_context import InContext
+from .lora import fuse_lora
+from .sampling import draw_noise, sample
+from .text import TextEncoders
+from .transformer import load_transformer
+
+
+class PlannerPipeline:
+    """A FLUX pipeline with a planner LoRA.
+
+    Args:
+        transformer: FluxTransformer2DModel, with its adapter if it has one.
+        vae: the autoencoder.
+        encoders: the text encoders.
+        spec: the planner's record.
+    """
+
+    def __init__(self, transformer, vae, encoders: TextEncoders, spec: PlannerSpec) -> None:
+        self.transformer, self.vae, self.encoders, self.spec = transformer.eval(), vae, encoders, spec
+        self.in_context = InContext(spec, transformer.device)
+
+    @classmethod
+    def load(
+        cls,
+        base: str | Path,
+        lora: str | Path | None,
+        spec: PlannerSpec | None = None,
+        dtype: str = "float32",
+        device: torch.device | str = "cpu",
+    ) -> "PlannerPipeline":
+        """Load a base and fuse a LoRA into it.
+
+        Args:
+            base: diffusers folder.
+            lora: file with its PlannerSpec in the header; None for the base alone.
+            spec: used where there is no LoRA, or the file has no record.
+            dtype: number type of all weights.
+            device: where they are.
+
+        Raises:
+            TrainingError: neither gives a spec.
+        """
+        transformer = load_transformer(base, dtype)
+        if lora is not None:
+            spec = read_spec(lora) or spec
+            fuse_lora(transformer, lora)
+        if spec is None:
+            raise TrainingError(f"LoRA {lora} has no planner record: give the spec it was trained with")
+        numbers = getattr(torch, dtype)
+        vae = load_vae(Path(base) / "vae", numbers, device)
+        return cls(transformer.to(device), vae, TextEncoders.load(base, dtype=numbers).to(device), spec)
+
+    @torch.no_grad()
+    def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, 16, h/8, w/8) or the grid's."""
+        frames = torch.as_tensor(first_frames)
+        if not self.spec.condition_is_cell:
+            frames = condition_grid(frames, self.spec.layout)
+        return encode_pictures(self.vae, frames)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        first_frames: np.ndarray | torch.Tensor,
+        prompts: list[str],
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        noise: torch.Tensor | None = None,
+        conditioned: bool = True,
+        seen: np.ndarray | None = None,
+    ) -> torch.Tensor:
+        """Plans (B, F, h, w, 3) float32 in [0, 1].
+
+        Args:
+            first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture.
+            prompts: one a frame.
+            seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
+            steps: Euler steps; None takes the spec's.
+            guidance: embedded guidance; None takes the spec's.
+            noise: (B, 16, H/8, W/8), instead of the seed.
+            conditioned: False leaves the condition tokens out (what the base alone would do).
+            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being carried out, as the camera saw them:
+                they stay, and the model makes the others to fit them.
+
+        Raises:
+            TrainingError: no frame was seen, or no fewer than a plan has.
+        """
+        if noise is None:
+            noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
+        condition = self.condition(first_frames) if conditioned else None
+        if seen is None:
+            return self._sampled(noise, condition, prompts, steps=steps, guidance=guidance)
+        known, keep = self._kept(seen)
+        frames = self._sampled(noise, condition, prompts, steps=steps, guidance=guidance, known=known, keep=keep)
+        frames[:, : seen.shape[1]] = torch.as_tensor(seen).to(frames) / 255
+        return frames
+
+    @torch.no_grad()
+    def redraw(
+        self,
+        plans: np.ndarray,
+        first_frames: np.ndarray | torch.Tensor,
+        prompts: list[str],
+        noise: torch.Tensor,
+        skip: int,
+    ) -> torch.Tensor:
+        """Frames of true episodes drawn again from some noise on: right in what they show, wrong as plans are.
+
+        Args:
+            plans: (B, F, h, w, 3) uint8.
+            first_frames: as in `plan`.
+            prompts: one a plan.
+            noise: (B, 16, H/8, W/8).
+            skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
+
+        Returns:
+            (B, F, h, w, 3) float32 in [0, 1].
+        """
+        known = torch.cat([encode_cells(self.vae, frames, self.spec.layout) for frames in plans])
+        if skip >= self.spec.steps:
+            return self.slice(decode_latents(self.vae, known))
+        return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip)
+
+    def _kept(self, seen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of grids (B, 16, H/8, W/8) that begin with the frames (B, K, h, w, 3), and the mask of the rest."""
+        spec, count = self.spec, seen.shape[1]
+        if not 1 <= count < spec.layout.frames:
+            raise TrainingError(f"seen frames must be 1 to {spec.layout.frames - 1} of a plan, got {count}")
+        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # masked: fills the cells, says nothing
+        known = [encode_cells(self.vae, frames, spec.layout) for frames in np.concatenate([seen, unseen], axis=1)]
+        return torch.cat(known), latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
+
+    def _sampled(self, noise: torch.Tensor, condition: torch.Tensor | None, prompts: list[str], **how) -> torch.Tensor:
+        text, pooled = self.encoders(prompts)
+        kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
+        with torch.autocast(kind, numbers, enabled=numbers != torch.float32):
+            latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, **how)
+        return self.slice(decode_latents(self.vae, latents))
+
+    def slice(self, grids: torch.Tensor) -> torch.Tensor:
+        """Frames (B, F, h, w, 3) of grids (B, H, W, 3)."""
+        return slice_grid(grids, self.spec.layout).unflatten(0, (len(grids), self.spec.layout.frames))
+
+    def through_autoencoder(self, frames: np.ndarray) -> np.ndarray:
+        """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
+        latents = encode_cells(self.vae, frames, self.spec.layout)
+        return to_bytes(self.slice(decode_latents(self.vae, latents))[0])
+
+
+def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
+    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
+
+    Args:
+        folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
+        lora: another LoRA.
+
+    Raises:
+        TrainingError: no base, no LoRA, or several to choose from.
+    """
+    if lora is None:
+        found = sorted((folder / "loras").glob("*.safetensors"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
+        lora = found[0]
+    return PlannerPipeline.load(folder, lora), lora
+
+
+def read_spec(file: str | Path) -> PlannerSpec | None:
+    """The PlannerSpec in a LoRA's header, None if it has none.
+
+    Raises:
+        TrainingError: the file is missing or not safetensors.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return PlannerSpec.from_metadata(opened.metadata())
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise TrainingError(f"LoRA {file} is not a safetensors file: {error}") from error

@@ -1,0 +1,64 @@
+"""Prompts → T5 states and pooled CLIP states, as the FLUX pipeline makes them."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
+
+from ..errors import TrainingError
+
+
+class TextEncoders(nn.Module):
+    """The two tokenizers and text encoders of a FLUX pipeline.
+
+    Args:
+        base: diffusers folder with tokenizer/ and tokenizer_2/.
+        clip: the CLIP text model.
+        t5: the T5 encoder.
+        tokens: T5 length; 0 takes the tokenizer's own.
+    """
+
+    def __init__(self, base: Path, clip: CLIPTextModel, t5: T5EncoderModel, tokens: int = 0) -> None:
+        super().__init__()
+        self.clip_tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+        self.t5_tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer_2")
+        self.clip, self.t5 = clip, t5
+        self.tokens = tokens or self.t5_tokenizer.model_max_length
+
+    @classmethod
+    def load(cls, base: str | Path, tokens: int = 0, dtype: torch.dtype = torch.float32) -> "TextEncoders":
+        """Load all four parts from a diffusers folder.
+
+        Raises:
+            TrainingError: a folder is missing.
+        """
+        base = Path(base)
+        for name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"):
+            if not (base / name).is_dir():
+                raise TrainingError(
+                    f"base model {base} has no folder {name}: it must be a FLUX pipeline in diffusers layout"
+                )
+        clip = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=dtype)
+        t5 = T5EncoderModel.from_pretrained(base / "text_encoder_2", dtype=dtype)
+        return cls(base, clip, t5, tokens).eval()
+
+    def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids of both tokenizers, (B, 77) and (B, T); longer prompts are cut."""
+        settings = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        clip = self.clip_tokenizer(prompts, max_length=77, **settings).input_ids
+        return clip, self.t5_tokenizer(prompts, max_length=self.tokens, **settings).input_ids
+
+    def count_tokens(self, prompt: str) -> int:
+        """T5 tokens of a prompt, the end token included."""
+        return len(self.t5_tokenizer(prompt).input_ids)
+
+    def encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """T5 states (B, T, D) and pooled CLIP states (B, P); padding is attended to, as in FLUX."""
+        device = next(self.parameters()).device
+        states = self.t5(input_ids=t5_ids.to(device)).last_hidden_state
+        return states, self.clip(input_ids=clip_ids.to(device)).pooler_output
+
+    def forward(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`encode` of `tokenize`."""
+        return self.encode(*self.tokenize(prompts))

@@ -1,0 +1,37 @@
+"""The transformer of a base model, out of a diffusers folder."""
+
+from pathlib import Path
+
+import torch
+from diffusers import FluxTransformer2DModel
+
+from ..errors import TrainingError
+
+
+def load_transformer(base: str | Path, dtype: str = "float32") -> FluxTransformer2DModel:
+    """The transformer of a diffusers folder.
+
+    Raises:
+        TrainingError: the folder has none.
+    """
+    return FluxTransformer2DModel.from_pretrained(_transformer_folder(base), torch_dtype=getattr(torch, dtype))
+
+
+def load_config_only(base: str | Path) -> FluxTransformer2DModel:
+    """The transformer of a diffusers folder on the meta device: shapes and settings, no weights.
+
+    Raises:
+        TrainingError: the folder has none.
+    """
+    config = FluxTransformer2DModel.load_config(_transformer_folder(base))
+    with torch.device("meta"):
+        return FluxTransformer2DModel.from_config(config)
+
+
+def _transformer_folder(base: str | Path) -> Path:
+    folder = Path(base) / "transformer"
+    if not (folder / "config.json").is_file():
+        raise TrainingError(
+            f"base model {base} has no transformer/config.json: it must be a FLUX pipeline in diffusers layout"
+        )
+    return folder

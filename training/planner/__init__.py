@@ -1,0 +1,1 @@
+"""Training of a planner LoRA, and its export."""

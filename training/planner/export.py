@@ -1,0 +1,160 @@
+"""A checkpoint → one LoRA file that stock ComfyUI, diffusers and the planner's own loader read alike."""
+
+import base64
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from diffusers import FluxTransformer2DModel
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from visual_planner.errors import PlannerError
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..files import replacing
+from ..loop.checkpoints import latest_checkpoint, load_checkpoint
+from ..loop.runlog import BESIDE, PLANS
+from ..model.key_map import check_loads
+from ..model.lora import file_tensors, read_lora, stack
+from ..model.transformer import load_config_only
+from ..sections.config import Config
+from ..sections.result import ExportSection
+
+_THUMBNAIL_PX = 256
+
+
+def export(config: Config, install: str | Path | None = None) -> Path:
+    """Write `export.out` from the newest checkpoint of `export.run`.
+
+    Args:
+        config: sections export and train, and the spec.
+        install: folder of a ComfyUI; the file is also put into its models/loras.
+
+    Returns:
+        The file.
+
+    Raises:
+        TrainingError: there is no checkpoint, the file would not load in ComfyUI, or the folder is no ComfyUI.
+    """
+    section: ExportSection = config.section("export")
+    train = config.section("train")
+    loras = None if install is None else loras_folder(install)
+    checkpoint = latest_checkpoint(Path(section.run))
+    if checkpoint is None:
+        raise TrainingError(f"export.run {section.run} has no finished checkpoint")
+    parts, record = load_checkpoint(checkpoint)
+    averaged = section.averaged and "averaged" in parts
+    tensors = file_tensors(parts["averaged" if averaged else "weights"], train.lora)
+    if train.lora.base is not None:  # one file: what was fused into the base while training comes with it
+        tensors = stack(read_lora(train.lora.base), tensors)
+    dtype = getattr(torch, section.dtype)
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+    transformer = load_config_only(train.base)
+    spec = config.planner_spec()
+    metadata = {
+        **spec.to_metadata(),
+        **model_spec(section, spec, transformer, _thumbnail(section)),
+        "visual_planner.steps": str(record["step"]),
+        "visual_planner.weights": "averaged" if averaged else "last",
+    }
+    layers = write_lora(Path(section.out), tensors, metadata, transformer)
+    print(f"{section.out}: {layers} layers, {len(tensors)} tensors, rank {train.lora.rank}, step {record['step']}")
+    if loras is not None:
+        print(f"installed: {_install(Path(section.out), loras)}")
+    return Path(section.out)
+
+
+def write_lora(
+    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: FluxTransformer2DModel
+) -> int:
+    """Write a LoRA, read it back, check it against ComfyUI's key map, and only then give it its name.
+
+    Returns:
+        Number of layers that it changes.
+    """
+    with replacing(file) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        layers = check_loads(load_file(temporary), transformer)
+        with safe_open(temporary, "pt") as opened:
+            PlannerSpec.from_metadata(opened.metadata())
+    return layers
+
+
+def model_spec(
+    section: ExportSection, spec: PlannerSpec, transformer: FluxTransformer2DModel, thumbnail: str | None
+) -> dict[str, str]:
+    """Header entries by which model browsers know a file (ModelSpec 1.0.0)."""
+    height, width = spec.grid_size
+    entries = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture(transformer),
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": section.title,
+        "modelspec.description": f"{spec.rows}x{spec.cols} frames of a robot's plan; modes {', '.join(spec.modes)}",
+        "modelspec.date": datetime.now(UTC).replace(microsecond=0).isoformat(),
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.trigger_phrase": spec.text_prompt,
+        "modelspec.prediction_type": "flow",
+        "ss_base_model_version": "flux1",
+    }
+    return entries if thumbnail is None else {**entries, "modelspec.thumbnail": thumbnail}
+
+
+def architecture(transformer: FluxTransformer2DModel) -> str:
+    """The architecture's name in model-spec metadata."""
+    return f"flux-1-{'dev' if transformer.config.guidance_embeds else 'schnell'}/lora"
+
+
+def loras_folder(comfyui: str | Path) -> Path:
+    """Folder of LoRAs of a ComfyUI (or of its base directory).
+
+    Raises:
+        TrainingError: it is none.
+    """
+    comfyui = Path(comfyui)
+    loras = comfyui / "models" / "loras"
+    if not loras.is_dir():
+        raise TrainingError(f"--install must name the folder of a ComfyUI, but {comfyui} has no folder models/loras")
+    return loras
+
+
+def _install(file: Path, loras: Path) -> Path:
+    """Copy a planner LoRA into ComfyUI; only another planner LoRA of that name is replaced."""
+    target = loras / re.sub(r"[^\w.-]", "_", file.name)
+    if target.exists():
+        try:
+            with safe_open(target, "pt") as opened:
+                planner = PlannerSpec.from_metadata(opened.metadata()) is not None
+        except (OSError, SafetensorError, PlannerError):
+            planner = False
+        if not planner:
+            raise TrainingError(f"{target} exists and is no planner LoRA: choose another name for export.out")
+    with replacing(target) as temporary:
+        temporary.write_bytes(file.read_bytes())
+    return target
+
+
+def _thumbnail(section: ExportSection) -> str | None:
+    """A small JPEG as a data URI: the given picture, else the newest plan that validation made."""
+    file = section.thumbnail
+    if file is None:
+        plans = sorted(Path(section.run).glob(f"{PLANS}/[0-9]*/*.png"))
+        plans = [plan for plan in plans if not plan.stem.endswith(BESIDE)]
+        newest = plans[-1].parent if plans else None
+        file = next((plan for plan in plans if plan.parent == newest), None)
+    if file is None:
+        return None
+    try:
+        with Image.open(file) as image:
+            small = image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise TrainingError(f"export.thumbnail {file} cannot be read: {error}") from error
+    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    held = io.BytesIO()
+    small.save(held, "jpeg", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"

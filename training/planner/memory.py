@@ -1,0 +1,261 @@
+"""How much memory a training step takes, before a weight is loaded.
+
+One step (forward, backward, optimizer) runs on PyTorch's meta device, which computes shapes and no values, with the
+module that the configuration would train: its layers, adapter, number types, checkpointing and token counts. Every
+storage that an operation makes is counted while it lives, so the peak is that of the real step up to the allocator's
+rounding, the workspace of the device's libraries and its context (docs/training.md has the method).
+"""
+
+import weakref
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from diffusers import FluxTransformer2DModel
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from visual_planner.planner.conditioning import LATENT_CHANNELS
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..loop.randomness import step_generator
+from ..model.in_context import InContext
+from ..model.lora import add_lora
+from ..model.quantize import quantize_frozen
+from ..model.transformer import load_config_only
+from ..sections.config import Config
+from ..sections.planner import TrainSection
+from .objective import Batch, flow_matching_loss
+
+GIB = 2**30
+OVERHEAD_GIB = 1.0
+"""Added for the device's context and libraries' workspaces, which no tensor holds (an estimate)."""
+_NF4_BYTES = 0.5 + 4 / 64
+"""A weight in nf4: four bits, and one float32 scale for 64 of them."""
+_VAE_GIB = 0.33
+"""FLUX's autoencoder in float32, which validation keeps in memory."""
+_STATE = {"adamw": 8.0, "adamw8bit": 2.03, "prodigy": 16.0, "muon": 8.0}
+"""Optimizer state [bytes] of one trained number in float32."""
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all storages that operations make and that are still alive; works on any device.
+
+    Attributes:
+        now: bytes alive.
+        peak: largest `now`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def know(self, tensors: object) -> None:
+        """Leave out storages that were there before."""
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, torch.Tensor):
+                self._known.add(tensor.untyped_storage()._cdata)
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        """Run an operation and count the storages it made."""
+        result = function(*arguments, **(keywords or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of one process.
+
+    Args:
+        base: frozen weights.
+        adapter: trained weights (float32).
+        gradients: of the adapter.
+        optimizer: its state.
+        averaged: the averaged weights.
+        activations: what forward and backward hold at their peak beside all that.
+        validation: autoencoder in memory beside the training, 0 without validation.
+        tokens: noise, condition and text tokens of one example.
+        trained: trained numbers.
+    """
+
+    base: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    averaged: int
+    activations: int
+    validation: int
+    tokens: tuple[int, int, int]
+    trained: int
+
+    @property
+    def total(self) -> float:
+        """All of it with the overhead [GiB]."""
+        parts = self.base, self.adapter, self.gradients, self.optimizer, self.averaged, self.activations
+        return (sum(parts) + self.validation) / GIB + OVERHEAD_GIB
+
+    def text(self) -> str:
+        """One line a part."""
+        noise, condition, words = self.tokens
+        lines = [f"tokens of an example: {noise} noise + {condition} condition + {words} text"]
+        lines.append(f"trained numbers: {self.trained / 1e6:.1f} million")
+        for name in ("base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation"):
+            lines.append(f"{name:12}{getattr(self, name) / GIB:8.2f} GiB")
+        lines.append(f"{'overhead':12}{OVERHEAD_GIB:8.2f} GiB (context and workspaces, estimated)")
+        return "\n".join([*lines, f"{'total':12}{self.total:8.2f} GiB"])
+
+
+def show_memory(config: Config) -> MemoryPlan:
+    """Print the memory plan of `train`."""
+    section: TrainSection = config.section("train")
+    spec = config.planner_spec()
+    tokens = config.cache.text_tokens if config.cache is not None else 512
+    if not tokens:
+        raise TrainingError("cache.text_tokens must be a number for a memory plan: 0 is known to the tokenizer only")
+    plan = memory_plan(section, spec, tokens)
+    print(plan.text())
+    return plan
+
+
+def memory_plan(
+    section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel | None = None
+) -> MemoryPlan:
+    """Memory of one step of `train` on one device.
+
+    Args:
+        section: of the run.
+        spec: layout, cell size, condition tokens.
+        text_tokens: T5 tokens of a prompt.
+        model: on the meta device; None reads the base's config.json, or takes FLUX.1-dev's shapes where there is none.
+    """
+    model = base_shapes(section) if model is None else model
+    model = torch.nn.Module.to(model, getattr(torch, section.base_dtype))
+    if section.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    with torch.device("meta"):
+        add_lora(model, section.lora)
+    packed_as = "int8" if section.quantize == "nf4" else section.quantize  # nf4's layers exist on real devices only
+    quantize_frozen(model, packed_as, "meta")
+    numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    base = _base_bytes(model, section.quantize)
+    in_context = InContext(spec, "meta")
+    peak = step_peak(model, in_context, _batch(section, spec, text_tokens, model), section)
+    condition = len(in_context.ids) - len(in_context.target_ids)
+    return MemoryPlan(
+        base=base,
+        adapter=4 * numbers,
+        gradients=4 * numbers,
+        optimizer=round(_STATE[section.optimizer.name] * numbers),
+        averaged=4 * numbers if section.ema_decay else 0,
+        activations=max(0, peak - 4 * numbers),
+        validation=round(_VAE_GIB * GIB) if section.validation.every else 0,
+        tokens=(len(in_context.target_ids), condition, text_tokens),
+        trained=numbers,
+    )
+
+
+def base_shapes(section: TrainSection) -> FluxTransformer2DModel:
+    """The base on the meta device; FLUX.1-dev's shapes where its folder is not there yet."""
+    if (section.base / "transformer" / "config.json").is_file():
+        return load_config_only(section.base)
+    with torch.device("meta"):
+        return FluxTransformer2DModel(guidance_embeds=True)  # diffusers' defaults are FLUX.1's sizes
+
+
+def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
+    """Bytes of everything frozen."""
+    total = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    for buffer in model.buffers():
+        four_bits = quantize == "nf4" and buffer.dtype == torch.int8
+        total += round(buffer.numel() * (_NF4_BYTES if four_bits else buffer.element_size()))
+    return total
+
+
+def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel) -> Batch:
+    height, width = (side // 8 for side in spec.grid_size)
+    cell = (spec.cell_height // 8, spec.cell_width // 8)
+    shown = (height, width) if spec.condition_tokens == "full_grid" else cell
+    count, config = section.batch_size, model.config
+    with torch.device("meta"):
+        return Batch(
+            torch.empty(count, LATENT_CHANNELS, height, width),
+            torch.empty(count, LATENT_CHANNELS, *shown),
+            torch.empty(count, text_tokens, config.joint_attention_dim),
+            torch.empty(count, config.pooled_projection_dim),
+        )
+
+
+def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, section: TrainSection) -> int:
+    """Largest number of bytes that forward and backward hold beside weights and inputs; gradients are among them."""
+    dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[section.mixed_precision]
+    counter, guidance = PeakMemory(), model.config.guidance_embeds
+    counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
+    if model.is_gradient_checkpointing:
+        # modes are off in the backward pass: layers that are computed again enter theirs anew
+        again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
+        model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
+    with counter, _AsOnDevice(dtype):
+        loss = flow_matching_loss(model, in_context, batch, section.objective, step_generator(0, 0), guidance)
+        loss.backward()
+    return counter.peak
+
+
+class _AsOnDevice(TorchFunctionMode):
+    """What autocast and fused attention do on a GPU, for the meta device, which has neither.
+
+    Args:
+        dtype: number type of matrix products, None without autocast.
+    """
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        """Call a function: products in the short type, layer norms in float32, attention without its matrix."""
+        keywords = keywords or {}
+        if function is functional.scaled_dot_product_attention:
+            given = [*arguments[:3], *(keywords[name] for name in ("query", "key", "value") if name in keywords)]
+            return _FusedAttention.apply(*(tensor.to(self.dtype or tensor.dtype) for tensor in given))
+        if self.dtype is not None and function is functional.linear:
+            arguments = tuple(tensor if tensor is None else tensor.to(self.dtype) for tensor in arguments)
+        if self.dtype is not None and function is functional.layer_norm:
+            arguments = (arguments[0].float(), *arguments[1:])
+        return function(*arguments, **keywords)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The storages of fused attention (Dao 2023): it keeps inputs, output and one number for each query."""
+
+    @staticmethod
+    def forward(ctx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        out, sums = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])

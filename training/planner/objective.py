@@ -1,0 +1,109 @@
+"""The objective: a batch of latents → the flow-matching loss of in-context tokens.
+
+`x_s = (1 - s) x_0 + s e`; the model predicts the velocity `e - x_0` of the noise tokens; the condition's tokens
+come after them (or, cached, pass through the model apart), stay clean, and their output is not used (arXiv 2512.00532).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from visual_planner.planner.conditioning import (
+    add_noise,
+    pack_latents,
+    velocity,
+)
+
+from ..model.in_context import InContext
+from ..sections.run import ObjectiveSection
+
+
+@dataclass
+class Batch:
+    """Examples of one step.
+
+    Args:
+        target: (B, 16, H/8, W/8) normalised latents of the grids.
+        condition: (B, 16, h/8, w/8) normalised latents of the condition, None for a model without one.
+        text: (B, T, D) T5 states.
+        pooled: (B, P) pooled CLIP state.
+    """
+
+    target: torch.Tensor
+    condition: torch.Tensor | None
+    text: torch.Tensor
+    pooled: torch.Tensor
+
+
+def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
+    """Noise levels (count,) in (0, 1) from the configured distribution."""
+    if section.timesteps != "logit_normal":
+        even = torch.rand(count, generator=generator)
+        shift = section.shift if section.timesteps == "shifted" else 1.0
+        return shift * even / (1 + (shift - 1) * even)
+    return torch.sigmoid(section.logit_mean + section.logit_std * torch.randn(count, generator=generator))
+
+
+def flow_matching_loss(
+    transformer: torch.nn.Module,
+    in_context: InContext,
+    batch: Batch,
+    section: ObjectiveSection,
+    generator: torch.Generator,
+    guidance_embedded: bool,
+    share: tuple[int, int] = (0, 1),
+) -> torch.Tensor:
+    """The loss of one batch (a scalar).
+
+    Noise is drawn for the batches of all processes, so that it does not depend on how many share a step.
+
+    Args:
+        transformer: FluxTransformer2DModel with its adapter.
+        in_context: the spec's token and id arrangement.
+        batch: latents and text states, on the model's device.
+        section: noise levels and weights.
+        generator: CPU generator of noise levels, noise and guidance.
+        guidance_embedded: whether the transformer takes a guidance value.
+        share: number of this process and count of processes.
+    """
+    clean = pack_latents(batch.target)
+    device, total = clean.device, len(clean) * share[1]
+    own = slice(len(clean) * share[0], len(clean) * (share[0] + 1))
+    sigma = draw_sigma(total, section, generator)[own].to(device)
+    noise = torch.randn(total, *clean.shape[1:], generator=generator)[own].to(device, clean.dtype)
+    guidance = None
+    if guidance_embedded:
+        low, high = section.guidance
+        guidance = (low + (high - low) * torch.rand(total, generator=generator))[own].to(device)
+    condition = None if batch.condition is None else pack_latents(batch.condition)
+    predicted = in_context(
+        transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance
+    )
+    error = (predicted.float() - velocity(clean, noise).float()).square()
+    if section.motion_weight:
+        error = error * pack_latents(motion_weights(batch.target, in_context, section.motion_weight))
+    return error.mean()
+
+
+def motion_weights(target: torch.Tensor, in_context: InContext, strength: float) -> torch.Tensor:
+    """Loss weights that favour what moves, so that small objects are not drowned by the still table.
+
+    A latent position's weight is `1 + strength * d / mean(d)`, where d is its squared distance (over channels) from
+    the same place of the first cell, limited to 8 times the mean, and weights are scaled to a mean of 1 per example.
+
+    Args:
+        target: (B, 16, H, W) clean latents of grids.
+        in_context: for the size of a cell.
+        strength: 0 gives 1 everywhere.
+
+    Returns:
+        (B, 16, H, W), the same in all channels.
+    """
+    cell_height, cell_width = in_context.cell_latent
+    first = target[..., :cell_height, :cell_width]
+    rows, cols = target.shape[-2] // cell_height, target.shape[-1] // cell_width
+    distance = (target - first.repeat(1, 1, rows, cols)).square().mean(dim=1, keepdim=True)
+    mean = distance.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    weights = 1 + strength * (distance / mean).clamp_max(8.0)
+    weights = weights / weights.mean(dim=(-2, -1), keepdim=True)
+    return weights.expand_as(target)

@@ -1,0 +1,93 @@
+"""Training a planner LoRA on a frozen base, from a cache."""
+
+import math
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import FluxTransformer2DModel
+
+from ..cache.mixture import Mixture
+from ..errors import TrainingError
+from ..loop.loop import Loop, make_accelerator
+from ..model.cached_condition import split_attention
+from ..model.in_context import InContext
+from ..model.lora import add_lora, fuse_lora, start_from
+from ..model.quantize import quantize_frozen
+from ..model.transformer import load_transformer
+from ..sections.config import Config, save_config
+from ..sections.planner import TrainSection
+from .batches import CachedPairs
+from .objective import flow_matching_loss
+from .validation import Validation
+
+
+def make_model(section: TrainSection, device: torch.device | str = "cpu") -> FluxTransformer2DModel:
+    """The frozen base (with its base LoRA, packed as configured) and a fresh adapter.
+
+    Raises:
+        TrainingError: settings that exclude each other, or a base LoRA of another model.
+    """
+    if section.quantize != "none" and section.lora.merged_forward:
+        raise TrainingError(f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: set one off")
+    transformer = load_transformer(section.base, section.base_dtype)
+    split_attention(transformer)
+    if section.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if section.lora.base is not None:
+        fuse_lora(transformer, section.lora.base)
+    add_lora(transformer, section.lora)
+    if section.lora.init is not None:
+        start_from(transformer, section.lora)
+    quantize_frozen(transformer, section.quantize, device)
+    return transformer
+
+
+def train(config: Config) -> None:
+    """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`."""
+    loop = make_loop(config)
+    loop.resume()
+    if loop.accelerator.is_main_process:
+        save_config(config, loop.run_folder / "config.yaml")
+    state = "finished" if loop.run() else "stopped"
+    loop.accelerator.print(f"{state} at step {loop.step} of {loop.section.max_steps}: {loop.run_folder}")
+    loop.accelerator.end_training()
+
+
+def make_loop(config: Config) -> Loop:
+    """The loop of `train`, at its first step.
+
+    Raises:
+        TrainingError: cache, base and configuration do not belong together, or settings exclude each other.
+    """
+    section: TrainSection = config.section("train")
+    mixture = Mixture.open(section.cache)
+    if config.planner_spec() != mixture.spec:
+        raise TrainingError(
+            f"the configuration's spec is not the one cache {mixture.name} was made with: make the cache anew"
+        )
+    mixture.check_encoders(Path(section.base))
+    accelerator = make_accelerator(section, section.device)
+    transformer = make_model(section, accelerator.device)
+    share = accelerator.process_index, accelerator.num_processes
+    pairs = CachedPairs(mixture, section, share=share)
+    section = _limited(section, len(pairs), accelerator)
+    in_context = InContext(mixture.spec, accelerator.device)
+    guidance = transformer.config.guidance_embeds
+
+    def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
+        batch = pairs.batch(index, accelerator.device)
+        return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
+
+    every = section.validation.every
+    validation = Validation(config, mixture, transformer, in_context, accelerator) if every else None
+    return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard)
+
+
+def _limited(section: TrainSection, pairs: int, accelerator: Accelerator) -> TrainSection:
+    """The section with `max_epochs` turned into steps, where that is less than `max_steps`."""
+    if section.max_epochs is None:
+        return section
+    at_once = section.batch_size * section.gradient_accumulation * accelerator.num_processes
+    steps = max(1, math.ceil(section.max_epochs * pairs / at_once))
+    return section.model_copy(update={"max_steps": min(section.max_steps, steps)})

@@ -1,0 +1,178 @@
+"""What a run shows of itself: plans of scenes that are not trained on, beside the truth, and the loss on them.
+
+The pictures are of the file that `export` would write at that step: averaged weights where it takes them, rounded to
+its number type. Noise and schedule are those of ComfyUI, so the exported file gives the same picture there for the
+same seed. Latents and text states come from the cache; of the encoders only the autoencoder is loaded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from visual_planner.grid.frame import to_bytes
+
+from ..cache.mixture import Mixture
+from ..errors import TrainingError
+from ..files import replacing
+from ..loop.loop import Loop
+from ..loop.parallel import like, whole
+from ..loop.randomness import step_generator
+from ..loop.runlog import BESIDE, PLANS
+from ..model.autoencoder import decode_latents, load_vae
+from ..model.in_context import InContext
+from ..model.sampling import draw_noise, sample
+from ..sections.config import Config
+from ..sections.planner import TrainSection
+from .batches import CachedPairs
+from .objective import Batch, flow_matching_loss
+
+
+class Validation:
+    """Makes pictures and measures the loss; called by the loop.
+
+    Args:
+        config: of the run; its export section says how the file will be written.
+        mixture: caches with pairs of the split "validation".
+        transformer: the model with its adapter.
+        in_context: the spec's token and id arrangement.
+        accelerator: from `make_accelerator`.
+
+    Raises:
+        TrainingError: the caches have no pair to validate on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        mixture: Mixture,
+        transformer: torch.nn.Module,
+        in_context: InContext,
+        accelerator: Accelerator,
+    ) -> None:
+        self.section: TrainSection = config.section("train")
+        self.export = config.export
+        self.mixture, self.transformer = mixture, transformer
+        self.in_context, self.accelerator = in_context, accelerator
+        self.scenes = _choose(mixture, self.section.validation.scenes)
+        dtype = getattr(torch, self.section.validation.dtype)
+        self.vae = load_vae(Path(self.section.base) / "vae", dtype, accelerator.device)
+        self.folder = Path(self.section.out) / PLANS
+        self.given = [self._decode(mixture.condition(pair)) for pair in self.scenes]
+        self.truth = [self._decode(mixture.target(pair)) for pair in self.scenes]
+
+    def _decode(self, latents: torch.Tensor) -> np.ndarray:
+        return to_bytes(decode_latents(self.vae, latents[None].float())[0])
+
+    def __call__(self, loop: Loop) -> dict[str, float]:
+        """Write the pictures of one step and return the loss on unseen pairs."""
+        was_training = self.transformer.training
+        self.transformer.eval()
+        try:
+            with _as_exported(loop, self.section, self.export), self.accelerator.autocast(), torch.no_grad():
+                pictures = [self._picture(number, pair) for number, pair in enumerate(self.scenes)]
+                loss = self._loss()
+        finally:
+            self.transformer.train(was_training)
+        if self.accelerator.is_main_process:
+            self._write(loop, pictures)
+        return {"validation_loss": loss} if self.section.validation.batches else {}
+
+    def _picture(self, number: int, pair: dict) -> np.ndarray:
+        """The plan's grid (H, W, 3) uint8 of one scene."""
+        states, pooled = self.mixture.text(pair)
+        condition = self.mixture.condition(pair)[None].float()
+        noise = draw_noise(self.mixture.spec, [self.section.validation.seed + number])
+        made = sample(
+            self.transformer, self.in_context, self.mixture.spec, noise, condition, states[None], pooled[None]
+        )
+        return to_bytes(decode_latents(self.vae, made)[0])
+
+    def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:
+        spec = self.mixture.spec
+        for number, (pair, picture) in enumerate(zip(self.scenes, pictures, strict=True)):
+            given = self.given[number][: spec.cell_height, : spec.cell_width]
+            sheet = _side_by_side(given, self.truth[number], picture)
+            notes = {
+                "seed": str(self.section.validation.seed + number), "steps": str(spec.steps), "pair": pair["id"],
+                "mode": pair["mode"], "training_step": str(loop.step),
+            }  # fmt: skip
+            name = f"{pair['id']}_seed{notes['seed']}"
+            _save(self.folder / f"{loop.step:08d}" / f"{name}.png", picture, notes)
+            _save(self.folder / f"{loop.step:08d}" / f"{name}{BESIDE}.png", sheet, notes)
+            if loop.log is not None:
+                loop.log.picture(f"plans/{name}", sheet, loop.step)
+
+    def _loss(self) -> float:
+        """Mean loss over fixed batches of unseen pairs with fixed noise; every process computes the same."""
+        count = self.section.validation.batches
+        if not count:
+            return 0.0
+        pairs = CachedPairs(self.mixture, self.section, "validation")
+        objective = self.section.objective.model_copy(update={"caption_dropout": 0.0, "condition_dropout": 0.0})
+        guidance, total = self.transformer.config.guidance_embeds, 0.0
+        for index in range(count):
+            batch: Batch = pairs.batch(index, self.accelerator.device)
+            generator = step_generator(self.section.validation.seed, index)
+            loss = flow_matching_loss(self.transformer, self.in_context, batch, objective, generator, guidance)
+            total += loss.item() / count
+        return total
+
+
+def _choose(mixture: Mixture, count: int) -> list[dict]:
+    """The first unseen pairs, the modes in turn."""
+    unseen = [pair for pair in mixture.pairs if pair["split"] == "validation"]
+    if not unseen:
+        raise TrainingError(
+            f"train.validation needs pairs that are kept out of training, and cache {mixture.name} has none: "
+            "set prepare.validation_episodes, or train.validation.every to 0"
+        )
+    queues = {mode: [pair for pair in unseen if pair["mode"] == mode] for mode in mixture.spec.modes}
+    chosen = []
+    while len(chosen) < min(count, len(unseen)):
+        for queue in queues.values():
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    return chosen
+
+
+@contextmanager
+def _as_exported(loop: Loop, section: TrainSection, export) -> Iterator[None]:
+    """The adapter with the very numbers that the exported file would have."""
+    averaged = loop.averaged if loop.averaged and (export is None or export.averaged) else loop.trained
+    dtype = getattr(torch, export.dtype if export is not None else "bfloat16")
+    scale = section.lora.alpha / section.lora.rank
+    kept = {name: parameter.detach().clone() for name, parameter in loop.trained.items()}
+    with torch.no_grad():
+        for name, parameter in loop.trained.items():
+            factor = scale if ".lora_B." in name else 1.0
+            value = (whole(averaged[name].detach()).float() * factor).to(dtype).float() / factor
+            parameter.copy_(like(value.to(parameter.dtype), parameter))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in loop.trained.items():
+                parameter.copy_(kept[name])
+
+
+def _side_by_side(given: np.ndarray, truth: np.ndarray, plan: np.ndarray, gap: int = 4) -> np.ndarray:
+    """Given first frame, true grid and plan on one white sheet."""
+    height = truth.shape[0]
+    first = np.full((height, given.shape[1], 3), 255, np.uint8)
+    first[: given.shape[0]] = given
+    line = np.full((height, gap, 3), 255, np.uint8)
+    return np.concatenate([first, line, truth, line, plan], axis=1)
+
+
+def _save(path: Path, pixels: np.ndarray, notes: dict[str, str]) -> None:
+    info = PngInfo()
+    for key, value in notes.items():
+        info.add_text(f"visual_planner.{key}", value)
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "png", pnginfo=info)

@@ -1,0 +1,1 @@
+"""What a configuration may say: one YAML file, one section per command."""

@@ -1,0 +1,118 @@
+"""The configuration of a run: one YAML file, one section per command, unknown keys refused.
+
+Every field has a range and a description; `python -m training describe` prints them. A command saves the
+configuration as it was resolved beside its results.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from visual_planner.planner.spec import PlannerSpec
+
+from ..errors import TrainingError
+from ..files import write_text
+from .data import CacheSection, PrepareSection, Section
+from .planner import DecoderSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
+from .result import EvaluateSection, ExportSection
+
+
+class Config(Section):
+    """A whole file: the planner's record and a section per command; only the sections used must be there."""
+
+    spec: dict = Field(default_factory=dict, description="fields of PlannerSpec")
+    prepare: PrepareSection | None = None
+    cache: CacheSection | None = None
+    vae: VaeSection | None = None
+    decoder: DecoderSection | None = None
+    pretrain: PretrainSection | None = None
+    train: TrainSection | None = None
+    export: ExportSection | None = None
+    evaluate: EvaluateSection | None = None
+    readout: ReadoutSection | None = None
+
+    @model_validator(mode="after")
+    def _spec_is_valid(self) -> "Config":
+        self.planner_spec()
+        return self
+
+    def planner_spec(self) -> PlannerSpec:
+        """The PlannerSpec of this file.
+
+        Raises:
+            PlannerError: a field is unknown or out of range.
+        """
+        unknown = sorted(self.spec.keys() - {field.name for field in fields(PlannerSpec)})
+        if unknown:
+            raise TrainingError(f"spec: unknown keys {', '.join(unknown)}")
+        return PlannerSpec(**self.spec)
+
+    def section(self, name: str) -> Section:
+        """The section of a command.
+
+        Raises:
+            TrainingError: the file has none.
+        """
+        section = getattr(self, name)
+        if section is None:
+            raise TrainingError(f"the configuration has no section {name!r}, which this command needs")
+        return section
+
+
+def load_config(path: str | Path | None, overrides: list[str] = ()) -> Config:
+    """Read a configuration file; `overrides` are "section.key=value" with the value in YAML.
+
+    Args:
+        path: the file; None starts from an empty one.
+        overrides: changes, applied in order.
+
+    Raises:
+        TrainingError: the file is missing, is not YAML, or has a key or value that is not allowed.
+    """
+    where = "of the command line" if path is None else str(path)
+    if path is not None and not Path(path).is_file():
+        raise TrainingError(f"configuration {path} is not a file")
+    try:
+        data = {} if path is None else yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        for override in overrides:
+            _override(data, override)
+    except yaml.YAMLError as error:
+        raise TrainingError(f"configuration {where} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise TrainingError(f"configuration {where} must be a mapping of sections, got {type(data).__name__}")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise TrainingError(f"configuration {where}: {_first_problems(error)}") from error
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved configuration as YAML; a run keeps it beside its results."""
+    data = config.model_dump(mode="json", exclude_none=True)
+    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _override(data: dict, override: str) -> None:
+    name, separator, value = override.partition("=")
+    if not separator:
+        raise TrainingError(f"override must read section.key=value, got {override!r}")
+    *parents, last = name.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise TrainingError(f"override {override!r}: {parent!r} is a value, not a section")
+    data[last] = yaml.safe_load(value)
+
+
+def _first_problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "file"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key")
+        else:
+            got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+            lines.append(f"{place}: {problem['msg']}{got}")
+    return "; ".join(lines)

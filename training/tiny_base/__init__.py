@@ -1,0 +1,1 @@
+"""The embedded base model: autoencoder, transformer and tokenizers, trained from scratch."""

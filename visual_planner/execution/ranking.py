@@ -1,0 +1,117 @@
+"""Best of N: which of several plans for one request looks most like one that works, judged by its frames alone.
+
+A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the read-out hand keeps to the drawn path
+(where one was drawn), how sure the read-out is of what it sees, on average and where it is least sure, and how clearly
+the gripper can be told open from closed. A plan in which nothing moves scores 0. These parts, of all that was measured
+on executed plans, told failing from working ones (docs/studies/failure_detection.md); seams, ghosts and drift
+did not, and jumps hardly. Of three or more plans for one request each has one part more: how far the others agree with
+it, since plans that go wrong go wrong each in its own way (the same idea chooses among answers in words: Wang et al.,
+"Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171). Nothing here knows
+whether the request was carried out.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..checks.diagnostics import Report
+from ..errors import PlannerError
+from .keyframes import gripper_states
+from .readout import Reading
+
+PATH_SCALE = 0.05
+"""A mean distance from the path of this share of the frame's side scores exp(-1)."""
+AGREEMENT_SCALE_M = 0.03
+"""Two plans whose hands are this far from each other, on average, agree by exp(-1)."""
+LEAST_TO_AGREE = 3
+"""Plans of which one can stand apart: two agree with each other alike."""
+MOVES = ("static", "motion")
+"""Checks of `diagnostics` that a plan must pass to score at all."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good one plan looks.
+
+    Args:
+        parts: by name, each in [0, 1], 1 best.
+        moves: whether anything moves.
+    """
+
+    parts: dict[str, float]
+    moves: bool = True
+
+    @property
+    def total(self) -> float:
+        """Mean of the parts, 0 where nothing moves."""
+        return float(np.mean(list(self.parts.values()))) if self.moves else 0.0
+
+    def text(self) -> str:
+        """One line."""
+        return f"{self.total:.3f}  (" + ", ".join(f"{name} {value:.2f}" for name, value in self.parts.items()) + ")"
+
+
+def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = None) -> Score:
+    """Score one plan by itself.
+
+    Args:
+        reading: what was read off its frames.
+        report: its diagnostics.
+        path_norm: the asked places (F, 2) at the frames' times, in shares of the frame's width and height; None: none.
+
+    Raises:
+        PlannerError: a path of another length than the plan.
+    """
+    parts = {}
+    if path_norm is not None:
+        parts["path"] = path_adherence(reading, path_norm)
+    parts["sure"] = float(np.mean(reading.confidence))
+    parts["least sure"] = float(np.min(reading.confidence))
+    parts["gripper"] = _gripper(reading)
+    return Score(parts, moves=all(check.ok for check in report.checks if check.name in MOVES))
+
+
+def compare(scores: list[Score], readings: list[Reading]) -> list[Score]:
+    """The scores of plans for one request with how far the others agree with each; unchanged for fewer than three.
+
+    Two plans agree by exp(-d / `AGREEMENT_SCALE_M`), d the mean distance [m] of their hands at the same frame; a plan's
+    part is the mean over the others. The first frame is given and left out.
+    """
+    if len(scores) < LEAST_TO_AGREE:
+        return scores
+    places = np.stack([reading.positions_m for reading in readings])[:, 1:]
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1).mean(axis=-1)
+    others = (np.exp(-apart / AGREEMENT_SCALE_M).sum(axis=1) - 1) / (len(scores) - 1)
+    return [
+        replace(score, parts={**score.parts, "agreement": float(share)})
+        for score, share in zip(scores, others, strict=True)
+    ]
+
+
+def path_adherence(reading: Reading, path_norm: np.ndarray) -> float:
+    """exp(-d / `PATH_SCALE`), d the mean distance in the picture between the read-out and the asked places.
+
+    The first frame is given and left out.
+
+    Raises:
+        PlannerError: a path of another length, or a read-out without a camera.
+    """
+    asked = np.asarray(path_norm, dtype=np.float64)
+    if asked.shape != reading.picture_norm.shape:
+        raise PlannerError(f"the path must give {reading.picture_norm.shape} places, got {asked.shape}")
+    if not np.isfinite(reading.picture_norm).all():
+        raise PlannerError("this read-out has no camera, so its places cannot be compared with a drawn path")
+    distance = np.linalg.norm(reading.picture_norm - asked, axis=1)[1:].mean()
+    return float(np.exp(-distance / PATH_SCALE))
+
+
+def order_of(scores: list[Score]) -> list[int]:
+    """Numbers of the plans, best first; equal ones in their own order."""
+    return sorted(range(len(scores)), key=lambda number: -scores[number].total)
+
+
+def _gripper(reading: Reading) -> float:
+    """How clearly the gripper's states can be told: mean probability of the likeliest sequence, 0.5 to 1 as 0 to 1."""
+    states = gripper_states(reading.gripper)
+    shares = np.where(states == 1, reading.gripper, 1 - reading.gripper)
+    return float(np.clip(2 * shares.mean() - 1, 0.0, 1.0))

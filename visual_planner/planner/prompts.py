@@ -1,0 +1,172 @@
+"""From an instruction to the prompt that a planner was trained with.
+
+A planner LoRA answers to its sentence: without the template around the instruction the success of the published
+planner fell from 73% to 2.5% (arXiv 2512.00532). So templates are part of the PlannerSpec, and this module builds
+prompts from them the same way in training and in use.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..errors import PromptError
+from ..grid.layout import GridLayout
+
+if TYPE_CHECKING:
+    from .spec import PlannerSpec
+
+MODES = ("text", "trajectory", "both")
+"""text: an instruction; trajectory: a path on the first frame and a fixed sentence; both: path and instruction."""
+
+SLOT = "{instruction}"
+
+_TEXT_PATTERNS = (
+    "a {grid} grid of {frames} frames showing, step by step, how the robot will {instruction}",
+    "{frames} frames in a {grid} grid in which the robot arm manages to {instruction}",
+    "a {grid} storyboard of a robot arm at work: {instruction}",
+    "a {grid} contact sheet of one robot video; the robot must {instruction}",
+    "a {grid} grid that winds through time in {frames} frames while the robot goes on to {instruction}",
+    "the robot's plan as a {grid} picture grid, from the first frame to the last: {instruction}",
+    "{frames} consecutive views of a robot at a table, laid out {grid}, as it sets out to {instruction}",
+    "a {grid} sequence of robot manipulation frames; task: {instruction}",
+    "in {frames} frames arranged {grid}, a robot gripper moves to {instruction}",
+    "a time-lapse of a robot arm in a {grid} grid, from start to finish: {instruction}",
+    "a robot arm is told to {instruction}; {frames} frames of it in a {grid} grid",
+    "a {grid} grid where each cell is the next moment of a robot doing this: {instruction}",
+    "a {grid} film strip folded back and forth, {frames} moments of the robot as it tries to {instruction}",
+    "{frames} snapshots, {grid}, taken at even intervals while the robot arm has to {instruction}",
+    "a {grid} panel picture: the first panel is the scene as it is, the others show the robot {instruction}",
+    "starting from the first cell, the {grid} grid continues the robot's motion to {instruction}",
+    "a complete demonstration in a {grid} grid of frames: {instruction}",
+    "what the camera will see, in {frames} frames on a {grid} grid, when the robot is asked to {instruction}",
+    "a {grid} montage of a robotic manipulation episode with the goal: {instruction}",
+    "the future of this scene in a {grid} grid if the robot arm does as told: {instruction}",
+    "a robot carries out an order, shown as {frames} frames in a {grid} grid; the order: {instruction}",
+    "a {grid} visual plan, {frames} frames long, for a robot that should {instruction}",
+    "an expert robot's {frames} keyframes on a {grid} sheet: {instruction}",
+    "a {grid} grid of frames from a fixed camera; only the robot and what it touches move: {instruction}",
+    "frame by frame over a {grid} grid, the gripper works to {instruction}",
+    "a {grid} picture sequence with one scene, one camera and one robot arm, which is to {instruction}",
+    "the whole episode at a glance, {frames} frames in a {grid} grid: the robot performs the task to {instruction}",
+    "a {grid} chronicle of a tabletop robot from rest to done: {instruction}",
+    "{frames} evenly spaced frames in a {grid} mosaic of a manipulator that will {instruction}",
+    "a {grid} grid of robot camera frames that answers the request: {instruction}",
+    "as a {grid} sheet of {frames} stills, the robot arm's attempt to {instruction}",
+    "a smooth robot motion cut into {frames} frames and tiled {grid}; it shows how to {instruction}",
+)
+_TRAJECTORY_PATTERN = (
+    "a {grid} grid of {frames} frames in which the robot's gripper follows the path drawn on the first frame, "
+    "from its red start to its blue end"
+)
+_BOTH_PATTERN = (
+    "a {grid} grid of {frames} frames showing, step by step, how the robot's gripper follows the path drawn on the "
+    "first frame, from its red start to its blue end, to {instruction}"
+)
+_NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+
+
+def _fill_layout(pattern: str, layout: GridLayout) -> str:
+    count = layout.frames
+    word = _NUMBER_WORDS[count] if count < len(_NUMBER_WORDS) else str(count)
+    return pattern.replace("{grid}", f"{layout.rows}x{layout.cols}").replace("{frames}", word)
+
+
+def text_templates(layout: GridLayout) -> tuple[str, ...]:
+    """Sentences with an {instruction} slot that tell the model of this grid; the first one is the default."""
+    return tuple(_fill_layout(pattern, layout) for pattern in _TEXT_PATTERNS)
+
+
+def default_text_template(layout: GridLayout) -> str:
+    """Default template of text mode for a grid."""
+    return _fill_layout(_TEXT_PATTERNS[0], layout)
+
+
+def default_trajectory_prompt(layout: GridLayout) -> str:
+    """Default sentence of trajectory mode for a grid."""
+    return _fill_layout(_TRAJECTORY_PATTERN, layout)
+
+
+def default_both_template(layout: GridLayout) -> str:
+    """Default template of both mode for a grid."""
+    return _fill_layout(_BOTH_PATTERN, layout)
+
+
+TEXT_TEMPLATES = text_templates(GridLayout())
+DEFAULT_TEXT_TEMPLATE = default_text_template(GridLayout())
+DEFAULT_TRAJECTORY_PROMPT = default_trajectory_prompt(GridLayout())
+DEFAULT_BOTH_TEMPLATE = default_both_template(GridLayout())
+
+
+def clean_instruction(instruction: str) -> str:
+    """Instruction as the planners are trained on it: one line, lower case, single spaces, no final period.
+
+    Raises:
+        PromptError: nothing is left of it, or it is not text.
+    """
+    if not isinstance(instruction, str):
+        raise PromptError(f"instruction must be text, got {type(instruction).__name__}")
+    text = " ".join(instruction.split()).rstrip(". ").lower()
+    if not text:
+        raise PromptError(
+            f'instruction must say what the robot is to do, such as "push the red cube", got {instruction!r}'
+        )
+    return text
+
+
+def check_template(template: str, name: str = "prompt template") -> str:
+    """Return a template that has its {instruction} slot exactly once.
+
+    Raises:
+        PromptError: it has none or several.
+    """
+    if not isinstance(template, str) or template.count(SLOT) != 1:
+        raise PromptError(f"{name} must contain {SLOT} exactly once, got {template!r}")
+    return template
+
+
+def build_prompt(
+    mode: str,
+    instruction: str = "",
+    spec: "PlannerSpec | None" = None,
+    *,
+    text_template: str | None = None,
+    trajectory_prompt: str | None = None,
+    both_template: str | None = None,
+) -> str:
+    """Prompt of a plan.
+
+    Args:
+        mode: one of `MODES`.
+        instruction: what the robot is to do; not used in trajectory mode, as in the published method.
+        spec: the planner's record; its templates are used where none is given. None: the defaults of a 3x3 grid.
+        text_template: replaces the template of text mode.
+        trajectory_prompt: replaces the sentence of trajectory mode.
+        both_template: replaces the template of both mode.
+
+    Raises:
+        PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
+    """
+    if mode not in MODES:
+        raise PromptError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "trajectory":
+        sentence = trajectory_prompt or (spec.trajectory_prompt if spec else DEFAULT_TRAJECTORY_PROMPT)
+        if SLOT in sentence:
+            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {sentence!r}")
+        return sentence
+    if mode == "text":
+        template = text_template or (spec.text_prompt if spec else DEFAULT_TEXT_TEMPLATE)
+    else:
+        template = both_template or (spec.both_prompt if spec else DEFAULT_BOTH_TEMPLATE)
+    return check_template(template, f"{mode} prompt").replace(SLOT, clean_instruction(instruction))

@@ -1,0 +1,273 @@
+"""PlannerSpec: what a planner LoRA was trained for, carried in the header of its safetensors file.
+
+Training writes the record, loaders read it, and every later step takes its settings from it, so training and use
+cannot disagree. Weights that were released without a record get one from `PRESETS`.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+
+from ..errors import LayoutError, PromptError, SpecError
+from ..grid.layout import ORDERS, GridLayout, whole_number
+from ..grid.masks import TOKEN_PX
+from ..trajectory.overlay import COLOR_BY, OVERLAY_STYLES
+from .conditioning import CONDITION_TOKENS, POSITION_IDS, condition_token_count, schedule_mu
+from .prompts import (
+    MODES,
+    SLOT,
+    check_template,
+    default_both_template,
+    default_text_template,
+    default_trajectory_prompt,
+)
+
+SPEC_KEY = "visual_planner.spec"
+"""Key of the record in a safetensors header."""
+SPEC_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannerSpec:
+    """How a planner was trained, and therefore how it must be run.
+
+    Args:
+        version: version of this record.
+        rows: rows of cells in the grid.
+        cols: columns of cells in the grid.
+        order: one of `layout.ORDERS`.
+        cell_height: height of one cell [px], divisible by 16 so that no token straddles two cells.
+        cell_width: width of one cell [px], the same.
+        modes: which of `prompts.MODES` it was trained in.
+        condition_tokens: one of `conditioning.CONDITION_TOKENS`.
+        position_ids: one of `conditioning.POSITION_IDS`.
+        overlay: one of `overlay.OVERLAY_STYLES`, how trajectories are drawn on its first frames.
+        overlay_color_by: one of `overlay.COLOR_BY`, what the gradient's colour stands for.
+        text_prompt: template of text mode; empty = the default for the grid.
+        trajectory_prompt: sentence of trajectory mode; empty = the default for the grid.
+        both_prompt: template of both mode; empty = the default for the grid.
+        base_model: name of the model that the LoRA belongs to.
+        base_shift: schedule shift at 256 tokens.
+        max_shift: schedule shift at 4096 tokens.
+        shift_counts_condition: whether condition tokens count in that number (they do in the released code).
+        guidance: distilled guidance to sample with.
+        steps: Euler steps to sample with.
+
+    Raises:
+        SpecError: a field is wrong; the message names it.
+    """
+
+    version: int = SPEC_VERSION
+    rows: int = 3
+    cols: int = 3
+    order: str = "serpentine"
+    cell_height: int = 240
+    cell_width: int = 320
+    modes: tuple[str, ...] = MODES
+    condition_tokens: str = "full_grid"
+    position_ids: str = "clone"
+    overlay: str = "gradient"
+    overlay_color_by: str = "time"
+    text_prompt: str = ""
+    trajectory_prompt: str = ""
+    both_prompt: str = ""
+    base_model: str = "black-forest-labs/FLUX.1-dev"
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+    shift_counts_condition: bool = True
+    guidance: float = 3.5
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.version != SPEC_VERSION or isinstance(self.version, bool):
+            raise SpecError(
+                f"planner spec version must be {SPEC_VERSION}, got {self.version!r}; a newer one needs a newer plugin"
+            )
+        for name in ("rows", "cols", "cell_height", "cell_width", "steps"):
+            self._set(name, whole_number(getattr(self, name), f"planner spec {name}", error=SpecError))
+        for name, known in (
+            ("order", ORDERS),
+            ("condition_tokens", CONDITION_TOKENS),
+            ("position_ids", POSITION_IDS),
+            ("overlay", OVERLAY_STYLES),
+            ("overlay_color_by", COLOR_BY),
+        ):
+            if getattr(self, name) not in known:
+                raise SpecError(f"planner spec {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("base_shift", "max_shift", "guidance"):
+            self._set(name, self._number(name))
+        if not isinstance(self.shift_counts_condition, bool):
+            raise SpecError(
+                f"planner spec shift_counts_condition must be true or false, got {self.shift_counts_condition!r}"
+            )
+        if not isinstance(self.base_model, str) or not self.base_model.strip():
+            raise SpecError(f"planner spec base_model must name a model, got {self.base_model!r}")
+        self._check_modes()
+        self._check_cells()
+        self._check_prompts()
+
+    @property
+    def layout(self) -> GridLayout:
+        """Grid that it paints."""
+        return GridLayout(self.rows, self.cols, self.order)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Size (H, W) of its grids [px]."""
+        return self.layout.grid_size(self.cell_height, self.cell_width)
+
+    @property
+    def cell_tokens(self) -> tuple[int, int]:
+        """Size (h, w) of one cell [tokens]."""
+        return self.cell_height // TOKEN_PX, self.cell_width // TOKEN_PX
+
+    @property
+    def condition_is_cell(self) -> bool:
+        """Whether the condition is a picture of the first cell alone, not of the whole condition grid."""
+        return self.condition_tokens != "full_grid"
+
+    @property
+    def condition_is_cached(self) -> bool:
+        """Whether the condition's keys and values are computed once for a plan."""
+        return self.condition_tokens == "first_cell_cached"
+
+    @property
+    def target_tokens(self) -> int:
+        """Number of tokens of one grid."""
+        return self.layout.frames * self.cell_tokens[0] * self.cell_tokens[1]
+
+    @property
+    def conditioning_tokens(self) -> int:
+        """Number of condition tokens that follow the grid's."""
+        return condition_token_count(self.layout, self.cell_tokens, self.condition_tokens)
+
+    def mu(self) -> float:
+        """Shift of its noise schedule (see `conditioning.schedule_mu`)."""
+        tokens = self.target_tokens + (self.conditioning_tokens if self.shift_counts_condition else 0)
+        return schedule_mu(tokens, self.base_shift, self.max_shift)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Header entry `{"visual_planner.spec": json}` for `safetensors`."""
+        return {SPEC_KEY: json.dumps(asdict(self), sort_keys=True, allow_nan=False)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str] | None) -> "PlannerSpec | None":
+        """Read the record out of a safetensors header.
+
+        Args:
+            metadata: the header's entries; None is a header without any.
+
+        Returns:
+            The spec, or None when the header has no record.
+
+        Raises:
+            SpecError: the record is not JSON, is of a newer version, lacks keys, has unknown keys or wrong values.
+        """
+        text = (metadata or {}).get(SPEC_KEY)
+        return None if text is None else cls.from_json(text)
+
+    @classmethod
+    def from_json(cls, text: str) -> "PlannerSpec":
+        """Read a record from JSON text; errors as `from_metadata`."""
+        try:
+            record = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SpecError(f"planner spec must be JSON, but it cannot be read: {error}") from None
+        if not isinstance(record, dict):
+            raise SpecError(f"planner spec must be a JSON object, got {type(record).__name__}")
+        version = record.get("version")
+        if version != SPEC_VERSION:
+            raise SpecError(
+                f"planner spec version must be {SPEC_VERSION}, got {version!r}; a newer one needs a newer plugin"
+            )
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(record.keys() - names):
+            raise SpecError(
+                f"planner spec has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(names))}"
+            )
+        if missing := sorted(names - record.keys()):
+            raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
+        return cls(**record)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _number(self, name: str) -> float:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpecError(f"planner spec {name} must be a finite number, got {value!r}")
+        if name == "guidance" and value < 0:
+            raise SpecError(f"planner spec guidance must be 0 or more, got {value!r}")
+        return float(value)
+
+    def _check_modes(self) -> None:
+        modes = self.modes
+        if isinstance(modes, str) or not isinstance(modes, list | tuple) or not modes or not set(modes) <= set(MODES):
+            raise SpecError(f"planner spec modes must be one or more of {', '.join(MODES)}, got {modes!r}")
+        self._set("modes", tuple(mode for mode in MODES if mode in modes))
+
+    def _check_cells(self) -> None:
+        try:
+            self.layout.require_cells_divisible(self.cell_height, self.cell_width, TOKEN_PX, "token")
+        except LayoutError as error:
+            raise SpecError(f"planner spec cell_height and cell_width: {error}") from None
+
+    def _check_prompts(self) -> None:
+        defaults = {
+            "text_prompt": default_text_template,
+            "trajectory_prompt": default_trajectory_prompt,
+            "both_prompt": default_both_template,
+        }
+        for name, default in defaults.items():
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise SpecError(f"planner spec {name} must be text, got {value!r}")
+            self._set(name, value if value.strip() else default(self.layout))
+        try:
+            check_template(self.text_prompt, "planner spec text_prompt")
+            check_template(self.both_prompt, "planner spec both_prompt")
+        except PromptError as error:
+            raise SpecError(str(error)) from None
+        if SLOT in self.trajectory_prompt:
+            raise SpecError(f"planner spec trajectory_prompt must not contain {SLOT}, got {self.trajectory_prompt!r}")
+
+
+def _released(cell_height: int, cell_width: int, mode: str, overlay: str, grid: str = "3x3") -> PlannerSpec:
+    """Record of published weights: one mode each, whole condition grid, cloned ids, condition tokens counted."""
+    # The one sentence that the trajectory weights were trained with; they answer to no other.
+    sentence = (
+        f"A {grid} grid image to inpaint the blank black cells: only the top-left cell shows the real scene with "
+        "arrows indicating the start and end of the trajectory."
+    )
+    return PlannerSpec(
+        cell_height=cell_height, cell_width=cell_width, modes=(mode,), overlay=overlay, trajectory_prompt=sentence
+    )
+
+
+PRESETS: Mapping[str, PlannerSpec] = MappingProxyType(
+    {
+        "bridge_text": _released(240, 320, "text", "arrows_bridge"),
+        "bridge_trajectory": _released(240, 320, "trajectory", "arrows_bridge"),
+        "rt1_text": _released(256, 320, "text", "arrows_rt1", "3×3"),
+        "rt1_trajectory": _released(256, 320, "trajectory", "arrows_rt1", "3×3"),
+        "jaco_text": _released(224, 224, "text", "arrows_bridge", "3×3"),
+        "jaco_trajectory": _released(224, 224, "trajectory", "arrows_bridge", "3×3"),
+    }
+)
+"""Records for the weights published with arXiv 2512.00532, which carry none. Text weights were trained on clean first
+frames, trajectory weights on first frames with arrows. How Jaco's arrows looked is not
+published: Bridge's are assumed."""
+
+TINY_SPEC = PlannerSpec(
+    cell_height=64,
+    cell_width=64,
+    condition_tokens="first_cell",
+    base_model="tiny_planner",
+    base_shift=math.log(5.0),
+    max_shift=math.log(5.0),
+    shift_counts_condition=False,
+    steps=8,
+)
+"""Record of the embedded tiny planner: 3x3 cells of 64 px, the first cell's tokens only, a constant shift of 5."""
