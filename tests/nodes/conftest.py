@@ -21,7 +21,7 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(comfy, plugin):
     """The plugin's `nodes.comfy.tiny`."""
-    return submodule(plugin, "nodes.tiny")
+    return submodule(plugin, "nodes.comfy.tiny")
 
 
 @pytest.fixture

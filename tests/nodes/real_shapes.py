@@ -100,7 +100,7 @@ def main(comfyui: Path, base: Path, condition_tokens: str) -> dict:
     from comfy.cli_args import args
 
     args.bf16_unet = True  # what a user without 32-bit room gives the server: --bf16-unet
-    tiny = sys.modules[f"{comfy.plugin.__name__}.nodes.tiny"]
+    tiny = sys.modules[f"{comfy.plugin.__name__}.nodes.comfy.tiny"]
     with torch.inference_mode():
         (model,) = comfy.call("UNETLoader", unet_name="flux.safetensors", weight_dtype="default")
         network = model.model.diffusion_model

@@ -224,7 +224,7 @@ def inputs(module) -> dict:
 
 
 def test_what_extend_refuses(comfy, module, inputs):
-    trajectory = module("visual_planner.trajectory.trajectory").parse_trajectory(PATH.to_json())
+    trajectory = module("visual_planner.trajectory.parse").parse_trajectory(PATH.to_json())
     spec_of = module("visual_planner.planner.spec").PlannerSpec
     bad = {
         "first_frame must be one picture, got 2": {"first_frame": torch.rand(2, 40, 60, 3)},

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from support.small_world import config_for
-from training import cache as cache_module
 from training.__main__ import main
+from training.cache import write as cache_module
 from training.cache.check import cache_bytes
 from training.cache.read import Cache
 from training.cache.write import cache
