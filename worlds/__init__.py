@@ -1,0 +1,1 @@
+"""Worlds in which plans are executed, beside the Jaco table of `simulation`."""

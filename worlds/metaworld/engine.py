@@ -1,0 +1,42 @@
+"""Meta-World and MuJoCo, imported when they are needed and brought to fit each other."""
+
+import os
+import warnings
+from types import SimpleNamespace
+
+from ..errors import WorldError
+
+_WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
+"""What Meta-World writes into the data of each weld: anchor, relative pose, torque scale."""
+
+
+def load() -> SimpleNamespace:
+    """The modules `mujoco`, `environments` (task name with suffix → class) and `policies`.
+
+    Raises:
+        WorldError: Meta-World is not installed.
+    """
+    os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is imported
+    try:
+        import mujoco
+        from metaworld import policies
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+        from metaworld.sawyer_xyz_env import SawyerMocapBase
+    except ImportError as error:
+        raise WorldError(
+            f"Meta-World needs the package {error.name}: install the extra 'metaworld' (pip install -e '.[metaworld]')"
+        ) from error
+    warnings.filterwarnings("ignore", module=r"(gymnasium|metaworld)\b")
+    if len(_WELD) != mujoco.mjNEQDATA:
+        SawyerMocapBase.reset_mocap_welds = _reset_welds
+    return SimpleNamespace(mujoco=mujoco, environments=ALL_V3_ENVIRONMENTS, policies=policies)
+
+
+def _reset_welds(env) -> None:
+    """Meta-World 3.0.0 assigns all of a weld's data; MuJoCo 3.17 has one value more there, which stays as it is."""
+    import mujoco
+
+    model = env.model
+    for number in range(model.neq if model.nmocap > 0 else 0):
+        if model.eq_type[number] == mujoco.mjtEq.mjEQ_WELD:
+            model.eq_data[number, : len(_WELD)] = _WELD

@@ -1,0 +1,111 @@
+"""Executing keyframes with Meta-World's own action: (dx, dy, dz, gripper), a fraction of a step each, in -1 .. 1."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_STEPS = 500
+"""Steps of an episode; success at any of them counts (AVDC's rule)."""
+CLOSED_BELOW = 0.9
+"""Opening (observation 3: 1 open) below which a gripper is closing or closed."""
+_GAIN = 10.0
+_TOLERANCE_M = 0.01
+_PROGRESS_M = 0.001
+_STALLED_STEPS, _MOST_STEPS, _GRIP_STEPS, _LAST_STEPS = 12, 70, 20, 60
+
+
+@dataclass
+class Outcome:
+    """What came of a plan.
+
+    Attributes:
+        success: whether the task was done at any step.
+        steps: steps taken.
+        reached: number of keyframes that were aimed at.
+        hand_m: places of the hand (steps + 1, 3) [m].
+    """
+
+    success: bool
+    steps: int
+    reached: int
+    hand_m: np.ndarray
+
+
+class Executor:
+    """Moves the hand from keyframe to keyframe.
+
+    The hand aims at a keyframe until it is within 1 cm, makes no progress for 12 steps, or 70 steps have passed. Where
+    the gripper closes it waits there until it is closed; where it opens it does so before it leaves.
+
+    Args:
+        env: the environment in its scene.
+        observation: (39,) the newest.
+        limit: steps that may be taken in all.
+    """
+
+    def __init__(self, env, observation: np.ndarray, limit: int = MAX_STEPS) -> None:
+        self._env, self._now, self._limit = env, observation, limit
+        self.steps, self.success, self._grip = 0, False, -1.0
+        self._places = [np.array(observation[:3])]
+
+    @property
+    def hand_m(self) -> np.ndarray:
+        """Place of the hand now (3,) [m]."""
+        return np.array(self._now[:3])
+
+    def run(self, keyframes: np.ndarray, follow_through: int = _LAST_STEPS) -> Outcome:
+        """Execute keyframes (F, 4): place of the hand [m] and the gripper's opening; the first is where it starts.
+
+        Args:
+            keyframes: the plan.
+            follow_through: steps for which the last keyframe is still aimed at.
+        """
+        closed = keyframes[:, 3] < CLOSED_BELOW
+        reached = 0
+        for number in range(1, len(keyframes)):
+            if closed[number - 1] and not closed[number]:
+                self._grip = -1.0
+                self._wait(keyframes[number - 1, :3], _GRIP_STEPS)
+            self._go(keyframes[number, :3])
+            if closed[number] and not closed[number - 1]:
+                self._grip = 1.0
+                self._wait(keyframes[number, :3], _GRIP_STEPS)
+            if self._over:
+                break
+            reached = number
+        self._wait(keyframes[-1, :3], follow_through)
+        return Outcome(self.success, self.steps, reached, np.array(self._places))
+
+    @property
+    def _over(self) -> bool:
+        return self.success or self.steps >= self._limit
+
+    def _step(self, target_m: np.ndarray) -> None:
+        action = np.append(np.clip(_GAIN * (target_m - self._now[:3]), -1.0, 1.0), self._grip)
+        self._now, _, _, _, info = self._env.step(action)
+        self.steps += 1
+        self.success = self.success or bool(info["success"])
+        self._places.append(np.array(self._now[:3]))
+
+    def _wait(self, target_m: np.ndarray, steps: int) -> None:
+        for _ in range(steps):
+            if self._over:
+                return
+            self._step(target_m)
+
+    def _go(self, target_m: np.ndarray) -> None:
+        nearest, since = np.inf, 0
+        for _ in range(_MOST_STEPS):
+            distance = float(np.linalg.norm(target_m - self._now[:3]))
+            if distance < _TOLERANCE_M or self._over:
+                return
+            since = 0 if distance < nearest - _PROGRESS_M else since + 1
+            nearest = min(nearest, distance)
+            if since >= _STALLED_STEPS:
+                return
+            self._step(target_m)
+
+
+def execute(env, observation: np.ndarray, keyframes: np.ndarray, limit: int = MAX_STEPS) -> Outcome:
+    """Execute a whole plan; see `Executor.run`."""
+    return Executor(env, observation, limit).run(np.asarray(keyframes, float))

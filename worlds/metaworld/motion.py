@@ -1,0 +1,118 @@
+"""Recorded motion of an environment: what the hand did, and every state, so that its moments can be looked at again."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, choose_by_shape
+
+from .execution import CLOSED_BELOW, MAX_STEPS
+from .scene import Scenes
+
+AFTER_SUCCESS = 10
+"""Steps that a demonstration goes on after success, as in AVDC's videos."""
+_CHOICE_STEP = 2
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Moments of one run, the first before any step.
+
+    Attributes:
+        hand_m: (T, 3) [m].
+        opening: (T,) of the gripper, 1 open.
+        states: (T, Q) positions of all joints, then places and turns of the mocap bodies.
+        success: number of the first moment at which the task was done, or None.
+    """
+
+    hand_m: np.ndarray
+    opening: np.ndarray
+    states: np.ndarray
+    success: int | None
+
+    def __len__(self) -> int:
+        return len(self.hand_m)
+
+    def keyframes(self, chosen: np.ndarray) -> np.ndarray:
+        """Keyframes (F, 4) of chosen moments: place [m] and opening."""
+        return np.column_stack([self.hand_m[chosen], self.opening[chosen]])
+
+    def closed(self, chosen: np.ndarray) -> np.ndarray:
+        """Whether the gripper is closing or closed at chosen moments (F,)."""
+        return self.opening[chosen] < CLOSED_BELOW
+
+    def choose(self, count: int, begins: int = 0) -> np.ndarray:
+        """Moments (count,) from `begins` to the end, chosen by the shape of the path."""
+        path = np.column_stack([self.hand_m, GRIPPER_LENGTH_M * self.opening])[begins:]
+        return begins + choose_by_shape(path, count, _CHOICE_STEP)
+
+
+class Recorder:
+    """Steps an environment and keeps what `Motion` holds."""
+
+    def __init__(self, env, observation: np.ndarray) -> None:
+        self.env, self.now, self.success = env, observation, None
+        self._hand, self._opening, self._states = [], [], []
+        self._keep()
+
+    def step(self, action: np.ndarray) -> None:
+        """One step of the environment."""
+        self.now, _, _, _, info = self.env.step(np.clip(action, -1.0, 1.0))
+        self._keep()
+        if info["success"] and self.success is None:
+            self.success = len(self._hand) - 1
+
+    def motion(self) -> Motion:
+        """What was recorded."""
+        return Motion(np.array(self._hand), np.array(self._opening), np.array(self._states), self.success)
+
+    def _keep(self) -> None:
+        self._hand.append(np.array(self.now[:3]))
+        self._opening.append(float(self.now[3]))
+        self._states.append(state_of(self.env))
+
+
+def state_of(env) -> np.ndarray:
+    """Everything that moves, (Q,): joints, then mocap bodies."""
+    data = env.data
+    return np.concatenate([data.qpos, data.mocap_pos.ravel(), data.mocap_quat.ravel()])
+
+
+def show(env, state: np.ndarray) -> None:
+    """Bring an environment to a state of `state_of` to be looked at; stepping on from it is not meant."""
+    data, joints = env.data, env.model.nq
+    mocap = env.model.nmocap
+    data.qpos[:] = state[:joints]
+    data.mocap_pos[:] = state[joints : joints + 3 * mocap].reshape(-1, 3)
+    data.mocap_quat[:] = state[joints + 3 * mocap :].reshape(-1, 4)
+    from .engine import load
+
+    load().mujoco.mj_forward(env.model, data)
+
+
+def demonstrate(scenes: Scenes, task: str, seed: int) -> Motion:
+    """Run the scripted policy until `AFTER_SUCCESS` steps after success, or to the end of the episode."""
+    env, observation = scenes.reset(task, seed)
+    recorder, policy = Recorder(env, observation), scenes.policy(task)
+    for number in range(MAX_STEPS):
+        recorder.step(policy.get_action(recorder.now))
+        if recorder.success is not None and number + 1 >= recorder.success + AFTER_SUCCESS:
+            break
+    return recorder.motion()
+
+
+def play(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion:
+    """Let the hand wander through random places in the scene, gripping at random: no task is done on purpose."""
+    env, observation = scenes.reset(task, seed)
+    recorder = Recorder(env, observation)
+    low, high = np.array([-0.4, 0.35, 0.03]), np.array([0.4, 0.9, 0.4])
+    objects = np.array([observation[4:7], observation[11:14]])
+    for _ in range(int(rng.integers(3, 6))):
+        target = rng.uniform(low, high)
+        if rng.random() < 0.5:  # near a thing of the scene, so that things are touched, held and moved
+            target = objects[0] + rng.normal(0.0, 0.04, 3)
+        target[2] = max(target[2], low[2])
+        grip = rng.choice([-1.0, 1.0])
+        for _ in range(int(rng.integers(15, 40))):
+            recorder.step(np.append(10.0 * (target - recorder.now[:3]), grip))
+    return recorder.motion()
