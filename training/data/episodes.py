@@ -60,6 +60,10 @@ class EpisodeSet:
     info: dict
     episodes: tuple[Episode, ...]
 
+    def instructions(self) -> set[str]:
+        """The distinct instructions of its episodes."""
+        return {text for episode in self.episodes if (text := episode.record.get("instruction", ""))}
+
     @classmethod
     def open(cls, folder: str | Path) -> "EpisodeSet":
         """Read the records of a data set (no pictures yet).

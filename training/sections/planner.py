@@ -47,6 +47,14 @@ class PretrainSection(RunSection):
     double_blocks: Positive = 3
     single_blocks: Positive = 6
     text_tokens: Positive = Field(32, description="fixed length of the T5 prompt")
+    init: Path | None = Field(
+        None, description="base whose transformer to start from (diffusers folder, same sizes); none: from scratch"
+    )
+    instructions: list[Path] = Field(
+        default_factory=list,
+        description="episode data sets whose instructions give the vocabulary (default: the Jaco table's phrasings); "
+        "only words are taken from them",
+    )
 
 
 class LoraSection(Section):

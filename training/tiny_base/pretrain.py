@@ -23,12 +23,13 @@ from ..loop.randomness import step_generator
 from ..model.autoencoder import encode_cells, load_vae
 from ..model.in_context import InContext
 from ..model.text import TextEncoders
+from ..model.transformer import load_transformer
 from ..planner.objective import Batch, flow_matching_loss
 from ..sections.config import Config
 from ..sections.planner import PretrainSection
 from .parts import make_clip, make_t5, make_transformer, write_pipeline
 from .tokenizers import vocabulary_sizes, write_clip_tokenizer, write_t5_tokenizer
-from .words import planner_texts
+from .words import planner_texts, prompts_of
 
 
 class Base(nn.Module):
@@ -56,7 +57,9 @@ def pretrain(config: Config) -> None:
         )
     captions = [episode.record["caption"] for episode in data.episodes]
     base = Path(section.base)
-    model = _make_model(section, base, [*captions, *planner_texts(spec)])
+    told = [EpisodeSet.open(folder).instructions() for folder in section.instructions]
+    texts = prompts_of(spec, sorted(set().union(*told))) if told else planner_texts(spec)
+    model = _make_model(section, base, [*captions, *texts])
     latents = _grid_latents(data, spec, section)
     clip_ids, t5_ids = model.encoders.tokenize([*captions, ""])
     in_context = InContext(spec)
@@ -88,6 +91,8 @@ def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
     clip_words, t5_words = vocabulary_sizes(base)
     clip, t5 = make_clip(clip_words), make_t5(t5_words)
     transformer = make_transformer(section.heads, section.double_blocks, section.single_blocks)
+    if section.init is not None:
+        _start_from(transformer, section.init)
     encoders = TextEncoders(base, clip, t5)
     longest = max(distinct, key=encoders.count_tokens)
     if encoders.count_tokens(longest) > section.text_tokens:
@@ -95,6 +100,21 @@ def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
             f"pretrain.text_tokens is {section.text_tokens}, but {longest!r} takes {encoders.count_tokens(longest)}"
         )
     return Base(transformer, encoders)
+
+
+def _start_from(transformer: nn.Module, init: Path) -> None:
+    weights = load_transformer(init).state_dict()
+    own = transformer.state_dict()
+    if different := sorted(name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)):
+        raise TrainingError(
+            f"pretrain.init {init} must have the sizes of this base, but {different[0]} is {_shape(weights, different[0])} "
+            f"instead of {_shape(own, different[0])}"
+        )
+    transformer.load_state_dict(weights)
+
+
+def _shape(weights: dict, name: str) -> tuple[int, ...] | None:
+    return tuple(weights[name].shape) if name in weights else None
 
 
 def _grid_latents(data: EpisodeSet, spec: PlannerSpec, section: PretrainSection) -> torch.Tensor:

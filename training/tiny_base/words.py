@@ -1,5 +1,7 @@
 """The texts from which the tiny base's vocabulary is learned."""
 
+from collections.abc import Iterable
+
 from simulation.scene import COLORS, SHAPES
 from simulation.wordings import DIRECTION_PHRASES, HELD_OUT, TRAIN
 from visual_planner.planner.spec import PlannerSpec
@@ -19,6 +21,12 @@ def planner_texts(spec: PlannerSpec) -> list[str]:
         for name in names
         for direction in (directions if "{direction}" in template else [""])
     ]
+    return prompts_of(spec, instructions)
+
+
+def prompts_of(spec: PlannerSpec, instructions: Iterable[str]) -> list[str]:
+    """Every prompt of these instructions under `spec`, and the sentences without any."""
+    instructions = list(instructions)
     prompts = [spec.trajectory_prompt, spec.text_prompt.format(instruction=""), spec.both_prompt.format(instruction="")]
     for template in (spec.text_prompt, spec.both_prompt):
         prompts += [template.format(instruction=instruction) for instruction in instructions]

@@ -185,7 +185,9 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
             words = "" if options.policy == "play" else instruction(task, rng if options.phrasings else None)
             strip, record = _episode(env, pictures, motion, chosen, camera)
             Image.fromarray(strip).save(part / "frames" / f"{name}.png", compress_level=1)
-            records.append({"id": name, "seed": seed, "task": task, "instruction": words, "caption": caption(task), **record})
+            records.append(
+                {"id": name, "seed": seed, "task": task, "instruction": words, "caption": caption(task), **record}
+            )
     return task, attempt, records
 
 
