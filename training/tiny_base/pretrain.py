@@ -105,10 +105,12 @@ def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
 def _start_from(transformer: nn.Module, init: Path) -> None:
     weights = load_transformer(init).state_dict()
     own = transformer.state_dict()
-    if different := sorted(name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)):
+    different = sorted(name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name))
+    if different:
+        name = different[0]
         raise TrainingError(
-            f"pretrain.init {init} must have the sizes of this base, but {different[0]} is {_shape(weights, different[0])} "
-            f"instead of {_shape(own, different[0])}"
+            f"pretrain.init {init} must have the sizes of this base, but {name} is {_shape(weights, name)} "
+            f"instead of {_shape(own, name)}"
         )
     transformer.load_state_dict(weights)
 
