@@ -258,7 +258,7 @@ def test_training_starts_from_other_weights(states):
     """With no step to speak of, the answer is that of the weights it started from."""
     from training.model.readout import open_readout
 
-    train_readout(config_of(states, out=states / "d", model=states / "d_model"))
+    train_readout(config_of(states, out=states / "d_first", model=states / "d_model"))
     slow = {"optimizer": {"learning_rate": 1e-12}, "max_steps": 1}
     config = config_of(states, out=states / "e", model=states / "e_model", init=states / "d_model", **slow)
     first = read_json(states / "d_model" / "metrics.json", "figures")["training"]
