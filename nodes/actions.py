@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.trajectory.trajectory import Trajectory as Paths
 from . import execution
-from .wires import Scene, Trajectory, fit_input, fps_input, look, schema, video_of
+from .wires import FIT_OF_PLANNER, Scene, Trajectory, fit_input, fit_of, fps_input, look, schema, spec_input, video_of
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -107,6 +107,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
                 ),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -126,10 +127,11 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         save: str = SAVE[0],
         filename_prefix: str = "visual_planner/actions",
         trajectory: Paths | None = None,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
+        reading = execution.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
         actions = execution.trajectory_for(reading, scene)
         lines = execution.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
@@ -171,6 +173,7 @@ class VisualPlannerExecute(io.ComfyNode):
                 fps_input("Frames a second of the video."),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.Boolean.Output("success", display_name="success", tooltip="True when the request was carried out."),
@@ -188,10 +191,16 @@ class VisualPlannerExecute(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, scene, fps: float = 4.0, trajectory: Paths | None = None, fit: str = "letterbox"
+        cls,
+        frames,
+        scene,
+        fps: float = 4.0,
+        trajectory: Paths | None = None,
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
+        reading = execution.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
         done = execution.run_in(scene, reading, max(16, min(512, frames.shape[1])))
         executed = execution.as_images(done.frames, frames.shape[1:3])
         both = execution.beside(frames, executed)

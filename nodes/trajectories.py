@@ -4,12 +4,24 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.grid.frame import fit_frame, to_rgb
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.trajectory.parse import parse_trajectory
 from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import FROM_SPEC, Spec, Trajectory, fit_input, look, outside_input, schema, trajectory_outputs, warn
+from .wires import (
+    FIT_OF_PLANNER,
+    FROM_SPEC,
+    Spec,
+    Trajectory,
+    fit_input,
+    fit_of,
+    look,
+    outside_input,
+    schema,
+    trajectory_outputs,
+    warn,
+)
 
 DEFAULT_TRAJECTORY = (
     '{"version": 1, "width": 640, "height": 480, "paths": [{"name": "gripper", "points": '
@@ -129,12 +141,12 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
         style: str = FROM_SPEC,
         color_by: str = FROM_SPEC,
         thickness: float = 0.0,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
         spec: PlannerSpec | None = None,
     ) -> io.NodeOutput:
         """Fit, then draw."""
         style, color_by, notes = _choose(style, color_by, spec)
-        frame, fitted = _fit(first_frame, trajectory, spec, fit)
+        frame, fitted = _fit(first_frame, trajectory, spec, fit_of(fit, spec))
         image = _draw(frame, fitted, style, color_by, thickness or None)
         return io.NodeOutput(image, fitted, ui=look(cls, image, "\n".join(notes) or None))
 
@@ -161,8 +173,7 @@ def _fit(image, trajectory: Paths, spec: PlannerSpec | None, fit: str) -> tuple[
     trajectory = trajectory.scaled(width, height)
     if spec is None or (height, width) == (spec.cell_height, spec.cell_width):
         return frame, trajectory
-    transform = fit_transform((height, width), (spec.cell_height, spec.cell_width), fit)
-    fitted = trajectory.transformed(*transform, spec.cell_width, spec.cell_height)
+    fitted = trajectory.fitted(spec.cell_height, spec.cell_width, fit)
     return fit_frame(frame, spec.cell_height, spec.cell_width, fit), fitted
 
 

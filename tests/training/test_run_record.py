@@ -34,7 +34,7 @@ OTHER = {
     "cols": 1,
     "cell_height": 48,
     "cell_width": 48,
-    "version": 99,
+    "fit": "crop",
 }
 
 
