@@ -5,8 +5,8 @@ from comfy_api.latest import io
 
 from ..visual_planner.checks.diagnostics import diagnose, draw_report
 from ..visual_planner.grid.frame import fit_frame
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import FIT_OF_PLANNER, Trajectory, fit_input, fit_of, look, schema, spec_input
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import FIT_OF_PLANNER, TrajectoryType, fit_input, fit_of, look, schema, spec_input
 
 
 class VisualPlannerCheck(io.ComfyNode):
@@ -33,7 +33,7 @@ class VisualPlannerCheck(io.ComfyNode):
                     tooltip="The first frame that the plan was made from: how far the plan's first frame drifted "
                     "from it.",
                 ),
-                Trajectory.Input("trajectory", optional=True, tooltip="The path that was asked for."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The path that was asked for."),
                 fit_input(),
                 spec_input(),
             ],
@@ -48,7 +48,7 @@ class VisualPlannerCheck(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, fit: str = FIT_OF_PLANNER, first_frame=None, trajectory: Paths | None = None, spec=None
+        cls, frames, fit: str = FIT_OF_PLANNER, first_frame=None, trajectory: Trajectory | None = None, spec=None
     ) -> io.NodeOutput:
         """Measure and draw."""
         first, places = asked_of(frames, fit_of(fit, spec), first_frame, trajectory)
@@ -57,7 +57,7 @@ class VisualPlannerCheck(io.ComfyNode):
         return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
 
 
-def asked_of(frames, fit: str, first_frame, trajectory: Paths | None) -> tuple:
+def asked_of(frames, fit: str, first_frame, trajectory: Trajectory | None) -> tuple:
     """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; None where not given."""
     count, height, width = frames.shape[:3]
     first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
