@@ -6,9 +6,20 @@ import torch
 from comfy_api.latest import io
 
 from ..visual_planner.checks.contact_sheet import draw_sheet
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from . import execution
-from .wires import Scene, Trajectory, fit_input, fps_input, look, schema, video_of
+from ..visual_planner.trajectory.trajectory import Trajectory
+from . import simulator
+from .wires import (
+    FIT_OF_PLANNER,
+    SceneType,
+    TrajectoryType,
+    fit_input,
+    fit_of,
+    fps_input,
+    look,
+    schema,
+    spec_input,
+    video_of,
+)
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -33,8 +44,8 @@ class VisualPlannerScene(io.ComfyNode):
                     tooltip="Which scene. Scenes from 9000000 on were not used in training.",
                 ),
                 io.Combo.Input(
-                    "task", options=[execution.FROM_SEED, "reach", "push", "pick", "place"],
-                    default=execution.FROM_SEED, tooltip="What is asked for; drawn from the seed, or always the same.",
+                    "task", options=[simulator.FROM_SEED, "reach", "push", "pick", "place"],
+                    default=simulator.FROM_SEED, tooltip="What is asked for; drawn from the seed, or always the same.",
                 ),
                 io.Combo.Input(
                     "wordings", options=["held_out", "train", "all"], default="held_out",
@@ -53,20 +64,20 @@ class VisualPlannerScene(io.ComfyNode):
                 io.String.Output(
                     "instruction", display_name="instruction", tooltip="The request in words, for Planner Prompt."
                 ),
-                Scene.Output("scene", display_name="scene", tooltip="For Execute, Plan to Actions and Rank Plans."),
+                SceneType.Output("scene", display_name="scene", tooltip="For Execute, Plan to Actions and Rank Plans."),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> io.NodeOutput:
         """Draw the scene and look at it."""
-        request, frame = execution.draw_scene(seed, task, wordings, camera_jitter, size)
+        request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size)
         words = f"{request.task.name}: {request.instruction}"
         return io.NodeOutput(frame, request.instruction, request, ui=look(cls, frame, words))
 
 
 def _path_input() -> io.Input:
-    return Trajectory.Input(
+    return TrajectoryType.Input(
         "trajectory", optional=True,
         tooltip="The drawn path. With it the hand is kept on the path, and the frames only say how high it is and "
         "what the gripper does; without it the hand goes where the frames show it.",
@@ -89,7 +100,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                Scene.Input(
+                SceneType.Input(
                     "scene", optional=True,
                     tooltip="Where the arm starts and which camera looks. Without it: where the first frame shows it, "
                     "and the camera that the read-out was trained with.",
@@ -107,6 +118,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
                 ),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -125,15 +137,16 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         instruction: str = "",
         save: str = SAVE[0],
         filename_prefix: str = "visual_planner/actions",
-        trajectory: Paths | None = None,
-        fit: str = "letterbox",
+        trajectory: Trajectory | None = None,
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
-        actions = execution.trajectory_for(reading, scene)
-        lines = execution.reading_lines(reading)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
+        actions = simulator.trajectory_for(reading, scene)
+        lines = simulator.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
-        files = [] if save == SAVE[0] else execution.save_actions(
+        files = [] if save == SAVE[0] else simulator.save_actions(
             actions, frames, _free_name(filename_prefix), save, words
         )  # fmt: skip
         picture = torch.from_numpy(draw_sheet(frames[..., :3].cpu().numpy(), lines))[None]
@@ -167,10 +180,11 @@ class VisualPlannerExecute(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="The nine frames of one plan in time order, from Slice Grid."),
-                Scene.Input("scene", tooltip="From Simulated Scene: the one whose first frame was planned from."),
+                SceneType.Input("scene", tooltip="From Simulated Scene: the one whose first frame was planned from."),
                 fps_input("Frames a second of the video."),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.Boolean.Output("success", display_name="success", tooltip="True when the request was carried out."),
@@ -188,19 +202,25 @@ class VisualPlannerExecute(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, scene, fps: float = 4.0, trajectory: Paths | None = None, fit: str = "letterbox"
+        cls,
+        frames,
+        scene,
+        fps: float = 4.0,
+        trajectory: Trajectory | None = None,
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
-        done = execution.run_in(scene, reading, max(16, min(512, frames.shape[1])))
-        executed = execution.as_images(done.frames, frames.shape[1:3])
-        both = execution.beside(frames, executed)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
+        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])))
+        executed = simulator.as_images(done.frames, frames.shape[1:3])
+        both = simulator.beside(frames, executed)
         report = "\n".join(
             [
                 f"{'done' if done.success else 'not done'}: {scene.instruction} ({scene.task.name}, seed {scene.seed})",
                 f"tool followed the plan to {1000 * done.tracking_error_m:.0f} mm, the plan started "
                 f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes were out of reach",
-                *(line for _, line in execution.reading_lines(reading)),
+                *(line for _, line in simulator.reading_lines(reading)),
             ]
         )
         return io.NodeOutput(done.success, both, video_of(both, fps), report, executed, ui=look(cls, both, report))

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from ..visual_planner.errors import ChainError
 from ..visual_planner.planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES, join_plans, requests_of
 from ..visual_planner.planner.spec import PlannerSpec
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
+from ..visual_planner.trajectory.trajectory import Trajectory
 from .comfy.chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
-from .wires import Spec, Trajectory, fit_input, fps_input, look, schema, video_of
+from .wires import PlannerSpecType, TrajectoryType, fit_input, fit_of, fps_input, look, schema, video_of
 
 
 def overlap_inputs() -> list[io.Input]:
@@ -69,7 +69,7 @@ class VisualPlannerExtend(io.ComfyNode):
                 io.Model.Input("model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA."),
                 io.Clip.Input("clip", tooltip="Text encoders of that model."),
                 io.Vae.Input("vae", tooltip="VAE of that model."),
-                Spec.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
+                PlannerSpecType.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
                 io.Image.Input("first_frame", tooltip="The scene before the robot moves, without a drawn path."),
                 io.String.Input(
                     "instructions",
@@ -131,7 +131,7 @@ class VisualPlannerExtend(io.ComfyNode):
                     tooltip="Number of plans. 0: as many as instructions, or else as paths. With one instruction, each "
                     "plan is asked the same.",
                 ),
-                Trajectory.Input(
+                TrajectoryType.Input(
                     "trajectory",
                     optional=True,
                     tooltip="Where the gripper shall go, drawn on the first frame. Its times run within a plan, or, "
@@ -164,12 +164,12 @@ class VisualPlannerExtend(io.ComfyNode):
         fit: str,
         paths: str,
         plans: int,
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         negative=None,
     ) -> io.NodeOutput:
         """Put the plans' nodes into the graph."""
         requests = requests_of(instructions, trajectory, plans, paths, overlap, spec)
-        requests = placed(requests, size_of_one(first_frame), spec, fit)
+        requests = placed(requests, size_of_one(first_frame), spec, fit_of(fit, spec))
         sampling = Sampling(seed, steps or spec.steps, cfg, sampler_name, scheduler)
         chain = Chain(links_of(cls.hidden), sampling, Joining(overlap, join, fps), fit)
         titles = chain.titles(requests, spec.layout.frames)

@@ -5,9 +5,9 @@ from comfy_api.latest import io
 
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.checks.display import mark_defects, play_order, side_by_side, with_trajectory
-from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import Trajectory, fit_input, fps_input, look, schema, video_of
+from ..visual_planner.grid.frame import fit_frame, to_rgb
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import TrajectoryType, fit_input, fit_of, fps_input, look, schema, spec_input, video_of
 
 
 class VisualPlannerLook(io.ComfyNode):
@@ -41,12 +41,13 @@ class VisualPlannerLook(io.ComfyNode):
                 ),
                 fit_input(),
                 io.Image.Input("truth", optional=True, tooltip="What really happened, shown at the right."),
-                Trajectory.Input(
+                TrajectoryType.Input(
                     "trajectory", optional=True, tooltip="The path that was asked for, drawn on the plan."
                 ),
                 io.Image.Input(
                     "first_frame", optional=True, tooltip="The given first frame: from what the plan's could drift."
                 ),
+                spec_input(),
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet", tooltip="All frames with their numbers on one picture."),
@@ -66,17 +67,18 @@ class VisualPlannerLook(io.ComfyNode):
         defects: bool,
         fit: str,
         truth=None,
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         first_frame=None,
+        spec=None,
     ) -> io.NodeOutput:
         """Draw, join and order."""
-        shown = _drawn(frames, defects, fit, truth, trajectory, first_frame)
+        shown = _drawn(frames, defects, fit_of(fit, spec), truth, trajectory, first_frame)
         sheet = torch.from_numpy(draw_sheet(shown.numpy(), []))[None]
         played = shown[play_order(len(shown), hold_first, hold_last, ping_pong)]
         return io.NodeOutput(sheet, video_of(played, fps), played, ui=look(cls, sheet))
 
 
-def _drawn(frames, defects: bool, fit: str, truth, trajectory: Paths | None, first_frame) -> torch.Tensor:
+def _drawn(frames, defects: bool, fit: str, truth, trajectory: Trajectory | None, first_frame) -> torch.Tensor:
     """Frames (F, h, w, 3) of the plan with what is to be seen on them."""
     height, width = frames.shape[1:3]
     shown = to_rgb(frames).cpu()
@@ -84,6 +86,5 @@ def _drawn(frames, defects: bool, fit: str, truth, trajectory: Paths | None, fir
         first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
         shown = mark_defects(shown, first)
     if trajectory is not None:
-        transform = fit_transform((trajectory.height, trajectory.width), (height, width), fit)
-        shown = with_trajectory(shown, trajectory.transformed(*transform, width, height))
+        shown = with_trajectory(shown, trajectory.fitted(height, width, fit))
     return shown if truth is None else side_by_side(shown, fit_frame(truth, height, width, fit).cpu())

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.prompts import MODES, build_prompt
 from ..visual_planner.planner.spec import PlannerSpec
-from .wires import Spec, look, schema, warn
+from .wires import PlannerSpecType, look, schema, warn
 
 
 class VisualPlannerPrompt(io.ComfyNode):
@@ -35,7 +35,7 @@ class VisualPlannerPrompt(io.ComfyNode):
                     default="push the red cube to the left",
                     tooltip="What the robot shall do, in plain words. Lower case and a final period do not matter.",
                 ),
-                Spec.Input(
+                PlannerSpecType.Input(
                     "spec", optional=True, tooltip="Planner's record from Load Planner LoRA: it knows the sentences."
                 ),
                 io.String.Input(
@@ -56,11 +56,11 @@ class VisualPlannerPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, mode: str, instruction: str, spec: PlannerSpec | None = None, template: str = "") -> io.NodeOutput:
         """Build the prompt."""
-        name = {"text": "text_template", "trajectory": "trajectory_prompt", "both": "both_template"}[mode]
-        prompt = build_prompt(mode, instruction, spec, **{name: template.strip() or None})
+        build = build_prompt if spec is None else spec.prompt
+        prompt = build(mode, instruction, template.strip() or None)
         notes = []
         if spec is not None and mode not in spec.modes:
             notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, not for mode {mode}"))
-        if spec is not None and prompt != build_prompt(mode, instruction, spec):
+        if spec is not None and prompt != spec.prompt(mode, instruction):
             notes.append(warn("this template is not the one that the planner was trained with"))
         return io.NodeOutput(prompt, ui=look(cls, text="\n".join([prompt, *(f"Note: {note}" for note in notes)])))

@@ -14,12 +14,14 @@ from ..visual_planner.trajectory.trajectory import CLIP_RULES
 if TYPE_CHECKING:
     import torch
 
-Spec = io.Custom("VISUAL_PLANNER_SPEC")
-Layout = io.Custom("VISUAL_PLANNER_LAYOUT")
-Trajectory = io.Custom("VISUAL_PLANNER_TRAJECTORY")
-Scene = io.Custom("VISUAL_PLANNER_SCENE")
+PlannerSpecType = io.Custom("VISUAL_PLANNER_SPEC")
+LayoutType = io.Custom("VISUAL_PLANNER_LAYOUT")
+TrajectoryType = io.Custom("VISUAL_PLANNER_TRAJECTORY")
+SceneType = io.Custom("VISUAL_PLANNER_SCENE")
 
 CATEGORY = "visual planner"
+FIT_OF_PLANNER = "planner"
+"""Choice of `fit` that does what the planner was trained with."""
 FROM_SPEC = "from the spec"
 """Choice of a setting that a node reads from the planner's record."""
 PREVIEW_PX = 320
@@ -39,7 +41,7 @@ def schema(node_id: str, name: str, section: str, **fields: object) -> io.Schema
 
 def layout_input(tooltip: str) -> io.MultiType.Input:
     """Optional input that takes a grid layout or a planner's spec."""
-    return io.MultiType.Input("layout", types=[Layout, Spec], optional=True, tooltip=tooltip)
+    return io.MultiType.Input("layout", types=[LayoutType, PlannerSpecType], optional=True, tooltip=tooltip)
 
 
 def fit_input(optional: bool = False) -> io.Combo.Input:
@@ -47,11 +49,26 @@ def fit_input(optional: bool = False) -> io.Combo.Input:
     return io.Combo.Input(
         "fit",
         optional=optional,
-        options=list(FITS),
-        default="letterbox",
+        options=[*FITS, FIT_OF_PLANNER],
+        default=FIT_OF_PLANNER,
         tooltip="What to do with a first frame of another shape than a cell: letterbox keeps all of it between black "
-        "borders, crop fills the cell and cuts the rest evenly, stretch ignores the aspect.",
+        "borders, crop fills the cell and cuts the rest evenly, stretch ignores the aspect ratio, planner does what "
+        "the planner was trained with (letterbox if no planner spec is connected).",
     )
+
+
+def spec_input() -> io.Input:
+    """Optional planner's record of nodes that only ask it how pictures fill a cell."""
+    return PlannerSpecType.Input(
+        "spec", optional=True, tooltip="Planner spec from Load Planner LoRA: it knows the fit."
+    )
+
+
+def fit_of(fit: str, spec: object = None) -> str:
+    """One of `frame.FITS`: the widget's own choice, or the planner's; letterbox without a planner."""
+    if fit != FIT_OF_PLANNER:
+        return fit
+    return spec.fit if isinstance(spec, PlannerSpec) else PlannerSpec().fit
 
 
 def fps_input(tooltip: str) -> io.Float.Input:
@@ -73,7 +90,7 @@ def outside_input() -> io.Combo.Input:
 def trajectory_outputs(tooltip: str = "For Trajectory Overlay and Check Plan.") -> list[io.Output]:
     """A trajectory on its own wire and as text."""
     return [
-        Trajectory.Output("trajectory", display_name="trajectory", tooltip=tooltip),
+        TrajectoryType.Output("trajectory", display_name="trajectory", tooltip=tooltip),
         io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
     ]
 

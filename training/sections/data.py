@@ -42,7 +42,6 @@ class PrepareSection(Section):
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: leave out, repeat the last frame, or refuse"
     )
-    fit: Literal["letterbox", "crop", "stretch"] = Field("letterbox", description="how a frame fills its cell")
     overlay: Literal["auto", "none", "recorded", "cameras", "tracked", "drawn", "cvat"] = Field(
         "auto",
         description="where paths come from: recorded (simulated episodes), cameras (projected end-effector places), "
