@@ -27,9 +27,10 @@ class Text(NamedTuple):
 
 
 def markdown_files() -> list[Path]:
-    """Every Markdown file of the repository but those of ignored folders."""
+    """Every Markdown file of the repository but those of hidden folders."""
     folders = ("docs", "models", "web/docs", "tests", *CODE)
-    return sorted([*ROOT.glob("*.md"), *(file for name in folders for file in (ROOT / name).rglob("*.md"))])
+    found = [*ROOT.glob("*.md"), *(file for name in folders for file in (ROOT / name).rglob("*.md"))]
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(ROOT).parts))
 
 
 def prose(file: Path) -> list[tuple[int, str]]:
