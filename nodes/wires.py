@@ -49,8 +49,8 @@ def fit_input(optional: bool = False) -> io.Combo.Input:
         optional=optional,
         options=list(FITS),
         default="letterbox",
-        tooltip="What to do with a first frame of another shape than a cell: letterbox keeps all of it between black "
-        "borders, crop fills the cell and cuts the rest evenly, stretch ignores the aspect.",
+        tooltip="How to fit a first frame whose aspect ratio differs from the cell's: letterbox adds black borders, "
+        "crop fills the cell and cuts the rest evenly, stretch ignores the aspect ratio.",
     )
 
 
@@ -65,8 +65,8 @@ def outside_input() -> io.Combo.Input:
         "outside",
         options=list(CLIP_RULES),
         default="error",
-        tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps "
-        "the path inside.",
+        tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps the part of "
+        "the path that lies inside.",
     )
 
 
