@@ -26,7 +26,7 @@ REPEATS = 3
 PLAN_STEPS = 20
 """Steps of a plan with FLUX.1-dev, as published."""
 ONCE = "condition"
-"""Case of the one pass of a cached condition."""
+"Case of the single pass of a cached condition."
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
         },
         {
             **{f"memory of {case} [MB]": "not measured" if size is None else size for case, size in memory.items()},
-            "keys and values kept of the whole model [MB]": result["kept_megabytes"],
+            "cached keys and values of the whole model [MB]": result["kept_megabytes"],
             "tokens": result["tokens"],
             "run on": result["device"],
         },

@@ -74,7 +74,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
             "peak_memory/plain": ("ours [MiB at peak]", "plain [MiB at peak]"),
         },
         {
-            "share of our step outside the transformer's forward and backward": f"{statistics.median(shares):.3f}",
+            "fraction of our step outside the transformer's passes": f"{statistics.median(shares):.3f}",
             "batch": batch,
             "seconds to cache a pair, once": f"{cached / len(lines):.3f}",
         },

@@ -85,7 +85,7 @@ class Environment:
         try:
             stamp = json.loads(self.stamp_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return "its installation was not finished"
+            return "its installation is incomplete"
         except (ValueError, OSError):
             return "its stamp file cannot be read"
         if not isinstance(stamp, dict) or stamp.get("fingerprint") != self.fingerprint():
@@ -134,7 +134,7 @@ class Environment:
                 return self._write_stamp()
             if self._is_running():
                 raise LauncherError("this Python belongs to the broken environment: start run.py with python3")
-            note("The environment cannot be mended; it is made anew.")
+            note("The environment cannot be repaired; it is created again.")
         self._remove()
         self._create()
         self._install()
@@ -184,7 +184,7 @@ class Environment:
                     "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt install python3-venv)"
                 )
             lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-            raise LauncherError(f"the virtual environment cannot be made: {lines[-1]}")
+            raise LauncherError(f"the virtual environment cannot be created: {lines[-1]}")
 
     def _free_gb(self) -> float:
         return shutil.disk_usage(self.folder.parent).free / 1e9

@@ -101,4 +101,4 @@ def explain(lines: list[str]) -> str:
         return "the package index cannot be reached (no network?)"
     errors = [line.strip() for line in lines if line.strip().startswith("ERROR:")]
     # The last ERROR line is the general one; the first names the package.
-    return errors[0].removeprefix("ERROR:").strip() if errors else (lines[-1] if lines else "pip said nothing")
+    return errors[0].removeprefix("ERROR:").strip() if errors else (lines[-1] if lines else "pip printed nothing")

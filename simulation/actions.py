@@ -165,7 +165,7 @@ def _inverse(arm: ArmKinematics, places: np.ndarray, start_rad: np.ndarray) -> n
             continue
         solved, error = arm.solve(place, POINTING_DOWN, joints[-1], _IK_ITERATIONS, _IK_TOLERANCE)
         if error > _IK_FAILED:
-            raise UnreachableError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's way")
+            raise UnreachableError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's path")
         joints.append(solved)
         known = place
     return np.array(joints)

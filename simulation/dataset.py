@@ -37,7 +37,7 @@ POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
 LATEST = 0.75
-"""Share of the motion that is over, at most, where an episode begins in the middle of its task."""
+"Largest fraction of the motion that has happened where an episode starts in the middle of its task."
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ class DatasetOptions:
             raise SimulationError(f"later_share must be 0 to 1, got {self.later_share}")
         if self.policy == "play" and self.later_share:
             raise SimulationError(
-                f"play has no task to begin in the middle of: later_share is {self.later_share}, not 0"
+                f"later_share must be 0 for play, which has no task to start in the middle of, got {self.later_share}"
             )
         if self.policy == "play" and self.frames != FRAMES:
-            raise SimulationError(f"play has {FRAMES} frames, got {self.frames}: only demonstrations may have others")
+            raise SimulationError(
+                f"frames must be {FRAMES} for play, got {self.frames}: only demonstrations may have others"
+            )
 
 
 def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
@@ -159,7 +161,7 @@ def _records(options: DatasetOptions, folder: Path, processes: int):
             _work, range(options.episodes), processes, _start_worker, (options, folder), chunksize=4
         )
     except BrokenProcessPool as error:
-        raise SimulationError("a process of the data set writer died (killed, or out of memory)") from error
+        raise SimulationError("a worker process of the data set writer died (killed, or out of memory)") from error
 
 
 def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress: bool = True) -> dict:

@@ -95,7 +95,7 @@ class World:
     def frame(self) -> np.ndarray:
         """Return the picture (size, size, 3) uint8 of this moment."""
         if self.renderer is None:
-            raise SimulationError("this world was made without pictures (size=None)")
+            raise SimulationError("this world was created without rendering (size=None)")
         return self.renderer.render(self.data, self.camera)
 
     def command(self, tool_m: np.ndarray, gripper: float) -> None:

@@ -60,7 +60,7 @@ class Folder:
             TrainingError: it is not there or cannot be reached; `what` names it.
         """
         if not self.exists(file):
-            raise TrainingError(f"{what} {self.name(file)} is not there")
+            raise TrainingError(f"{what} {self.name(file)} does not exist")
         if self._system is None:
             return (Path(self.place) / file).read_bytes()
         return self._reach(file, lambda path: self._system.cat_file(path))
@@ -102,13 +102,15 @@ class Folder:
             TrainingError: it is not there, is not the one of this SHA-256, or its name leads out of the folder.
         """
         if Path(file).name != file:
-            raise TrainingError(f"{self.place} names {file!r}: a file of it must lie in it")
+            raise TrainingError(f"{self.place} names {file!r}, which must lie inside it")
         if self._system is None:
             return Path(self.place) / file
         if file not in self._copies:
             data = self.read(file, "file")
             if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-                raise TrainingError(f"file {self.name(file)} has another checksum than its manifest says: damaged")
+                raise TrainingError(
+                    f"file {self.name(file)} does not match the checksum in its manifest: it is damaged"
+                )
             copy = self._local / file
             copy.write_bytes(data)
             self._copies[file] = copy

@@ -4,9 +4,9 @@ import numpy as np
 
 FRAME_RULES = ("uniform", "motion", "trim")
 _IDLE_SHARE = 0.1
-"""A frame is idle if it changes less than this share of a lively frame's change."""
+"A frame is idle if it changes less than this fraction of a lively frame's change."
 _EVEN_SHARE = 0.05
-"""Share of time beside motion, so that a still stretch is not skipped altogether."""
+"Weight of time relative to motion, so that a static stretch is not skipped altogether."
 
 
 def choose_frames(length: int, count: int, rule: str = "uniform", motion: np.ndarray | None = None) -> np.ndarray:

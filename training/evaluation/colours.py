@@ -9,11 +9,11 @@ import numpy as np
 
 HUES = {"hand": ((7, 18),), "yellow": ((21, 33),), "green": ((50, 72),), "blue": ((105, 126),), "purple": ((134, 160),),
         "red": ((0, 5), (172, 180))}  # fmt: skip
-"""OpenCV hue ranges (0 to 180) of the hand and of the objects' colours."""
+"OpenCV hue ranges (0 to 180) of the end effector and of the objects' colours."
 _SATURATION, _VALUE = 120, 60
 _LEAST_HAND_PX, _LEAST_OBJECT_PX = 12, 6
 MOVED_PX = 2.0
-"""An object that is displaced by less counts as still."""
+"An object that is displaced by less counts as static [px]."
 
 
 def colour_mask(frame: np.ndarray, name: str) -> np.ndarray:

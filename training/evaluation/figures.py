@@ -16,7 +16,7 @@ from .scenes import Scene
 from .statistics import better_than, bootstrap, wilson
 
 _MOVING = ("push", "pick", "place")
-"""Tasks after which an object must be elsewhere."""
+"Tasks that displace an object."
 
 
 def static_plan(scene: Scene) -> np.ndarray:

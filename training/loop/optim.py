@@ -32,7 +32,9 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         (matrices if section.name == "muon" and hidden else rest).append(parameter)
     optimizers = []
     if any(isinstance(matrix, DTensor) for matrix in matrices):
-        raise TrainingError("optimizer muon needs whole matrices, and shard (FSDP) gives each process a share: adamw")
+        raise TrainingError(
+            "optimizer muon needs whole matrices, but shard (FSDP) gives each process a part: use adamw"
+        )
     if matrices:
         optimizers.append(Muon(matrices, lr=section.muon_learning_rate, weight_decay=section.weight_decay))
     if rest:

@@ -25,7 +25,7 @@ def distribute(model: torch.nn.Module, accelerator: Accelerator, shard: bool) ->
         raise TrainingError("shard: true needs several processes: start with accelerate launch --num_processes N")
     strange = next((n for n, p in model.named_parameters() if p.dtype not in _SHARED), None)
     if strange is not None:
-        raise TrainingError(f"shard: true cannot share out quantised weights ({strange}): set quantize to none")
+        raise TrainingError(f"shard: true cannot shard quantised weights ({strange}): set quantize to none")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

@@ -60,7 +60,7 @@ class PlannerPipeline:
             spec = read_spec(lora) or spec
             fuse_lora(transformer, lora)
         if spec is None:
-            raise TrainingError(f"LoRA {lora} has no planner record: give the spec it was trained with")
+            raise TrainingError(f"LoRA {lora} has no planner record: provide the spec it was trained with")
         numbers = getattr(torch, dtype)
         vae = load_vae(Path(base) / "vae", numbers, device)
         return cls(transformer.to(device), vae, TextEncoders.load(base, dtype=numbers).to(device), spec)

@@ -34,13 +34,13 @@ from .objective import Batch, flow_matching_loss
 
 GIB = 2**30
 OVERHEAD_GIB = 1.0
-"""Added for the device's context and libraries' workspaces, which no tensor holds (an estimate)."""
+"Added for the device's context and library workspaces, which no tensor accounts for (an estimate)."
 _NF4_BYTES = 0.5 + 4 / 64
 """A weight in nf4: four bits, and one float32 scale for 64 of them."""
 _VAE_GIB = 0.33
 """FLUX's autoencoder in float32, which validation keeps in memory."""
 _STATE = {"adamw": 8.0, "adamw8bit": 2.03, "prodigy": 16.0, "muon": 8.0}
-"""Optimizer state [bytes] of one trained number in float32."""
+"Optimizer state [bytes] per trained parameter in float32."
 
 
 class PeakMemory(TorchDispatchMode):
@@ -120,8 +120,8 @@ class MemoryPlan:
     def text(self) -> str:
         """One line a part."""
         noise, condition, words = self.tokens
-        lines = [f"tokens of an example: {noise} noise + {condition} condition + {words} text"]
-        lines.append(f"trained numbers: {self.trained / 1e6:.1f} million")
+        lines = [f"tokens per example: {noise} noise + {condition} condition + {words} text"]
+        lines.append(f"trained parameters: {self.trained / 1e6:.1f} million")
         for name in ("base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation"):
             lines.append(f"{name:12}{getattr(self, name) / GIB:8.2f} GiB")
         lines.append(f"{'overhead':12}{OVERHEAD_GIB:8.2f} GiB (context and workspaces, estimated)")
@@ -134,7 +134,9 @@ def show_memory(config: Config) -> MemoryPlan:
     spec = config.planner_spec()
     tokens = config.cache.text_tokens if config.cache is not None else 512
     if not tokens:
-        raise TrainingError("cache.text_tokens must be a number for a memory plan: 0 is known to the tokenizer only")
+        raise TrainingError(
+            "cache.text_tokens must be more than 0 to compute memory, got 0, which only the tokenizer can resolve"
+        )
     plan = memory_plan(section, spec, tokens)
     print(plan.text())
     return plan

@@ -129,8 +129,8 @@ def _choose(mixture: Mixture, count: int) -> list[dict]:
     unseen = [pair for pair in mixture.pairs if pair["split"] == "validation"]
     if not unseen:
         raise TrainingError(
-            f"train.validation needs pairs that are kept out of training, and cache {mixture.name} has none: "
-            "set prepare.validation_episodes, or train.validation.every to 0"
+            f"train.validation needs held-out pairs, but cache {mixture.name} has none: set "
+            "prepare.validation_episodes, or train.validation.every to 0"
         )
     queues = {mode: [pair for pair in unseen if pair["mode"] == mode] for mode in mixture.spec.modes}
     chosen = []

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 UNTOUCHED = 0.3
-"""Share of frames that stay as they are."""
+"Fraction of frames that stay unchanged."
 
 
 def degrade(frame: np.ndarray, ghost: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,9 +15,9 @@ from .planned import planned_pictures
 
 METRICS = "metrics.json"
 _PLANNED_EPISODES = 64
-"""So many held-out episodes are drawn again for each figure; it takes a planner's whole time."""
+"Number of held-out episodes that are regenerated per metric; each takes a whole sampling run."
 _KEPT = (1.0, 0.5, 0.0)
-"""Shares of the sampler's steps that are kept: what the autoencoder alone does, half of it, and a whole plan."""
+"Fractions of the sampler's steps that are skipped: all (the autoencoder alone), half of them, none (a whole plan)."
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:

@@ -76,7 +76,7 @@ def planned_pictures(
     least, most = (round(share * spec.steps) for share in (section.kept if kept is None else (kept, kept)))
     skips = rng.integers(least, max(least, most) + 1, len(chosen))
     made: dict[int, np.ndarray] = {}
-    with tqdm(total=len(chosen), desc="frames as the planner draws them") as bar:
+    with tqdm(total=len(chosen), desc="frames as the planner generates them") as bar:
         for skip in np.unique(skips).tolist():
             of_level = [ask(frames, numbers, spec) for numbers, own in zip(chosen, skips, strict=True) if own == skip]
             for start in range(0, len(of_level), _BATCH):
@@ -104,7 +104,7 @@ def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
     modes = ("both", "trajectory", "text") if frames.views else ("text",)
     mode = next((mode for mode in modes if mode in spec.modes), None)
     if mode is None:
-        raise TrainingError("readout.planner follows paths only, but the sources have no camera view to draw them")
+        raise TrainingError("readout.planner needs drawn paths, but the sources have no camera view to draw them with")
     trajectory = None
     if mode != "text":
         places = frames.seen[numbers, :2] * size[::-1]

@@ -49,7 +49,7 @@ def train_readout(config: Config) -> None:
     figures = measure(load_net(tensors, metadata), held_out, section)
     parameters = sum(t.numel() for t in tensors.values())
     write_card(Path(section.model), figures, section, loop.step, len(frames.gripper), parameters, before)
-    state = "" if finished else f" after {loop.step} of {section.max_steps} steps (the same command goes on)"
+    state = "" if finished else f" after {loop.step} of {section.max_steps} steps (the same command resumes)"
     clean = figures["clean"]
     print(
         f"read-out: {Path(section.model) / WEIGHTS}{state}; held out: median error "
@@ -77,7 +77,7 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
         TrainingError: that of `init` answers in other coordinates than these frames ask for.
     """
     if section.sees_camera and not frames.views:
-        raise TrainingError("readout.sees_camera must be false: the sources do not say where their cameras stand")
+        raise TrainingError("readout.sees_camera must be false: the sources do not state their cameras' positions")
     if section.init is None:
         return ReadoutNet(spec_for(section, frames))
     net = open_readout(section.init)

@@ -33,7 +33,7 @@ class Rule:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "static": Rule(0.01, "at least", "{v:.1%} of the picture changes", "the plan stands still, {v:.1%} changes"),
+        "static": Rule(0.01, "at least", "{v:.1%} of the picture changes", "the plan is static, {v:.1%} changes"),
         "motion": Rule(0.004, "at least", "frames differ by {v:.4f}", "hardly any motion, frames differ by {v:.4f}"),
         "seams": Rule(
             0.08, "at most", "cell borders are clean, step {v:.3f}", "a seam runs along a cell, step {v:.3f}"
@@ -58,7 +58,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
-"""What each check demands. "at least" or "at most": which side of the threshold is good."""
+'What each check requires. "at least" or "at most": the good side of the threshold.'
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from .camera import View
 from .readout import Reading
 
 SURE_M = 0.008
-"""A place whose expected error is below this [m] is taken as it is read."""
+"A position whose expected error is below this [m] is used as it is read."
 BEND = 0.005
 """Weight of a path's bends beside the places that were read for sure; doubtful places give way to it.
 
 Four times as much bends the turn at which a hand lets go, by some 10 mm: 43 of 48 true placings were done, not 48.
 """
 SWITCH_COST = 2.0
-"""What one switch of the gripper costs, in nats: a state seen in one doubtful frame only is not believed."""
+"Cost of one switch of the gripper, in nats: a state seen only in one uncertain frame is rejected."
 _LEAST_WEIGHT = 0.02
 
 

@@ -20,13 +20,13 @@ from .keyframes import gripper_states
 from .readout import Reading
 
 PATH_SCALE = 0.05
-"""A mean distance from the path of this share of the frame's side scores exp(-1)."""
+"A mean distance from the path of this fraction of the frame's side scores exp(-1)."
 AGREEMENT_SCALE_M = 0.03
-"""Two plans whose hands are this far from each other, on average, agree by exp(-1)."""
+"Two plans whose end effectors are this far apart on average agree by exp(-1)."
 LEAST_TO_AGREE = 3
-"""Plans of which one can stand apart: two agree with each other alike."""
+"Number of plans from which an outlier can be told: two plans only agree with each other."
 MOVES = ("static", "motion")
-"""Checks of `diagnostics` that a plan must pass to score at all."""
+"Checks of `diagnostics` that a plan must pass to get a score above 0."
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ READOUT_KEY = "visual_planner.readout"
 """Key of the record in a safetensors header."""
 READOUT_VERSION = 1
 TOLERANCE_M = 0.02
-"""Confidence is the expected share of errors below this [m]: about what a grasp of a 6.5 cm object forgives."""
+"Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
 _LEAST_SCALE = -6.0
 _HIDDEN = 160
 
@@ -118,7 +118,7 @@ class ReadoutSpec:
         """
         text = (metadata or {}).get(READOUT_KEY)
         if text is None:
-            raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, and have none")
+            raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, got none")
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError) as error:

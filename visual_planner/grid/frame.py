@@ -10,7 +10,7 @@ from ..errors import ImageError
 from .layout import whole_number
 
 FITS = ("letterbox", "crop", "stretch")
-"""letterbox: whole picture, black borders; crop: fill the cell, cut the rest evenly; stretch: ignore the aspect."""
+"letterbox: whole image, black borders; crop: fill the cell, cut the rest evenly; stretch: ignore the aspect ratio."
 
 FLOAT_SLACK = 0.25
 """Float values may leave [0, 1] by this much (resampling overshoots) and are clamped; beyond it the scale is wrong."""

@@ -26,9 +26,9 @@ START_RGB = (255, 0, 0)
 END_RGB = (0, 0, 255)
 
 LINE_SHARE = 1.5 / 64
-"""Default line width as a share of the frame's shorter side: 1.5 px at 64 px."""
+"Default line width as a fraction of the frame's shorter side: 1.5 px at 64 px."
 BEND_SHARE = 0.08
-"""A lone path is drawn as two arrows if it leaves its straight line by more than this share of the shorter side."""
+"A single path is drawn as two arrows if it leaves its straight line by more than this fraction of the shorter side."
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class Path:
             )
         if len(self.points) < 2:
             raise TrajectoryError(
-                f"path {self.name!r} must have at least 2 points, got {len(self.points)} "
-                "(to hold still, give the same place at two times)"
+                f"path {self.name!r} must have at least 2 points, got {len(self.points)} (to hold still, give the "
+                "same position at two times)"
             )
         self._check_times()
 

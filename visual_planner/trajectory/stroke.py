@@ -8,7 +8,7 @@ from .path import Path
 from .trajectory import Trajectory
 
 STROKE_STARTS = ("left", "right", "top", "bottom")
-"""Which end of a stroke is its start: a mask does not say it."""
+"Which end of a stroke is its start: a mask does not define it."
 
 
 def read_stroke(mask: "torch.Tensor | np.ndarray", start: str = "left", tolerance_px: float = 1.0) -> Trajectory:

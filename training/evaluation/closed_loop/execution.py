@@ -17,7 +17,7 @@ from ..colours import HUES, colour_mask
 from .requests import Asked
 
 _LEAST_PX = 8
-"""An object that the first frame shows with fewer pixels is not followed."""
+"An object with fewer pixels in the first frame is not tracked."
 
 
 @dataclass(frozen=True)

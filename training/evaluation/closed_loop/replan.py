@@ -16,7 +16,7 @@ from .requests import Asked
 
 START, MOMENT = "start", "moment"
 REPLAN_FROM = (START, MOMENT)
-"""Where a new plan begins: at the task's start, with the past kept in its frames, or at this moment."""
+"Where a new plan begins: at the task's start, with the past kept in its frames, or at the current moment."
 
 
 def replan(

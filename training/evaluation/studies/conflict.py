@@ -28,8 +28,10 @@ OUTCOMES = ("text", "trajectory", "neither")
 class ConflictSettings(StudySettings):
     """Settings of this study."""
 
-    modes: tuple[str, ...] = Field(("both",), description="the only mode with both")
-    guidance: tuple[float, ...] = Field((1.0, 2.0, 3.5, 5.0, 8.0), description="embedded guidance to try")
+    modes: tuple[str, ...] = Field(("both",), description="the only mode with both conditions")
+    guidance: tuple[float, ...] = Field(
+        (1.0, 2.0, 3.5, 5.0, 8.0), description="values of the embedded guidance to test"
+    )
 
 
 def measure(settings: ConflictSettings, out: Path) -> dict:
@@ -100,10 +102,10 @@ def plot(result: dict):
         axis.plot(values, [r["rate"] for r in rows], "o-", color=colour)
         label = f"  the {'words' if name == 'text' else 'path'}" if name != "neither" else "  neither"
         axis.text(values[-1], rows[-1]["rate"], label, color=colour, va="center")
-    axis.set_title("Words ask for one object, the path for another:\nwhich request is carried out?", fontsize=11)
+    axis.set_title("The words request one object, the path another:\nwhich request is fulfilled?", fontsize=11)
     axis.set_ylim(0, 1)
     axis.set_xlabel("guidance")
-    axis.set_ylabel("share of plans")
+    axis.set_ylabel("fraction of plans")
     axis.margins(x=0.2)
     return made
 

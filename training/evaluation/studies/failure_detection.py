@@ -15,18 +15,18 @@ from ..statistics import wilson
 from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
 
 VANISHED = 0.35
-"""An object of which less than this share of its first pixels is left in the last frame counts as vanished."""
+"An object counts as vanished if less than this fraction of its initial pixels is left in the last frame."
 _ROUNDS = 1000
 
 
 PARTS = {"path": "path as read", "sure": "sure", "least sure": "least sure", "gripper": "gripper"}
-"""Parts of the score, by the name that they have on the page (a check is called path, too)."""
+"Parts of the score, by their name on the page (a check is called path as well)."
 
 
 class FailureSettings(StudySettings):
     """Settings of this study."""
 
-    plans: Positive = Field(1, description="plans a scene; every one is executed and counts")
+    plans: Positive = Field(1, description="plans per scene; every one is executed and counts")
     closed_loop_file: Path | None = Field(
         None,
         description="file of `evaluate --closed-loop --json`: its plans and settings, instead of new plans",
@@ -77,7 +77,9 @@ def analyse(rows: list[dict]) -> dict:
     specificity (Youden, 1950) on one half of the scenes; its precision and recall are those of the other half.
     """
     if len({row["failed"] for row in rows}) < 2:
-        raise TrainingError(f"of {len(rows)} plans all {'fail' if rows[0]['failed'] else 'work'}: nothing to foretell")
+        raise TrainingError(
+            f"of {len(rows)} plans all {'fail' if rows[0]['failed'] else 'succeed'}: nothing to predict"
+        )
     result = {}
     for name in dict.fromkeys(name for row in rows for name in row["values"]):
         having = [row for row in rows if name in row["values"]]
@@ -145,7 +147,7 @@ def plot(result: dict):
     axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(result["checks"])), list(reversed(result["checks"])))
     axis.set_xlim(0, 1)
-    axis.set_xlabel("AUC: how often a failing plan looks worse than a working one (0.5: by chance)")
+    axis.set_xlabel("AUC: how often a failing plan looks worse than a successful one (0.5: chance)")
     return made
 
 

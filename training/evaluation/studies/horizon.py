@@ -102,7 +102,7 @@ def plot(result: dict):
         for number in range(1, int(count)):
             axis.axvline(1 + number * each, color=GREY, linewidth=0.8, linestyle=":")
         axis.set(title=f"{row['frames']} frames, {count} plan{'s' * (count != '1')}", xlabel="frame", ylim=(0, highest))
-    axes[0].set_ylabel("hand off by [px], median")
+    axes[0].set_ylabel("end effector error [px], median")
     axes[0].legend(frameon=False)
     return made
 

@@ -38,9 +38,9 @@ class Variant(Section):
     """One planner of the sweep."""
 
     changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value of the configuration")
-    x: float | None = Field(None, description="place on the horizontal axis; all variants or none")
+    x: float | None = Field(None, description="position on the horizontal axis; all variants or none")
     scenes: Literal["unseen", "training"] = Field(
-        "unseen", description="training: judge on the very scenes of the training episodes, again and again if few"
+        "unseen", description="training: judge on the scenes of the training episodes, repeated if there are few"
     )
     trained: bool = Field(True, description="false: judge the planner that the others start from (train.lora.base)")
 
@@ -48,9 +48,9 @@ class Variant(Section):
 class SweepSettings(StudySettings):
     """Settings of this study."""
 
-    title: str = Field(description="of the page")
+    title: str = Field(description="title of the page")
     question: str = Field(description="one or two sentences below the title")
-    limits: str = Field(description="what the figures do not say")
+    limits: str = Field(description="limits of the results")
     training: Path = Field(description="configuration with prepare, cache, train and export")
     compare_loss: bool = Field(
         False,

@@ -16,7 +16,7 @@ def plot(result: dict):
     if all(row["variant"]["x"] is not None for row in variants.values()):
         made, (axis,) = figure(6.4, 3.8)
         _success_curves(axis, variants, modes)
-        axis.set(xlabel=settings["axis"], ylabel="requests carried out")
+        axis.set(xlabel=settings["axis"], ylabel="success rate")
         return made
     losses = {name: row["loss"] for name, row in variants.items() if "loss" in row}
     panels = len(modes) + bool(losses)
