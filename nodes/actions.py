@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io
 
 from ..visual_planner.checks.contact_sheet import draw_sheet
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from . import execution
-from .wires import Scene, Trajectory, fit_input, fps_input, look, schema, video_of
+from ..visual_planner.trajectory.trajectory import Trajectory
+from . import simulator
+from .wires import SceneType, TrajectoryType, fit_input, fps_input, look, schema, video_of
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -33,8 +33,8 @@ class VisualPlannerScene(io.ComfyNode):
                     tooltip="Selects the scene. Seeds from 9000000 on were not used in training.",
                 ),
                 io.Combo.Input(
-                    "task", options=[execution.FROM_SEED, "reach", "push", "pick", "place"],
-                    default=execution.FROM_SEED, tooltip="The requested task: drawn from the seed, or always the same.",
+                    "task", options=[simulator.FROM_SEED, "reach", "push", "pick", "place"],
+                    default=simulator.FROM_SEED, tooltip="The requested task: drawn from the seed, or always the same.",
                 ),
                 io.Combo.Input(
                     "wordings", options=["held_out", "train", "all"], default="held_out",
@@ -53,7 +53,7 @@ class VisualPlannerScene(io.ComfyNode):
                 io.String.Output(
                     "instruction", display_name="instruction", tooltip="The request in words, for Planner Prompt."
                 ),
-                Scene.Output(
+                SceneType.Output(
                     "scene", display_name="scene", tooltip="For Execute Plan, Plan to Actions and Rank Plans."
                 ),
             ],
@@ -62,13 +62,13 @@ class VisualPlannerScene(io.ComfyNode):
     @classmethod
     def execute(cls, seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> io.NodeOutput:
         """Draw the scene and look at it."""
-        request, frame = execution.draw_scene(seed, task, wordings, camera_jitter, size)
+        request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size)
         words = f"{request.task.name}: {request.instruction}"
         return io.NodeOutput(frame, request.instruction, request, ui=look(cls, frame, words))
 
 
 def _path_input() -> io.Input:
-    return Trajectory.Input(
+    return TrajectoryType.Input(
         "trajectory", optional=True,
         tooltip="The drawn path. If connected, the gripper is kept on it, and the frames only determine its height "
         "and opening. If not connected, the gripper follows the frames alone.",
@@ -92,7 +92,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                Scene.Input(
+                SceneType.Input(
                     "scene", optional=True,
                     tooltip="Start configuration of the arm, and the camera. If not connected: the arm starts where "
                     "the first frame shows it, and the camera is the one that the read-out was trained with.",
@@ -132,15 +132,15 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         instruction: str = "",
         save: str = SAVE[0],
         filename_prefix: str = "visual_planner/actions",
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         fit: str = "letterbox",
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
-        actions = execution.trajectory_for(reading, scene)
-        lines = execution.reading_lines(reading)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit)
+        actions = simulator.trajectory_for(reading, scene)
+        lines = simulator.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
-        files = [] if save == SAVE[0] else execution.save_actions(
+        files = [] if save == SAVE[0] else simulator.save_actions(
             actions, frames, _free_name(filename_prefix), save, words
         )  # fmt: skip
         picture = torch.from_numpy(draw_sheet(frames[..., :3].cpu().numpy(), lines))[None]
@@ -175,7 +175,7 @@ class VisualPlannerExecute(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                Scene.Input("scene", tooltip="From Simulated Scene: the scene whose first frame the plan starts from."),
+                SceneType.Input("scene", tooltip="From Simulated Scene: the scene whose first frame the plan starts from."),
                 fps_input("Frame rate of the video."),
                 _path_input(),
                 fit_input(optional=True),
@@ -199,20 +199,20 @@ class VisualPlannerExecute(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, scene, fps: float = 4.0, trajectory: Paths | None = None, fit: str = "letterbox"
+        cls, frames, scene, fps: float = 4.0, trajectory: Trajectory | None = None, fit: str = "letterbox"
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
-        reading = execution.read_on_path(frames, scene, trajectory, fit)
-        done = execution.run_in(scene, reading, max(16, min(512, frames.shape[1])))
-        executed = execution.as_images(done.frames, frames.shape[1:3])
-        both = execution.beside(frames, executed)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit)
+        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])))
+        executed = simulator.as_images(done.frames, frames.shape[1:3])
+        both = simulator.beside(frames, executed)
         report = "\n".join(
             [
                 f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task.name}, "
                 f"seed {scene.seed})",
                 f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
                 f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
-                *(line for _, line in execution.reading_lines(reading)),
+                *(line for _, line in simulator.reading_lines(reading)),
             ]
         )
         return io.NodeOutput(done.success, both, video_of(both, fps), report, executed, ui=look(cls, both, report))

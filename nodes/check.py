@@ -5,8 +5,8 @@ from comfy_api.latest import io
 
 from ..visual_planner.checks.diagnostics import diagnose, draw_report
 from ..visual_planner.grid.frame import fit_frame, fit_transform
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import Trajectory, fit_input, look, schema
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import TrajectoryType, fit_input, look, schema
 
 
 class VisualPlannerCheck(io.ComfyNode):
@@ -32,7 +32,7 @@ class VisualPlannerCheck(io.ComfyNode):
                     tooltip="The first frame that the plan was generated from, to measure how far the plan's first "
                     "frame drifted from it.",
                 ),
-                Trajectory.Input("trajectory", optional=True, tooltip="The requested path."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path."),
                 fit_input(),
             ],
             outputs=[
@@ -46,7 +46,7 @@ class VisualPlannerCheck(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, fit: str = "letterbox", first_frame=None, trajectory: Paths | None = None
+        cls, frames, fit: str = "letterbox", first_frame=None, trajectory: Trajectory | None = None
     ) -> io.NodeOutput:
         """Measure and draw."""
         first, places = asked_of(frames, fit, first_frame, trajectory)
@@ -55,7 +55,7 @@ class VisualPlannerCheck(io.ComfyNode):
         return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
 
 
-def asked_of(frames, fit: str, first_frame, trajectory: Paths | None) -> tuple:
+def asked_of(frames, fit: str, first_frame, trajectory: Trajectory | None) -> tuple:
     """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; None where not given."""
     count, height, width = frames.shape[:3]
     first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)

@@ -9,7 +9,7 @@ from ..visual_planner.grid.masks import VAE_DOWNSCALE
 from ..visual_planner.planner.conditioning import LATENT_CHANNELS
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy.in_context import mark_conditioning, patch_model
-from .wires import Spec, fit_input, look, schema
+from .wires import PlannerSpecType, fit_input, look, schema
 
 
 class VisualPlannerCondition(io.ComfyNode):
@@ -36,7 +36,7 @@ class VisualPlannerCondition(io.ComfyNode):
                     "positive", tooltip="The planner's prompt, encoded (Planner Prompt, then CLIP Text Encode)."
                 ),
                 io.Vae.Input("vae", tooltip="The VAE of that model."),
-                Spec.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
+                PlannerSpecType.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
                 io.Image.Input(
                     "first_frame",
                     tooltip="The scene before the robot moves; with a drawn path (Trajectory Overlay) for planners "

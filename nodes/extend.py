@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from ..visual_planner.errors import ChainError
 from ..visual_planner.planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES, join_plans, requests_of
 from ..visual_planner.planner.spec import PlannerSpec
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
+from ..visual_planner.trajectory.trajectory import Trajectory
 from .comfy.chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
-from .wires import Spec, Trajectory, fit_input, fps_input, look, schema, video_of
+from .wires import PlannerSpecType, TrajectoryType, fit_input, fps_input, look, schema, video_of
 
 
 def overlap_inputs() -> list[io.Input]:
@@ -69,7 +69,7 @@ class VisualPlannerExtend(io.ComfyNode):
                 io.Model.Input("model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA."),
                 io.Clip.Input("clip", tooltip="The text encoders of that model."),
                 io.Vae.Input("vae", tooltip="The VAE of that model."),
-                Spec.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
+                PlannerSpecType.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
                 io.Image.Input("first_frame", tooltip="The scene before the robot moves, without a drawn path."),
                 io.String.Input(
                     "instructions",
@@ -132,7 +132,7 @@ class VisualPlannerExtend(io.ComfyNode):
                     tooltip="Number of plans. 0 uses the number of instructions, or else of paths. With one "
                     "instruction, every plan gets the same one.",
                 ),
-                Trajectory.Input(
+                TrajectoryType.Input(
                     "trajectory",
                     optional=True,
                     tooltip="Where the gripper should go, drawn on the first frame. Its times run within a plan or, "
@@ -167,7 +167,7 @@ class VisualPlannerExtend(io.ComfyNode):
         fit: str,
         paths: str,
         plans: int,
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         negative=None,
     ) -> io.NodeOutput:
         """Put the plans' nodes into the graph."""

@@ -6,7 +6,7 @@ from ..visual_planner.grid.cells import assemble_grid, condition_grid, fit_frame
 from ..visual_planner.grid.layout import ORDERS, GridLayout
 from ..visual_planner.grid.masks import pixel_mask
 from ..visual_planner.planner.spec import PlannerSpec
-from .wires import Layout, fit_input, fps_input, layout_input, layout_of, look, schema, video_of
+from .wires import LayoutType, fit_input, fps_input, layout_input, layout_of, look, schema, video_of
 
 MAX_SIDE = 64
 """Largest number of rows or columns on a widget."""
@@ -37,7 +37,7 @@ class VisualPlannerGridLayout(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Layout.Output(
+                LayoutType.Output(
                     "grid_layout", display_name="layout", tooltip="For the nodes that slice or assemble grids."
                 ),
                 io.Int.Output("frame_count", display_name="frames", tooltip="Number of frames in one grid."),

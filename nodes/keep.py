@@ -9,7 +9,7 @@ from ..visual_planner.grid.frame import fit_frame
 from ..visual_planner.grid.masks import latent_mask
 from ..visual_planner.planner.spec import PlannerSpec
 from .condition import empty_latent, encode
-from .wires import Spec, fit_input, look, schema
+from .wires import PlannerSpecType, fit_input, look, schema
 
 
 class VisualPlannerKeepFrames(io.ComfyNode):
@@ -30,7 +30,7 @@ class VisualPlannerKeepFrames(io.ComfyNode):
             inputs=[
                 io.Latent.Input("latent", tooltip="The latent from Condition."),
                 io.Vae.Input("vae", tooltip="The planner's VAE."),
-                Spec.Input("spec", tooltip="The planner's spec."),
+                PlannerSpecType.Input("spec", tooltip="The planner's spec."),
                 io.Image.Input(
                     "frames",
                     tooltip="Frames in time order, starting with the first: observed by the camera (Execute Plan) "

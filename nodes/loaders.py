@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.spec import PRESETS, PlannerSpec
 from .comfy import lora, tiny
-from .wires import Spec, look, schema
+from .wires import PlannerSpecType, look, schema
 
 
 class VisualPlannerTinyLoader(io.ComfyNode):
@@ -85,7 +85,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
                 io.Model.Output(
                     "planner_model", display_name="model", tooltip="The model with the LoRAs applied, for Condition."
                 ),
-                Spec.Output(
+                PlannerSpecType.Output(
                     "spec",
                     display_name="spec",
                     tooltip="How the planner was trained; the other nodes take their settings from it.",

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.checks.display import mark_defects, play_order, side_by_side, with_trajectory
 from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import Trajectory, fit_input, fps_input, look, schema, video_of
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import TrajectoryType, fit_input, fps_input, look, schema, video_of
 
 
 class VisualPlannerLook(io.ComfyNode):
@@ -43,7 +43,7 @@ class VisualPlannerLook(io.ComfyNode):
                 ),
                 fit_input(),
                 io.Image.Input("truth", optional=True, tooltip="Ground-truth frames, shown to the right of the plan."),
-                Trajectory.Input("trajectory", optional=True, tooltip="The requested path, drawn on the plan."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path, drawn on the plan."),
                 io.Image.Input(
                     "first_frame",
                     optional=True,
@@ -68,7 +68,7 @@ class VisualPlannerLook(io.ComfyNode):
         defects: bool,
         fit: str,
         truth=None,
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         first_frame=None,
     ) -> io.NodeOutput:
         """Draw, join and order."""
@@ -78,7 +78,7 @@ class VisualPlannerLook(io.ComfyNode):
         return io.NodeOutput(sheet, video_of(played, fps), played, ui=look(cls, sheet))
 
 
-def _drawn(frames, defects: bool, fit: str, truth, trajectory: Paths | None, first_frame) -> torch.Tensor:
+def _drawn(frames, defects: bool, fit: str, truth, trajectory: Trajectory | None, first_frame) -> torch.Tensor:
     """Frames (F, h, w, 3) of the plan with what is to be seen on them."""
     height, width = frames.shape[1:3]
     shown = to_rgb(frames).cpu()

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.prompts import MODES, build_prompt
 from ..visual_planner.planner.spec import PlannerSpec
-from .wires import Spec, look, schema, warn
+from .wires import PlannerSpecType, look, schema, warn
 
 
 class VisualPlannerPrompt(io.ComfyNode):
@@ -34,7 +34,7 @@ class VisualPlannerPrompt(io.ComfyNode):
                     default="push the red cube to the left",
                     tooltip="What the robot should do, in plain words. Case and a final period do not matter.",
                 ),
-                Spec.Input(
+                PlannerSpecType.Input(
                     "spec",
                     optional=True,
                     tooltip="The planner's record, from Load Planner LoRA; contains the sentences.",

@@ -9,10 +9,10 @@ from ..visual_planner.execution.ranking import Score, compare, order_of, score_p
 from ..visual_planner.execution.readout import Reading, ReadoutNet
 from ..visual_planner.grid.layout import GridLayout
 from ..visual_planner.planner.spec import PlannerSpec
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from . import execution
+from ..visual_planner.trajectory.trajectory import Trajectory
+from . import simulator
 from .check import asked_of
-from .wires import Scene, Trajectory, fit_input, layout_input, layout_of, look, schema
+from .wires import SceneType, TrajectoryType, fit_input, layout_input, layout_of, look, schema
 
 GAP_PX = 4
 """White rows between two plans in the picture [px]."""
@@ -44,8 +44,8 @@ class VisualPlannerRank(io.ComfyNode):
                     "first_frame", optional=True,
                     tooltip="The first frame that the plans were generated from, without a drawn path.",
                 ),
-                Trajectory.Input("trajectory", optional=True, tooltip="The requested path."),
-                Scene.Input("scene", optional=True, tooltip="Simulated scene, used for its camera only."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path."),
+                SceneType.Input("scene", optional=True, tooltip="Simulated scene, used for its camera only."),
                 fit_input(),
             ],
             outputs=[
@@ -64,13 +64,13 @@ class VisualPlannerRank(io.ComfyNode):
         frames,
         layout: GridLayout | PlannerSpec | None = None,
         first_frame=None,
-        trajectory: Paths | None = None,
+        trajectory: Trajectory | None = None,
         scene=None,
         fit: str = "letterbox",
     ) -> io.NodeOutput:
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
-        net = execution.load_readout()
+        net = simulator.load_readout()
         looked = [score(plan, fit, first_frame, trajectory, scene, net) for plan in plans]
         scores = compare([alone for alone, _ in looked], [reading for _, reading in looked])
         order = order_of(scores)
@@ -92,14 +92,14 @@ def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
 
 
 def score(
-    frames: torch.Tensor, fit: str, first_frame, trajectory: Paths | None, scene, net: ReadoutNet
+    frames: torch.Tensor, fit: str, first_frame, trajectory: Trajectory | None, scene, net: ReadoutNet
 ) -> tuple[Score, Reading]:
     """Score of one plan (F, h, w, 3) by itself, and what the network reads off it."""
     height, width = frames.shape[1:3]
     first, places = asked_of(frames, fit, first_frame, trajectory)
     report = diagnose(frames, first, places)
     path = None if places is None else places[:, 0] / (width, height)
-    reading = execution.read(frames, scene, net)
+    reading = simulator.read(frames, scene, net)
     return score_plan(reading, report, path), reading
 
 

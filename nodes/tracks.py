@@ -11,8 +11,8 @@ from ..visual_planner.trajectory.interchange import (
 )
 from ..visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
 from ..visual_planner.trajectory.tracking import track_points
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import Trajectory, look, outside_input, schema, trajectory_outputs
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import TrajectoryType, look, outside_input, schema, trajectory_outputs
 
 Tracks = io.Custom("TRACKS")
 UNITS = ("pixels", "normalised")
@@ -115,7 +115,7 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
             "Wan Track to Video, the state of KJNodes' spline editor, and TRACKS.",
             search_aliases=["wan tracks", "ATI", "coordinates", "kjnodes"],
             inputs=[
-                Trajectory.Input("trajectory", tooltip="The trajectory to export."),
+                TrajectoryType.Input("trajectory", tooltip="The trajectory to export."),
                 io.Int.Input(
                     "samples",
                     default=121,
@@ -137,7 +137,7 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, trajectory: Paths, samples: int, width: int, height: int) -> io.NodeOutput:
+    def execute(cls, trajectory: Trajectory, samples: int, width: int, height: int) -> io.NodeOutput:
         """Scale and write."""
         trajectory = trajectory.scaled(width or trajectory.width, height or trajectory.height)
         tensors = write_track_tensors(trajectory, samples)
@@ -159,7 +159,7 @@ class VisualPlannerTrackPoints(io.ComfyNode):
             search_aliases=["optical flow", "point tracker", "lucas kanade", "video to trajectory"],
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of a video in time order."),
-                Trajectory.Input("start", tooltip="The first point of each of its paths is tracked."),
+                TrajectoryType.Input("start", tooltip="The first point of each of its paths is tracked."),
                 io.Float.Input(
                     "max_error",
                     default=1.0,
@@ -179,7 +179,7 @@ class VisualPlannerTrackPoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames, start: Paths, max_error: float) -> io.NodeOutput:
+    def execute(cls, frames, start: Trajectory, max_error: float) -> io.NodeOutput:
         """Follow the points."""
         trajectory, found = track_points(frames, start, max_error)
         lost = [path.name for path, seen in zip(start.paths, found[-1], strict=True) if not seen]

@@ -8,8 +8,18 @@ from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.trajectory.parse import parse_trajectory
-from ..visual_planner.trajectory.trajectory import Trajectory as Paths
-from .wires import FROM_SPEC, Spec, Trajectory, fit_input, look, outside_input, schema, trajectory_outputs, warn
+from ..visual_planner.trajectory.trajectory import Trajectory
+from .wires import (
+    FROM_SPEC,
+    PlannerSpecType,
+    TrajectoryType,
+    fit_input,
+    look,
+    outside_input,
+    schema,
+    trajectory_outputs,
+    warn,
+)
 
 DEFAULT_TRAJECTORY = (
     '{"version": 1, "width": 640, "height": 480, "paths": [{"name": "gripper", "points": '
@@ -78,10 +88,10 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("first_frame", tooltip="Image of the scene before the robot moves."),
-                Trajectory.Input(
+                TrajectoryType.Input(
                     "trajectory", tooltip="Path to draw; scaled if it was drawn on an image of another size."
                 ),
-                Spec.Input(
+                PlannerSpecType.Input(
                     "spec",
                     optional=True,
                     tooltip="The planner's record, from Load Planner LoRA: style, colours and cell size.",
@@ -113,7 +123,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
                 io.Image.Output(
                     "image", display_name="first frame with path", tooltip="For the first frame input of Condition."
                 ),
-                Trajectory.Output(
+                TrajectoryType.Output(
                     "fitted", display_name="trajectory", tooltip="The trajectory in the pixels of that image."
                 ),
             ],
@@ -123,7 +133,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
     def execute(
         cls,
         first_frame,
-        trajectory: Paths,
+        trajectory: Trajectory,
         style: str = FROM_SPEC,
         color_by: str = FROM_SPEC,
         thickness: float = 0.0,
@@ -152,7 +162,7 @@ def _choose(style: str, color_by: str, spec: PlannerSpec | None) -> tuple[str, s
     return style, color_by, notes
 
 
-def _fit(image, trajectory: Paths, spec: PlannerSpec | None, fit: str) -> tuple[torch.Tensor, Paths]:
+def _fit(image, trajectory: Trajectory, spec: PlannerSpec | None, fit: str) -> tuple[torch.Tensor, Trajectory]:
     """Frame (B, h, w, 3) and trajectory in the pixels in which they are drawn: the cell's, where a spec says them."""
     frame = to_rgb(image)
     height, width = frame.shape[1:3]
@@ -164,7 +174,7 @@ def _fit(image, trajectory: Paths, spec: PlannerSpec | None, fit: str) -> tuple[
     return fit_frame(frame, spec.cell_height, spec.cell_width, fit), fitted
 
 
-def _draw(frames, trajectory: Paths, style: str, color_by: str, thickness: float | None = None) -> torch.Tensor:
+def _draw(frames, trajectory: Trajectory, style: str, color_by: str, thickness: float | None = None) -> torch.Tensor:
     """Frames (B, h, w, 3) with the trajectory on each."""
     trajectory = trajectory.scaled(frames.shape[2], frames.shape[1])
     drawn = [
@@ -174,7 +184,7 @@ def _draw(frames, trajectory: Paths, style: str, color_by: str, thickness: float
     return torch.from_numpy(np.stack(drawn))
 
 
-def _summary(trajectory: Paths) -> str:
+def _summary(trajectory: Trajectory) -> str:
     """One line a path."""
     size = f"{trajectory.width} x {trajectory.height} px"
     return "\n".join(

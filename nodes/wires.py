@@ -14,10 +14,10 @@ from ..visual_planner.trajectory.trajectory import CLIP_RULES
 if TYPE_CHECKING:
     import torch
 
-Spec = io.Custom("VISUAL_PLANNER_SPEC")
-Layout = io.Custom("VISUAL_PLANNER_LAYOUT")
-Trajectory = io.Custom("VISUAL_PLANNER_TRAJECTORY")
-Scene = io.Custom("VISUAL_PLANNER_SCENE")
+PlannerSpecType = io.Custom("VISUAL_PLANNER_SPEC")
+LayoutType = io.Custom("VISUAL_PLANNER_LAYOUT")
+TrajectoryType = io.Custom("VISUAL_PLANNER_TRAJECTORY")
+SceneType = io.Custom("VISUAL_PLANNER_SCENE")
 
 CATEGORY = "visual planner"
 FROM_SPEC = "from the spec"
@@ -39,7 +39,7 @@ def schema(node_id: str, name: str, section: str, **fields: object) -> io.Schema
 
 def layout_input(tooltip: str) -> io.MultiType.Input:
     """Optional input that takes a grid layout or a planner's spec."""
-    return io.MultiType.Input("layout", types=[Layout, Spec], optional=True, tooltip=tooltip)
+    return io.MultiType.Input("layout", types=[LayoutType, PlannerSpecType], optional=True, tooltip=tooltip)
 
 
 def fit_input(optional: bool = False) -> io.Combo.Input:
@@ -73,7 +73,7 @@ def outside_input() -> io.Combo.Input:
 def trajectory_outputs(tooltip: str = "For Trajectory Overlay and Check Plan.") -> list[io.Output]:
     """A trajectory on its own wire and as text."""
     return [
-        Trajectory.Output("trajectory", display_name="trajectory", tooltip=tooltip),
+        TrajectoryType.Output("trajectory", display_name="trajectory", tooltip=tooltip),
         io.String.Output("json_out", display_name="json", tooltip="The same trajectory as JSON v1."),
     ]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .actions import JointLimits, JointTrajectory, plan_actions
 from .camera import Camera
 from .errors import SimulationError
+from .joint_trajectory import JointLimits, JointTrajectory, plan_actions
 from .motion import FRAMES
 from .scene import SceneSpec
 from .tasks import Task, Trace, is_done

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .actions import JointTrajectory
 from .errors import SimulationError
+from .joint_trajectory import JointTrajectory
 from .model import ARM_JOINTS, CONTROL_HZ
 
 FPS = 10

@@ -23,15 +23,15 @@ from visual_planner.planner.chaining import (
     share_paths,
 )
 from visual_planner.planner.spec import PlannerSpec
-from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 SPEC = PlannerSpec()
 FRAMES = SPEC.layout.frames
-ZIGZAG = Path("gripper", (Point(10, 20), Point(200, 40, 0.25), Point(100, 180, 0.5), Point(300, 220)))
+ZIGZAG = DrawnPath("gripper", (Point(10, 20), Point(200, 40, 0.25), Point(100, 180, 0.5), Point(300, 220)))
 
 
-def drawing(*paths: Path) -> Trajectory:
+def drawing(*paths: DrawnPath) -> Trajectory:
     return Trajectory(320, 240, paths)
 
 
@@ -116,7 +116,7 @@ def test_single_frames_do_not_follow_each_other():
 def test_a_path_cut_in_time_is_the_path(numbers):
     """Where the cut paths are in their plans' frames is where the whole path is in the joined frames."""
     count, frames, overlap = numbers
-    whole = drawing(ZIGZAG, Path("other", (Point(5, 5, 0.4), Point(50, 60, 0.6))))
+    whole = drawing(ZIGZAG, DrawnPath("other", (Point(5, 5, 0.4), Point(50, 60, 0.6))))
     places = whole.resample(joined_length(count, frames, overlap))
     parts = share_paths(whole, count, frames, overlap, ONE_PATH)
     assert len(parts) == count
@@ -135,7 +135,7 @@ def test_a_cut_keeps_the_curve_between_the_frames():
 
 
 def test_paths_for_each_plan_stay_as_they_are():
-    paths = ZIGZAG, Path("second", (Point(1, 2), Point(3, 4)))
+    paths = ZIGZAG, DrawnPath("second", (Point(1, 2), Point(3, 4)))
     for use in (AUTO, PATH_EACH):
         assert [part.paths for part in share_paths(drawing(*paths), 2, FRAMES, 1, use)] == [(path,) for path in paths]
     alone = share_paths(drawing(ZIGZAG), 2, FRAMES, 1, AUTO)
@@ -156,7 +156,7 @@ def test_a_plan_for_each_instruction():
 
 
 def test_instructions_with_paths_and_paths_alone():
-    two = drawing(ZIGZAG, Path("second", (Point(1, 2), Point(3, 4))))
+    two = drawing(ZIGZAG, DrawnPath("second", (Point(1, 2), Point(3, 4))))
     both = asked("first\nsecond", two)
     assert [(one.mode, one.instruction, one.trajectory.paths[0].name) for one in both] == [
         ("both", "first", "gripper"),

@@ -16,7 +16,7 @@ from visual_planner.trajectory.interchange import (
     write_track_tensors,
 )
 from visual_planner.trajectory.overlay import draw_overlay
-from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
 from visual_planner.trajectory.tracking import track_points
 from visual_planner.trajectory.trajectory import Trajectory
@@ -25,8 +25,8 @@ PATHS = Trajectory(
     640,
     480,
     (
-        Path.from_array([(10, 20, 0), (300, 200, 0.3), (600, 400, 1)], "gripper", "spline"),
-        Path.from_array([(50, 50, 0), (50, 50, 1)], "cube"),
+        DrawnPath.from_array([(10, 20, 0), (300, 200, 0.3), (600, 400, 1)], "gripper", "spline"),
+        DrawnPath.from_array([(50, 50, 0), (50, 50, 1)], "cube"),
     ),
 )
 
@@ -147,7 +147,7 @@ def test_a_stroke_becomes_its_middle_line(start):
     drawn = [(20, 20), (60, 90), (140, 100)]
     path = read_stroke(torch.from_numpy(stroke(drawn))[None], start).paths[0]
     places = path.resample(200, "arc")
-    true = Path.from_array(drawn).resample(200, "arc") + 0.5
+    true = DrawnPath.from_array(drawn).resample(200, "arc") + 0.5
     if start in ("right", "bottom"):
         true = true[::-1]
     distance = np.hypot(*(places[:, None] - true[None]).transpose(2, 0, 1)).min(axis=1)
@@ -179,7 +179,7 @@ def moving_video(shift=(3.0, 1.5), frames=8, size=(96, 128)):
 
 
 def at(x, y, size=(128, 96)):
-    return Trajectory(*size, (Path.from_array([(x, y), (x + 1, y)], "gripper"),))
+    return Trajectory(*size, (DrawnPath.from_array([(x, y), (x + 1, y)], "gripper"),))
 
 
 def test_points_are_followed():
@@ -205,7 +205,7 @@ def test_a_lost_point_ends_its_path():
 
 def test_a_drawn_path_can_be_traced_back():
     """Overlay → mask of what was drawn → stroke: the same curve."""
-    path = Trajectory(200, 150, (Path.from_array([(20, 30), (90, 120), (180, 60)], "gripper", "spline"),))
+    path = Trajectory(200, 150, (DrawnPath.from_array([(20, 30), (90, 120), (180, 60)], "gripper", "spline"),))
     drawn = draw_overlay(np.zeros((150, 200, 3), np.float32), path, thickness=5.0)
     traced = read_stroke(drawn.max(axis=2), "left", 0.5).paths[0]
     true = path.paths[0].resample(100, "arc")

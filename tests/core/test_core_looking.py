@@ -5,7 +5,7 @@ import torch
 
 from visual_planner.checks.display import MARKS, defect_masks, mark_defects, play_order, side_by_side, with_trajectory
 from visual_planner.errors import ImageError
-from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.path import DrawnPath
 from visual_planner.trajectory.trajectory import Trajectory
 
 
@@ -53,7 +53,7 @@ def test_defects_are_marked_where_they_are():
 
 
 def test_the_path_is_drawn_on_every_frame():
-    path = Trajectory(128, 128, (Path.from_array([(10, 100), (118, 100)]),))
+    path = Trajectory(128, 128, (DrawnPath.from_array([(10, 100), (118, 100)]),))
     drawn = with_trajectory(plan(), path)
     assert (drawn[:, 50, 6:58] != plan()[:, 50, 6:58]).any(dim=-1).all()
     assert torch.equal(drawn[:, :46], plan()[:, :46])

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from visual_planner.errors import ImageError, TrajectoryError
 from visual_planner.trajectory.overlay import ARROW_STYLES, OVERLAY_STYLES, arrow_ends, draw_overlay
-from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.path import DrawnPath
 from visual_planner.trajectory.trajectory import Trajectory
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
 
 
 def trajectory(*points: tuple, size: tuple[int, int] = (64, 64), interpolation: str = "polyline") -> Trajectory:
-    return Trajectory(size[1], size[0], (Path.from_array(points, interpolation=interpolation),))
+    return Trajectory(size[1], size[0], (DrawnPath.from_array(points, interpolation=interpolation),))
 
 
 def grey(height: int = 64, width: int = 64, value: int = 128) -> np.ndarray:
@@ -126,7 +126,7 @@ def test_a_hold_is_a_dot():
 
 
 def test_several_paths_are_all_drawn():
-    two = Trajectory(64, 64, tuple(Path.from_array([(8, y), (56, y)]) for y in (16.5, 48.5)))
+    two = Trajectory(64, 64, tuple(DrawnPath.from_array([(8, y), (56, y)]) for y in (16.5, 48.5)))
     drawn = inked(draw_overlay(grey(), two))
     assert drawn[16, 30] and drawn[48, 30] and not drawn[32].any()
 
@@ -145,7 +145,7 @@ def test_arrows_are_first_blue_then_red(style, blue, red):
     bent = trajectory((100, 100), (400, 110), (300, 400), size=(480, 640))
     assert hues(draw_overlay(grey(480, 640), bent, style), blue) > 200
     assert hues(draw_overlay(grey(480, 640), bent, style), red) > 200
-    three = Trajectory(640, 480, tuple(Path.from_array([(100, y), (400, y)]) for y in (100, 200, 300)))
+    three = Trajectory(640, 480, tuple(DrawnPath.from_array([(100, y), (400, y)]) for y in (100, 200, 300)))
     drawn = draw_overlay(grey(480, 640), three, style)
     assert [hues(drawn[y - 10 : y + 10], blue) > 0 for y in (100, 200, 300)] == [True, False, False]
     assert [hues(drawn[y - 10 : y + 10], red) > 0 for y in (100, 200, 300)] == [False, True, True]

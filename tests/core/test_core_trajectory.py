@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from visual_planner.errors import TrajectoryError
 from visual_planner.trajectory.parse import parse_trajectory
-from visual_planner.trajectory.path import INTERPOLATIONS, Path, Point
+from visual_planner.trajectory.path import INTERPOLATIONS, DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 coordinates = st.floats(0, 64).map(lambda v: round(v, 2))
@@ -23,15 +23,15 @@ def paths(draw, minimum=2):
     style = draw(st.sampled_from(["none", "all", "some"]))
     times = sorted(draw(st.lists(st.integers(1, 99), min_size=len(points), max_size=len(points), unique=True)))
     keep = [style == "all" or (style == "some" and draw(st.booleans())) for _ in points]
-    return Path(
+    return DrawnPath(
         "gripper",
         tuple(Point(x, y, t / 100 if kept else None) for (x, y), t, kept in zip(points, times, keep, strict=True)),
         draw(st.sampled_from(INTERPOLATIONS)),
     )
 
 
-def path(*points: tuple, interpolation: str = "polyline") -> Path:
-    return Path.from_array(points, interpolation=interpolation)
+def path(*points: tuple, interpolation: str = "polyline") -> DrawnPath:
+    return DrawnPath.from_array(points, interpolation=interpolation)
 
 
 @given(paths(), st.integers(2, 40), st.sampled_from(["time", "arc"]))
@@ -107,7 +107,7 @@ def test_two_points_make_a_straight_line_either_way():
 
 def test_missing_times_are_filled_by_arc_length():
     assert path((0, 0), (10, 0), (40, 0)).times().tolist() == [0.0, 0.25, 1.0]
-    timed = Path("g", (Point(0, 0), Point(10, 0), Point(40, 0, 0.5), Point(40, 10), Point(40, 20)), "polyline")
+    timed = DrawnPath("g", (Point(0, 0), Point(10, 0), Point(40, 0, 0.5), Point(40, 10), Point(40, 20)), "polyline")
     assert timed.times().tolist() == [0.0, 0.125, 0.5, 0.75, 1.0]
 
 
@@ -250,7 +250,7 @@ def test_tracks_for_other_packs():
         (lambda: path((0, 0, 0.5), (1, 1, 0.4)), "times must strictly increase, got t=0.4 at point 2 after t=0.5"),
         (lambda: path((0, 0), (1, 1, 0.0)), "point 2 has t=0, which leaves no time for the points before it"),
         (lambda: path((0, 0, 1.0), (1, 1)), "point 1 has t=1, which leaves no time for the points after it"),
-        (lambda: Path(3, (Point(0, 0), Point(1, 1))), "path name must be text, got 3"),
+        (lambda: DrawnPath(3, (Point(0, 0), Point(1, 1))), "path name must be text, got 3"),
         (lambda: Trajectory(64, 48, ()), "must have at least one path, got none"),
         (lambda: Trajectory(0, 48, (path((0, 0), (1, 1)),)), "trajectory width must be a whole number of at least 1"),
         (lambda: trajectory((0, 0), (1, 1)).clipped("wrap"), "clip rule must be one of error, clamp, cut, got 'wrap'"),

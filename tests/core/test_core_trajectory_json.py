@@ -6,7 +6,7 @@ import pytest
 
 from visual_planner.errors import TrajectoryError
 from visual_planner.trajectory.parse import parse_trajectory
-from visual_planner.trajectory.path import Path, Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 V1 = {
@@ -26,7 +26,7 @@ def v1_path(**changes):
 
 
 def test_version_1():
-    expected = Trajectory(64, 48, (Path("gripper", (Point(1, 2, 0), Point(3.5, 4)), "spline"),))
+    expected = Trajectory(64, 48, (DrawnPath("gripper", (Point(1, 2, 0), Point(3.5, 4)), "spline"),))
     for source in (V1, json.dumps(V1), json.dumps(V1).encode(), expected):
         assert parse_trajectory(source) == expected
 

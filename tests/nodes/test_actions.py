@@ -22,7 +22,7 @@ def oracle(module, monkeypatch):
         reading = readout.Reading(
             np.asarray(places), np.asarray(gripper, float), np.full(count, 1e-3), np.ones(count), np.zeros((count, 2))
         )
-        monkeypatch.setattr(module("nodes.execution"), "read", lambda frames, scene, net=None: reading)
+        monkeypatch.setattr(module("nodes.simulator"), "read", lambda frames, scene, net=None: reading)
 
     return know
 
@@ -74,7 +74,7 @@ def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module)
     from training.data.overlays.recorded import episode_trajectory
 
     _, _, scene = draw(comfy)
-    view = module("nodes.execution").view_of(scene, 64, 64)
+    view = module("nodes.simulator").view_of(scene, 64, 64)
     seen = view.see(demonstration.tool_m, "height")
     seen[1:, 0] += 0.12
     frames = torch.from_numpy(demonstration.frames).float() / 255
@@ -100,7 +100,7 @@ def test_actions_are_those_that_are_executed(comfy, demonstration, oracle, modul
     value = json.loads(text)
     assert value["instruction"] == scene.instruction and len(reading.splitlines()) == 10
     assert picture.ndim == 4 and picture.shape[-1] == 3
-    execution = module("nodes.execution")
+    execution = module("nodes.simulator")
     done = execution.run_in(scene, execution.read(frames, scene), None)
     np.testing.assert_allclose(value["joints_rad"], done.actions.joints_rad, atol=2e-5)
 
@@ -130,6 +130,6 @@ def test_without_the_simulator_it_says_what_to_install(comfy, module, monkeypatc
 
 
 def test_a_missing_readout_is_one_line(comfy, module, monkeypatch, tmp_path):
-    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", tmp_path / "none.safetensors")
+    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="read-out must be a file, but .*none.safetensors does not exist"):
         comfy.call("VisualPlannerPlanToActions", frames=torch.zeros(9, 64, 64, 3))

@@ -13,7 +13,7 @@ from PIL import Image
 from launcher.client import ComfyClient, PromptCancelled, PromptError
 from visual_planner.grid.frame import fit_transform
 from visual_planner.planner.chaining import cut_in_time
-from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.path import DrawnPath
 from visual_planner.trajectory.trajectory import Trajectory
 
 pytestmark = pytest.mark.comfyui
@@ -23,7 +23,7 @@ STEPS, SEED = 2, 7
 EXTEND = "10"
 SETTINGS = {"seed": SEED, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "fps": 4.0}
 SETTINGS |= {"overlap": 1, "join": "drop", "fit": "letterbox", "paths": "auto", "plans": 0}
-PATH = Trajectory(WIDTH, HEIGHT, (Path.from_array([(20, 10), (80, 30), (40, 50)]),))
+PATH = Trajectory(WIDTH, HEIGHT, (DrawnPath.from_array([(20, 10), (80, 30), (40, 50)]),))
 WORDS = ("pick up the red cube", "put the red cube onto the plate")
 
 

@@ -21,7 +21,7 @@ def readout_file(module, monkeypatch, tmp_path):
         net = ReadoutNet(ReadoutSpec(view=view, mean=(0.5, 0.5, 1.0), spread=(0.2, 0.2, 0.1)))
         path = tmp_path / "readout.safetensors"
         save_file(net.state_dict(), path, metadata=net.spec.to_metadata())
-    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", path)
+    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", path)
     return path
 
 
@@ -46,7 +46,7 @@ def test_a_plan_that_moves_is_before_one_that_stands(comfy, readout_file):
 
 
 def test_the_read_out_is_loaded_once_for_all_plans(comfy, module, monkeypatch, readout_file):
-    execution, loaded = module("nodes.execution"), []
+    execution, loaded = module("nodes.simulator"), []
     load = execution.load_tensors
     monkeypatch.setattr(execution, "load_tensors", lambda path, name: loaded.append(path) or load(path, name))
     comfy.call("VisualPlannerRank", frames=torch.cat([moving_square()] * 3))
@@ -64,7 +64,7 @@ def test_a_read_out_of_another_kind_is_refused(comfy, module, monkeypatch, tmp_p
     path = tmp_path / "other.safetensors"
     with torch.inference_mode(False):
         save_file({"a": torch.zeros(2)}, path)
-    monkeypatch.setattr(module("nodes.execution"), "READOUT_FILE", path)
+    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", path)
     with pytest.raises(ValueError, match="must have a record"):
         comfy.call("VisualPlannerRank", frames=torch.rand(9, 64, 64, 3))
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from simulation.actions import JointLimits, plan_actions
 from simulation.errors import SimulationError
 from simulation.execution import execute
+from simulation.joint_trajectory import JointLimits, plan_actions
 from simulation.lerobot_episode import FPS, write_lerobot
 from simulation.model import CONTROL_HZ
 from simulation.tasks import draw_task

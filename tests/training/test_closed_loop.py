@@ -14,10 +14,10 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop.evaluation import Settings, bounds, difference, draw_all, evaluate_planner, rate
-from training.evaluation.closed_loop.execution import carry_out, rank
 from training.evaluation.closed_loop.planning import make_plans
 from training.evaluation.closed_loop.replan import _moves_to_make, replan
 from training.evaluation.closed_loop.requests import Wording, planner_input, seeds_and_tasks
+from training.evaluation.closed_loop.trial import carry_out, rank
 from training.model.pipeline import open_planner
 from training.model.readout import open_readout
 from training.model.sampling import draw_noise
@@ -66,7 +66,7 @@ def readout_folder(tmp_path_factory, asked):
 @pytest.fixture
 def oracle(monkeypatch, asked):
     """A read-out that knows what the true frames show, by comparing pictures; so the rest is tested for itself."""
-    from training.evaluation.closed_loop import execution
+    from training.evaluation.closed_loop import trial as execution
 
     def know(net, frames, view=None):
         places, gripper = [], []
@@ -94,7 +94,7 @@ def test_true_keyframes_work_and_a_still_plan_does_not(asked, table, oracle):
 
 def test_a_path_that_is_followed_makes_up_for_frames_that_show_the_hand_elsewhere(asked, table, oracle, monkeypatch):
     """Only the place in the picture is taken from the path: a hand read too near or too far stays wrong."""
-    from training.evaluation.closed_loop import execution
+    from training.evaluation.closed_loop import trial as execution
 
     true_reading = execution.read_frames
 

@@ -17,8 +17,8 @@ from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
-from training.evaluation.closed_loop.execution import remaining
 from training.evaluation.closed_loop.requests import draw
+from training.evaluation.closed_loop.trial import remaining
 from training.evaluation.studies import best_of, sweep, sweep_page
 from training.evaluation.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.evaluation.studies.command import CONFIGS, STUDIES

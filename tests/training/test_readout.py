@@ -405,7 +405,7 @@ def test_states_of_another_format(tmp_path):
     """A LeRobot data set's states: robot coordinates, gripper by its column and range."""
     pytest.importorskip("pyarrow")
     pytest.importorskip("av")
-    from simulation.actions import JointTrajectory
+    from simulation.joint_trajectory import JointTrajectory
     from simulation.lerobot_episode import write_lerobot
 
     steps = 101

@@ -5,7 +5,7 @@ import torch
 from visual_planner.planner.conditioning import PATCH, condition_ids, condition_token_index, image_ids, target_ids
 from visual_planner.planner.spec import PlannerSpec
 
-from .cached_condition import ConditionKeys, condition_keys
+from .split_attention import ConditionKeys, condition_keys
 
 
 class InContext:

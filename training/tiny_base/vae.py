@@ -15,8 +15,7 @@ from diffusers import AutoencoderKL
 from visual_planner.grid.cells import assemble_grid
 from visual_planner.planner.conditioning import LATENT_CHANNELS
 from visual_planner.trajectory.overlay import draw_overlay
-from visual_planner.trajectory.path import Path as DrawnPath
-from visual_planner.trajectory.path import Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ..data.episodes import EpisodeSet

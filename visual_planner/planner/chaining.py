@@ -14,7 +14,7 @@ import torch
 from ..errors import ChainError
 from ..grid.layout import whole_number
 from ..trajectory.curves import resample_by
-from ..trajectory.path import Path
+from ..trajectory.path import DrawnPath
 from ..trajectory.trajectory import Trajectory
 from .spec import PlannerSpec
 
@@ -114,13 +114,13 @@ def cut_in_time(trajectory: Trajectory, start: float, end: float) -> Trajectory:
     )
 
 
-def _cut_path(path: Path, start: float, end: float) -> Path:
+def _cut_path(path: DrawnPath, start: float, end: float) -> DrawnPath:
     points, times = path.polyline()
     inside = (times > start + _SAME_TIME) & (times < end - _SAME_TIME)
     wanted = np.concatenate([[start], times[inside], [end]])
     x, y = resample_by(times, wanted, points[:, 0], points[:, 1])
     moments = (wanted - start) / (end - start)
-    return Path.from_array(np.column_stack([x, y, moments]).tolist(), path.name)
+    return DrawnPath.from_array(np.column_stack([x, y, moments]).tolist(), path.name)
 
 
 def _plans_drawn(trajectory: Trajectory | None, use: str) -> int:

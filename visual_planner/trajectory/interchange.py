@@ -14,7 +14,7 @@ import torch
 from ..errors import TrajectoryError
 from ..grid.layout import whole_number
 from .parse import parse_trajectory
-from .path import Path, Point
+from .path import DrawnPath, Point
 from .trajectory import Trajectory
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
@@ -81,7 +81,7 @@ def read_track_tensors(tracks: object, width: int, height: int) -> Trajectory:
     times = np.linspace(0.0, 1.0, len(places))
     names = ["gripper"] + [f"path {number}" for number in range(2, places.shape[1] + 1)]
     paths = [
-        Path.from_array(np.column_stack([places[keep, point], times[keep]]).tolist(), names[point])
+        DrawnPath.from_array(np.column_stack([places[keep, point], times[keep]]).tolist(), names[point])
         for point, keep in enumerate(seen.T)
         if keep.sum() > 1
     ]
@@ -148,7 +148,7 @@ class _CvatReader:
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
-        self.paths: list[Path] = []
+        self.paths: list[DrawnPath] = []
         self._images = 0  # pictures that held a polyline and are over
         self._label: str | None = None
         self._track_done = False
@@ -172,7 +172,7 @@ class _CvatReader:
             self._label, self._track_done = values.get("label", "path"), False
         elif name == "polyline" and not self._skipped():
             label = self._label or values.get("label") or "path"
-            self.paths.append(Path(label, _cvat_points(values.get("points", ""), label), "polyline"))
+            self.paths.append(DrawnPath(label, _cvat_points(values.get("points", ""), label), "polyline"))
             self._track_done = True
 
     def end(self, name: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import ImageError, TrajectoryError
 from .curves import arc_key, arc_lengths, cut_to_frame, resample_by
-from .path import Path
+from .path import DrawnPath
 from .trajectory import Trajectory
 
 OVERLAY_STYLES = ("gradient", "arrows_bridge", "arrows_rt1")
@@ -116,7 +116,7 @@ def arrow_ends(trajectory: Trajectory) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(start, places[corner]), (places[corner], end)]
 
 
-def _draw_gradient(image: np.ndarray, path: Path, color_by: str, thickness: float) -> None:
+def _draw_gradient(image: np.ndarray, path: DrawnPath, color_by: str, thickness: float) -> None:
     points, times = path.polyline()
     if color_by == "arc":
         arc = arc_lengths(points)

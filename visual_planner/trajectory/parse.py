@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable
 
 from ..errors import TrajectoryError
-from .path import Path, Point
+from .path import DrawnPath, Point
 from .trajectory import VERSION, Trajectory
 
 _V1_KEYS = ("version", "width", "height", "paths")
@@ -89,13 +89,13 @@ def _version_1(record: dict, width: int | None, height: int | None) -> Trajector
     return Trajectory(width, height, tuple(_v1_path(path, number) for number, path in enumerate(paths, 1)))
 
 
-def _v1_path(record: object, number: int) -> Path:
+def _v1_path(record: object, number: int) -> DrawnPath:
     if not isinstance(record, dict):
         raise TrajectoryError(f'trajectory path {number} must be an object with "points", got {_brief(record)}')
     _known_keys(record, _PATH_KEYS, f"trajectory path {number}")
     name = record.get("name", "gripper" if number == 1 else f"path {number}")
     points = _points(record.get("points"), name, _v1_point)
-    return Path(name, points, record.get("interpolation", "spline"))
+    return DrawnPath(name, points, record.get("interpolation", "spline"))
 
 
 def _v1_point(record: object) -> Point:
@@ -105,7 +105,7 @@ def _v1_point(record: object) -> Point:
     return _peer_point(record)
 
 
-def _peer_paths(items: list | tuple) -> tuple[Path, ...]:
+def _peer_paths(items: list | tuple) -> tuple[DrawnPath, ...]:
     """Paths of a list in one of the other packs' forms."""
     if not items:
         raise TrajectoryError("trajectory must have at least one path, got an empty list")
@@ -121,12 +121,12 @@ def _peer_paths(items: list | tuple) -> tuple[Path, ...]:
     raise TrajectoryError(f"trajectory must be {_FORMS}, got a list that starts with {_brief(items[0])}")
 
 
-def _editor_path(record: dict, name: str) -> Path:
+def _editor_path(record: dict, name: str) -> DrawnPath:
     points = _points(record["points"], name, _peer_point)
-    return Path(name, _hold(points[0]) if record.get("isSinglePoint") and len(points) == 1 else points, "spline")
+    return DrawnPath(name, _hold(points[0]) if record.get("isSinglePoint") and len(points) == 1 else points, "spline")
 
 
-def _track(items: list | tuple, name: str, among_others: bool = False) -> Path:
+def _track(items: list | tuple, name: str, among_others: bool = False) -> DrawnPath:
     points = _points(items, name, _peer_point)
     if len(points) > 1 and all(point.t is None for point in points):
         last = len(points) - 1
@@ -134,7 +134,7 @@ def _track(items: list | tuple, name: str, among_others: bool = False) -> Path:
     seen = tuple(point for point in points if (point.x, point.y) != _NOT_SEEN)
     if points and not seen:
         raise TrajectoryError(f"path {name!r} must have a visible point, but all are at (-100, -100)")
-    return Path(name, _hold(seen[0]) if len(seen) == 1 and among_others else seen, "polyline")
+    return DrawnPath(name, _hold(seen[0]) if len(seen) == 1 and among_others else seen, "polyline")
 
 
 def _hold(point: Point) -> tuple[Point, Point]:

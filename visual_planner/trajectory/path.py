@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Path:
+class DrawnPath:
     """One path, such as that of the gripper.
 
     Two points at the same place with different times are a hold. Before the first point's time the path waits at its
@@ -88,8 +88,8 @@ class Path:
     @classmethod
     def from_array(
         cls, points: Sequence | np.ndarray, name: str = "gripper", interpolation: str = "polyline"
-    ) -> "Path":
-        """Path from rows (x, y) or (x, y, t).
+    ) -> "DrawnPath":
+        """DrawnPath from rows (x, y) or (x, y, t).
 
         Raises:
             TrajectoryError: rows of another length, or as the class.

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ..errors import TrajectoryError
-from .path import Path
+from .path import DrawnPath
 from .trajectory import Trajectory
 
 STROKE_STARTS = ("left", "right", "top", "bottom")
@@ -39,7 +39,7 @@ def read_stroke(mask: "torch.Tensor | np.ndarray", start: str = "left", toleranc
     if sign * line[0, axis] > sign * line[-1, axis]:
         line = line[::-1]
     height, width = painted.shape
-    return Trajectory(width, height, (Path.from_array(line.tolist(), "gripper", "spline"),))
+    return Trajectory(width, height, (DrawnPath.from_array(line.tolist(), "gripper", "spline"),))
 
 
 def _thinned(mask: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import torch
 
 from ..errors import ImageError, TrajectoryError
 from ..grid.frame import to_bytes, to_rgb
-from .path import Path
+from .path import DrawnPath
 from .trajectory import Trajectory
 
 WINDOW = 15
@@ -68,5 +68,5 @@ def track_points(
                 "start on something that stands out from its surroundings"
             )
         rows = np.column_stack([places[kept, number] + 0.5, times[kept]])
-        paths.append(Path.from_array(rows.tolist(), path.name))
+        paths.append(DrawnPath.from_array(rows.tolist(), path.name))
     return Trajectory(width, height, tuple(paths)), found

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import TrajectoryError
 from ..grid.layout import whole_number
 from .curves import cut_to_frame
-from .path import Path, Point
+from .path import DrawnPath, Point
 
 CLIP_RULES = ("error", "clamp", "cut")
 """error: refuse points outside the frame; clamp: move them to the nearest edge; cut: keep what lies inside."""
@@ -37,7 +37,7 @@ class Trajectory:
 
     width: int
     height: int
-    paths: tuple[Path, ...]
+    paths: tuple[DrawnPath, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", whole_number(self.width, "trajectory width", error=TrajectoryError))
@@ -77,7 +77,7 @@ class Trajectory:
         return json.dumps(tracks[0] if len(tracks) == 1 else tracks, separators=(",", ":"))
 
     def resample(self, n: int, by: str = "time") -> np.ndarray:
-        """Places of every path, (n, paths, 2) float64 [px]; see `Path.resample`."""
+        """Places of every path, (n, paths, 2) float64 [px]; see `DrawnPath.resample`."""
         return np.stack([path.resample(n, by) for path in self.paths], axis=1)
 
     def transformed(
@@ -108,7 +108,7 @@ class Trajectory:
             raise TrajectoryError(f"clip rule must be one of {', '.join(CLIP_RULES)}, got {rule!r}")
         if rule == "clamp":
             return self._mapped(lambda p: Point(min(max(p.x, 0.0), self.width), min(max(p.y, 0.0), self.height), p.t))
-        paths: list[Path] = []
+        paths: list[DrawnPath] = []
         for path in self.paths:
             outside = next((n for n, p in enumerate(path.points, 1) if not self._contains(p)), None)
             if outside is None:
@@ -126,7 +126,7 @@ class Trajectory:
     def _contains(self, point: Point) -> bool:
         return 0.0 <= point.x <= self.width and 0.0 <= point.y <= self.height
 
-    def _cut(self, path: Path) -> list[Path]:
+    def _cut(self, path: DrawnPath) -> list[DrawnPath]:
         pieces = cut_to_frame(*path.polyline(), self.width, self.height)
         if not pieces:
             raise TrajectoryError(
@@ -134,7 +134,7 @@ class Trajectory:
             )
         names = [path.name] + [f"{path.name} ({number})" for number in range(2, len(pieces) + 1)]
         return [
-            Path.from_array(np.column_stack([place, moment]).tolist(), name)
+            DrawnPath.from_array(np.column_stack([place, moment]).tolist(), name)
             for name, (place, moment) in zip(names, pieces, strict=True)
         ]
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from visual_planner.errors import TrajectoryError
 from visual_planner.trajectory.parse import parse_trajectory
-from visual_planner.trajectory.path import Path as DrawnPath
-from visual_planner.trajectory.path import Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visual_planner.trajectory.path import Path as DrawnPath
-from visual_planner.trajectory.path import Point
+from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError

@@ -14,10 +14,10 @@ from visual_planner.planner.prompts import MODES
 from ...errors import TrainingError
 from ...model.pipeline import PlannerPipeline
 from ..statistics import bootstrap, wilson
-from .execution import carry_out, execute_frames, execute_plan, rank
 from .planning import make_plans
 from .replan import REPLAN_FROM, START, replan
 from .requests import Asked, Wording, draw, seeds_and_tasks
+from .trial import carry_out, execute_frames, execute_plan, rank
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from visual_planner.execution.readout import ReadoutNet
 
 from ...errors import TrainingError
 from ...model.pipeline import PlannerPipeline
-from .execution import rank
 from .planning import make_plans
 from .requests import Asked
+from .trial import rank
 
 START, MOMENT = "start", "moment"
 REPLAN_FROM = (START, MOMENT)

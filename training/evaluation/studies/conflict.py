@@ -16,9 +16,9 @@ from visual_planner.execution.keyframes import keyframes
 
 from ...data.overlays.recorded import timed_trajectory
 from ...errors import TrainingError
-from ..closed_loop.execution import read_plan
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
+from ..closed_loop.trial import read_plan
 from ..statistics import wilson
 from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
 

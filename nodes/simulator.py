@@ -99,8 +99,8 @@ def trajectory_for(reading: Reading, scene: "Request | None"):
     Raises:
         SimulationError: MuJoCo is not installed, or a place cannot be reached.
     """
-    from ..simulation.actions import plan_actions
     from ..simulation.execution import check_keyframes
+    from ..simulation.joint_trajectory import plan_actions
     from ..simulation.scene import draw_scene as scene_of
     from ..simulation.scene import rng_for
     from ..simulation.world import World
