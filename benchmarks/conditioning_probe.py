@@ -43,7 +43,7 @@ class Step:
         def noise(*shape):
             return torch.randn(shape, generator=generator, device=self.device).to(network.img_in.weight)
 
-        height, width = (side // 8 for side in spec.grid_size)
+        height, width = spec.latent_size
         self.inputs = noise(1, 16, height, width), noise(1, words, 4096), noise(1, 768)
         self.options: dict = {"cond_or_uncond": [0]}
         self.references: dict = {}
@@ -51,7 +51,7 @@ class Step:
             placing = in_context.Placing(spec.layout, spec.condition_tokens, spec.position_ids)
             self.options["wrappers"] = {"diffusion_model": {in_context.KEY: [in_context.in_context_wrapper(placing)]}}
             if spec.condition_is_cell:
-                height, width = spec.cell_height // 8, spec.cell_width // 8
+                height, width = spec.cell_latent_size
             method = f"{in_context.MARK}:0:"
             self.references = {"ref_latents": [noise(1, 16, height, width)], "ref_latents_method": method}
         self.options[self.caches.KEY] = self.caches.ConditionCache()
@@ -104,7 +104,7 @@ def pass_of_the_condition(step: Step, plugin: str, spec):
 
     latent, text, pooled = step.inputs
     maths = importlib.import_module(f"{plugin}.visual_planner.conditioning")
-    height, width = (side // 16 for side in spec.grid_size)
+    height, width = spec.grid_tokens
     index = maths.condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
     ids = maths.condition_ids(maths.image_ids(height, width), index, spec.position_ids).to(step.device)
     source = step.caches.Source(step.references["ref_latents"][0][0], ids, torch.tensor(GUIDANCE, device=step.device))

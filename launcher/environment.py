@@ -25,10 +25,10 @@ from .paths import CACHE, ROOT, VENV, venv_python
 LOCK_FILE = ROOT / "requirements-lock.txt"
 NO_DEPS_FILE = ROOT / "requirements-lock-no-deps.txt"
 STAMP_NAME = "visual_planner.json"
-PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
+PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 14)
 # Measured on Linux: the installed packages fill 7.8 GB (torch brings CUDA).
 DISK_NEEDED_GB = 8.0
-# pip holds 3 GB of downloads while it works and would keep a second copy of them in its cache for good.
+# Downloads are 3 GB, and a cache would keep a second copy of them for good.
 DISK_FOR_CACHE_GB = 6.0
 
 
@@ -74,8 +74,8 @@ class Environment:
     def fingerprint(self) -> str:
         """Hash of what the environment must hold."""
         digest = hashlib.sha256()
-        for pin in self.pins():
-            digest.update(f"{pin}\n".encode())
+        for file in self.lock_files:
+            digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def fault(self) -> str | None:
@@ -196,12 +196,13 @@ class Environment:
         keep_downloads = self._free_gb() >= self.disk_needed_gb + DISK_FOR_CACHE_GB
         installer = Installer(self.python, self.cache / "logs" / "environment.log", keep_downloads)
         main, no_deps = self.lock_files
-        installer.install(main, total=len(read_pins(main)))
-        installer.install(no_deps, total=len(read_pins(no_deps)), with_dependencies=False)
-        # pip believes a package's metadata; what is listed as installed but lacks files has to be forced.
+        installer.install(main)
+        installer.install(no_deps, with_dependencies=False)
+        # Installers believe a package's metadata; what is listed as installed but lacks files has to be forced.
         folder = site_packages(self.folder)
-        if folder is not None and (faults := find_faults(folder, self.pins())):
-            installer.reinstall(list(faults))
+        for file in self.lock_files:
+            if folder is not None and (faults := find_faults(folder, read_pins(file))):
+                installer.reinstall(file, list(faults))
 
     def _write_stamp(self) -> None:
         record = {

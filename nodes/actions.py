@@ -8,7 +8,18 @@ from comfy_api.latest import io
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.trajectory.trajectory import Trajectory
 from . import simulator
-from .wires import SceneType, TrajectoryType, fit_input, fps_input, look, schema, video_of
+from .wires import (
+    FIT_OF_PLANNER,
+    SceneType,
+    TrajectoryType,
+    fit_input,
+    fit_of,
+    fps_input,
+    look,
+    schema,
+    spec_input,
+    video_of,
+)
 
 SAVE = ("nothing", "json", "json, csv", "json, csv, lerobot")
 
@@ -111,6 +122,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
                 ),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -133,10 +145,11 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         save: str = SAVE[0],
         filename_prefix: str = "visual_planner/actions",
         trajectory: Trajectory | None = None,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
-        reading = simulator.read_on_path(frames, scene, trajectory, fit)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
         actions = simulator.trajectory_for(reading, scene)
         lines = simulator.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
@@ -175,10 +188,13 @@ class VisualPlannerExecute(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                SceneType.Input("scene", tooltip="From Simulated Scene: the scene whose first frame the plan starts from."),
+                SceneType.Input(
+                    "scene", tooltip="From Simulated Scene: the scene whose first frame the plan starts from."
+                ),
                 fps_input("Frame rate of the video."),
                 _path_input(),
                 fit_input(optional=True),
+                spec_input(),
             ],
             outputs=[
                 io.Boolean.Output("success", display_name="success", tooltip="True if the request was fulfilled."),
@@ -199,10 +215,16 @@ class VisualPlannerExecute(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, scene, fps: float = 4.0, trajectory: Trajectory | None = None, fit: str = "letterbox"
+        cls,
+        frames,
+        scene,
+        fps: float = 4.0,
+        trajectory: Trajectory | None = None,
+        fit: str = FIT_OF_PLANNER,
+        spec=None,
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
-        reading = simulator.read_on_path(frames, scene, trajectory, fit)
+        reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
         done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])))
         executed = simulator.as_images(done.frames, frames.shape[1:3])
         both = simulator.beside(frames, executed)

@@ -4,9 +4,9 @@ import torch
 from comfy_api.latest import io
 
 from ..visual_planner.checks.diagnostics import diagnose, draw_report
-from ..visual_planner.grid.frame import fit_frame, fit_transform
+from ..visual_planner.grid.frame import fit_frame
 from ..visual_planner.trajectory.trajectory import Trajectory
-from .wires import TrajectoryType, fit_input, look, schema
+from .wires import FIT_OF_PLANNER, TrajectoryType, fit_input, fit_of, look, schema, spec_input
 
 
 class VisualPlannerCheck(io.ComfyNode):
@@ -34,6 +34,7 @@ class VisualPlannerCheck(io.ComfyNode):
                 ),
                 TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path."),
                 fit_input(),
+                spec_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -46,10 +47,10 @@ class VisualPlannerCheck(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames, fit: str = "letterbox", first_frame=None, trajectory: Trajectory | None = None
+        cls, frames, fit: str = FIT_OF_PLANNER, first_frame=None, trajectory: Trajectory | None = None, spec=None
     ) -> io.NodeOutput:
         """Measure and draw."""
-        first, places = asked_of(frames, fit, first_frame, trajectory)
+        first, places = asked_of(frames, fit_of(fit, spec), first_frame, trajectory)
         report = diagnose(frames, first, places)
         picture = torch.from_numpy(draw_report(frames, report))[None]
         return io.NodeOutput(report.text(), picture, report.ok, ui=look(cls, picture, report.text()))
@@ -61,5 +62,4 @@ def asked_of(frames, fit: str, first_frame, trajectory: Trajectory | None) -> tu
     first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
     if trajectory is None:
         return first, None
-    transform = fit_transform((trajectory.height, trajectory.width), (height, width), fit)
-    return first, trajectory.transformed(*transform, width, height).resample(count)
+    return first, trajectory.fitted(height, width, fit).resample(count)

@@ -9,7 +9,7 @@ from ..visual_planner.grid.masks import VAE_DOWNSCALE
 from ..visual_planner.planner.conditioning import LATENT_CHANNELS
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy.in_context import mark_conditioning, patch_model
-from .wires import PlannerSpecType, fit_input, look, schema
+from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
 class VisualPlannerCondition(io.ComfyNode):
@@ -83,12 +83,12 @@ class VisualPlannerCondition(io.ComfyNode):
         spec: PlannerSpec,
         first_frame,
         plans: int = 1,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
         negative=None,
     ) -> io.NodeOutput:
         """Encode the condition, patch a clone of the model, size the latent."""
         patched = patch_model(model, spec)
-        picture = condition_picture(first_frame, spec, fit)
+        picture = condition_picture(first_frame, spec, fit_of(fit, spec))
         latent = encode(vae, picture)
         marked = mark_conditioning(positive, latent, spec.guidance)
         other = marked if negative is None else mark_conditioning(negative, latent, spec.guidance)

@@ -12,7 +12,7 @@ from ..visual_planner.planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES,
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import Trajectory
 from .comfy.chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
-from .wires import PlannerSpecType, TrajectoryType, fit_input, fps_input, look, schema, video_of
+from .wires import PlannerSpecType, TrajectoryType, fit_input, fit_of, fps_input, look, schema, video_of
 
 
 def overlap_inputs() -> list[io.Input]:
@@ -172,7 +172,7 @@ class VisualPlannerExtend(io.ComfyNode):
     ) -> io.NodeOutput:
         """Put the plans' nodes into the graph."""
         requests = requests_of(instructions, trajectory, plans, paths, overlap, spec)
-        requests = placed(requests, size_of_one(first_frame), spec, fit)
+        requests = placed(requests, size_of_one(first_frame), spec, fit_of(fit, spec))
         sampling = Sampling(seed, steps or spec.steps, cfg, sampler_name, scheduler)
         chain = Chain(links_of(cls.hidden), sampling, Joining(overlap, join, fps), fit)
         titles = chain.titles(requests, spec.layout.frames)

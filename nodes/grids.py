@@ -6,7 +6,7 @@ from ..visual_planner.grid.cells import assemble_grid, condition_grid, fit_frame
 from ..visual_planner.grid.layout import ORDERS, GridLayout
 from ..visual_planner.grid.masks import pixel_mask
 from ..visual_planner.planner.spec import PlannerSpec
-from .wires import LayoutType, fit_input, fps_input, layout_input, layout_of, look, schema, video_of
+from .wires import LayoutType, fit_input, fit_of, fps_input, layout_input, layout_of, look, schema, video_of
 
 MAX_SIDE = 64
 """Largest number of rows or columns on a widget."""
@@ -164,6 +164,6 @@ class VisualPlannerMaskFirstFrame(io.ComfyNode):
         if isinstance(layout, PlannerSpec):
             cell_width, cell_height = layout.cell_width, layout.cell_height
         grid_layout = layout_of(layout)
-        grid = condition_grid(fit_frame(first_frame, cell_height, cell_width, fit), grid_layout)
+        grid = condition_grid(fit_frame(first_frame, cell_height, cell_width, fit_of(fit, layout)), grid_layout)
         mask = pixel_mask(grid_layout, cell_height, cell_width).repeat(grid.shape[0], 1, 1)
         return io.NodeOutput(grid, mask, grid.shape[2], grid.shape[1], ui=look(cls, grid))

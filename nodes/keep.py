@@ -9,7 +9,7 @@ from ..visual_planner.grid.frame import fit_frame
 from ..visual_planner.grid.masks import latent_mask
 from ..visual_planner.planner.spec import PlannerSpec
 from .condition import empty_latent, encode
-from .wires import PlannerSpecType, fit_input, look, schema
+from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
 class VisualPlannerKeepFrames(io.ComfyNode):
@@ -49,11 +49,13 @@ class VisualPlannerKeepFrames(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, vae, spec: PlannerSpec, frames, count: int = 5, fit: str = "letterbox") -> io.NodeOutput:
+    def execute(
+        cls, latent, vae, spec: PlannerSpec, frames, count: int = 5, fit: str = FIT_OF_PLANNER
+    ) -> io.NodeOutput:
         """Encode the frames one by one and put them into their cells."""
         samples = latent["samples"]
         check(samples, spec, frames, count)
-        cells = fit_frame(frames[:count], spec.cell_height, spec.cell_width, fit)
+        cells = fit_frame(frames[:count], spec.cell_height, spec.cell_width, fit_of(fit, spec))
         mask = latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
         # frame by frame, as the first frame is: the same picture then has the same latent in every cell
         known = grid_with(encode(vae, cells).movedim(1, -1), spec).movedim(-1, 1)

@@ -5,9 +5,9 @@ from comfy_api.latest import io
 
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.checks.display import mark_defects, play_order, side_by_side, with_trajectory
-from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.grid.frame import fit_frame, to_rgb
 from ..visual_planner.trajectory.trajectory import Trajectory
-from .wires import TrajectoryType, fit_input, fps_input, look, schema, video_of
+from .wires import TrajectoryType, fit_input, fit_of, fps_input, look, schema, spec_input, video_of
 
 
 class VisualPlannerLook(io.ComfyNode):
@@ -49,6 +49,7 @@ class VisualPlannerLook(io.ComfyNode):
                     optional=True,
                     tooltip="The given first frame, to measure the drift of the plan's own.",
                 ),
+                spec_input(),
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet", tooltip="All numbered frames in one image."),
@@ -70,9 +71,10 @@ class VisualPlannerLook(io.ComfyNode):
         truth=None,
         trajectory: Trajectory | None = None,
         first_frame=None,
+        spec=None,
     ) -> io.NodeOutput:
         """Draw, join and order."""
-        shown = _drawn(frames, defects, fit, truth, trajectory, first_frame)
+        shown = _drawn(frames, defects, fit_of(fit, spec), truth, trajectory, first_frame)
         sheet = torch.from_numpy(draw_sheet(shown.numpy(), []))[None]
         played = shown[play_order(len(shown), hold_first, hold_last, ping_pong)]
         return io.NodeOutput(sheet, video_of(played, fps), played, ui=look(cls, sheet))
@@ -86,6 +88,5 @@ def _drawn(frames, defects: bool, fit: str, truth, trajectory: Trajectory | None
         first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
         shown = mark_defects(shown, first)
     if trajectory is not None:
-        transform = fit_transform((trajectory.height, trajectory.width), (height, width), fit)
-        shown = with_trajectory(shown, trajectory.transformed(*transform, width, height))
+        shown = with_trajectory(shown, trajectory.fitted(height, width, fit))
     return shown if truth is None else side_by_side(shown, fit_frame(truth, height, width, fit).cpu())

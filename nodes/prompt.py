@@ -57,8 +57,8 @@ class VisualPlannerPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, mode: str, instruction: str, spec: PlannerSpec | None = None, template: str = "") -> io.NodeOutput:
         """Build the prompt."""
-        name = {"text": "text_template", "trajectory": "trajectory_prompt", "both": "both_template"}[mode]
-        prompt = build_prompt(mode, instruction, spec, **{name: template.strip() or None})
+        build = build_prompt if spec is None else spec.prompt
+        prompt = build(mode, instruction, template.strip() or None)
         notes = []
         if spec is not None and mode not in spec.modes:
             notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, not for mode {mode}"))

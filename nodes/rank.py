@@ -3,16 +3,16 @@
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.checks.diagnostics import diagnose
 from ..visual_planner.errors import ImageError
-from ..visual_planner.execution.ranking import Score, compare, order_of, score_plan
+from ..visual_planner.execution.judging import judge
+from ..visual_planner.execution.ranking import Score, compare, order_of
 from ..visual_planner.execution.readout import Reading, ReadoutNet
 from ..visual_planner.grid.layout import GridLayout
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import Trajectory
 from . import simulator
 from .check import asked_of
-from .wires import SceneType, TrajectoryType, fit_input, layout_input, layout_of, look, schema
+from .wires import FIT_OF_PLANNER, SceneType, TrajectoryType, fit_input, fit_of, layout_input, layout_of, look, schema
 
 GAP_PX = 4
 """White rows between two plans in the picture [px]."""
@@ -66,12 +66,12 @@ class VisualPlannerRank(io.ComfyNode):
         first_frame=None,
         trajectory: Trajectory | None = None,
         scene=None,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
     ) -> io.NodeOutput:
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
         net = simulator.load_readout()
-        looked = [score(plan, fit, first_frame, trajectory, scene, net) for plan in plans]
+        looked = [score(plan, fit_of(fit, layout), first_frame, trajectory, scene, net) for plan in plans]
         scores = compare([alone for alone, _ in looked], [reading for _, reading in looked])
         order = order_of(scores)
         lines = [f"plan {number + 1}: {scores[number].text()}" for number in order]
@@ -95,12 +95,9 @@ def score(
     frames: torch.Tensor, fit: str, first_frame, trajectory: Trajectory | None, scene, net: ReadoutNet
 ) -> tuple[Score, Reading]:
     """Score of one plan (F, h, w, 3) by itself, and what the network reads off it."""
-    height, width = frames.shape[1:3]
-    first, places = asked_of(frames, fit, first_frame, trajectory)
-    report = diagnose(frames, first, places)
-    path = None if places is None else places[:, 0] / (width, height)
     reading = simulator.read(frames, scene, net)
-    return score_plan(reading, report, path), reading
+    _, alone = judge(frames, reading, *asked_of(frames, fit, first_frame, trajectory))
+    return alone, reading
 
 
 def stack(plans: list[torch.Tensor]) -> torch.Tensor:

@@ -4,16 +4,18 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..visual_planner.grid.frame import fit_frame, fit_transform, to_rgb
+from ..visual_planner.grid.frame import fit_frame, to_rgb
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.trajectory.parse import parse_trajectory
 from ..visual_planner.trajectory.trajectory import Trajectory
 from .wires import (
+    FIT_OF_PLANNER,
     FROM_SPEC,
     PlannerSpecType,
     TrajectoryType,
     fit_input,
+    fit_of,
     look,
     outside_input,
     schema,
@@ -137,12 +139,12 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
         style: str = FROM_SPEC,
         color_by: str = FROM_SPEC,
         thickness: float = 0.0,
-        fit: str = "letterbox",
+        fit: str = FIT_OF_PLANNER,
         spec: PlannerSpec | None = None,
     ) -> io.NodeOutput:
         """Fit, then draw."""
         style, color_by, notes = _choose(style, color_by, spec)
-        frame, fitted = _fit(first_frame, trajectory, spec, fit)
+        frame, fitted = _fit(first_frame, trajectory, spec, fit_of(fit, spec))
         image = _draw(frame, fitted, style, color_by, thickness or None)
         return io.NodeOutput(image, fitted, ui=look(cls, image, "\n".join(notes) or None))
 
@@ -169,8 +171,7 @@ def _fit(image, trajectory: Trajectory, spec: PlannerSpec | None, fit: str) -> t
     trajectory = trajectory.scaled(width, height)
     if spec is None or (height, width) == (spec.cell_height, spec.cell_width):
         return frame, trajectory
-    transform = fit_transform((height, width), (spec.cell_height, spec.cell_width), fit)
-    fitted = trajectory.transformed(*transform, spec.cell_width, spec.cell_height)
+    fitted = trajectory.fitted(spec.cell_height, spec.cell_width, fit)
     return fit_frame(frame, spec.cell_height, spec.cell_width, fit), fitted
 
 

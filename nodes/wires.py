@@ -20,6 +20,8 @@ TrajectoryType = io.Custom("VISUAL_PLANNER_TRAJECTORY")
 SceneType = io.Custom("VISUAL_PLANNER_SCENE")
 
 CATEGORY = "visual planner"
+FIT_OF_PLANNER = "planner"
+"""Choice of `fit` that does what the planner was trained with."""
 FROM_SPEC = "from the spec"
 """Choice of a setting that a node reads from the planner's record."""
 PREVIEW_PX = 320
@@ -47,11 +49,26 @@ def fit_input(optional: bool = False) -> io.Combo.Input:
     return io.Combo.Input(
         "fit",
         optional=optional,
-        options=list(FITS),
-        default="letterbox",
-        tooltip="How to fit a first frame whose aspect ratio differs from the cell's: letterbox adds black borders, "
-        "crop fills the cell and cuts the rest evenly, stretch ignores the aspect ratio.",
+        options=[*FITS, FIT_OF_PLANNER],
+        default=FIT_OF_PLANNER,
+        tooltip="What to do with a first frame of another shape than a cell: letterbox keeps all of it between black "
+        "borders, crop fills the cell and cuts the rest evenly, stretch ignores the aspect ratio, planner does what "
+        "the planner was trained with (letterbox if no planner spec is connected).",
     )
+
+
+def spec_input() -> io.Input:
+    """Optional planner's record of nodes that only ask it how pictures fill a cell."""
+    return PlannerSpecType.Input(
+        "spec", optional=True, tooltip="Planner spec from Load Planner LoRA: it knows the fit."
+    )
+
+
+def fit_of(fit: str, spec: object = None) -> str:
+    """One of `frame.FITS`: the widget's own choice, or the planner's; letterbox without a planner."""
+    if fit != FIT_OF_PLANNER:
+        return fit
+    return spec.fit if isinstance(spec, PlannerSpec) else PlannerSpec().fit
 
 
 def fps_input(tooltip: str) -> io.Float.Input:

@@ -23,7 +23,6 @@ from .world import World, finger_angle
 
 HELD_FINGER_RAD = 0.70
 HELD_BELOW_TOOL_M = GRIP_Z_M - OBJECT_HALF_M
-_TOUCH_M = 0.072
 _TOOL_LOW = np.array([0.27, -0.20, 0.05])
 _TOOL_HIGH = np.array([0.52, 0.20, 0.25])
 

@@ -113,7 +113,23 @@ def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | No
     """Write a safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_sorted(tensors, temporary, metadata)
+
+
+def save_sorted(tensors: dict, file: Path, metadata: dict[str, str] | None = None) -> None:
+    """`save_file` with the header's entries in order: safetensors writes them in another order each time."""
+    save_file(tensors, file, metadata=metadata)
+    if not metadata:
+        return
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) != size:
+            raise TrainingError(f"the header of {file} cannot be put in order: {len(text)} bytes instead of {size}")
+        stream.seek(8)
+        stream.write(text)
 
 
 def tensor_digest(path: str | Path, leave_out: tuple[str, ...] = ()) -> str:

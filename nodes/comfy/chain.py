@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...visual_planner.errors import ChainError
-from ...visual_planner.grid.frame import fit_transform
 from ...visual_planner.planner.chaining import PlanRequest, frames_shown
 from ...visual_planner.planner.spec import PlannerSpec
 
@@ -64,13 +63,11 @@ def placed(
         spec: says the cell's size.
         fit: how the first frame is brought to it.
     """
-    cell = spec.cell_height, spec.cell_width
-    transform = fit_transform(size, cell, fit)
     result = []
     for number, request in enumerate(requests):
         path = request.trajectory and request.trajectory.scaled(size[1], size[0])
         if path and number:
-            path = path.transformed(*transform, cell[1], cell[0])
+            path = path.fitted(spec.cell_height, spec.cell_width, fit)
         result.append(replace(request, trajectory=path))
     return tuple(result)
 
@@ -134,7 +131,7 @@ class Chain:
             drawn, asked = overlay.out(0), {"trajectory": overlay.out(1)}
         grid = self._grid(request, drawn, seed)
         sliced = self._node("VisualPlannerSliceGrid", grid=grid, layout=spec, fps=self._joining.fps)
-        check = self._node("VisualPlannerCheck", frames=sliced.out(0), first_frame=first, **fit, **asked)
+        check = self._node("VisualPlannerCheck", frames=sliced.out(0), first_frame=first, spec=spec, **fit, **asked)
         return sliced.out(0), sliced.out(1), check.out(0)
 
     def _grid(self, request: PlanRequest, first: Link, seed: int) -> Link:

@@ -16,6 +16,7 @@ import torch
 
 from ...visual_planner.errors import ConditioningError
 from ...visual_planner.grid.layout import GridLayout
+from ...visual_planner.grid.masks import TOKEN_PX
 from ...visual_planner.planner.conditioning import PATCH, condition_ids, condition_token_index, target_ids
 from ...visual_planner.planner.spec import PlannerSpec
 from . import condition_cache
@@ -256,7 +257,7 @@ def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> to
     if own != wanted:
         rows, cols = own if placing.condition_tokens == "full_grid" else (own[0] * layout.rows, own[1] * layout.cols)
         raise ConditioningError(
-            f"latent must be the one of the Condition node, {rows * 16} px high x {cols * 16} px wide, got "
-            f"{grid[0] * 16} high x {grid[1] * 16} wide"
+            f"latent must be the one of the Condition node, {rows * TOKEN_PX} px high x {cols * TOKEN_PX} px wide, got "
+            f"{grid[0] * TOKEN_PX} high x {grid[1] * TOKEN_PX} wide"
         )
     return index

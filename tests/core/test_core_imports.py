@@ -23,7 +23,7 @@ ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {
     # Execution runs plans in the simulator, which is imported when a node needs it.
-    ("nodes/execution.py", "simulation"): "lazily",
+    ("nodes/simulator.py", "simulation"): "lazily",
     # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
     ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
     ("launcher/demo_results.py", "visual_planner"): "anywhere",

@@ -1,4 +1,4 @@
-"""Masks of the three levels: polarity, agreement, sizes."""
+"""Masks of the two levels: polarity, agreement, sizes."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from visual_planner.errors import LayoutError
 from visual_planner.grid.cells import condition_grid
 from visual_planner.grid.layout import ORDERS, GridLayout
-from visual_planner.grid.masks import latent_mask, pixel_mask, token_mask
+from visual_planner.grid.masks import latent_mask, pixel_mask
 from visual_planner.planner.conditioning import condition_token_index
 
 layouts = st.builds(GridLayout, st.integers(1, 5), st.integers(1, 5), st.sampled_from(ORDERS))
@@ -23,16 +23,12 @@ def test_one_means_generate():
 
 
 @given(layouts, cells, st.data())
-def test_the_levels_agree(layout, cell, data):
+def test_the_two_levels_agree(layout, cell, data):
     keep = data.draw(st.sets(st.integers(0, layout.frames - 1)))
     pixels = pixel_mask(layout, *cell, keep_frames=keep)[0]
     latents = latent_mask(layout, *cell, keep_frames=keep)
-    tokens = token_mask(layout, *cell, keep_frames=keep)
-    rows, cols = pixels.shape
-    assert tokens.dtype == torch.bool and latents.dtype == torch.float32
+    assert latents.dtype == torch.float32
     assert torch.equal(latents[0].repeat_interleave(8, 0).repeat_interleave(8, 1), pixels)
-    coarse = tokens.reshape(rows // 16, cols // 16).float()
-    assert torch.equal(coarse.repeat_interleave(16, 0).repeat_interleave(16, 1), pixels)
     assert pixels.sum() == (layout.frames - len(keep)) * cell[0] * cell[1]
 
 
@@ -45,20 +41,18 @@ def test_the_mask_keeps_what_the_condition_shows(layout, cell):
 @given(layouts, cells)
 def test_kept_tokens_are_the_first_cells_tokens(layout, cell):
     index = condition_token_index(layout, (cell[0] // 16, cell[1] // 16), "first_cell")
-    assert torch.equal((~token_mask(layout, *cell)).nonzero().flatten(), index)
+    coarse = pixel_mask(layout, *cell)[0, ::16, ::16]
+    assert torch.equal((coarse == 0).flatten().nonzero().flatten(), index)
 
 
 def test_a_cell_that_does_not_divide_is_refused():
     with pytest.raises(LayoutError, match="divide by 8, or a latent pixel straddles two cells, got 20 high x 24 wide"):
         latent_mask(GridLayout(), 20, 24)
-    with pytest.raises(LayoutError, match="divide by 16, or a token straddles two cells, got 32 high x 24 wide"):
-        token_mask(GridLayout(), 32, 24)
     assert pixel_mask(GridLayout(), 5, 7).shape == (1, 15, 21)
 
 
 def test_other_downscales():
     assert latent_mask(GridLayout(2, 2), 64, 64, downscale=32).shape == (1, 4, 4)
-    assert token_mask(GridLayout(2, 2), 64, 64, token_px=32).shape == (16,)
 
 
 def test_a_frame_that_is_not_there_is_refused():

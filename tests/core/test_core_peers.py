@@ -5,17 +5,17 @@ or given to it.
 """
 
 import json
-from pathlib import Path as File
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from visual_planner.errors import TrajectoryError
 from visual_planner.trajectory.interchange import read_cvat, read_text, write_points_store
-from visual_planner.trajectory.path import Path
+from visual_planner.trajectory.path import DrawnPath
 from visual_planner.trajectory.trajectory import Trajectory
 
-PEERS = File(__file__).resolve().parents[1] / "fixtures" / "peers"
+PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers"
 SIZE = (640, 480)
 FIRST = [(40, 400), (200, 120), (560, 80), (600, 300)]
 SECOND = [(100, 100), (150, 300), (325, 360), (500, 420)]
@@ -33,11 +33,11 @@ def read(name: str, width: int = SIZE[0], height: int = SIZE[1]) -> Trajectory:
     return read_text(text(name), width, height)
 
 
-def places(path: Path) -> np.ndarray:
+def places(path: DrawnPath) -> np.ndarray:
     return np.array([(point.x, point.y) for point in path.points])
 
 
-def assert_near(path: Path, expected, tolerance: float) -> None:
+def assert_near(path: DrawnPath, expected, tolerance: float) -> None:
     assert places(path).shape == np.shape(expected)
     assert np.abs(places(path) - np.array(expected)).max() <= tolerance
 
@@ -51,7 +51,7 @@ def along(points, count: int) -> np.ndarray:
 
 
 def test_every_file_is_read_here():
-    source = File(__file__).read_text(encoding="utf-8")
+    source = Path(__file__).read_text(encoding="utf-8")
     names = sorted(file.name for file in PEERS.iterdir() if file.name != "README.md")
     assert len(names) >= 16
     assert [name for name in names if f'"{name}"' not in source or f"`{name}`" not in text("README.md")] == []
@@ -236,7 +236,7 @@ def test_empty_and_odd_variants(source, message):
 
 OURS = Trajectory(
     *SIZE,
-    (Path.from_array(FIRST, "gripper", "spline"), Path.from_array([(*STILL, 0), (*STILL, 1)], "cube")),
+    (DrawnPath.from_array(FIRST, "gripper", "spline"), DrawnPath.from_array([(*STILL, 0), (*STILL, 1)], "cube")),
 )
 
 

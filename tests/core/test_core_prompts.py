@@ -7,26 +7,26 @@ from hypothesis import strategies as st
 from visual_planner.errors import PromptError
 from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.prompts import (
-    DEFAULT_BOTH_TEMPLATE,
-    DEFAULT_TEXT_TEMPLATE,
-    DEFAULT_TRAJECTORY_PROMPT,
     MODES,
-    TEXT_TEMPLATES,
     build_prompt,
     check_template,
     clean_instruction,
+    default_both_template,
+    default_text_template,
+    default_trajectory_prompt,
     text_templates,
 )
 from visual_planner.planner.spec import PRESETS, PlannerSpec
 
 
 def test_there_are_many_different_templates_with_one_slot_each():
-    assert len(set(TEXT_TEMPLATES)) == len(TEXT_TEMPLATES) >= 30
-    for template in (*TEXT_TEMPLATES, DEFAULT_BOTH_TEMPLATE):
+    templates = text_templates(GridLayout())
+    assert len(set(templates)) == len(templates) >= 30
+    for template in (*templates, default_both_template(GridLayout())):
         assert check_template(template) == template
         assert "3x3" in template and template == template.strip() and "  " not in template
         assert template.replace("{instruction}", "").count("{") == 0
-    assert TEXT_TEMPLATES[0] == DEFAULT_TEXT_TEMPLATE
+    assert templates[0] == default_text_template(GridLayout())
 
 
 def test_templates_speak_of_their_own_grid():
@@ -40,7 +40,8 @@ def test_modes():
     instruction = "Push  the Red cube\n to the LEFT."
     text = build_prompt("text", instruction)
     assert text == "a 3x3 grid of nine frames showing, step by step, how the robot will push the red cube to the left"
-    assert build_prompt("trajectory", instruction) == build_prompt("trajectory") == DEFAULT_TRAJECTORY_PROMPT
+    assert build_prompt("trajectory", instruction) == build_prompt("trajectory")
+    assert build_prompt("trajectory") == default_trajectory_prompt(GridLayout())
     both = build_prompt("both", instruction)
     assert "path drawn on the first frame" in both and both.endswith("to push the red cube to the left")
 
@@ -49,13 +50,13 @@ def test_the_specs_templates_are_used_and_can_be_replaced():
     spec = PlannerSpec(
         text_prompt="do: {instruction}", trajectory_prompt="follow", both_prompt="follow and {instruction}"
     )
-    assert build_prompt("text", "Go", spec) == "do: go"
-    assert build_prompt("trajectory", "", spec) == "follow"
-    assert build_prompt("both", "Go", spec) == "follow and go"
-    assert build_prompt("text", "Go", spec, text_template="please {instruction}!") == "please go!"
-    assert build_prompt("both", "Go", spec, both_template="{instruction} along it") == "go along it"
-    assert build_prompt("trajectory", "", spec, trajectory_prompt="along") == "along"
-    assert "arrows" in build_prompt("trajectory", "", PRESETS["rt1_trajectory"])
+    assert spec.prompt("text", "Go") == "do: go"
+    assert spec.prompt("trajectory") == "follow"
+    assert spec.prompt("both", "Go") == "follow and go"
+    assert spec.prompt("text", "Go", "please {instruction}!") == "please go!"
+    assert spec.prompt("both", "Go", "{instruction} along it") == "go along it"
+    assert spec.prompt("trajectory", "", "along") == "along"
+    assert "arrows" in PRESETS["rt1_trajectory"].prompt("trajectory")
 
 
 @given(st.text(max_size=40))
@@ -84,11 +85,12 @@ def test_an_empty_instruction_is_refused(mode, instruction):
     ("call", "message"),
     [
         (lambda: build_prompt("path", "go"), "mode must be one of text, trajectory, both, got 'path'"),
+        (lambda: PlannerSpec().prompt("path", "go"), "mode must be one of text, trajectory, both, got 'path'"),
         (lambda: build_prompt("text", 3), "instruction must be text, got int"),
-        (lambda: build_prompt("text", "go", text_template="go"), "text prompt must contain {instruction} exactly once"),
-        (lambda: build_prompt("both", "go", both_template="{instruction} {instruction}"), "both prompt must contain"),
+        (lambda: build_prompt("text", "go", template="go"), "text prompt must contain {instruction} exactly once"),
+        (lambda: build_prompt("both", "go", template="{instruction} {instruction}"), "both prompt must contain"),
         (
-            lambda: build_prompt("trajectory", "go", trajectory_prompt="{instruction}"),
+            lambda: build_prompt("trajectory", "go", template="{instruction}"),
             "trajectory prompt must not contain {instruction} .use mode both.",
         ),
     ],

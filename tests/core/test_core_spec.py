@@ -3,17 +3,24 @@
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.small_spec import SMALL_SPEC
 from visual_planner.errors import PlannerError, SpecError
+from visual_planner.grid.frame import FITS
 from visual_planner.grid.layout import ORDERS, GridLayout
 from visual_planner.planner.conditioning import CONDITION_TOKENS, POSITION_IDS
 from visual_planner.planner.prompts import MODES
-from visual_planner.planner.spec import PRESETS, SPEC_KEY, TINY_SPEC, PlannerSpec
+from visual_planner.planner.spec import PRESETS, SPEC_KEY, SPEC_VERSION, PlannerSpec
 from visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES
+from visual_planner.versions import upgrade
+
+SMALL = PlannerSpec(**SMALL_SPEC)
+RECORDS = Path(__file__).parents[1] / "fixtures" / "records"
 
 sides = st.integers(1, 40).map(lambda n: 16 * n)
 specs = st.builds(
@@ -34,6 +41,7 @@ specs = st.builds(
     shift_counts_condition=st.booleans(),
     guidance=st.floats(0, 30),
     steps=st.integers(1, 100),
+    fit=st.sampled_from(FITS),
 )
 
 
@@ -51,11 +59,11 @@ def test_a_header_without_a_record_gives_none(header):
 
 
 def record(**changes) -> dict[str, str]:
-    return {SPEC_KEY: json.dumps({**asdict(TINY_SPEC), **changes})}
+    return {SPEC_KEY: json.dumps({**asdict(SMALL), **changes})}
 
 
 def without(key: str) -> dict[str, str]:
-    return {SPEC_KEY: json.dumps({name: value for name, value in asdict(TINY_SPEC).items() if name != key})}
+    return {SPEC_KEY: json.dumps({name: value for name, value in asdict(SMALL).items() if name != key})}
 
 
 @pytest.mark.parametrize(
@@ -64,8 +72,12 @@ def without(key: str) -> dict[str, str]:
         ({SPEC_KEY: "{"}, "planner spec must be JSON, but it cannot be read"),
         ({SPEC_KEY: 3}, "planner spec must be JSON, but it cannot be read"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
-        (record(version=2, new=1), "version must be 1, got 2; a newer one needs a newer plugin"),
-        (record(version=None), "version must be 1, got None"),
+        (record(version=3, new=1), "version must be at most 2, got 3: this file needs a newer plugin"),
+        (record(version=None), "version must be a whole number from 1 to 2, got None"),
+        (record(version=0), "version must be a whole number from 1 to 2, got 0"),
+        (record(version=True), "version must be a whole number from 1 to 2, got True"),
+        (record(version="2"), "version must be a whole number from 1 to 2, got '2'"),
+        (record(fit="fill"), "planner spec fit must be one of letterbox, crop, stretch, got 'fill'"),
         (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
         (without("steps"), "planner spec lacks the keys steps"),
         (record(rows=0), "planner spec rows must be a whole number of at least 1, got 0"),
@@ -125,9 +137,9 @@ def test_the_shift_counts_what_training_counted():
 
 
 def test_the_tiny_planners_shift_is_five():
-    assert TINY_SPEC.grid_size == (192, 192)
-    assert math.exp(TINY_SPEC.mu()) == pytest.approx(5.0)
-    assert TINY_SPEC.conditioning_tokens == 16
+    assert SMALL.grid_size == (192, 192)
+    assert math.exp(SMALL.mu()) == pytest.approx(5.0)
+    assert SMALL.conditioning_tokens == 16
 
 
 @pytest.mark.parametrize(
@@ -146,4 +158,32 @@ def test_presets_of_the_released_weights(family, grid, overlay):
 
 def test_presets_cannot_be_changed():
     with pytest.raises(TypeError):
-        PRESETS["bridge_text"] = TINY_SPEC
+        PRESETS["bridge_text"] = SMALL
+
+
+@pytest.mark.parametrize("file", sorted(RECORDS.glob("planner_spec_v*.json")), ids=lambda file: file.stem)
+def test_a_record_of_every_version_ever_written_reads(file):
+    held = json.loads(file.read_text())
+    spec = PlannerSpec.from_metadata({SPEC_KEY: file.read_text()})
+    assert spec.version == SPEC_VERSION
+    now = json.loads(spec.to_metadata()[SPEC_KEY])
+    assert {name: now[name] for name in held if name != "version"} == {k: v for k, v in held.items() if k != "version"}
+    assert PlannerSpec.from_metadata(spec.to_metadata()) == spec
+
+
+def test_there_is_a_record_of_every_version():
+    assert {file.stem for file in RECORDS.glob("planner_spec_v*.json")} == {
+        f"planner_spec_v{version}" for version in range(1, SPEC_VERSION + 1)
+    }
+
+
+def test_the_first_version_did_not_say_the_fit():
+    assert PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / "planner_spec_v1.json").read_text()}).fit == "letterbox"
+
+
+def test_older_records_are_brought_up_step_by_step():
+    steps = {1: lambda record: {**record, "b": record["a"] + 1}, 2: lambda record: {**record, "c": record["b"] + 1}}
+    assert upgrade({"version": 1, "a": 1}, steps, 3, "thing", SpecError) == {"version": 3, "a": 1, "b": 2, "c": 3}
+    assert upgrade({"version": 2, "b": 5}, steps, 3, "thing", SpecError) == {"version": 3, "b": 5, "c": 6}
+    with pytest.raises(SpecError, match="thing version must be at most 3, got 4: this file needs a newer plugin"):
+        upgrade({"version": 4}, steps, 3, "thing", SpecError)

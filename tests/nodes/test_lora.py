@@ -6,6 +6,8 @@ import lora_factory
 import pytest
 import torch
 
+from support.small_spec import SMALL_SPEC
+
 pytestmark = pytest.mark.comfyui
 
 
@@ -33,7 +35,7 @@ def folder(comfy):
 
 @pytest.fixture
 def spec(module):
-    return module("visual_planner.planner.spec").TINY_SPEC
+    return module("visual_planner.planner.spec").PlannerSpec(**SMALL_SPEC)
 
 
 @pytest.fixture
@@ -213,7 +215,8 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
     refused(load, folder, tensors, spec, "number as alpha", {"ss_network_alpha": "much"})
     refused(load, folder, tensors, spec, "use_rslora", {"lora_adapter_metadata": '{"use_rslora": true}'})
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
-    refused(load, folder, tensors, spec, "version must be 1", {"visual_planner.spec": '{"version": 99}'})
+    message = "version must be at most 2, got 99: this file needs a newer plugin"
+    refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
 
 
 @pytest.mark.parametrize("content", [b"", b"12345678", b"not a safetensors file at all, but some text", b"\xff" * 64])

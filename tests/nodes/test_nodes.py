@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from support.small_spec import SMALL_SPEC
+
 pytestmark = pytest.mark.comfyui
 
 
@@ -19,7 +21,7 @@ def layout(comfy):
 
 @pytest.fixture
 def tiny_spec(module):
-    return module("visual_planner.planner.spec").TINY_SPEC
+    return module("visual_planner.planner.spec").PlannerSpec(**SMALL_SPEC)
 
 
 def refuses(comfy, node_id, message, **inputs):

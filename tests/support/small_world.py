@@ -1,13 +1,13 @@
 """A small world for the training tests: drawn episodes, an untrained base and a finished cache."""
 
 import json
+import math
 
 import numpy as np
 from PIL import Image
 
 from training.files import write_json
 from training.sections.config import Config
-from visual_planner.planner.spec import TINY_SPEC
 
 SPEC = {
     "cell_height": 32,
@@ -17,8 +17,8 @@ SPEC = {
     "text_prompt": "nine frames: {instruction}",
     "trajectory_prompt": "nine frames along the path",
     "both_prompt": "nine frames along the path: {instruction}",
-    "base_shift": TINY_SPEC.base_shift,
-    "max_shift": TINY_SPEC.max_shift,
+    "base_shift": math.log(5.0),
+    "max_shift": math.log(5.0),
     "shift_counts_condition": False,
     "steps": 2,
 }

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from support.small_world import config_for
 from training.__main__ import main
@@ -18,8 +21,10 @@ from training.cache.check import cache_bytes
 from training.cache.read import Cache
 from training.cache.write import cache
 from training.data.pairs_folder import read_pairs
+from training.data.sources.pictures import read_picture
 from training.errors import TrainingError
 from training.sections.config import load_config, save_config
+from visual_planner.grid.cells import condition_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,3 +179,32 @@ def test_a_configuration_keeps_a_url(tmp_path):
     file.write_text("cache: {data: a, base: b, out: 's3://bucket/cache'}\n")
     assert load_config(file).cache.out == "s3://bucket/cache"
     assert load_config(file, ["cache.out=some/folder"]).cache.out == Path("some/folder")
+
+
+def test_conditions_are_cells_and_whole_grids_of_earlier_versions_give_the_same_cache(world, tmp_path):
+    pairs = tmp_path / "pairs"
+    shutil.copytree(world / "pairs", pairs)
+    spec, lines = read_pairs(pairs)
+    for name in {line["source"] for line in lines}:
+        cell = read_picture(pairs / name, name)
+        assert cell.shape == (spec.cell_height, spec.cell_width, 3)
+        grid = condition_grid(torch.from_numpy(cell)[None], spec.layout)[0].numpy()
+        Image.fromarray(grid).save(pairs / name)
+    cache(changed(world, tmp_path / "new"))
+    cache(changed(world, tmp_path / "old", data=pairs))
+    held = [load_file(tmp_path / name / "conditions-00000.safetensors")["latents"] for name in ("new", "old")]
+    assert torch.equal(*held)
+    Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(pairs / lines[0]["source"])
+    with pytest.raises(TrainingError, match=r"is \(7, 9\) \(height, width\), the spec asks for \(32, 32\)"):
+        cache(changed(world, tmp_path / "wrong", data=pairs))
+
+
+def test_a_cache_of_the_first_spec_version_is_read(world, tmp_path):
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    file = tmp_path / "cache" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["spec"]["fit"]
+    file.write_text(json.dumps({**manifest, "spec": {**manifest["spec"], "version": 1}}))
+    assert Cache(tmp_path / "cache").spec == Cache(world / "cache").spec
+    with pytest.raises(TrainingError, match="holds a finished cache already .of these encoders."):
+        cache(changed(world, tmp_path / "cache"))

@@ -63,7 +63,7 @@ def test_all_problems_are_reported_at_once_with_their_files(pairs, capsys):
     wanted = [
         ("empty caption", "pairs.jsonl"), ("stands 2 times", "pairs.jsonl"), ("mode 'dream'", "pairs.jsonl"),
         ("is not there", "targets/000000.png"), ("cannot be read", "targets/000001.png"),
-        ("is (80, 96) (height, width), the spec's grid is (96, 96)", "targets/000003.png"),
+        ("is (80, 96) (height, width), the spec asks for (96, 96)", "targets/000003.png"),
         ("is identical with", "targets/000005.png"), ("has changed since it was prepared", "targets/000004.png"),
         ("mode text shows the first frame", "conditions/000002_clean.png"),
         ("must show a path", "conditions/000002_overlay.png"),

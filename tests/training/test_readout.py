@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from visual_planner.execution.readout import READOUT_KEY, Reading, ReadoutNet, R
 
 ALONG = Camera(eye=(1.2, 0.0, 0.1), lookat=(0.4, 0.0, 0.1))
 """Looks straight ahead, a little above the table."""
+
+RECORDS = Path(__file__).parents[1] / "fixtures" / "records"
 
 
 def view_of(camera=FRONT, size=32):
@@ -167,10 +170,19 @@ def test_the_record_comes_back_and_weights_must_fit_it():
         load_net({name: value for name, value in tensors.items() if name != "sharpness"}, spec.to_metadata())
     with pytest.raises(ReadoutError, match="must have a record"):
         load_net(tensors, {"other": "x"})
-    with pytest.raises(ReadoutError, match="version must be 1, got 2"):
+    with pytest.raises(ReadoutError, match="version must be at most 1, got 2: this file needs a newer plugin"):
         load_net(tensors, {READOUT_KEY: '{"version": 2}'})
-    with pytest.raises(ReadoutError, match="record cannot be read"):
+    with pytest.raises(ReadoutError, match="version must be a whole number from 1 to 1, got None"):
         load_net(tensors, {READOUT_KEY: '{"versoin": 1}'})
+    with pytest.raises(ReadoutError, match="record cannot be read"):
+        load_net(tensors, {READOUT_KEY: '{"version": 1, "hieght": 64}'})
+
+
+@pytest.mark.parametrize("file", sorted(RECORDS.glob("readout_spec_v*.json")), ids=lambda file: file.stem)
+def test_a_record_of_every_version_ever_written_reads(file):
+    spec = ReadoutSpec.from_metadata({READOUT_KEY: file.read_text()})
+    assert spec.view is not None and (spec.height, spec.width) == (64, 64)
+    assert ReadoutSpec.from_metadata(spec.to_metadata()) == spec
 
 
 @pytest.mark.parametrize(
@@ -258,7 +270,7 @@ def test_training_starts_from_other_weights(states):
     """With no step to speak of, the answer is that of the weights it started from."""
     from training.model.readout import open_readout
 
-    train_readout(config_of(states, out=states / "d", model=states / "d_model"))
+    train_readout(config_of(states, out=states / "d_first", model=states / "d_model"))
     slow = {"optimizer": {"learning_rate": 1e-12}, "max_steps": 1}
     config = config_of(states, out=states / "e", model=states / "e_model", init=states / "d_model", **slow)
     first = read_json(states / "d_model" / "metrics.json", "figures")["training"]

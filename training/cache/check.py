@@ -1,12 +1,13 @@
 """`python -m training check`, and what is looked at before a cache is written."""
 
 import argparse
+import math
 import shutil
 from pathlib import Path
 
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.check import check_pairs, header_problems, line_problems
+from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError
 from ..files import read_json
@@ -57,8 +58,8 @@ def quick_check(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
         TrainingError: lines, headers of pictures or the room on the disk have problems; the message has the first ones.
     """
     problems = list(line_problems(section.data, spec, pairs))
-    for name in dict.fromkeys(pair[key] for pair in pairs for key in ("source", "target")):
-        problems += header_problems(section.data / name, spec)
+    for name, key in {pair[key]: key for pair in pairs for key in ("source", "target")}.items():
+        problems += header_problems(section.data / name, spec, picture_sizes(key, spec))
     problems += _space_problems(section, spec, pairs)
     if problems:
         raise TrainingError(
@@ -80,9 +81,8 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     if not tokens:
         settings = read_json(base / "tokenizer_2" / "tokenizer_config.json", "configuration of the tokenizer")
         tokens = int(settings["model_max_length"])
-    height, width = spec.grid_size
-    grid = height * width // 64 * _LATENT_BYTES
-    condition = spec.cell_height * spec.cell_width // 64 * _LATENT_BYTES if spec.condition_is_cell else grid
+    grid, cell = (math.prod(size) * _LATENT_BYTES for size in (spec.latent_size, spec.cell_latent_size))
+    condition = cell if spec.condition_is_cell else grid
     number = 4 if section.dtype == "float32" else 2
     text = (tokens * t5["d_model"] + clip["hidden_size"]) * number
     counts = [len({pair[key] for pair in pairs}) for key in ("target", "source", "text")]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import read_pairs
+from ..data.pairs_folder import condition_picture, read_pairs, spec_from
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import read_json
@@ -108,6 +108,8 @@ def differences(manifest: dict, wanted: dict) -> list[str]:
     ]
     for part in ("spec", "settings"):
         held = manifest.get(part)
+        if part == "spec" and held is not None:  # of an older version, too
+            held = asdict(spec_from(held))
         for name, value in wanted[part].items() if held is not None else ():
             # through JSON, since a tuple comes back as a list
             if json.loads(json.dumps(held.get(name))) != json.loads(json.dumps(value)):
@@ -176,11 +178,11 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
 
 def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: torch.nn.Module) -> Callable:
     def encode(names: Sequence[str]) -> dict[str, torch.Tensor]:
-        grids = np.stack([read_grid(section.data / name, spec) for name in names])
         if kind == "conditions":
-            cell = grids[:, : spec.cell_height, : spec.cell_width] if spec.condition_is_cell else grids
-            latents = encode_pictures(vae, cell)
-        elif section.encode == "grid":
+            latents = encode_pictures(vae, np.stack([read_condition(section.data / name, spec) for name in names]))
+            return {"latents": latents.cpu().half()}
+        grids = np.stack([read_grid(section.data / name, spec) for name in names])
+        if section.encode == "grid":
             latents = encode_pictures(vae, grids)
         else:
             latents = encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
@@ -226,6 +228,21 @@ def _write_manifest(
     out.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for shard in shards:
         out.remove(shard.note)
+
+
+def read_condition(file: Path, spec: PlannerSpec) -> np.ndarray:
+    """Condition picture (H, W, 3) uint8: a cell or a grid, as the spec says.
+
+    Raises:
+        TrainingError: it is missing, broken or of another size.
+    """
+    pixels = read_picture(file, f"picture {file}")
+    condition = condition_picture(pixels, spec)
+    if condition is None:
+        raise TrainingError(
+            f"picture {file} is {pixels.shape[:2]} (height, width), the spec's condition is {spec.condition_size}"
+        )
+    return condition
 
 
 def read_grid(file: Path, spec: PlannerSpec) -> np.ndarray:

@@ -13,7 +13,7 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..files import read_json
-from .pairs_folder import MANIFEST, read_pairs
+from .pairs_folder import MANIFEST, first_frame_of, read_pairs
 from .sources.base import inside
 from .sources.pictures import read_picture
 from .splits import find_leaks
@@ -63,8 +63,15 @@ def _leaks(data: Path, pairs: list[dict]) -> list[str]:
     return [f"{data / 'pairs.jsonl'}: {leak}" for leak in find_leaks(pairs, firsts)]
 
 
-def header_problems(file: Path, spec: PlannerSpec) -> list[str]:
-    """Problems that a picture's header shows, without decoding it."""
+def picture_sizes(kind: str, spec: PlannerSpec) -> tuple[tuple[int, int], ...]:
+    """Sizes (H, W) that a "source" or "target" picture may have, the usual one first."""
+    if kind == "target" or not spec.condition_is_cell:
+        return (spec.grid_size,)
+    return spec.condition_size, spec.grid_size  # a whole grid: ready grids, and folders of earlier versions
+
+
+def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int], ...]) -> list[str]:
+    """Problems that a picture's header shows, without decoding it; `sizes` (H, W) are those that it may have."""
     try:
         with Image.open(file) as image:
             size = image.size[::-1]
@@ -72,12 +79,7 @@ def header_problems(file: Path, spec: PlannerSpec) -> list[str]:
         return []  # its line says so already
     except (OSError, SyntaxError) as error:
         return [f"image {file} cannot be read: {error}"]
-    expected = spec.grid_size
-    return (
-        []
-        if size == expected
-        else [f"image {file} must have the size of the spec's grid (height, width), {expected}, got {size}"]
-    )
+    return [] if size in sizes else [f"image {file} must be {sizes[0]} (height, width), got {size}"]
 
 
 def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, targets: dict[str, str]) -> Iterator[str]:
@@ -94,11 +96,9 @@ def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, ta
         except TrainingError as error:
             yield str(error)
             return
-        if pictures[key].shape[:2] != spec.grid_size:
-            yield (
-                f"image {file} must have the size of the spec's grid (height, width), {spec.grid_size}, got "
-                f"{pictures[key].shape[:2]}"
-            )
+        sizes = picture_sizes(key, spec)
+        if pictures[key].shape[:2] not in sizes:
+            yield f"image {file} must be {sizes[0]} (height, width), got {pictures[key].shape[:2]}"
             return
     yield from _content_problems(data, spec, pair, pictures["source"], pictures["target"])
     digest = hashlib.sha256(pictures["target"].tobytes()).hexdigest()
@@ -112,13 +112,14 @@ def _content_problems(
 ) -> Iterator[str]:
     """Whether condition and target belong together and the overlay is as the mode says."""
     file = data / pair["source"]
-    top, left, bottom, right = spec.layout.cell_box(0, spec.cell_height, spec.cell_width)
-    cell, first = condition[top:bottom, left:right], target[top:bottom, left:right]
-    rest = condition.copy()
-    rest[top:bottom, left:right] = 0
-    # pictures of others may have been through JPEG
-    if (rest > 16).mean() > 0.01:
-        yield f"image {file}: all cells but the first frame's must be black"
+    cell, first = first_frame_of(condition, spec), first_frame_of(target, spec)
+    if condition.shape[:2] == spec.grid_size and spec.layout.frames > 1:
+        rest = condition.copy()
+        top, left, bottom, right = spec.layout.cell_box(0, spec.cell_height, spec.cell_width)
+        rest[top:bottom, left:right] = 0
+        # pictures of others may have been through JPEG
+        if (rest > 16).mean() > 0.01:
+            yield f"image {file}: all cells but the first frame's must be black"
     changed = np.abs(cell.astype(np.int16) - first).max(axis=2) > 48
     share = float(changed.mean())
     if pair["mode"] == "text" and share > 0.002:

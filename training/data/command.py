@@ -18,6 +18,7 @@ def prepare_command(arguments: list[str]) -> None:
     parser.add_argument("--order", help="order of the frames (default: serpentine)")
     parser.add_argument("--cell", metavar="HEIGHTxWIDTH", help="size of a cell [px], multiples of 16")
     parser.add_argument("--modes", help="some of text,trajectory,both")
+    parser.add_argument("--fit", help="how a frame fills its cell: letterbox, crop or stretch (default: letterbox)")
     for name, field in PrepareSection.model_fields.items():
         text = field.description + (
             "" if field.is_required() else f" (default: {_shown(field.get_default(call_default_factory=True))})"
@@ -31,7 +32,7 @@ def prepare_command(arguments: list[str]) -> None:
             if len(parts) != 2 or not all(part.isdigit() for part in parts):
                 parser.error(f"--{name} must be two numbers with an x between, got {options[name]!r}")
             changes += [f"spec.{key}={value}" for key, value in zip(keys, parts, strict=True)]
-    changes += [f"spec.order={options['order']}"] if options["order"] else []
+    changes += [f"spec.{name}={options[name]}" for name in ("order", "fit") if options[name]]
     changes += [f"spec.modes=[{options['modes']}]"] if options["modes"] else []
     from .prepare import prepare
 

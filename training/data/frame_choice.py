@@ -2,7 +2,6 @@
 
 import numpy as np
 
-FRAME_RULES = ("uniform", "motion", "trim")
 _IDLE_SHARE = 0.1
 "A frame is idle if it changes less than this fraction of a lively frame's change."
 _EVEN_SHARE = 0.05

@@ -13,9 +13,9 @@ from PIL import Image
 
 from simulation.workers import in_processes
 from visual_planner.errors import PlannerError
-from visual_planner.grid.cells import assemble_grid, condition_grid
-from visual_planner.grid.frame import fit_frame, fit_transform, to_bytes
-from visual_planner.planner.prompts import SLOT, build_prompt, check_template, text_templates
+from visual_planner.grid.cells import assemble_grid, condition_grid, first_cell
+from visual_planner.grid.frame import fit_frame, to_bytes
+from visual_planner.planner.prompts import SLOT, check_template, text_templates
 from visual_planner.planner.spec import PlannerSpec
 from visual_planner.trajectory.trajectory import Trajectory
 
@@ -48,7 +48,7 @@ class Job:
 
 
 def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Condition grid and target grid, (H, W, 3) uint8.
+    """Condition and target grid, (H, W, 3) uint8; the condition is a cell where the spec says so, else a whole grid.
 
     Args:
         frames: (F, h, w, 3) uint8 of the cell's size.
@@ -62,7 +62,9 @@ def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSp
     if frames.shape != expected:
         raise TrainingError(f"frames must have the shape that the spec requires, {expected}, got {frames.shape}")
     first = with_path(frames[0], trajectory, spec)
-    condition = condition_grid(torch.from_numpy(first)[None], spec.layout)[0].numpy()
+    condition = first
+    if not spec.condition_is_cell:
+        condition = condition_grid(torch.from_numpy(first)[None], spec.layout)[0].numpy()
     return condition, assemble_grid(torch.from_numpy(frames), spec.layout)[0].numpy()
 
 
@@ -116,7 +118,7 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
     chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion)
     raw = job.source.frames(entry, chosen.tolist())
     size = raw.shape[1:3]
-    frames = fit_cells(raw, spec, job.section.fit)
+    frames = fit_cells(raw, spec)
     trajectory = _cell_trajectory(job, entry, chosen, size) if job.overlay else None
     pictures, pairs = {}, []
     for mode in spec.modes:
@@ -157,7 +159,7 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
             f"{target.shape[:2]}"
         )
     source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
-    cell = condition[: spec.cell_height, : spec.cell_width]
+    cell = first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy()
     line = _line(entry, mode, source, name, entry.instruction.strip())
     line |= {"id": entry.id, "episode": str(entry.record.get("episode", entry.id))}
     statistics = {
@@ -170,20 +172,17 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
     return {source: condition, name: target}, [line], statistics
 
 
-def fit_cells(frames: np.ndarray, spec: PlannerSpec, fit: str) -> np.ndarray:
+def fit_cells(frames: np.ndarray, spec: PlannerSpec) -> np.ndarray:
     """Frames (F, H, W, 3) uint8 brought to the cell's size; those that have it stay as they are."""
     if frames.shape[1:3] == (spec.cell_height, spec.cell_width):
         return frames
-    return to_bytes(fit_frame(frames, spec.cell_height, spec.cell_width, fit))
+    return to_bytes(fit_frame(frames, spec.cell_height, spec.cell_width, spec.fit))
 
 
 def _cell_trajectory(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
     """Path of an episode in pixels of the cell, cut at its edge."""
-    cell = job.spec.cell_height, job.spec.cell_width
     trajectory = job.overlay(job.source, entry, chosen, size)
-    if size != cell:
-        trajectory = trajectory.transformed(*fit_transform(size, cell, job.section.fit), cell[1], cell[0])
-    return trajectory.clipped("clamp")
+    return trajectory.fitted(job.spec.cell_height, job.spec.cell_width, job.spec.fit).clipped("clamp")
 
 
 def _prompt(job: Job, mode: str, entry: Entry) -> str:
@@ -192,7 +191,7 @@ def _prompt(job: Job, mode: str, entry: Entry) -> str:
     template = None
     if mode == "text" and job.templates:
         template = job.templates[int(_digest(f"{job.section.seed}:{entry.id}".encode()), 16) % len(job.templates)]
-    return build_prompt(mode, entry.instruction, job.spec, text_template=template)
+    return job.spec.prompt(mode, entry.instruction, template)
 
 
 def _line(entry: Entry, mode: str, source: str, target: str, text: str) -> dict:

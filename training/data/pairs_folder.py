@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from visual_planner.grid.cells import first_cell
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -41,6 +45,26 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
             )
         pairs = [pair for pair in pairs if pair["split"] != "train" or pair["rank"] < episodes]
     return spec_from(info["spec"]), pairs
+
+
+def condition_picture(picture: np.ndarray, spec: PlannerSpec) -> np.ndarray | None:
+    """A picture (H, W, 3) as the condition that the spec asks for; None where it has another size.
+
+    Where the condition is a cell, a whole grid is accepted too (ready grids, and folders of earlier versions), of
+    which the first frame's cell counts.
+    """
+    if picture.shape[:2] == spec.condition_size:
+        return picture
+    if spec.condition_is_cell and picture.shape[:2] == spec.grid_size:
+        return np.ascontiguousarray(first_cell(torch.from_numpy(picture)[None], spec.layout)[0].numpy())
+    return None
+
+
+def first_frame_of(condition: np.ndarray, spec: PlannerSpec) -> np.ndarray:
+    """First frame (h, w, 3) of a condition picture, a cell or a whole grid."""
+    if condition.shape[:2] == (spec.cell_height, spec.cell_width):
+        return condition
+    return np.ascontiguousarray(first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy())
 
 
 def spec_from(record: dict) -> PlannerSpec:

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from visual_planner.grid.cells import slice_grid
-from visual_planner.planner.prompts import build_prompt
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.episodes import Episode, EpisodeSet
 from ..data.overlays import with_path
 from ..data.overlays.recorded import episode_trajectory
 from ..data.pairs_folder import FORMAT as PAIRS_FORMAT
-from ..data.pairs_folder import read_pairs
+from ..data.pairs_folder import first_frame_of, read_pairs
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import read_json
@@ -75,7 +74,7 @@ def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
     asked = {}
     for mode in spec.modes:
         trajectory = None if mode == "text" else episode_trajectory(episode.record, *truth.shape[1:3])
-        asked[mode] = with_path(truth[0], trajectory, spec), build_prompt(mode, episode.record["instruction"], spec)
+        asked[mode] = with_path(truth[0], trajectory, spec), spec.prompt(mode, episode.record["instruction"])
     return Scene(episode.id, truth, asked, episode.record)
 
 
@@ -102,6 +101,5 @@ def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene
     grid = torch.from_numpy(picture(group[0]["target"]))[None]
     asked = {}
     for pair in group:
-        first = picture(pair["source"])[: spec.cell_height, : spec.cell_width]
-        asked[pair["mode"]] = np.ascontiguousarray(first), pair["text"]
+        asked[pair["mode"]] = first_frame_of(picture(pair["source"]), spec), pair["text"]
     return Scene(group[0]["episode"], slice_grid(grid, spec.layout).numpy(), asked)

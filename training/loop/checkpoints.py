@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -84,7 +85,8 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
             file = temporary / f"{name}.safetensors"
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
             _to_disk(file)
-        write_json(temporary / "state.json", {"step": step, **record})
+        date = datetime.now(UTC).replace(microsecond=0).isoformat()
+        write_json(temporary / "state.json", {"step": step, "date": date, **record})
         _to_disk(temporary / "state.json")
         if final.exists():
             _remove(final)

@@ -30,6 +30,7 @@ from .checkpoints import (
 from .optim import make_optimizers, rate_factor, set_rates
 from .parallel import agree, distribute, like, whole
 from .randomness import step_generator
+from .record import RUN, check_record
 from .runlog import RunLog
 
 LossOf = Callable[[torch.nn.Module, int, torch.Generator], torch.Tensor]
@@ -65,6 +66,7 @@ class Loop:
         validate: called before the first step and every `validate_every` steps.
         validate_every: steps between calls; 0: never.
         shard: share the weights out over the processes instead of copying them.
+        record: what decides the weights (`make_record`), kept in each checkpoint; None: nothing is compared.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class Loop:
         validate: Validate | None = None,
         validate_every: int = 0,
         shard: bool = False,
+        record: dict | None = None,
     ) -> None:
         self.section, self.loss_of, self.accelerator = section, loss_of, accelerator
         self.validate, self.validate_every = validate, validate_every
-        self.run_folder = Path(section.out)
+        self.run_folder, self.record = Path(section.out), record
         if not any(p.requires_grad for p in model.parameters()):
             raise TrainingError("nothing to train: no parameter requires a gradient")
         self.model = distribute(model, accelerator, shard)
@@ -92,7 +95,11 @@ class Loop:
         self._stop_asked = False
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint of the run folder, if there is one."""
+        """Go on from the newest checkpoint of the run folder, if there is one.
+
+        Raises:
+            TrainingError: the checkpoint belongs to another model, or was trained under other settings.
+        """
         if self.accelerator.is_main_process:
             clean_up(self.run_folder)
         self.accelerator.wait_for_everyone()
@@ -100,6 +107,8 @@ class Loop:
         if path is None:
             return
         parts, record = load_checkpoint(path)
+        if self.record is not None:
+            self.record = check_record(record.get(RUN), self.record, path, self.section.changes, record["step"])
         self._copy(parts["weights"], self.trained, path)
         if self.averaged:
             self._copy(parts.get("averaged", parts["weights"]), self.averaged, path)
@@ -236,7 +245,7 @@ class Loop:
         parts = {"weights": {n: whole(p.detach()) for n, p in self.trained.items()}, "optimizer": state}
         if self.averaged:
             parts["averaged"] = {name: whole(tensor) for name, tensor in self.averaged.items()}
-        record = {"seconds": self.seconds, "optimizers": numbers}
+        record = {"seconds": self.seconds, "optimizers": numbers, RUN: self.record}
         if self.accelerator.scaler is not None:
             record["scaler"] = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:

@@ -2,7 +2,7 @@
 
 import torch
 
-from visual_planner.planner.conditioning import PATCH, condition_ids, condition_token_index, image_ids, target_ids
+from visual_planner.planner.conditioning import condition_ids, condition_token_index, image_ids, target_ids
 from visual_planner.planner.spec import PlannerSpec
 
 from .split_attention import ConditionKeys, condition_keys
@@ -17,9 +17,8 @@ class InContext:
     """
 
     def __init__(self, spec: PlannerSpec, device: torch.device | str = "cpu") -> None:
-        height, width = spec.grid_size
-        self.cell_latent = spec.cell_height // 8, spec.cell_width // 8
-        plain = image_ids(height // 8 // PATCH, width // 8 // PATCH)
+        self.layout = spec.layout
+        plain = image_ids(*spec.grid_tokens)
         target = target_ids(plain, spec.layout, spec.cell_tokens, spec.position_ids)
         index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
         self.target_ids = target.to(device)

@@ -12,7 +12,7 @@ from .in_context import InContext
 
 def draw_noise(spec: PlannerSpec, seeds: list[int], plans: int = 1) -> torch.Tensor:
     """Noise (B * plans, 16, H/8, W/8), so many plans a seed: what ComfyUI's samplers draw for a batch of that size."""
-    height, width = (side // 8 for side in spec.grid_size)
+    height, width = spec.latent_size
     shape = (plans, LATENT_CHANNELS, height, width)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 

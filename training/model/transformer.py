@@ -1,5 +1,6 @@
 """The transformer of a base model, out of a diffusers folder."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -26,6 +27,18 @@ def load_config_only(base: str | Path) -> FluxTransformer2DModel:
     config = FluxTransformer2DModel.load_config(_transformer_folder(base))
     with torch.device("meta"):
         return FluxTransformer2DModel.from_config(config)
+
+
+def shape_of(transformer: FluxTransformer2DModel) -> dict:
+    """Its configuration as JSON: sizes and kinds of layers, nothing of where it was loaded from."""
+    record = json.loads(transformer.to_json_string())
+    return {name: value for name, value in record.items() if not name.startswith("_")}
+
+
+def from_shape(shape: dict) -> FluxTransformer2DModel:
+    """A transformer of `shape_of` on the meta device, without weights."""
+    with torch.device("meta"):
+        return FluxTransformer2DModel.from_config(shape)
 
 
 def _transformer_folder(base: str | Path) -> Path:

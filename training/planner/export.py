@@ -2,37 +2,41 @@
 
 import base64
 import io
+import json
 import re
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from visual_planner.errors import PlannerError
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..files import replacing
+from ..files import replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
+from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings
 from ..loop.runlog import BESIDE, PLANS
 from ..model.key_map import check_loads
 from ..model.lora import file_tensors, read_lora, stack
-from ..model.transformer import load_config_only
+from ..model.transformer import from_shape
 from ..sections.config import Config
+from ..sections.planner import LoraSection
 from ..sections.result import ExportSection
+from .train import DECIDES_NOTHING
 
 _THUMBNAIL_PX = 256
 
 
 def export(config: Config, install: str | Path | None = None) -> Path:
-    """Write `export.out` from the newest checkpoint of `export.run`.
+    """Write `export.out` from the newest checkpoint of `export.run` and the record in it.
 
     Args:
-        config: sections export and train, and the spec.
+        config: section export; where it has a spec or a section train, they must be those of the run.
         install: folder of a ComfyUI; the file is also put into its models/loras.
 
     Returns:
@@ -42,31 +46,73 @@ def export(config: Config, install: str | Path | None = None) -> Path:
         TrainingError: there is no checkpoint, the file would not load in ComfyUI, or the folder is no ComfyUI.
     """
     section: ExportSection = config.section("export")
-    train = config.section("train")
     loras = None if install is None else loras_folder(install)
     checkpoint = latest_checkpoint(Path(section.run))
     if checkpoint is None:
         raise TrainingError(f"export.run {section.run} has no finished checkpoint")
-    parts, record = load_checkpoint(checkpoint)
+    parts, state = load_checkpoint(checkpoint)
+    record = run_record(state, checkpoint)
+    check_configuration(config, record, checkpoint)
+    lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
     averaged = section.averaged and "averaged" in parts
-    tensors = file_tensors(parts["averaged" if averaged else "weights"], train.lora)
-    if train.lora.base is not None:  # one file: what was fused into the base while training comes with it
-        tensors = stack(read_lora(train.lora.base), tensors)
+    tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
+    if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
+        tensors = stack(_base_lora(config, record, checkpoint), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
-    transformer = load_config_only(train.base)
-    spec = config.planner_spec()
+    transformer = from_shape(record["model"])
     metadata = {
         **spec.to_metadata(),
         **model_spec(section, spec, transformer, _thumbnail(section)),
-        "visual_planner.steps": str(record["step"]),
+        "modelspec.date": state["date"],
+        "visual_planner.steps": str(state["step"]),
         "visual_planner.weights": "averaged" if averaged else "last",
     }
     layers = write_lora(Path(section.out), tensors, metadata, transformer)
-    print(f"{section.out}: {layers} layers, {len(tensors)} tensors, rank {train.lora.rank}, step {record['step']}")
+    print(f"{section.out}: {layers} layers, {len(tensors)} tensors, rank {lora.rank}, step {state['step']}")
     if loras is not None:
         print(f"installed: {_install(Path(section.out), loras)}")
     return Path(section.out)
+
+
+def run_record(state: dict, checkpoint: Path) -> dict:
+    """The run's own record in a checkpoint's state.
+
+    Raises:
+        TrainingError: an older version wrote the checkpoint, or it belongs to another training.
+    """
+    record = state.get(RUN)
+    if record is None:
+        raise TrainingError(
+            f"checkpoint {checkpoint} has no record of its settings (an older version wrote it): "
+            "run train once more with train.changes=[record], then export"
+        )
+    if record["kind"] != "train":
+        raise TrainingError(f"export.run must be the run of a planner LoRA, but {checkpoint} is of {record['kind']}")
+    return record
+
+
+def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
+    """Refuse a configuration that no longer says what the run was trained with; sections that it lacks say nothing.
+
+    Raises:
+        TrainingError: a field differs; the message names it.
+    """
+    now = {**record}
+    if config.spec:
+        now["spec"] = json.loads(json.dumps(asdict(config.planner_spec())))
+    if config.train is not None:
+        settings = plain_settings(config.train, FREE | {*DECIDES_NOTHING, "batch_size"})
+        now["settings"] = {"batch_size": record["settings"]["batch_size"], **settings}
+    for name, (before, after) in differences(record, now).items():
+        raise TrainingError(describe(name, before, after, checkpoint))
+
+
+def _base_lora(config: Config, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
+    file = config.section("train").lora.base
+    if file is None or not file.is_file() or content_digest(file) != record["inputs"]["lora.base"]:
+        raise TrainingError(f"train.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
+    return read_lora(file)
 
 
 def write_lora(
@@ -78,7 +124,7 @@ def write_lora(
         Number of layers that it changes.
     """
     with replacing(file) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        save_sorted(tensors, temporary, {"format": "pt", **metadata})
         layers = check_loads(load_file(temporary), transformer)
         with safe_open(temporary, "pt") as opened:
             PlannerSpec.from_metadata(opened.metadata())
@@ -96,7 +142,6 @@ def model_spec(
         "modelspec.implementation": "diffusers",
         "modelspec.title": section.title,
         "modelspec.description": f"{spec.rows}x{spec.cols} frames of a robot's plan; modes {', '.join(spec.modes)}",
-        "modelspec.date": datetime.now(UTC).replace(microsecond=0).isoformat(),
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.trigger_phrase": spec.text_prompt,
         "modelspec.prediction_type": "flow",

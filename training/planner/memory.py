@@ -197,8 +197,8 @@ def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
 
 
 def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel) -> Batch:
-    height, width = (side // 8 for side in spec.grid_size)
-    cell = (spec.cell_height // 8, spec.cell_width // 8)
+    height, width = spec.latent_size
+    cell = spec.cell_latent_size
     shown = (height, width) if spec.condition_tokens == "full_grid" else cell
     count, config = section.batch_size, model.config
     with torch.device("meta"):

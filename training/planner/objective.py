@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from visual_planner.grid.cells import first_cell
 from visual_planner.planner.conditioning import (
     add_noise,
     pack_latents,
@@ -93,16 +94,15 @@ def motion_weights(target: torch.Tensor, in_context: InContext, strength: float)
 
     Args:
         target: (B, 16, H, W) clean latents of grids.
-        in_context: for the size of a cell.
+        in_context: for the layout of the grid.
         strength: 0 gives 1 everywhere.
 
     Returns:
         (B, 16, H, W), the same in all channels.
     """
-    cell_height, cell_width = in_context.cell_latent
-    first = target[..., :cell_height, :cell_width]
-    rows, cols = target.shape[-2] // cell_height, target.shape[-1] // cell_width
-    distance = (target - first.repeat(1, 1, rows, cols)).square().mean(dim=1, keepdim=True)
+    layout = in_context.layout
+    first = first_cell(target.movedim(1, -1), layout).movedim(-1, 1)
+    distance = (target - first.repeat(1, 1, layout.rows, layout.cols)).square().mean(dim=1, keepdim=True)
     mean = distance.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
     weights = 1 + strength * (distance / mean).clamp_max(8.0)
     weights = weights / weights.mean(dim=(-2, -1), keepdim=True)

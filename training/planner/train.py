@@ -10,16 +10,20 @@ from diffusers import FluxTransformer2DModel
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
 from ..loop.loop import Loop, make_accelerator
+from ..loop.record import json_digest, make_record
 from ..model.in_context import InContext
 from ..model.lora import add_lora, fuse_lora, start_from
 from ..model.quantize import quantize_frozen
 from ..model.split_attention import split_attention
-from ..model.transformer import load_transformer
+from ..model.transformer import load_transformer, shape_of
 from ..sections.config import Config, save_config
 from ..sections.planner import TrainSection
 from .batches import CachedPairs
 from .objective import flow_matching_loss
 from .validation import Validation
+
+DECIDES_NOTHING = ("gradient_checkpointing",)
+"""Settings of a planner's training that change its cost alone."""
 
 
 def make_model(section: TrainSection, device: torch.device | str = "cpu") -> FluxTransformer2DModel:
@@ -84,7 +88,23 @@ def make_loop(config: Config) -> Loop:
 
     every = section.validation.every
     validation = Validation(config, mixture, transformer, in_context, accelerator) if every else None
-    return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard)
+    record = planner_record(section, mixture, transformer, accelerator.num_processes)
+    return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
+
+
+def planner_record(
+    section: TrainSection, mixture: Mixture, transformer: FluxTransformer2DModel, processes: int
+) -> dict:
+    """What decides a planner's weights and what its file must say; see `make_record`."""
+    inputs = {
+        "base": Path(section.base) / "transformer",
+        "lora.base": section.lora.base,
+        "cache": json_digest([cache.manifest for cache in mixture.caches]),
+    }
+    return make_record(
+        "train", section, inputs, mixture.spec, processes,
+        ("gradient_checkpointing",), shares=mixture.shares, model=shape_of(transformer),
+    )  # fmt: skip
 
 
 def _limited(section: TrainSection, pairs: int, accelerator: Accelerator) -> TrainSection:

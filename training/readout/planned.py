@@ -8,7 +8,6 @@ import torch
 from tqdm import tqdm
 
 from visual_planner.grid.frame import to_bytes
-from visual_planner.planner.prompts import build_prompt
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.overlays import with_path
@@ -109,7 +108,7 @@ def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
     if mode != "text":
         places = frames.seen[numbers, :2] * size[::-1]
         trajectory = timed_trajectory(places, np.linspace(0.0, 1.0, len(places)), size).clipped("clamp")
-    prompt = build_prompt(mode, frames.instructions[episode], spec)
+    prompt = spec.prompt(mode, frames.instructions[episode])
     return Episode(numbers, plan, with_path(plan[0], trajectory, spec), prompt)
 
 

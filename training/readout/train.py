@@ -12,6 +12,7 @@ from visual_planner.execution.readout import ReadoutNet, ReadoutSpec, load_net
 from ..errors import TrainingError
 from ..files import read_json, write_json, write_tensors
 from ..loop.loop import Loop, make_accelerator
+from ..loop.record import make_record
 from ..model.readout import WEIGHTS, open_readout
 from ..sections.config import Config, save_config
 from ..sections.planner import ReadoutSection
@@ -35,7 +36,11 @@ def train_readout(config: Config) -> None:
         pixels, cameras, places, gripper = (part.to(accelerator.device) for part in draw(generator))
         return readout_loss(*model(pixels, cameras), places, gripper)
 
-    loop = Loop(section, net, loss_of, accelerator)
+    inputs = {"source": section.source, "vae": section.vae}
+    if section.planner is not None:
+        inputs |= {"planner": section.planner.folder / "transformer", "planner.lora": section.planner.lora}
+    record = make_record("readout", section, inputs, processes=accelerator.num_processes)
+    loop = Loop(section, net, loss_of, accelerator, record=record)
     loop.resume()
     before = training_before(section)
     finished = loop.run()

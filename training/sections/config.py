@@ -33,6 +33,21 @@ class Config(Section):
     evaluate: EvaluateSection | None = None
     readout: ReadoutSection | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_belongs_to_the_spec(cls, data: object) -> object:
+        """Configurations of earlier versions say `prepare.fit`."""
+        prepare = data.get("prepare") if isinstance(data, dict) else None
+        if not isinstance(prepare, dict) or "fit" not in prepare:
+            return data
+        spec = data.get("spec") or {}
+        if spec.get("fit", prepare["fit"]) != prepare["fit"]:
+            raise ValueError(
+                f"prepare.fit is {prepare['fit']!r}, but spec.fit is {spec['fit']!r}: leave out prepare.fit"
+            )
+        rest = {name: value for name, value in prepare.items() if name != "fit"}
+        return {**data, "prepare": rest, "spec": {**spec, "fit": prepare["fit"]}}
+
     @model_validator(mode="after")
     def _spec_is_valid(self) -> "Config":
         self.planner_spec()

@@ -42,7 +42,6 @@ class PrepareSection(Section):
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: drop them, repeat the last frame, or refuse"
     )
-    fit: Literal["letterbox", "crop", "stretch"] = Field("letterbox", description="how a frame is fitted to its cell")
     overlay: Literal["auto", "none", "recorded", "cameras", "tracked", "drawn", "cvat"] = Field(
         "auto",
         description="source of paths: recorded (simulated episodes), cameras (projected end-effector positions), "

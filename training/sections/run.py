@@ -69,6 +69,11 @@ class RunSection(Section):
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the forward pass")
     gradient_accumulation: Positive = Field(1, description="batches accumulated per step")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's default)")
+    changes: list[str] = Field(
+        default_factory=list,
+        description="settings in which a resumed run may differ from its own record (such as optimizer.learning_rate); "
+        "each change is noted in the record",
+    )
     tensorboard: bool = Field(False, description="also write TensorBoard events to the run's folder")
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     objective: ObjectiveSection = Field(default_factory=ObjectiveSection)

@@ -20,6 +20,7 @@ from ..files import write_tensors
 from ..loop.checkpoints import latest_checkpoint
 from ..loop.loop import Loop, make_accelerator
 from ..loop.randomness import step_generator
+from ..loop.record import make_record
 from ..model.autoencoder import encode_cells, load_vae
 from ..model.in_context import InContext
 from ..model.text import TextEncoders
@@ -70,7 +71,9 @@ def pretrain(config: Config) -> None:
         batch = Batch(latents[rows].float().to(accelerator.device), None, None, None)
         return model(in_context, batch, (clip_ids[texts], t5_ids[texts]), section.objective, generator)
 
-    loop = Loop(section, model, loss_of, accelerator)
+    inputs = {"source": section.source, "vae": section.vae}
+    record = make_record("pretrain", section, inputs, spec, accelerator.num_processes)
+    loop = Loop(section, model, loss_of, accelerator, record=record)
     loop.resume()
     finished = loop.run()
     if accelerator.is_main_process and finished:

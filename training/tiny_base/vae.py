@@ -21,6 +21,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 from ..data.episodes import EpisodeSet
 from ..loop.loop import Loop, make_accelerator
 from ..loop.randomness import step_generator
+from ..loop.record import make_record
 from ..model.autoencoder import encode_cells, load_vae
 from ..sections.config import Config
 from ..sections.planner import DecoderSection, VaeSection
@@ -141,7 +142,8 @@ def train_vae(config: Config) -> None:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return vae_loss(model, pixels, weights, section.latent_noise, generator)
 
-    loop = Loop(section, vae, loss_of, accelerator)
+    record = make_record("vae", section, {"source": section.source}, processes=accelerator.num_processes)
+    loop = Loop(section, vae, loss_of, accelerator, record=record)
     loop.resume()
     finished = loop.run()
     if accelerator.is_main_process and finished:
@@ -157,7 +159,8 @@ def train_decoder(config: Config) -> None:
     of one cell leak into others. The encoder stays as it is: latents made before remain right.
     """
     section: DecoderSection = config.section("decoder")
-    layout = config.planner_spec().layout
+    spec = config.planner_spec()
+    layout = spec.layout
     accelerator = make_accelerator(section)
     folder = Path(section.vae)
     vae = load_vae(folder)
@@ -175,7 +178,9 @@ def train_decoder(config: Config) -> None:
         pixels = grids.permute(0, 3, 1, 2).float() / 127.5 - 1
         return picture_loss(model.decode(raw.contiguous(memory_format=torch.channels_last)).sample, pixels)
 
-    loop = Loop(section, vae, loss_of, accelerator)
+    # Not the autoencoder: the result replaces it.
+    record = make_record("decoder", section, {"source": section.source}, spec, accelerator.num_processes)
+    loop = Loop(section, vae, loss_of, accelerator, record=record)
     loop.resume()
     finished = loop.run()
     if accelerator.is_main_process and finished:

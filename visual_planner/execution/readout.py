@@ -19,11 +19,14 @@ from torch.nn import functional
 
 from ..errors import ReadoutError
 from ..grid.frame import to_rgb
+from ..versions import upgrade
 from .camera import THIRDS, View
 
 READOUT_KEY = "visual_planner.readout"
 """Key of the record in a safetensors header."""
 READOUT_VERSION = 1
+_UPGRADES: dict = {}
+"""Steps from older versions of the record; there is none yet."""
 TOLERANCE_M = 0.02
 "Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
 _LEAST_SCALE = -6.0
@@ -120,7 +123,10 @@ class ReadoutSpec:
         if text is None:
             raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, got none")
         try:
-            return cls(**json.loads(text))
+            record = json.loads(text)
+            if not isinstance(record, dict):
+                raise ReadoutError(f"the read-out's record must be a JSON object, got {type(record).__name__}")
+            return cls(**upgrade(record, _UPGRADES, READOUT_VERSION, "read-out", ReadoutError))
         except (ValueError, TypeError) as error:
             if isinstance(error, ReadoutError):
                 raise

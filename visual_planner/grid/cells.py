@@ -11,7 +11,9 @@ from ..errors import ImageError, LayoutError
 from .frame import FITS, fit_frame, fit_transform, to_rgb
 from .layout import GridLayout
 
-__all__ = ["FITS", "assemble_grid", "condition_grid", "fit_frame", "fit_transform", "slice_grid", "to_rgb"]
+__all__ = [
+    "FITS", "assemble_grid", "condition_grid", "first_cell", "fit_frame", "fit_transform", "slice_grid", "to_rgb",
+]  # fmt: skip
 
 
 def assemble_grid(frames: torch.Tensor, layout: GridLayout) -> torch.Tensor:
@@ -81,6 +83,18 @@ def condition_grid(first_frame: torch.Tensor, layout: GridLayout) -> torch.Tenso
     top, left, bottom, right = layout.cell_box(0, height, width)
     grid[:, top:bottom, left:right] = first_frame
     return grid
+
+
+def first_cell(grid: torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """The cell of the first frame, (B, h, w, C), of grids (B, H, W, C): pictures or anything that stands as they do.
+
+    Raises:
+        ImageError: `grid` is not a 4-D tensor with pixels in it.
+        LayoutError: H or W does not divide into whole cells.
+    """
+    _, grid_height, grid_width, _ = _image_shape(grid, "grid")
+    top, left, bottom, right = layout.cell_box(0, *layout.cell_size(grid_height, grid_width))
+    return grid[:, top:bottom, left:right]
 
 
 def _image_shape(images: torch.Tensor, name: str) -> tuple[int, int, int, int]:

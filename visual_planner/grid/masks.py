@@ -1,7 +1,7 @@
-"""Which part of the grid the model makes, at the level of pixels, of latents and of tokens.
+"""Which part of the grid the model makes, at the level of pixels and of latents.
 
 Polarity everywhere: 1 (True) = generate, 0 (False) = keep. By default only the first frame is kept.
-The three levels agree: a coarse element is 1 exactly when every pixel under it is 1.
+The two levels agree: a coarse element is 1 exactly when every pixel under it is 1.
 """
 
 from collections.abc import Iterable
@@ -47,22 +47,6 @@ def latent_mask(
     """
     size = layout.require_cells_divisible(cell_height, cell_width, downscale, "latent pixel")
     return _cell_mask(layout, *size, keep_frames)[None]
-
-
-def token_mask(
-    layout: GridLayout,
-    cell_height: int,
-    cell_width: int,
-    keep_frames: Iterable[int] = (0,),
-    token_px: int = TOKEN_PX,
-) -> torch.Tensor:
-    """Mask (N,) bool of the grid's tokens in row-major order; True = generate. Cell sizes in pixels.
-
-    Raises:
-        LayoutError: as `pixel_mask`, or a cell side does not divide by `token_px`.
-    """
-    size = layout.require_cells_divisible(cell_height, cell_width, token_px, "token")
-    return _cell_mask(layout, *size, keep_frames).reshape(-1) > 0.5
 
 
 def _cell_mask(layout: GridLayout, height: int, width: int, keep_frames: Iterable[int]) -> torch.Tensor:

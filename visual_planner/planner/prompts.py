@@ -5,13 +5,8 @@ planner fell from 73% to 2.5% (arXiv 2512.00532). So templates are part of the P
 prompts from them the same way in training and in use.
 """
 
-from typing import TYPE_CHECKING
-
 from ..errors import PromptError
 from ..grid.layout import GridLayout
-
-if TYPE_CHECKING:
-    from .spec import PlannerSpec
 
 MODES = ("text", "trajectory", "both")
 """text: an instruction; trajectory: a path on the first frame and a fixed sentence; both: path and instruction."""
@@ -103,12 +98,6 @@ def default_both_template(layout: GridLayout) -> str:
     return _fill_layout(_BOTH_PATTERN, layout)
 
 
-TEXT_TEMPLATES = text_templates(GridLayout())
-DEFAULT_TEXT_TEMPLATE = default_text_template(GridLayout())
-DEFAULT_TRAJECTORY_PROMPT = default_trajectory_prompt(GridLayout())
-DEFAULT_BOTH_TEMPLATE = default_both_template(GridLayout())
-
-
 def clean_instruction(instruction: str) -> str:
     """Instruction as the planners are trained on it: one line, lower case, single spaces, no final period.
 
@@ -136,37 +125,26 @@ def check_template(template: str, name: str = "prompt template") -> str:
     return template
 
 
-def build_prompt(
-    mode: str,
-    instruction: str = "",
-    spec: "PlannerSpec | None" = None,
-    *,
-    text_template: str | None = None,
-    trajectory_prompt: str | None = None,
-    both_template: str | None = None,
-) -> str:
+def build_prompt(mode: str, instruction: str = "", template: str | None = None) -> str:
     """Prompt of a plan.
 
     Args:
         mode: one of `MODES`.
         instruction: what the robot is to do; not used in trajectory mode, as in the published method.
-        spec: the planner's record; its templates are used where none is given. None: the defaults of a 3x3 grid.
-        text_template: replaces the template of text mode.
-        trajectory_prompt: replaces the sentence of trajectory mode.
-        both_template: replaces the template of both mode.
+        template: sentence of that mode, with `SLOT` where the instruction goes (trajectory mode has none); None or
+            empty: the default of a 3x3 grid.
 
     Raises:
         PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
     """
     if mode not in MODES:
         raise PromptError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    template = template or _DEFAULTS[mode](GridLayout())
     if mode == "trajectory":
-        sentence = trajectory_prompt or (spec.trajectory_prompt if spec else DEFAULT_TRAJECTORY_PROMPT)
-        if SLOT in sentence:
-            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {sentence!r}")
-        return sentence
-    if mode == "text":
-        template = text_template or (spec.text_prompt if spec else DEFAULT_TEXT_TEMPLATE)
-    else:
-        template = both_template or (spec.both_prompt if spec else DEFAULT_BOTH_TEMPLATE)
+        if SLOT in template:
+            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {template!r}")
+        return template
     return check_template(template, f"{mode} prompt").replace(SLOT, clean_instruction(instruction))
+
+
+_DEFAULTS = {"text": default_text_template, "trajectory": default_trajectory_prompt, "both": default_both_template}

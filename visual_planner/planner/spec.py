@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 
 from ..errors import LayoutError, PromptError, SpecError
+from ..grid.frame import FITS
 from ..grid.layout import ORDERS, GridLayout, whole_number
-from ..grid.masks import TOKEN_PX
+from ..grid.masks import TOKEN_PX, VAE_DOWNSCALE
 from ..trajectory.overlay import COLOR_BY, OVERLAY_STYLES
+from ..versions import upgrade
 from .conditioning import CONDITION_TOKENS, POSITION_IDS, condition_token_count, schedule_mu
 from .prompts import (
     MODES,
     SLOT,
+    build_prompt,
     check_template,
     default_both_template,
     default_text_template,
@@ -26,7 +29,11 @@ from .prompts import (
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 1
+SPEC_VERSION = 2
+_UPGRADES = {
+    # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
+    1: lambda record: {**record, "fit": "letterbox"},
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class PlannerSpec:
         shift_counts_condition: whether condition tokens count in that number (they do in the released code).
         guidance: distilled guidance to sample with.
         steps: Euler steps to sample with.
+        fit: one of `frame.FITS`, how a picture of another shape fills a cell.
 
     Raises:
         SpecError: a field is wrong; the message names it.
@@ -79,12 +87,11 @@ class PlannerSpec:
     shift_counts_condition: bool = True
     guidance: float = 3.5
     steps: int = 20
+    fit: str = "letterbox"
 
     def __post_init__(self) -> None:
         if self.version != SPEC_VERSION or isinstance(self.version, bool):
-            raise SpecError(
-                f"planner spec version must be {SPEC_VERSION}, got {self.version!r}; a newer one needs a newer plugin"
-            )
+            raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {self.version!r}")
         for name in ("rows", "cols", "cell_height", "cell_width", "steps"):
             self._set(name, whole_number(getattr(self, name), f"planner spec {name}", error=SpecError))
         for name, known in (
@@ -93,6 +100,7 @@ class PlannerSpec:
             ("position_ids", POSITION_IDS),
             ("overlay", OVERLAY_STYLES),
             ("overlay_color_by", COLOR_BY),
+            ("fit", FITS),
         ):
             if getattr(self, name) not in known:
                 raise SpecError(f"planner spec {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -124,6 +132,26 @@ class PlannerSpec:
         return self.cell_height // TOKEN_PX, self.cell_width // TOKEN_PX
 
     @property
+    def grid_tokens(self) -> tuple[int, int]:
+        """Size (h, w) of its grids [tokens]."""
+        return self.rows * self.cell_tokens[0], self.cols * self.cell_tokens[1]
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Size (h, w) of its grids' latents."""
+        return self.grid_size[0] // VAE_DOWNSCALE, self.grid_size[1] // VAE_DOWNSCALE
+
+    @property
+    def cell_latent_size(self) -> tuple[int, int]:
+        """Size (h, w) of one cell's latent."""
+        return self.cell_height // VAE_DOWNSCALE, self.cell_width // VAE_DOWNSCALE
+
+    @property
+    def condition_size(self) -> tuple[int, int]:
+        """Size (H, W) of the picture that the condition is [px]: a cell, or the whole grid."""
+        return (self.cell_height, self.cell_width) if self.condition_is_cell else self.grid_size
+
+    @property
     def condition_is_cell(self) -> bool:
         """Whether the condition is a picture of the first cell alone, not of the whole condition grid."""
         return self.condition_tokens != "full_grid"
@@ -142,6 +170,20 @@ class PlannerSpec:
     def conditioning_tokens(self) -> int:
         """Number of condition tokens that follow the grid's."""
         return condition_token_count(self.layout, self.cell_tokens, self.condition_tokens)
+
+    def prompt(self, mode: str, instruction: str = "", template: str | None = None) -> str:
+        """Prompt of a plan; see `prompts.build_prompt`.
+
+        Args:
+            mode: one of `prompts.MODES`.
+            instruction: what the robot is to do.
+            template: replaces the planner's own sentence of that mode.
+
+        Raises:
+            PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
+        """
+        own = {"text": self.text_prompt, "trajectory": self.trajectory_prompt, "both": self.both_prompt}
+        return build_prompt(mode, instruction, template or own.get(mode))
 
     def mu(self) -> float:
         """Shift of its noise schedule (see `conditioning.schedule_mu`)."""
@@ -177,11 +219,7 @@ class PlannerSpec:
             raise SpecError(f"planner spec must be JSON, but it cannot be read: {error}") from None
         if not isinstance(record, dict):
             raise SpecError(f"planner spec must be a JSON object, got {type(record).__name__}")
-        version = record.get("version")
-        if version != SPEC_VERSION:
-            raise SpecError(
-                f"planner spec version must be {SPEC_VERSION}, got {version!r}; a newer one needs a newer plugin"
-            )
+        record = upgrade(record, _UPGRADES, SPEC_VERSION, "planner spec", SpecError)
         names = {field.name for field in fields(cls)}
         if unknown := sorted(record.keys() - names):
             raise SpecError(
@@ -259,15 +297,3 @@ PRESETS: Mapping[str, PlannerSpec] = MappingProxyType(
 """Records for the weights published with arXiv 2512.00532, which carry none. Text weights were trained on clean first
 frames, trajectory weights on first frames with arrows. How Jaco's arrows looked is not
 published: Bridge's are assumed."""
-
-TINY_SPEC = PlannerSpec(
-    cell_height=64,
-    cell_width=64,
-    condition_tokens="first_cell",
-    base_model="tiny_planner",
-    base_shift=math.log(5.0),
-    max_shift=math.log(5.0),
-    shift_counts_condition=False,
-    steps=8,
-)
-"""Record of the embedded tiny planner: 3x3 cells of 64 px, the first cell's tokens only, a constant shift of 5."""

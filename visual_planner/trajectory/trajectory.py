@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import TrajectoryError
+from ..grid.frame import fit_transform
 from ..grid.layout import whole_number
 from .curves import cut_to_frame
 from .path import DrawnPath, Point
@@ -93,6 +94,21 @@ class Trajectory:
         width = whole_number(width, "trajectory width", error=TrajectoryError)
         height = whole_number(height, "trajectory height", error=TrajectoryError)
         return self.transformed(width / self.width, height / self.height, 0.0, 0.0, width, height)
+
+    def fitted(self, height: int, width: int, fit: str = "letterbox") -> "Trajectory":
+        """The same paths on a frame that `frame.fit_frame` makes of this one.
+
+        Args:
+            height: of that frame [px].
+            width: of that frame [px].
+            fit: one of `frame.FITS`.
+
+        Raises:
+            ImageError: a size is not positive; unknown `fit`.
+        """
+        if (height, width) == (self.height, self.width):
+            return self
+        return self.transformed(*fit_transform((self.height, self.width), (height, width), fit), width, height)
 
     def clipped(self, rule: str = "error") -> "Trajectory":
         """Apply a rule to control points outside the frame, which is [0, width] x [0, height] with its edges.

@@ -11,7 +11,6 @@ from simulation.scene import SceneSpec
 from simulation.tasks import TASKS, Task
 from simulation.world import World
 from visual_planner.execution.camera import View
-from visual_planner.planner.prompts import build_prompt
 from visual_planner.planner.spec import PlannerSpec
 from visual_planner.trajectory.trajectory import Trajectory
 
@@ -120,4 +119,4 @@ def planner_input(asked: Asked, mode: str, spec: PlannerSpec, wording: Wording |
     wording = wording or Wording()
     words = asked.instruction if wording.instruction is None else wording.instruction
     picture = with_path(asked.first, asked.trajectory if mode != "text" and wording.overlay else None, spec)
-    return picture, build_prompt(mode, words, spec) if wording.template else words
+    return picture, spec.prompt(mode, words) if wording.template else words

@@ -1,16 +1,16 @@
 """A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from simulation.errors import UnreachableError
-from simulation.execution import Rollout, check_keyframes
+from simulation.execution import execute
 from simulation.world import World
-from visual_planner.checks.diagnostics import Report, diagnose
+from visual_planner.checks.diagnostics import Report
+from visual_planner.execution.judging import judge
 from visual_planner.execution.keyframes import keyframes, on_path
-from visual_planner.execution.ranking import Score, compare, order_of, score_plan
+from visual_planner.execution.ranking import Score, compare, order_of
 from visual_planner.execution.readout import Reading, ReadoutNet, read_frames
 
 from ..colours import HUES, colour_mask
@@ -46,13 +46,12 @@ def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
     return read_frames(net, frames, asked.view if net.spec.view is not None else None)
 
 
-def judge(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
+def judge_plan(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
     """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
     reading = read_plan(frames, asked, net)
     count, height, width = frames.shape[:3]
     path = None if mode == "text" else asked.places_norm(count)
-    report = diagnose(frames, asked.first, None if path is None else path * (width, height))
-    score = score_plan(reading, report, path)
+    report, score = judge(frames, reading, asked.first, None if path is None else path[:, None] * (width, height))
     left = remaining(frames, [item.color for item in asked.scene.objects])
     followed = reading if path is None else on_path(reading, path, asked.view)
     return Judged(frames, reading, report, score, left, followed)
@@ -75,17 +74,17 @@ def remaining(frames: np.ndarray, colours: list[str]) -> float:
 
 def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:
     """The plans (N, F, h, w, 3) looked at, and their numbers, best first."""
-    judged = [judge(frames, asked, mode, net) for frames in plans]
+    judged = [judge_plan(frames, asked, mode, net) for frames in plans]
     scores = compare([plan.score for plan in judged], [plan.reading for plan in judged])
     return [replace(plan, score=score) for plan, score in zip(judged, scores, strict=True)], order_of(scores)
 
 
 def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
     """Whether the request is done by keyframes (F, 4) from the scene's start; not, if the arm cannot get to one."""
-    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(asked.truth))
-    with suppress(UnreachableError):
-        rollout.carry_out(check_keyframes(keys, frames=None)[0])
-    return rollout.success
+    try:
+        return execute(keys, asked.scene, asked.task, world, asked.camera, plan_frames=len(asked.truth)).success
+    except UnreachableError:
+        return False
 
 
 def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:

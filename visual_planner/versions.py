@@ -1,0 +1,30 @@
+"""Records that evolve: an older version is brought up to date step by step, only a newer one is refused."""
+
+from collections.abc import Callable, Mapping
+
+Upgrade = Callable[[dict], dict]
+"""A record of one version → the same record as the next version says it; `version` is set by `upgrade`."""
+
+
+def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name: str, error: type[Exception]) -> dict:
+    """The record in its current version.
+
+    Args:
+        record: as it was read; its `version` says which one it is.
+        upgrades: version → the step to the next one, for every version before `current`.
+        current: the newest version that is known here.
+        name: of the kind of record, for messages.
+        error: class of the error that is raised.
+
+    Raises:
+        error: the version is no whole number from 1 on, or newer than `current`.
+    """
+    version = record.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise error(f"{name} version must be a whole number from 1 to {current}, got {version!r}")
+    if version > current:
+        raise error(f"{name} version must be at most {current}, got {version}: this file needs a newer plugin")
+    result = dict(record)
+    for number in range(version, current):
+        result = {**upgrades[number](result), "version": number + 1}
+    return result
