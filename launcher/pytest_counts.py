@@ -1,4 +1,4 @@
-"""pytest plugin of `run.py test`: hands the outcome counts of one tier to the launcher, which prints one total."""
+"""pytest plugin of `run.py test`: passes the outcome counts of one tier to the launcher, which prints one total."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class Workflow:
 
 
 def _passed_through(node: JsonObject, slot: int) -> int | None:
-    """Link of the input that a reroute or a bypassed node hands on: the same slot, else the first that fits."""
+    """Link of the input that a reroute or a bypassed node passes on: the same slot, else the first that fits."""
     inputs = node.get("inputs") or []
     if node["type"] == REROUTE:
         return inputs[0].get("link") if inputs else None

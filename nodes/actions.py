@@ -172,7 +172,7 @@ def _free_name(prefix: str) -> Path:
 
 
 class VisualPlannerExecute(io.ComfyNode):
-    """A plan carried out in the simulator."""
+    """A plan executed in the simulator."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -62,6 +62,6 @@ class VisualPlannerPrompt(io.ComfyNode):
         notes = []
         if spec is not None and mode not in spec.modes:
             notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, not for mode {mode}"))
-        if spec is not None and prompt != build_prompt(mode, instruction, spec):
+        if spec is not None and prompt != spec.prompt(mode, instruction):
             notes.append(warn("this template differs from the one that the planner was trained with"))
         return io.NodeOutput(prompt, ui=look(cls, text="\n".join([prompt, *(f"Note: {note}" for note in notes)])))

@@ -65,7 +65,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
-        """Read it, and hand the first frame to the editor, which draws on it."""
+        """Read it, and pass the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
         shown = look(cls, text=_summary(trajectory))
@@ -186,7 +186,7 @@ def _draw(frames, trajectory: Trajectory, style: str, color_by: str, thickness: 
 
 
 def _summary(trajectory: Trajectory) -> str:
-    """One line a path."""
+    """One line per path."""
     size = f"{trajectory.width} x {trajectory.height} px"
     return "\n".join(
         f"{path.name}: {len(path.points)} points, {path.length:.0f} px long, frame of {size}"

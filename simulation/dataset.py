@@ -54,7 +54,7 @@ class DatasetOptions:
         camera_jitter_m: spread of the camera's position [m].
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
-        later_share: share of the episodes that begin in the middle of the task (demonstrations).
+        later_share: fraction of the episodes that begin in the middle of the task (demonstrations).
     """
 
     episodes: int
@@ -80,7 +80,7 @@ class DatasetOptions:
         if not self.tasks or set(self.tasks) - set(TASKS):
             raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {','.join(self.tasks)!r}")
         if self.wordings not in WORDING_SETS:
-            raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
+            raise SimulationError(f"`wordings` must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
         if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
             raise SimulationError(f"camera_jitter must be 0 to {MAX_JITTER_M} m, got {self.camera_jitter_m}")
         if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
@@ -130,7 +130,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
 
 
 def draw_beginning(seed: int, later_share: float) -> float:
-    """Draw the share of the motion that is over at an episode's first frame: 0, or anything up to `LATEST`."""
+    """Draw the fraction of the motion that is over at an episode's first frame: 0, or anything up to `LATEST`."""
     later, begins = rng_for(seed, "beginning").uniform(size=2)
     return LATEST * begins if later < later_share else 0.0
 

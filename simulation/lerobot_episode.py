@@ -21,7 +21,7 @@ _EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 
 
 def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarray, instruction: str) -> Path:
-    """Write one episode of 10 rows a second: state and action are six joints [rad] and the gripper [0..1].
+    """Write one episode of 10 rows per second: state and action are six joints [rad] and the gripper [0..1].
 
     The action of a row is the state one row later; the picture of a row is the latest keyframe's.
 

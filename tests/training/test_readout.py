@@ -148,7 +148,7 @@ def test_a_network_is_told_where_each_episodes_camera_stands(states, tmp_path):
     assert np.abs(here.picture_norm - there.picture_norm).max() > 1e-3
     first = read_frames(net, frames.pictures[:3], net.spec.view)
     np.testing.assert_array_equal(first.positions_m, read_frames(net, frames.pictures[:3]).positions_m)
-    with pytest.raises(TrainingError, match="readout.sees_camera must be false: the sources do not say"):
+    with pytest.raises(TrainingError, match=r"readout\.sees_camera must be false: the sources do not state"):
         start(section, replace(frames, views=()))
 
 

@@ -57,7 +57,7 @@ class Folder:
         """A file's content.
 
         Raises:
-            TrainingError: it is not there or cannot be reached; `what` names it.
+            TrainingError: it does not exist or cannot be reached; `what` names it.
         """
         if not self.exists(file):
             raise TrainingError(f"{what} {self.name(file)} does not exist")
@@ -99,7 +99,7 @@ class Folder:
         """Path of a file on this machine: the file itself, or a copy of it that is checked as it comes.
 
         Raises:
-            TrainingError: it is not there, is not the one of this SHA-256, or its name leads out of the folder.
+            TrainingError: it does not exist, is not the one of this SHA-256, or its name leads out of the folder.
         """
         if Path(file).name != file:
             raise TrainingError(f"{self.place} names {file!r}, which must lie inside it")

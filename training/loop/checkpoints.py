@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, averaged weights, optimizer state and position, written whole or not at all."""
+"""Checkpoints of a run: weights, EMA weights, optimizer state and position, written whole or not at all."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The read-out on disk: a folder with weights and a card."""
+"""The read-out on disk: a folder with weights and a GPU."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """How much memory a training step takes, before a weight is loaded.
 
 One step (forward, backward, optimizer) runs on PyTorch's meta device, which computes shapes and no values, with the
-module that the configuration would train: its layers, adapter, number types, checkpointing and token counts. Every
+module that the configuration would train: its layers, adapter, dtypes, checkpointing and token counts. Every
 storage that an operation makes is counted while it lives, so the peak is that of the real step up to the allocator's
 rounding, the workspace of the device's libraries and its context (docs/training.md has the method).
 """
@@ -94,7 +94,7 @@ class MemoryPlan:
         adapter: trained weights (float32).
         gradients: of the adapter.
         optimizer: its state.
-        averaged: the averaged weights.
+        averaged: the EMA weights.
         activations: what forward and backward hold at their peak beside all that.
         validation: autoencoder in memory beside the training, 0 without validation.
         tokens: noise, condition and text tokens of one example.
@@ -180,7 +180,7 @@ def memory_plan(
 
 
 def base_shapes(section: TrainSection) -> FluxTransformer2DModel:
-    """The base on the meta device; FLUX.1-dev's shapes where its folder is not there yet."""
+    """The base on the meta device; FLUX.1-dev's shapes where its folder does not exist yet."""
     if (section.base / "transformer" / "config.json").is_file():
         return load_config_only(section.base)
     with torch.device("meta"):
@@ -216,7 +216,7 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
     if model.is_gradient_checkpointing:
-        # modes are off in the backward pass: layers that are computed again enter theirs anew
+        # modes are off in the backward pass: layers that are computed again enter theirs again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with counter, _AsOnDevice(dtype):
@@ -229,7 +229,7 @@ class _AsOnDevice(TorchFunctionMode):
     """What autocast and fused attention do on a GPU, for the meta device, which has neither.
 
     Args:
-        dtype: number type of matrix products, None without autocast.
+        dtype: dtype of matrix products, None without autocast.
     """
 
     def __init__(self, dtype: torch.dtype | None) -> None:

@@ -1,4 +1,4 @@
-"""Frames with what the read-out shall say of them, from any source of episodes whose robot states are known."""
+"""Frames with what the read-out should say of them, from any source of episodes whose robot states are known."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the read-out is worth on episodes that it was not trained on, and the card that says so."""
+"""What the read-out is worth on episodes that it was not trained on, and the GPU that says so."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _KEPT = (1.0, 0.5, 0.0)
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
-    """Figures on frames as they are ("clean", also by source) and spoilt ("degraded"), and as a planner draws them.
+    """Figures on frames as they are ("clean", also by source) and degraded ("degraded"), and as a planner draws them.
 
     The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
     """
@@ -129,18 +129,18 @@ _CARD = """# Read-out of the simulated Jaco arm
 
 A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
 place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
-{steps} steps of {batch} on {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
+{steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated frames are ({degraded}).
 {planner}{earlier}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
-share: of errors below {tolerance:.0f} mm, which confidence is to foretell):
+share: of errors below {tolerance:.0f} mm, which confidence is to predict):
 
 | frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share |
 |---|---|---|---|---|---|
 {rows}
 
-Confidence is the expected share of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
-generated frame may be wrong in ways that were not among them (a hand in two places, an arm that cannot stand so),
+Confidence is the expected fraction of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
+generated frame may be wrong as none of them was (a gripper in two places, an arm that cannot stand so),
 and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
 the steps kept it is a whole plan, whose own error against the demonstration counts too.
 

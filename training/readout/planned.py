@@ -44,14 +44,14 @@ def planned_pictures(
     """Frames of some episodes as the planner draws them again.
 
     The more steps are drawn again, the more a frame errs as plans do, and the less sure is what it really shows; where
-    a path can be drawn, it is, so that the hand stays where the truth says.
+    a path can be drawn, it is, so that the end effector stays where the truth says.
 
     Args:
         frames: what to choose from; episodes without an instruction or of another length than a plan are left out, and
             those of sources that the section leaves out.
         section: planner, number of episodes and steps.
         seed: of the choice and the noise.
-        kept: share of the sampler's steps that are left out; None: each episode draws its own from the section.
+        kept: fraction of the sampler's steps that are left out; None: each episode draws its own from the section.
 
     Returns:
         Picture (h, w, 3) uint8 by its number in `frames`.

@@ -1,4 +1,4 @@
-"""`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and card."""
+"""`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +117,7 @@ def scales(frames: Frames) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class Batches:
-    """Draws batches of spoilt frames, a few that follow each other at a time; a batch is a function of its generator.
+    """Draws batches of degraded frames, a few that follow each other at a time; a batch is a function of its generator.
 
     Args:
         frames: what to draw from.

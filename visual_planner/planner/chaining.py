@@ -1,6 +1,6 @@
 """Longer plans: several plans one after the other, each starting from a frame of the one before.
 
-A plan of F frames hands its frame F - overlap to the next plan as first frame, so plan n (from 0) starts at frame
+A plan of F frames passes its frame F - overlap to the next plan as first frame, so plan n (from 0) starts at frame
 n * (F - overlap) of the joined sequence. With overlap 1 that is the last frame. A larger overlap plans again from
 before the end, where plans are least to be trusted, and the frames that both plans have are the earlier plan's to lose
 ("drop") or are blended ("crossfade").

@@ -41,7 +41,7 @@ class ArrowStyle:
         thickness: width of the shaft [px].
         head_length: from the tip to the widest place of a filled diamond, or the length of an open fork's strokes [px].
         head_half_width: half of the diamond's width [px]; None for an open fork.
-        diamond_tail: how far the diamond reaches behind its widest place, as a share of `head_length`.
+        diamond_tail: how far the diamond reaches behind its widest place, as a fraction of `head_length`.
         fork_degrees: angle between the fork's strokes and the shaft.
     """
 

@@ -65,7 +65,7 @@ class TrackedPaths:
 def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str, first: int = 0) -> np.ndarray:
     """Places (T, 2) [px] of something in grey frames (h, w), by pyramidal Lucas-Kanade flow of points on it.
 
-    The place moves by the median of the points' steps. A point whose way back misses its start is dropped.
+    The place moves by the median of the points' steps. A point whose return path misses its start is dropped.
 
     Args:
         grey: the frames in order.

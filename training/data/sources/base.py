@@ -133,7 +133,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
     """Path of a file that data names, which must lie in the data's own folder.
 
     Raises:
-        TrainingError: it leads elsewhere, or the file is not there.
+        TrainingError: it leads elsewhere, or the file does not exist.
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):

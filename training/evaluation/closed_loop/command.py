@@ -24,7 +24,7 @@ PROTOCOL = (
     "frames -> read-out (place and gripper of each frame) -> keyframes -> joint trajectory within limits -> MuJoCo -> "
     "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
-    "scripted demonstration; on_path (and success, with follow_path): the hand is kept on it, and "
+    "scripted demonstration; on_path (and success, with follow_path): the end effector is kept on it, and "
     "the frames say only height and gripper; true keyframes: those of the demonstration; true frames: its pictures "
     "through the read-out; autoencoder: the same after the planner's autoencoder; static: the first frame "
     "repeated; no_lora: the base model alone, given the same"

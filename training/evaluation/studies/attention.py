@@ -161,7 +161,7 @@ def page(result: dict) -> str:
 
 ![Attention maps](PLOT)
 
-Order `{result["order"]}`, ids `{result["position_ids"]}`; shares of the attention of a frame's tokens, mean over heads
+Order `{result["order"]}`, ids `{result["position_ids"]}`; fractions of attention of a frame's tokens, mean over heads
 and layers, in brackets those of the first and of the second half of the sampler's steps. *Even*: the share if every
 token were looked at alike.
 

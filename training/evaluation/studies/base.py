@@ -153,7 +153,7 @@ def method_lines(settings: dict) -> str:
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
     return (
         f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
-        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, wordings "
+        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, phrasings "
         f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
         "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
         "rates, bootstrap over scenes for differences."

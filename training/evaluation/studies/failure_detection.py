@@ -1,4 +1,4 @@
-"""Do the checks of a plan's pictures foretell that its execution fails? Precision, recall, AUC and best thresholds."""
+"""Do the checks of a plan's pictures predict that its execution fails? Precision, recall, AUC and best thresholds."""
 
 from pathlib import Path
 
@@ -167,7 +167,7 @@ def page(result: dict) -> str:
     ]  # fmt: skip
     head = ["check", "AUC (95%)", "plans", "precision", "recall", "threshold from data", "its precision", "its recall"]
     failed = sum(row["failed"] for row in result["rows"])
-    return f"""# Failure detection: do a plan's pictures foretell that it fails?
+    return f"""# Failure detection: do a plan's pictures predict that it fails?
 
 ![AUC of the checks](PLOT)
 
@@ -177,14 +177,14 @@ def page(result: dict) -> str:
 
 ## Method
 {method_lines(result["settings"])}
-*vanished*: share of its first pixels that the worst-off object has in the last frame. Read off the frames: *sure* and
+*vanished*: fraction of its first pixels that the worst object has in the last frame. Read off the frames: *sure* and
 *least sure*, the confidence in the place, its mean and its least; *gripper*: how clearly it is open or closed; *path as
-read*: how closely the hand keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
+read*: how closely it keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
 plans that fail; recall: failing plans that were warned of. The threshold from data is that of Youden on scenes of even
 seeds; its precision and recall are those of odd seeds.
 
 ## Limits
-One planner, one table. A precision must be read against the share of failures, {failed / len(result["rows"]):.0%} here.
+One planner, one table. Read a precision against the fraction of failures, {failed / len(result["rows"]):.0%} here.
 """
 
 

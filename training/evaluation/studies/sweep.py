@@ -103,7 +103,7 @@ def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Confi
 
 
 def planner_of(variant: Variant, config: Config, name: str) -> Path:
-    """The variant's LoRA; those commands are run whose results are not there.
+    """The variant's LoRA; those commands are run whose results do not exist.
 
     Raises:
         TrainingError: its training was stopped, or it is not to be trained and starts from nothing.
@@ -152,7 +152,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
 
 
 def by_scene(rows: list[dict], asked: list[Asked]) -> list[dict]:
-    """Of each request: whether it was done, and how far the plan's hand is from the demonstration's, on average [mm].
+    """Of each request: whether it succeeded, and how far the plan's gripper is from the truth, on average [mm].
 
     The first frame is given and left out.
     """
