@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from launcher.server import first_free_port
 from support.small_world import config_for
 from training.__main__ import main
 from training.cache import write as cache_module
@@ -42,7 +43,12 @@ def test_two_processes_make_the_very_cache_of_one(world, tmp_path):
     save_config(changed(world, tmp_path / "cache", text_shard_size=4), tmp_path / "config.yaml")
     cache(changed(world, tmp_path / "alone", text_shard_size=4))
     command = [sys.executable, "-m", "training", "cache", "--config", str(tmp_path / "config.yaml")]
-    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    settings = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(first_free_port(29613)),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     processes = [
         subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings, "RANK": str(rank)}, stderr=subprocess.PIPE)
         for rank in range(2)
@@ -76,14 +82,16 @@ def test_a_stopped_run_makes_only_what_is_missing(world, tmp_path, monkeypatch):
     assert contents(tmp_path / "cache") == contents(tmp_path / "alone")
 
 
-def test_shards_of_another_encoder_or_setting_are_made_anew_and_named(world, tmp_path, capsys):
+def test_shards_of_another_encoder_or_setting_are_recomputed_and_named(world, tmp_path, capsys):
     shutil.copytree(world / "cache", tmp_path / "cache")
     with pytest.raises(TrainingError, match=r"finished cache \(made with settings encode 'cells' instead of 'grid'\):"):
         cache(changed(world, tmp_path / "cache", encode="grid"))
     shutil.copytree(world / "base", tmp_path / "base")
     file = tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(TrainingError, match=r"finished cache already \(made with another vae/diffusion_pytorch_model"):
+    with pytest.raises(
+        TrainingError, match=r"finished cache \(made with another vae/diffusion_pytorch_model\.safetensors\):"
+    ):
         cache(changed(world, tmp_path / "cache", base=tmp_path / "base"))
     # an unfinished one: shards with notes, and no manifest
     manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
@@ -92,7 +100,7 @@ def test_shards_of_another_encoder_or_setting_are_made_anew_and_named(world, tmp
         note = {"stamp": "other", "bytes": size, "sha256": digest}
         (tmp_path / "cache" / f"{name}.json").write_text(json.dumps(note))
     cache(changed(world, tmp_path / "cache"))
-    assert capsys.readouterr().out.count("made anew") == len(manifest["files"])
+    assert capsys.readouterr().out.count("recomputed") == len(manifest["files"])
     assert Cache(tmp_path / "cache").verify() == []
 
 
@@ -195,7 +203,7 @@ def test_conditions_are_cells_and_whole_grids_of_earlier_versions_give_the_same_
     held = [load_file(tmp_path / name / "conditions-00000.safetensors")["latents"] for name in ("new", "old")]
     assert torch.equal(*held)
     Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(pairs / lines[0]["source"])
-    with pytest.raises(TrainingError, match=r"is \(7, 9\) \(height, width\), the spec asks for \(32, 32\)"):
+    with pytest.raises(TrainingError, match=r"must be \(32, 32\) \(height, width\), got \(7, 9\)"):
         cache(changed(world, tmp_path / "wrong", data=pairs))
 
 

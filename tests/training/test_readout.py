@@ -440,7 +440,7 @@ def test_the_command_names_what_is_missing(tmp_path, capsys):
     file = tmp_path / "c.yaml"
     file.write_text(f"readout: {{source: [{tmp_path / 'none'}], out: {tmp_path / 'o'}, model: {tmp_path / 'm'}}}")
     assert main(["readout", "--config", str(file)]) == 2
-    assert f"source {tmp_path / 'none'} is not there" in capsys.readouterr().err
+    assert f"source {tmp_path / 'none'} does not exist" in capsys.readouterr().err
 
 
 def reading(places, errors, gripper):

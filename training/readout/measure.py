@@ -27,7 +27,7 @@ def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
     """
     rng = np.random.default_rng(section.seed + 1)
     count = len(frames.gripper)
-    spoilt = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
+    degraded = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
     figures = {"clean": score(net, frames, frames.pictures)}
     if len(section.source) > 1:
         for number, path in enumerate(section.source):
@@ -35,7 +35,7 @@ def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
             if len(chosen):
                 part = frames.part(chosen)
                 figures[f"clean, of {path.name}"] = score(net, part, part.pictures)
-    figures["degraded"] = score(net, frames, spoilt)
+    figures["degraded"] = score(net, frames, degraded)
     if section.planner is not None:
         few = section.planner.model_copy(update={"episodes": min(section.planner.episodes, _PLANNED_EPISODES)})
         for kept in _KEPT:
@@ -105,7 +105,7 @@ def write_card(
         f"{row['confidence']['share_within_tolerance']:.2f} |"
         for name, row in figures.items()
     ]
-    spoilt = "blur, ghosts, noise, colours, remnants of paths" + (
+    defects = "blur, ghosts, noise, colours, remnants of paths" + (
         ", the tiny planner's autoencoder with noisy latents" if section.vae is not None else ""
     )
     of_planner = section.planner and (
@@ -118,7 +118,7 @@ def write_card(
         for part in before
     )
     write_text(folder / "README.md", _CARD.format(
-        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, spoilt=spoilt,
+        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, defects=defects,
         planner=of_planner or "No planner's output was used.",
         earlier=f"\nBefore that, steps of frames: {earlier}." if earlier else "",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
@@ -129,7 +129,7 @@ _CARD = """# Read-out of the simulated Jaco arm
 
 A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
 place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
-{steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated frames are ({degraded}).
+{steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated frames are ({defects}).
 {planner}{earlier}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
