@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 from .environment import Environment
 from .errors import exit_code_of
 from .options import build_parser
-from .paths import ROOT
+from .paths import ROOT, SECONDS_VARIABLE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     build_parser().parse_args(arguments)
-    return exit_code_of(lambda: _hand_over([str(Environment().ensure()), "-m", "launcher", *arguments]))
+    return exit_code_of(lambda: _start(arguments))
+
+
+def _start(arguments: list[str]) -> int:
+    started = time.monotonic()
+    python = Environment().ensure()
+    os.environ[SECONDS_VARIABLE] = f"{time.monotonic() - started:.1f}"
+    return _hand_over([str(python), "-m", "launcher", *arguments])
 
 
 def _hand_over(command: list[str]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import time
 from typing import Any
 
 from .client import ComfyClient, PromptError, Run
@@ -12,7 +14,7 @@ from .console import StatusLine, note
 from .demo_inputs import DemoRequest, read_request
 from .demo_results import build_report, collect, write_results
 from .errors import LauncherError
-from .paths import PLUGIN_NAME, WORKFLOWS, shown
+from .paths import PLUGIN_NAME, SECONDS_VARIABLE, WORKFLOWS, shown
 from .serve import SERVE_BASE, offer_workflows, wait_until_ended
 from .server import ComfyServer, first_free_port
 from .workflow import Workflow
@@ -26,8 +28,11 @@ def run_demo(options: argparse.Namespace) -> int:
     Raises:
         LauncherError: Bad input, or the run failed; nothing has been written then.
     """
+    phases = Phases()
     request = read_request(options)
+    phases.end("input")
     comfyui = find_comfyui()
+    phases.end("ComfyUI")
     status = StatusLine("Plan")
     status.update(f"starting ComfyUI {comfyui.version}")
     settings: dict[str, Any] = {}
@@ -35,20 +40,43 @@ def run_demo(options: argparse.Namespace) -> int:
         offer_workflows(SERVE_BASE)
         settings = {"base": SERVE_BASE, "port": first_free_port(8188)}
     with ComfyServer(comfyui, **settings) as server:
+        phases.end("server start")
         client = ComfyClient(server.url)
         workflow = Workflow.load(WORKFLOWS / f"tiny_{request.mode}.json", client.object_info())
         used = fill_in(workflow, request, client)
         run = follow(client, workflow, status)
+        phases.end("plan")
         plan = collect(client, workflow, run)
         report = build_report(request, plan, run, workflow, used, server.seconds_to_start, client.system_stats())
         files = write_results(request.out, plan, report)
+        phases.end("files")
         status.close("done")
+        note(phases.text())
         for file in files:
             print(shown(file))
         if options.serve:
             where = f"ComfyUI stays open at {server.url}, workflows under {PLUGIN_NAME}/ in the sidebar (key W)."
             wait_until_ended(server, where)
     return 0
+
+
+class Phases:
+    """How long each part took, from the first half's work on the environment on."""
+
+    def __init__(self) -> None:
+        self.seconds = {"environment": float(os.environ.pop(SECONDS_VARIABLE, 0.0))}
+        self._since = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """Close a phase that began where the one before it ended."""
+        now = time.monotonic()
+        self.seconds[name] = now - self._since
+        self._since = now
+
+    def text(self) -> str:
+        """One line with every phase and their sum [s]."""
+        parts = [f"{name} {seconds:.1f}" for name, seconds in self.seconds.items()]
+        return f"Seconds: {', '.join(parts)}; in all {sum(self.seconds.values()):.1f}"
 
 
 def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> dict[str, Any]:
@@ -69,7 +97,7 @@ def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> di
     prompt_node = _only(workflow, "VisualPlannerPrompt")
     if request.mode == "trajectory":
         if request.instruction is not None:
-            note("Note: mode trajectory does not use the instruction.")
+            note("Note: mode trajectory ignores the instruction.")
     elif request.instruction is not None:
         workflow.set_widget(prompt_node, "instruction", request.instruction)
     _set_everywhere(workflow, SEED_WIDGETS, request.seed)

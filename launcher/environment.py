@@ -25,10 +25,10 @@ from .paths import CACHE, ROOT, VENV, venv_python
 LOCK_FILE = ROOT / "requirements-lock.txt"
 NO_DEPS_FILE = ROOT / "requirements-lock-no-deps.txt"
 STAMP_NAME = "visual_planner.json"
-PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
+PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 14)
 # Measured on Linux: the installed packages fill 7.8 GB (torch brings CUDA).
 DISK_NEEDED_GB = 8.0
-# pip holds 3 GB of downloads while it works and would keep a second copy of them in its cache for good.
+# Downloads are 3 GB, and a cache would keep per second copy of them for good.
 DISK_FOR_CACHE_GB = 6.0
 
 
@@ -74,8 +74,8 @@ class Environment:
     def fingerprint(self) -> str:
         """Hash of what the environment must hold."""
         digest = hashlib.sha256()
-        for pin in self.pins():
-            digest.update(f"{pin}\n".encode())
+        for file in self.lock_files:
+            digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def fault(self) -> str | None:
@@ -85,7 +85,7 @@ class Environment:
         try:
             stamp = json.loads(self.stamp_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return "its installation was not finished"
+            return "its installation is incomplete"
         except (ValueError, OSError):
             return "its stamp file cannot be read"
         if not isinstance(stamp, dict) or stamp.get("fingerprint") != self.fingerprint():
@@ -111,7 +111,7 @@ class Environment:
         return f"{pin}: {reason}{more}"
 
     def ensure(self) -> Path:
-        """Make or mend the environment where needed and return its Python.
+        """Make or fix the environment where needed and return its Python.
 
         Raises:
             LauncherError: It cannot be made here; the line says why.
@@ -134,7 +134,7 @@ class Environment:
                 return self._write_stamp()
             if self._is_running():
                 raise LauncherError("this Python belongs to the broken environment: start run.py with python3")
-            note("The environment cannot be mended; it is made anew.")
+            note("The environment cannot be repaired; it is created again.")
         self._remove()
         self._create()
         self._install()
@@ -184,7 +184,7 @@ class Environment:
                     "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt install python3-venv)"
                 )
             lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-            raise LauncherError(f"the virtual environment cannot be made: {lines[-1]}")
+            raise LauncherError(f"the virtual environment cannot be created: {lines[-1]}")
 
     def _free_gb(self) -> float:
         return shutil.disk_usage(self.folder.parent).free / 1e9
@@ -196,12 +196,13 @@ class Environment:
         keep_downloads = self._free_gb() >= self.disk_needed_gb + DISK_FOR_CACHE_GB
         installer = Installer(self.python, self.cache / "logs" / "environment.log", keep_downloads)
         main, no_deps = self.lock_files
-        installer.install(main, total=len(read_pins(main)))
-        installer.install(no_deps, total=len(read_pins(no_deps)), with_dependencies=False)
-        # pip believes a package's metadata; what is listed as installed but lacks files has to be forced.
+        installer.install(main)
+        installer.install(no_deps, with_dependencies=False)
+        # Installers believe a package's metadata; what is listed as installed but lacks files has to be forced.
         folder = site_packages(self.folder)
-        if folder is not None and (faults := find_faults(folder, self.pins())):
-            installer.reinstall(list(faults))
+        for file in self.lock_files:
+            if folder is not None and (faults := find_faults(folder, read_pins(file))):
+                installer.reinstall(file, list(faults))
 
     def _write_stamp(self) -> None:
         record = {

@@ -7,15 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#]+)")
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#\\]+)\s*(?:;(?P<marker>[^#\\]*))?")
 
 
 @dataclass(frozen=True)
 class Pin:
-    """One pinned package of a lock file."""
+    """One pinned package of a lock file; with a marker it is for some systems or Pythons only."""
 
     name: str
     version: str
+    marker: str = ""
 
     def __str__(self) -> str:
         """The pin as pip reads it."""
@@ -28,21 +29,31 @@ def normalise(name: str) -> str:
 
 
 def read_pins(lock_file: Path) -> list[Pin]:
-    """Read the pins of a lock file, one `name==version` a line.
+    """Read the pins of a lock file: `name==version`, with its hashes on the lines that follow.
 
     Raises:
-        ValueError: A line is neither a comment nor a pin.
+        ValueError: A line is neither a comment, a hash nor a pin.
     """
     pins = []
     for number, line in enumerate(lock_file.read_text(encoding="utf-8").splitlines(), 1):
         text = line.strip()
-        if not text or text.startswith("#"):
+        if not text or text.startswith(("#", "--hash=")):
             continue
         match = _PIN.match(text)
         if match is None:
             raise ValueError(f"{lock_file.name} line {number} must be name==version, got {text!r}")
-        pins.append(Pin(match["name"], match["version"]))
+        pins.append(Pin(match["name"], match["version"], (match["marker"] or "").strip()))
     return pins
+
+
+def requirement_of(lock_file: Path, pin: Pin) -> str:
+    """The lines of one pin in a lock file, with its hashes."""
+    lines = lock_file.read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"{pin.name}=={pin.version}"))
+    last = first
+    while lines[last].rstrip().endswith("\\"):
+        last += 1
+    return "\n".join(lines[first : last + 1]) + "\n"
 
 
 def site_packages(venv: Path) -> Path | None:
@@ -75,10 +86,15 @@ def damaged(info: Path) -> str | None:
 
 
 def find_faults(folder: Path, pins: list[Pin]) -> dict[Pin, str]:
-    """Pins that are absent, of another version or damaged, each with the reason."""
+    """Pins that are absent, of another version or damaged, each with the reason.
+
+    A pin with a marker may rightly be absent: whether it is wanted here only the installer knows.
+    """
     have = installed(folder)
     faults = {}
     for pin in pins:
+        if pin.marker and normalise(pin.name) not in have:
+            continue
         info = have.get(normalise(pin.name))
         if info is None:
             faults[pin] = "not installed"

@@ -12,6 +12,9 @@ OUTPUT = ROOT / "output"
 WORKFLOWS = ROOT / "workflows"
 EXAMPLES = ROOT / "models" / "tiny_planner" / "examples"
 
+SECONDS_VARIABLE = "VISUAL_PLANNER_ENVIRONMENT_SECONDS"
+"""Environment variable that says how long the first half prepared the environment [s]."""
+
 # Name of the plugin's folder inside custom_nodes of the servers started here. ComfyUI shows it in its template browser.
 PLUGIN_NAME = "visual_planner"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +16,8 @@ import pytest
 from launcher import environment as environment_module
 from launcher.environment import LOCK_FILE, NO_DEPS_FILE, Environment, check_python
 from launcher.errors import LauncherError
-from launcher.installer import explain, progress
-from launcher.packages import Pin, find_faults, normalise, read_pins, site_packages
+from launcher.installer import explain, pip_settings, progress, uv_index_arguments
+from launcher.packages import Pin, find_faults, normalise, read_pins, requirement_of, site_packages
 from support.wheels import write_wheel
 
 
@@ -194,8 +196,8 @@ def test_two_commands_at_once_prepare_it_once(project: Path, monkeypatch: pytest
 
 def test_another_python_is_refused_with_the_range() -> None:
     check_python((3, 11), "python3")
-    check_python((3, 13), "python3")
-    with pytest.raises(LauncherError, match=r"Python must be 3\.11 to 3\.13 .*, this is 3\.9 \(/usr/bin/python3\)"):
+    check_python((3, 14), "python3")
+    with pytest.raises(LauncherError, match=r"Python must be 3\.11 to 3\.14 .*, this is 3\.9 \(/usr/bin/python3\)"):
         check_python((3, 9), "/usr/bin/python3")
 
 
@@ -214,7 +216,9 @@ def test_lock_files_hold_pins_alone(tmp_path: Path) -> None:
     names = [normalise(pin.name) for pin in pins]
     assert len(names) > 60
     assert len(set(names)) == len(names)
-    assert {"torch", "torchvision", "transformers", "comfyui-frontend-package", "dm-control", "pytest"} <= set(names)
+    assert {"uv", "torch", "torchvision", "transformers", "comfyui-frontend-package", "dm-control", "pytest"} <= set(
+        names
+    )
     loose = tmp_path / "loose.txt"
     loose.write_text("numpy>=2\n")
     with pytest.raises(ValueError, match=r"loose.txt line 1 must be name==version, got 'numpy>=2'"):
@@ -245,6 +249,7 @@ def test_another_build_of_a_pinned_version_is_accepted(tmp_path: Path) -> None:
         ("  Downloading torch-2.14.1-cp311-manylinux.whl (915.2 MB)", "2 of 9, downloading torch (915.2 MB)"),
         ("Installing collected packages: a, b", "unpacking (a minute or two)"),
         ("WARNING: something else", None),
+        ("Resolved 138 packages in 1.83s", "resolved 138 packages in 1.83s"),
     ],
 )
 def test_pips_output_becomes_progress(line: str, expected: str | None) -> None:
@@ -260,9 +265,108 @@ def test_pips_output_becomes_progress(line: str, expected: str | None) -> None:
         ),
         (["WARNING: Retrying", "NewConnectionError: x", "ERROR: No matching distribution"], "no network"),
         (["ERROR: No matching distribution found for gamma==3.0"], "gamma==3.0"),
+        (["error: failed to write: No space left on device (os error 28)"], "the disk is full"),
+        (["error: Request failed", "  Caused by: dns error"], "no network"),
+        (
+            ["error: Failed to download", "  Hash mismatch for `alpha==1.0`"],
+            "does not have the pinned hash: Hash mismatch",
+        ),
         ([], "said nothing"),
     ],
 )
 def test_pip_is_explained_in_one_line(lines: list[str], expected: str) -> None:
     assert expected in explain(lines)
     assert "\n" not in explain(lines)
+
+
+def hashed(wheels: Path, name: str, version: str) -> str:
+    digest = hashlib.sha256(next(wheels.glob(f"{name}-{version}-*.whl")).read_bytes()).hexdigest()
+    return f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
+
+
+@pytest.fixture(params=["uv", "pip"])
+def tool(request: pytest.FixtureRequest, project: Path) -> str:
+    """uv in the project's environment, as a pin of it would bring it; or pip alone."""
+    if request.param == "uv":
+        found = Path(sys.executable).with_name("uv")
+        assert found.is_file(), "uv is pinned, so it is beside this Python"
+        (project / ".venv" / "bin" / "uv").symlink_to(found)
+    return request.param
+
+
+def test_hashes_are_checked(project: Path, tool: str) -> None:
+    (project / "lock.txt").write_text("# made\n" + hashed(project / "wheels", "alpha", "2.0"))
+    environment = describe(project)
+    environment.ensure()
+    assert versions(environment) == "2.0 1.5"
+    log = (project / "cache" / "logs" / "environment.log").read_text()
+    assert ("/uv pip install" in log) == (tool == "uv") and "--require-hashes" in log
+
+
+def test_a_file_of_another_hash_is_not_installed(project: Path, tool: str) -> None:
+    text = hashed(project / "wheels", "alpha", "2.0")
+    (project / "lock.txt").write_text(re.sub("sha256:.{8}", "sha256:00000000", text))
+    environment = describe(project)
+    with pytest.raises(LauncherError, match="hash") as caught:
+        environment.ensure()
+    assert "\n" not in str(caught.value)
+    assert versions(environment) == "1.0 1.5" and not environment.stamp_file.exists()
+
+
+def test_where_uv_cannot_run_pip_does_it(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    broken = project / ".venv" / "bin" / "uv"
+    broken.write_text("#!/bin/sh\necho 'error: this system is not supported'\nexit 2\n")
+    broken.chmod(0o755)
+    (project / "lock.txt").write_text(hashed(project / "wheels", "alpha", "2.0"))
+    environment = describe(project)
+    environment.ensure()
+    assert versions(environment) == "2.0 1.5"
+    assert "uv could not do it, pip tries" in capfd.readouterr().err
+
+
+def test_every_pin_of_the_lock_files_has_hashes() -> None:
+    for file in (LOCK_FILE, NO_DEPS_FILE):
+        for pin in read_pins(file):
+            assert "--hash=sha256:" in requirement_of(file, pin), pin
+        assert "://" not in file.read_text(), "a lock file names no index"
+
+
+def test_the_lock_files_hold_every_pin_that_was_asked_for() -> None:
+    for file in (LOCK_FILE, NO_DEPS_FILE):
+        asked = {(normalise(pin.name), pin.version) for pin in read_pins(file.with_suffix(".in"))}
+        assert asked <= {(normalise(pin.name), pin.version) for pin in read_pins(file)}
+
+
+def test_uv_looks_where_pip_is_told_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    listed = """global.index-url='https://files.example/simple'
+global.extra-index-url='file:///a/simple file:///b/simple'
+:env:.index-url='https://env.example/simple'
+install.find-links='/wheels'
+:env:.no-index='1'"""
+    assert uv_index_arguments(pip_settings(listed)) == [
+        *(
+            "--default-index",
+            "https://env.example/simple",
+            "--index",
+            "file:///a/simple",
+            "--index",
+            "file:///b/simple",
+        ),
+        *("--find-links", "/wheels", "--no-index"),
+    ]
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://own.example")
+    assert uv_index_arguments(pip_settings(listed)) == []
+
+
+def test_a_read_only_folder_is_named(project: Path) -> None:
+    shutil.rmtree(project / ".venv")
+    sealed = project / "sealed"
+    sealed.mkdir()
+    environment = describe(project)
+    environment.folder = sealed / "file" / ".venv"
+    (sealed / "file").write_text("")
+    with pytest.raises((LauncherError, OSError)) as caught:
+        environment.ensure()
+    assert "sealed" in str(caught.value)

@@ -31,7 +31,7 @@ def test_the_pinned_packages_are_within_the_projects_bounds():
     pins = {}
     for name in ("requirements-lock.txt", "requirements-lock-no-deps.txt"):
         for line in listed(name):
-            requirement = Requirement(line)
+            requirement = Requirement(line.rstrip("\\ "))
             pins.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     wanted = [text for extra in project()["optional-dependencies"].values() for text in extra]
     for text in [*project()["dependencies"], *wanted]:
