@@ -21,7 +21,7 @@ from .paths import ROOT
 
 TESTS = ROOT / "tests"
 TIERS = {
-    "core": ("core", "web", "simulation", "training"),
+    "core": ("core", "web", "simulation", "worlds", "training"),
     "ComfyUI": ("nodes", "app", "browser"),
 }
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"

@@ -12,9 +12,10 @@ ALLOWED = {
     "visual_planner": set(),
     "nodes": {"visual_planner"},
     "simulation": {"visual_planner"},
+    "worlds": {"visual_planner", "simulation"},
     "training": {"visual_planner", "simulation"},
     "launcher": set(),
-    "benchmarks": {"visual_planner", "nodes", "simulation", "training", "launcher"},
+    "benchmarks": {"visual_planner", "nodes", "simulation", "worlds", "training", "launcher"},
     "run.py": {"launcher"},
     "__init__.py": {"nodes"},
 }

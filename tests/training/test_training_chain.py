@@ -197,7 +197,7 @@ def test_commands_refuse_what_they_cannot_use(world, tmp_path):
             config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"source": world / "episodes"})})
         )
     other = config.model_copy(update={"spec": {**SPEC, "steps": 3}})
-    with pytest.raises(TrainingError, match="spec is not the one"):
+    with pytest.raises(TrainingError, match="spec differs from the one"):
         train(other)
     with pytest.raises(TrainingError, match=r"validation_episodes is 6, but .* has only 6 episodes"):
         section = config.prepare.model_copy(update={"validation_episodes": EPISODES, "out": tmp_path / "pairs"})

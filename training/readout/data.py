@@ -90,11 +90,12 @@ def _episode(source: Source, entry: Entry, section: ReadoutSection) -> tuple:
         record = entry.place.record
         try:
             places, gripper = np.array(record["end_effector_m"], float), np.array(record["gripper"], float)
-            camera = Camera.from_json(record["camera"])
-        except (KeyError, ValueError) as error:
+            view = View(**record["view"]) if "view" in record else None
+            camera = Camera.from_json(record["camera"]) if view is None else None
+        except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"episode {entry.id} of {source.path} has no usable states: {error}") from error
         pictures = source.frames(entry, range(entry.length))
-        return pictures, places, gripper, View(camera.eye, camera.rays(*pictures.shape[1:3]))
+        return pictures, places, gripper, view or View(camera.eye, camera.rays(*pictures.shape[1:3]))
     states = source.positions(entry, section.states)
     if states.shape[0] != entry.length or not -states.shape[1] <= section.gripper_column < states.shape[1]:
         raise TrainingError(

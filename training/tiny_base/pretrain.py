@@ -74,7 +74,7 @@ def pretrain(config: Config) -> None:
         batch = Batch(latents[rows].float().to(accelerator.device), None, None, None)
         return model(in_context, batch, (clip_ids[texts], t5_ids[texts]), section.objective, generator)
 
-    inputs = {"source": section.source, "vae": section.vae}
+    inputs = {"source": section.source, "vae": section.vae, "instructions": section.instructions or None}
     record = make_record("pretrain", section, inputs, spec, accelerator.num_processes)
     loop = Loop(section, model, loss_of, accelerator, record=record)
     loop.resume()

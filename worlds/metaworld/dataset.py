@@ -4,6 +4,7 @@ An episode is one run seen by one camera: nine frames chosen by the shape of the
 pixels. It depends on the seed and its number alone, never on the processes that made it.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -140,12 +141,22 @@ _worker: dict = {}
 
 def _start(options: Options, part: Path) -> None:
     _worker.update(scenes=Scenes(), options=options, part=part, pictures={})
+    atexit.register(_end)  # in a worker process; MuJoCo complains of renderers that Python's end closes
+
+
+def _end() -> None:
+    for pictures in _worker.pop("pictures", {}).values():
+        pictures.close()
+    _worker.clear()
 
 
 def _each(jobs: list, options: Options, part: Path, processes: int) -> Iterator[tuple]:
     if processes == 1:
         _start(options, part)
-        yield from map(_work, jobs)
+        try:
+            yield from map(_work, jobs)
+        finally:
+            _end()
         return
     try:
         yield from in_processes(_work, jobs, processes, _start, (options, part), chunksize=2)

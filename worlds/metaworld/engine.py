@@ -1,7 +1,6 @@
 """Meta-World and MuJoCo, imported when they are needed and brought to fit each other."""
 
 import os
-import warnings
 from types import SimpleNamespace
 
 from ..errors import WorldError
@@ -27,7 +26,6 @@ def load() -> SimpleNamespace:
         raise WorldError(
             f"Meta-World needs the package {error.name}: install the extra 'metaworld' (pip install -e '.[metaworld]')"
         ) from error
-    warnings.filterwarnings("ignore", module=r"(gymnasium|metaworld)\b")
     if len(_WELD) != mujoco.mjNEQDATA:
         SawyerMocapBase.reset_mocap_welds = _reset_welds
     return SimpleNamespace(mujoco=mujoco, environments=ALL_V3_ENVIRONMENTS, policies=policies)
