@@ -2,10 +2,10 @@
 
 One double-stream and one single-stream block of random weights stand for FLUX.1's 19 and 38: the cost of a step is
 theirs, and both kinds cost the same for each token. They are ComfyUI's own classes with our wrapper around them. All
-ways take turns in one process. Of `first_cell_cached` a step counts, and the share of the one pass of the condition
+methods take turns in one process. Of `first_cell_cached` a step counts, and its part of the one pass of the condition
 that falls on a step of a plan of 20.
 
-On a processor the time is the processor's, summed over threads, which wait without spinning; on a GPU the clock's.
+On a CPU the time is the CPU's, summed over threads, which wait without spinning; on a GPU the clock's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPEATS = 3
 PLAN_STEPS = 20
 """Steps of a plan with FLUX.1-dev, as published."""
 ONCE = "condition"
-"""Case of the one pass of a cached condition."""
+"Case of the single pass of a cached condition."
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
         },
         {
             **{f"memory of {case} [MB]": "not measured" if size is None else size for case, size in memory.items()},
-            "keys and values kept of the whole model [MB]": result["kept_megabytes"],
+            "cached keys and values of the whole model [MB]": result["kept_megabytes"],
             "tokens": result["tokens"],
             "run on": result["device"],
         },

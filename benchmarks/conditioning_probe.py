@@ -69,7 +69,7 @@ class Step:
 
 
 def make_network(heads: int, device):
-    """FLUX with one block of each kind and random weights, in the number type that the device is fast in."""
+    """FLUX with one block of each kind and random weights, in the dtype that the device is fast in."""
     import comfy.ldm.flux.model
     import comfy.ops
     import torch
@@ -138,7 +138,7 @@ class Watch:
             self.megabytes = max(self.megabytes or 0.0, (self._peak() - before) / MEGABYTE)
 
     def _mark(self) -> float | None:
-        """Let the peak begin anew; the memory in use [bytes], None where the system does not tell."""
+        """Let the peak begin again; the memory in use [bytes], None where the system does not tell."""
         import torch
 
         if self.on_gpu:
@@ -200,7 +200,7 @@ def main(comfyui: str, setting: dict) -> dict:
             once, kept_bytes = pass_of_the_condition(
                 steps["first_cell_cached"], plugin, spec_of(condition_tokens="first_cell_cached", **size)
             )
-            # On a processor its time, so that what other programs do meanwhile counts less.
+            # On a CPU its time, so that what other programs do meanwhile counts less.
             clock = time.process_time if args.cpu else time.perf_counter
             cases = {
                 name: Watch(name, case, clock, device.type == "cuda")

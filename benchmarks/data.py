@@ -3,7 +3,7 @@
 `prepare` is everything that the command does with a folder of videos (index, decode, choose frames, fit, write grids,
 checksums, contact sheet), and all that `cache` does before a picture goes into the autoencoder (check, read, compare
 sizes). `pyav` opens the same files with PyAV and turns each frame into an array; `pyav_decode_only` leaves the arrays
-out. All in one process, in processor time. Ratios are throughputs: 1 is as fast as decoding alone. Key frames are 250
+out. All in one process, in CPU time. Ratios are throughputs: 1 is as fast as decoding alone. Key frames are 250
 frames apart, x264's default: the hard case, since little can be jumped over; LeRobot's own files have one every second
 frame.
 """

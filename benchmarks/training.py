@@ -1,6 +1,6 @@
 """Training of a planner LoRA: our loop on a cache, beside a straightforward trainer of the same model on the same data.
 
-Measured on the shipped tiny base with its training settings: examples a second, the peak of memory held in tensors
+Measured on the shipped tiny base with its training settings: examples per second, the peak of memory held in tensors
 (weights, optimizer state and what a step makes; the same count on every device), and how much of a step is not the
 transformer's forward and backward pass.
 """
@@ -74,7 +74,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
             "peak_memory/plain": ("ours [MiB at peak]", "plain [MiB at peak]"),
         },
         {
-            "share of our step outside the transformer's forward and backward": f"{statistics.median(shares):.3f}",
+            "fraction of our step outside the transformer's passes": f"{statistics.median(shares):.3f}",
             "batch": batch,
             "seconds to cache a pair, once": f"{cached / len(lines):.3f}",
         },
@@ -122,7 +122,7 @@ class OurTrainer:
         return self.loop.one_step()
 
     def share_outside(self) -> float:
-        """Share of a step's time that is neither the transformer's forward nor the backward pass."""
+        """Fraction of a step's time that is neither the transformer's forward nor the backward pass."""
         inside = 0.0
         forward, backward = self.transformer.forward, self.loop.accelerator.backward
 

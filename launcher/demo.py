@@ -97,7 +97,7 @@ def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> di
     prompt_node = _only(workflow, "VisualPlannerPrompt")
     if request.mode == "trajectory":
         if request.instruction is not None:
-            note("Note: mode trajectory does not use the instruction.")
+            note("Note: mode trajectory ignores the instruction.")
     elif request.instruction is not None:
         workflow.set_widget(prompt_node, "instruction", request.instruction)
     _set_everywhere(workflow, SEED_WIDGETS, request.seed)

@@ -59,7 +59,7 @@ def read_request(options: argparse.Namespace) -> DemoRequest:
     """
     mode = options.mode or _implied_mode(options)
     if options.instruction is not None and not options.instruction.strip() and mode != "trajectory":
-        raise LauncherError(f"--instruction must say what the robot is to do in mode {mode}, got an empty text")
+        raise LauncherError(f"--instruction must say what the robot should do in mode {mode}, got an empty text")
     frame_file = options.first_frame or EXAMPLES / "first_frame.png"
     first_frame = read_picture(frame_file)
     trajectory = None

@@ -77,7 +77,7 @@ def collect(client: ComfyClient, workflow: Workflow, run: Run) -> Plan:
     for what, nodes in wanted.items():
         found = next((found for node_id in nodes if (found := run.files(node_id))), None)
         if found is None:
-            raise LauncherError(f"{workflow.name} gave no {what}")
+            raise LauncherError(f"{workflow.name} produced no {what}")
         files.append(found)
     video, grid, frames = files
     return Plan(client.download(video[0]), client.download(grid[0]), tuple(client.download(file) for file in frames))

@@ -28,7 +28,7 @@ STAMP_NAME = "visual_planner.json"
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 14)
 # Measured on Linux: the installed packages fill 7.8 GB (torch brings CUDA).
 DISK_NEEDED_GB = 8.0
-# Downloads are 3 GB, and a cache would keep a second copy of them for good.
+# Downloads are 3 GB, and a cache would keep per second copy of them for good.
 DISK_FOR_CACHE_GB = 6.0
 
 
@@ -85,7 +85,7 @@ class Environment:
         try:
             stamp = json.loads(self.stamp_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return "its installation was not finished"
+            return "its installation is incomplete"
         except (ValueError, OSError):
             return "its stamp file cannot be read"
         if not isinstance(stamp, dict) or stamp.get("fingerprint") != self.fingerprint():
@@ -111,7 +111,7 @@ class Environment:
         return f"{pin}: {reason}{more}"
 
     def ensure(self) -> Path:
-        """Make or mend the environment where needed and return its Python.
+        """Make or fix the environment where needed and return its Python.
 
         Raises:
             LauncherError: It cannot be made here; the line says why.
@@ -134,7 +134,7 @@ class Environment:
                 return self._write_stamp()
             if self._is_running():
                 raise LauncherError("this Python belongs to the broken environment: start run.py with python3")
-            note("The environment cannot be mended; it is made anew.")
+            note("The environment cannot be repaired; it is created again.")
         self._remove()
         self._create()
         self._install()
@@ -184,7 +184,7 @@ class Environment:
                     "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt install python3-venv)"
                 )
             lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-            raise LauncherError(f"the virtual environment cannot be made: {lines[-1]}")
+            raise LauncherError(f"the virtual environment cannot be created: {lines[-1]}")
 
     def _free_gb(self) -> float:
         return shutil.disk_usage(self.folder.parent).free / 1e9

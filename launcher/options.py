@@ -12,31 +12,35 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser of `run.py`."""
     parser = argparse.ArgumentParser(
         prog="run.py",
-        description="Visual planner for robots in ComfyUI. The first command makes .venv and, where COMFYUI_PATH is "
-        "not set, unpacks ComfyUI into .cache; both are reused.",
+        description="Visual planner for robots in ComfyUI. The first run creates .venv and, unless COMFYUI_PATH is "
+        "set, unpacks ComfyUI into .cache; both are reused.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | serve | test | bench")
     _add_demo(commands)
     serve = commands.add_parser("serve", help="start ComfyUI with the plugin and its workflows in the browser")
-    serve.add_argument("--port", type=_port, default=8188, help="port to listen on; the next free one if it is taken")
+    serve.add_argument("--port", type=_port, default=8188, help="port to listen on; if it is taken, the next free one")
     serve.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     test = commands.add_parser("test", help="run the tests", prefix_chars="\0")
     test.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for pytest")
     bench = commands.add_parser("bench", help="run the benchmarks")
     bench.add_argument("name", nargs="?", help="one benchmark; all of them without a name")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write ratios and raw times to FILE")
-    bench.add_argument("--repeats", type=_positive, help="repeats of each case")
+    bench.add_argument("--repeats", type=_positive, help="repeats per case")
     return parser
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser("demo", help="make a nine-frame plan with the bundled tiny planner")
-    demo.add_argument("--mode", choices=MODES, help="how the task is said; follows from what is given")
+    demo = commands.add_parser("demo", help="generate a nine-frame plan with the bundled tiny planner")
+    demo.add_argument(
+        "--mode", choices=MODES, help="what the plan is conditioned on (default: follows from the other options)"
+    )
     demo.add_argument("--instruction", metavar="S", help='the task, e.g. "push the red cube to the left"')
-    demo.add_argument("--first-frame", type=Path, metavar="PNG", help="picture of the scene; a bundled one by default")
-    demo.add_argument("--trajectory", type=Path, metavar="JSON", help="path of the hand in pixels of the first frame")
+    demo.add_argument("--first-frame", type=Path, metavar="PNG", help="image of the scene (default: a bundled one)")
+    demo.add_argument(
+        "--trajectory", type=Path, metavar="JSON", help="path of the gripper in pixels of the first frame"
+    )
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default: 0)")
-    demo.add_argument("--steps", type=_positive, help="denoising steps; the workflow's number by default")
+    demo.add_argument("--steps", type=_positive, help="denoising steps (default: the workflow's)")
     demo.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: output/demo_MODE)")
     demo.add_argument("--serve", action="store_true", help="keep ComfyUI running afterwards, until Ctrl-C")
 

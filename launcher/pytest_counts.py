@@ -1,17 +1,20 @@
-"""pytest plugin of `run.py test`: hands the outcome counts of one tier to the launcher, which prints one total."""
+"""pytest plugin of `run.py test`: passes the outcome counts of one tier to the launcher, which prints one total."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .testing import COUNTS_VARIABLE
+from .testing import REPORT_VARIABLE
 
 # pytest's category → word in the summary line.
 _WORDS = {"error": "errors"}
+_folders: dict[str, dict[str, float]] = {}
 _CATEGORIES = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")
 
 
@@ -23,7 +26,25 @@ def pytest_configure(config: pytest.Config) -> None:
         reporter.summary_stats = lambda: None
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Add up the time of each folder's tests, with the set-up that a test is the first to need."""
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    yield
+    folder = item.path.relative_to(item.config.rootpath).parts[0]
+    entry = _folders.setdefault(folder, {"tests": 0, "wall": 0.0, "cpu": 0.0})
+    entry["tests"] += 1
+    entry["wall"] += time.perf_counter() - wall
+    entry["cpu"] += _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of its ended children [s]."""
+    return sum(os.times()[:4])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Write the counts to the file that the launcher named."""
     counts = {_WORDS.get(name, name): len(terminalreporter.stats.get(name, ())) for name in _CATEGORIES}
-    Path(os.environ[COUNTS_VARIABLE]).write_text(json.dumps(counts), encoding="utf-8")
+    report = {"counts": counts, "folders": _folders}
+    Path(os.environ[REPORT_VARIABLE]).write_text(json.dumps(report), encoding="utf-8")

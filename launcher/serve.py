@@ -79,7 +79,7 @@ def wait_until_ended(server: ComfyServer, *lines: str) -> None:
         LauncherError: The server ended by itself.
     """
     try:
-        print(*lines, "Ctrl-C ends it.", sep="\n", flush=True)
+        print(*lines, "Press Ctrl-C to stop.", sep="\n", flush=True)
         while server.process.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:

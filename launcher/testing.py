@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,14 @@ TIERS = {
     "core": ("core", "web", "simulation", "training"),
     "ComfyUI": ("nodes", "app", "browser"),
 }
-COUNTS_VARIABLE = "VISUAL_PLANNER_TEST_COUNTS"
+REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
+NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"
+"""Environment variable under which a skipped test is a failure, as on a machine that has all that the tests need."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+IN_TURN = frozenset(("-x", "--exitfirst", "--maxfail", "-s", "--capture", "--pdb", "--collect-only", "--co"))
+"""pytest options with which tiers run one after the other."""
+Ended = tuple[int, dict]
+"""Exit code and report of a tier."""
 # Order and words of pytest's own summary line.
 OUTCOMES = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "errors")
 # pytest options whose value is the next argument: such a value is never a path to tests.
@@ -81,51 +89,110 @@ def tier_paths(folders: tuple[str, ...], selected: list[str]) -> list[str]:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run every tier that the arguments select.
+    """Run every tier that the arguments select, side by side where nothing speaks against it.
 
     Returns:
-        0 when all passed, 5 when nothing was selected, else the first failing tier's exit code.
+        0 when all passed, 5 when nothing was selected, else the first failing tier's exit code; 1 for skipped tests
+        where `NO_SKIP_VARIABLE` is set.
     """
     selection = split_arguments(arguments)
-    counts: Counter[str] = Counter()
-    codes: list[int] = []
     started = time.monotonic()
-    for name, folders in TIERS.items():
-        paths = tier_paths(folders, selection.paths)
-        if not paths:
-            continue
-        print(f"\n{name} tests: {', '.join(_shown(path) for path in paths)}", flush=True)
-        code, tier_counts = _run_tier(paths, selection.options)
-        codes.append(code)
-        counts.update(tier_counts)
-        if code not in (0, 5) and {"-x", "--exitfirst"} & set(selection.options):
-            break
+    tiers = {name: paths for name, folders in TIERS.items() if (paths := tier_paths(folders, selection.paths))}
+    in_turn = len(tiers) < 2 or any(option.split("=")[0] in IN_TURN for option in selection.options)
+    ended = _in_turn(tiers, selection.options) if in_turn else _side_by_side(tiers, selection.options)
+    counts: Counter[str] = Counter()
+    folders: dict[str, Counter[str]] = {}
+    for _, report in ended:
+        counts.update(report["counts"])
+        folders.update({name: Counter(seconds) for name, seconds in report["folders"].items()})
+    print(folder_table(folders), end="")
     print(summary_line(counts, time.monotonic() - started), flush=True)
-    failing = [code for code in codes if code not in (0, 5)]
+    failing = [code for code, _ in ended if code not in (0, 5)]
     if failing:
         return failing[0]
-    return 0 if 0 in codes else 5
+    if counts["skipped"] and os.environ.get(NO_SKIP_VARIABLE):
+        print(f"{counts['skipped']} skipped tests: none may be skipped here ({NO_SKIP_VARIABLE})", flush=True)
+        return 1
+    return 0 if 0 in [code for code, _ in ended] else 5
 
 
-def _shown(path: str) -> str:
-    return os.path.relpath(path, ROOT)
+def _in_turn(tiers: dict[str, list[str]], options: list[str]) -> list[Ended]:
+    """Run the tiers one after the other, each on the terminal itself."""
+    ended = []
+    for name, paths in tiers.items():
+        print(_title(name, paths), flush=True)
+        with _Tier(paths, options) as tier:
+            ended.append(tier.wait())
+        if ended[-1][0] not in (0, 5) and {"-x", "--exitfirst"} & set(options):
+            break
+    return ended
 
 
-def _run_tier(paths: list[str], options: list[str]) -> tuple[int, Counter[str]]:
-    with tempfile.TemporaryDirectory(prefix="visual-planner-tests-") as folder:
-        counts_file = Path(folder) / "counts.json"
+def _side_by_side(tiers: dict[str, list[str]], options: list[str]) -> list[Ended]:
+    """Run all tiers at once: the first on the terminal, what the others print follows when they end."""
+    with ExitStack() as stack:
+        running = [
+            (name, paths, stack.enter_context(_Tier(paths, options, own_output=number > 0)))
+            for number, (name, paths) in enumerate(tiers.items())
+        ]
+        ended = []
+        for name, paths, tier in running:
+            print(_title(name, paths), flush=True)
+            ended.append(tier.wait())
+    return ended
+
+
+def _title(name: str, paths: list[str]) -> str:
+    return f"\n{name} tests: {', '.join(os.path.relpath(path, ROOT) for path in paths)}"
+
+
+class _Tier:
+    """One pytest process; used as a context manager.
+
+    Args:
+        paths: what it runs.
+        options: pytest's other arguments.
+        own_output: keep what it prints until `wait` prints it, or let it print itself.
+    """
+
+    def __init__(self, paths: list[str], options: list[str], own_output: bool = False) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="visual-planner-tests-")
+        self._report = Path(self._folder.name) / "report.json"
+        self._output = Path(self._folder.name) / "output.txt" if own_output else None
         command = [sys.executable, "-m", "pytest", "-c", str(TESTS / "pytest.ini"), "--rootdir", str(TESTS)]
         command += ["-p", "launcher.pytest_counts", *options, *paths]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, COUNTS_VARIABLE: str(counts_file)})
-        try:
-            code = process.wait()
-        except BaseException:
-            process.wait()  # pytest has got the same Ctrl-C and is ending the servers it started
-            raise
-        if counts_file.is_file():
-            return code, Counter(json.loads(counts_file.read_text(encoding="utf-8")))
-    # Ended without saying anything: a crash, a timeout, or wrong usage. It must not look like a pass.
-    return code or 1, Counter(errors=1)
+        # More threads than one wait for each other in the tests' small models, and the tiers share the cores.
+        environment = {**dict.fromkeys(THREADS, "1"), **os.environ, REPORT_VARIABLE: str(self._report)}
+        sink = self._output.open("wb") if self._output else None
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+        if sink is not None:
+            sink.close()
+
+    def __enter__(self) -> _Tier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.wait()  # after Ctrl-C pytest has got the same signal and is ending the servers it started
+        self._folder.cleanup()
+
+    def wait(self) -> Ended:
+        """Its exit code and report, when it has ended; what it printed is printed."""
+        code = self._process.wait()
+        if self._output is not None:
+            print(self._output.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+        if self._report.is_file():
+            return code, json.loads(self._report.read_text(encoding="utf-8"))
+        # Ended without saying anything: a crash, a timeout, or wrong usage. It must not look like a pass.
+        return code or 1, {"counts": {"errors": 1}, "folders": {}}
+
+
+def folder_table(folders: dict[str, Counter[str]]) -> str:
+    """A line per folder: tests, seconds of wall time, and CPU seconds of the tests with their child processes."""
+    lines = [
+        f"{name:<12}{entry['tests']:>6} tests{entry['wall']:>9.1f} s{entry['cpu']:>9.1f} s CPU\n"
+        for name, entry in sorted(folders.items())
+    ]
+    return "".join(["\n", *lines]) if lines else ""
 
 
 def summary_line(counts: Counter[str], seconds: float) -> str:

@@ -99,7 +99,7 @@ class Workflow:
         """
         key = self._widget(node, name).key
         if any(entry.get("name") == name and entry.get("link") is not None for entry in node.get("inputs") or []):
-            raise WorkflowError(f"{self.name}: {self.title(node)} takes {name} from another node, so it cannot be set")
+            raise WorkflowError(f"{self.name}: {self.title(node)} gets {name} from another node, so it cannot be set")
         values = node["widgets_values"] = node.get("widgets_values") or []
         if isinstance(values, list) and len(values) <= key:  # saved before the node had this widget
             values += [widget.value for widget in self._widgets(node).values() if widget.key >= len(values)]
@@ -176,7 +176,7 @@ class Workflow:
 
 
 def _passed_through(node: JsonObject, slot: int) -> int | None:
-    """Link of the input that a reroute or a bypassed node hands on: the same slot, else the first that fits."""
+    """Link of the input that a reroute or a bypassed node passes on: the same slot, else the first that fits."""
     inputs = node.get("inputs") or []
     if node["type"] == REROUTE:
         return inputs[0].get("link") if inputs else None

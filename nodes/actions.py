@@ -35,26 +35,26 @@ class VisualPlannerScene(io.ComfyNode):
             "VisualPlannerScene",
             "Simulated Scene (Visual Planner)",
             "actions",
-            description="A table with a Jaco arm, objects and a plate, drawn from a seed: its first frame to plan from "
-            "and a request in words. Needs the simulation extra (mujoco, dm_control).",
+            description="Renders a table with a Jaco arm, objects and a plate from a seed: the first frame to plan "
+            "from, and a request in words. Needs the simulation extra (mujoco, dm_control).",
             search_aliases=["simulator", "mujoco", "robot scene"],
             is_output_node=True,
             inputs=[
                 io.Int.Input(
                     "seed", default=9_000_000, min=0, max=2**48, control_after_generate=True,
-                    tooltip="Which scene. Scenes from 9000000 on were not used in training.",
+                    tooltip="Selects the scene. Seeds from 9000000 on were not used in training.",
                 ),
                 io.Combo.Input(
                     "task", options=[simulator.FROM_SEED, "reach", "push", "pick", "place"],
-                    default=simulator.FROM_SEED, tooltip="What is asked for; drawn from the seed, or always the same.",
+                    default=simulator.FROM_SEED, tooltip="The requested task: drawn from the seed, or always the same.",
                 ),
                 io.Combo.Input(
                     "wordings", options=["held_out", "train", "all"], default="held_out",
-                    tooltip="How it is said: in words that training left out, that it used, or any.",
+                    tooltip="Phrasings of the request: those left out of training, those used in it, or any.",
                 ),
                 io.Float.Input(
                     "camera_jitter", default=0.0, min=0.0, max=0.2, step=0.005,
-                    tooltip="How far the camera may stand from its usual place, in metres.",
+                    tooltip="Maximum random camera offset from its default position, in metres.",
                 ),
                 io.Int.Input(
                     "size", default=64, min=16, max=512, step=16, tooltip="Height and width of the frame in pixels."
@@ -65,7 +65,9 @@ class VisualPlannerScene(io.ComfyNode):
                 io.String.Output(
                     "instruction", display_name="instruction", tooltip="The request in words, for Planner Prompt."
                 ),
-                SceneType.Output("scene", display_name="scene", tooltip="For Execute, Plan to Actions and Rank Plans."),
+                SceneType.Output(
+                    "scene", display_name="scene", tooltip="For Execute Plan, Plan to Actions and Rank Plans."
+                ),
             ],
         )  # fmt: skip
 
@@ -80,8 +82,8 @@ class VisualPlannerScene(io.ComfyNode):
 def _path_input() -> io.Input:
     return TrajectoryType.Input(
         "trajectory", optional=True,
-        tooltip="The drawn path. With it the hand is kept on the path, and the frames only say how high it is and "
-        "what the gripper does; without it the hand goes where the frames show it.",
+        tooltip="The drawn path. If connected, the gripper is kept on it, and the frames only determine its height "
+        "and opening. If not connected, the gripper follows the frames alone.",
     )  # fmt: skip
 
 
@@ -95,19 +97,21 @@ class VisualPlannerPlanToActions(io.ComfyNode):
             "VisualPlannerPlanToActions",
             "Plan to Actions (Visual Planner)",
             "actions",
-            description="Reads the hand's place and the gripper off every frame and makes a smooth joint trajectory "
-            "within the arm's limits of it. For the simulated Jaco arm; another arm needs a read-out of its own.",
+            description="Estimates the position and the opening of the gripper in every frame, and computes a "
+            "smooth joint trajectory within the arm's limits. For the simulated Jaco arm; another arm needs its own "
+            "read-out.",
             search_aliases=["robot actions", "joint trajectory", "lerobot", "inverse kinematics"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
                 SceneType.Input(
                     "scene", optional=True,
-                    tooltip="Where the arm starts and which camera looks. Without it: where the first frame shows it, "
-                    "and the camera that the read-out was trained with.",
+                    tooltip="Start configuration of the arm, and the camera. If not connected: the arm starts where "
+                    "the first frame shows it, and the camera is the one that the read-out was trained with.",
                 ),
                 io.String.Input(
-                    "instruction", optional=True, default="", tooltip="Written into the files, as the episode's task."
+                    "instruction", optional=True, default="",
+                    tooltip="Written to the files as the episode's task. If empty: the scene's instruction.",
                 ),
                 io.Combo.Input(
                     "save", optional=True, options=list(SAVE), default=SAVE[0],
@@ -115,7 +119,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
                 ),
                 io.String.Input(
                     "filename_prefix", optional=True, default="visual_planner/actions",
-                    tooltip="Start of the files' names, with folders if wanted.",
+                    tooltip="Prefix of the file names; may include folders.",
                 ),
                 _path_input(),
                 fit_input(optional=True),
@@ -123,10 +127,13 @@ class VisualPlannerPlanToActions(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(
-                    "actions_json", display_name="actions", tooltip="Joints, gripper and tool 50 times a second, JSON."
+                    "actions_json", display_name="actions",
+                    tooltip="Joints, gripper and tool at 50 samples per second, as JSON.",
                 ),
-                io.String.Output("reading", display_name="read-out", tooltip="What was read off each frame."),
-                io.Image.Output("picture", display_name="picture", tooltip="The frames with what was read off them."),
+                io.String.Output("reading", display_name="read-out", tooltip="Values read from each frame."),
+                io.Image.Output(
+                    "picture", display_name="picture", tooltip="The frames with the values read from them."
+                ),
             ],
         )  # fmt: skip
 
@@ -166,7 +173,7 @@ def _free_name(prefix: str) -> Path:
 
 
 class VisualPlannerExecute(io.ComfyNode):
-    """A plan carried out in the simulator."""
+    """A plan executed in the simulator."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -175,26 +182,32 @@ class VisualPlannerExecute(io.ComfyNode):
             "VisualPlannerExecute",
             "Execute Plan (Visual Planner)",
             "actions",
-            description="Carries a plan out in the simulator, from the scene that it was made for, and says whether "
-            "the request was done. The same as `python -m training evaluate --closed-loop` does for the same seed.",
+            description="Executes a plan in the simulator, in the scene that it was generated for, and reports "
+            "whether the request was fulfilled. Equivalent to `python -m training evaluate --closed-loop` with the "
+            "same seed.",
             search_aliases=["simulate", "rollout", "success", "closed loop"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("frames", tooltip="The nine frames of one plan in time order, from Slice Grid."),
-                SceneType.Input("scene", tooltip="From Simulated Scene: the one whose first frame was planned from."),
-                fps_input("Frames a second of the video."),
+                io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
+                SceneType.Input(
+                    "scene", tooltip="From Simulated Scene: the scene whose first frame the plan starts from."
+                ),
+                fps_input("Frame rate of the video."),
                 _path_input(),
                 fit_input(optional=True),
                 spec_input(),
             ],
             outputs=[
-                io.Boolean.Output("success", display_name="success", tooltip="True when the request was carried out."),
+                io.Boolean.Output("success", display_name="success", tooltip="True if the request was fulfilled."),
                 io.Image.Output(
                     "side_by_side", display_name="plan | execution",
-                    tooltip="Each frame of the plan beside what the simulator showed then.",
+                    tooltip="Each frame of the plan next to the simulator's frame at that time.",
                 ),
                 io.Video.Output("video", display_name="video", tooltip="The same as a video, for Save Video."),
-                io.String.Output("report", display_name="report", tooltip="What was asked, done and read."),
+                io.String.Output(
+                    "report", display_name="report",
+                    tooltip="The request, its outcome, and the values read from the frames.",
+                ),
                 io.Image.Output(
                     "executed", display_name="execution", tooltip="The simulator's frames alone, for Keep Frames."
                 ),
@@ -213,15 +226,15 @@ class VisualPlannerExecute(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
-        size = max(16, min(512, frames.shape[1]))
-        done = simulator.run_in(scene, reading, size, layout_of(spec).frames)
+        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])), layout_of(spec).frames)
         executed = simulator.as_images(done.frames, frames.shape[1:3])
         both = simulator.beside(frames, executed)
         report = "\n".join(
             [
-                f"{'done' if done.success else 'not done'}: {scene.instruction} ({scene.task.name}, seed {scene.seed})",
-                f"tool followed the plan to {1000 * done.tracking_error_m:.0f} mm, the plan started "
-                f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes were out of reach",
+                f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task.name}, "
+                f"seed {scene.seed})",
+                f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
+                f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
                 *(line for _, line in simulator.reading_lines(reading)),
             ]
         )

@@ -19,10 +19,9 @@ class VisualPlannerCheck(io.ComfyNode):
             "VisualPlannerCheck",
             "Check Plan (Visual Planner)",
             "plan",
-            description="Measures what plans are known to get wrong: nothing moves, ghost arms, seams between cells, "
-            "a first frame "
-            "that drifts from the given one. Numbers, thresholds and a picture; it cannot tell whether the task was "
-            "done.",
+            description="Measures the known failure modes of plans: no motion, ghost arms, seams between cells, a "
+            "first frame that drifts from the given one. Reports values, thresholds and an image; it cannot tell "
+            "whether the task succeeds.",
             search_aliases=["diagnostics", "plan quality", "ghosting"],
             is_output_node=True,
             inputs=[
@@ -30,19 +29,19 @@ class VisualPlannerCheck(io.ComfyNode):
                 io.Image.Input(
                     "first_frame",
                     optional=True,
-                    tooltip="The first frame that the plan was made from: how far the plan's first frame drifted "
-                    "from it.",
+                    tooltip="The first frame that the plan was generated from, to measure how far the plan's first "
+                    "frame drifted from it.",
                 ),
-                TrajectoryType.Input("trajectory", optional=True, tooltip="The path that was asked for."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path."),
                 fit_input(),
                 spec_input(),
             ],
             outputs=[
                 io.String.Output(
-                    "report", display_name="report", tooltip="One line a check: value, threshold, verdict."
+                    "report", display_name="report", tooltip="One line per check: verdict, value, threshold."
                 ),
-                io.Image.Output("picture", display_name="picture", tooltip="The frames with what was measured."),
-                io.Boolean.Output("sound", display_name="all good", tooltip="True when every check passed."),
+                io.Image.Output("picture", display_name="picture", tooltip="The frames with the measured values."),
+                io.Boolean.Output("sound", display_name="all good", tooltip="True if every check passed."),
             ],
         )
 

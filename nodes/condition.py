@@ -22,38 +22,38 @@ class VisualPlannerCondition(io.ComfyNode):
             "VisualPlannerCondition",
             "Condition (Visual Planner)",
             "plan",
-            description="Gives the first frame to the model as in-context condition and sets the planner's noise "
-            "schedule. All four "
-            "outputs go to a stock sampler: KSampler with euler, simple, denoise 1 and cfg 1.",
+            description="Adds the first frame to the model as an in-context condition and sets the planner's noise "
+            "schedule. Connect all four outputs to a stock sampler: KSampler with euler, simple, denoise 1 and cfg "
+            "1.",
             search_aliases=["in-context", "first frame", "image to video", "planner"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA. It is not changed."
+                    "model",
+                    tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA. The input is left unchanged.",
                 ),
                 io.Conditioning.Input(
                     "positive", tooltip="The planner's prompt, encoded (Planner Prompt, then CLIP Text Encode)."
                 ),
-                io.Vae.Input("vae", tooltip="VAE of that model."),
-                PlannerSpecType.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
+                io.Vae.Input("vae", tooltip="The VAE of that model."),
+                PlannerSpecType.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
                 io.Image.Input(
                     "first_frame",
                     tooltip="The scene before the robot moves; with a drawn path (Trajectory Overlay) for planners "
-                    "that follow "
-                    "trajectories. Several pictures give a plan for each.",
+                    "that follow trajectories. A batch of images yields one plan for each.",
                 ),
                 io.Int.Input(
                     "plans",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Plans to make for every first frame at once, to choose from.",
+                    tooltip="Number of plans per first frame, to choose the best from.",
                 ),
                 fit_input(),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="Negative prompt, encoded. Only matters with a cfg above 1; else leave it open.",
+                    tooltip="Negative prompt, encoded. Only needed for a cfg above 1; otherwise leave it unconnected.",
                 ),
             ],
             outputs=[
@@ -62,13 +62,14 @@ class VisualPlannerCondition(io.ComfyNode):
                 io.Conditioning.Output(
                     "conditioned_negative",
                     display_name="negative",
-                    tooltip="For the sampler. Without a negative input it is the positive one, which has no effect.",
+                    tooltip="For the sampler. If no negative is connected, this is the positive one, which has no "
+                    "effect.",
                 ),
                 io.Latent.Output(
                     "latent", display_name="latent", tooltip="Empty latent of the grid's size, for the sampler."
                 ),
                 io.Image.Output(
-                    "condition_image", display_name="condition", tooltip="The picture that the VAE was given."
+                    "condition_image", display_name="condition", tooltip="The image that was passed to the VAE."
                 ),
             ],
         )
@@ -111,7 +112,7 @@ def encode(vae, picture: torch.Tensor) -> torch.Tensor:
     wanted = (picture.shape[0], LATENT_CHANNELS, picture.shape[1] // VAE_DOWNSCALE, picture.shape[2] // VAE_DOWNSCALE)
     if tuple(latent.shape) != wanted:
         raise ConditioningError(
-            f"vae must be a FLUX.1 VAE and give a latent of shape {wanted}, got {tuple(latent.shape)}"
+            f"vae must be a FLUX.1 VAE that returns a latent of shape {wanted}, got {tuple(latent.shape)}"
         )
     return latent
 

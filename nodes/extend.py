@@ -23,17 +23,17 @@ def overlap_inputs() -> list[io.Input]:
             default=1,
             min=1,
             max=4095,
-            tooltip="Frames that a plan shares with the next one. 1: the next plan starts from the last frame. More: "
-            "it starts that much earlier, which plans the end of the former anew.",
+            tooltip="Number of frames that a plan shares with the next one. 1: the next plan starts from the last "
+            "frame. More: it starts earlier and replans the end of the previous plan.",
         ),
         io.Combo.Input(
             "join",
             options=list(JOINS),
             default="drop",
-            tooltip="Shared frames, with an overlap above 1: drop shows the later plan's alone; crossfade blends "
-            "both, and an arm that is not in the same place in both looks double then.",
+            tooltip="How shared frames are shown if overlap is above 1: drop keeps those of the later plan; "
+            "crossfade blends both, which shows a double arm where the plans disagree.",
         ),
-        fps_input("Frames a second of the video output."),
+        fps_input("Frame rate of the video."),
     ]
 
 
@@ -59,24 +59,24 @@ class VisualPlannerExtend(io.ComfyNode):
             "VisualPlannerExtend",
             "Extend Plan (Visual Planner)",
             "plan",
-            description="Makes a longer plan: one plan for each instruction (or drawn path), each starting from a "
-            "frame of the one before, joined to one video. Plans that nothing has changed for are not made again.",
+            description="Generates a longer plan: one plan per instruction (or drawn path), each starting from a "
+            "frame of the previous one, joined into one video. Unchanged plans are not generated again.",
             search_aliases=["chain", "long video", "continue", "sequence", "several instructions", "one node"],
             is_output_node=True,
             enable_expand=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
                 io.Model.Input("model", tooltip="FLUX model with the planner's LoRA, from Load Planner LoRA."),
-                io.Clip.Input("clip", tooltip="Text encoders of that model."),
-                io.Vae.Input("vae", tooltip="VAE of that model."),
-                PlannerSpecType.Input("spec", tooltip="The planner's record from Load Planner LoRA."),
+                io.Clip.Input("clip", tooltip="The text encoders of that model."),
+                io.Vae.Input("vae", tooltip="The VAE of that model."),
+                PlannerSpecType.Input("spec", tooltip="The planner's record, from Load Planner LoRA."),
                 io.Image.Input("first_frame", tooltip="The scene before the robot moves, without a drawn path."),
                 io.String.Input(
                     "instructions",
                     multiline=True,
                     default="pick up the red cube\nput the red cube onto the plate",
-                    tooltip="What the robot shall do, one instruction a line, in the order of time. Each is a plan. "
-                    "Empty: the trajectory says it all.",
+                    tooltip="What the robot should do, one instruction per line, in time order. Each line becomes a "
+                    "plan. Leave it empty to plan from the trajectory alone.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -84,14 +84,14 @@ class VisualPlannerExtend(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Seed of the first plan; the second has the next number, and so on.",
+                    tooltip="Seed of the first plan; each following plan adds one.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=0,
                     min=0,
                     max=10000,
-                    tooltip="Sampling steps of each plan. 0: what the planner's record says.",
+                    tooltip="Sampling steps per plan. 0 uses the value in the planner's record.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -99,7 +99,8 @@ class VisualPlannerExtend(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="1, as planners are trained. Above 1 needs a negative prompt, and twice the time.",
+                    tooltip="Planners are trained for 1. A value above 1 needs a negative prompt and takes twice "
+                    "the time.",
                 ),
                 io.Combo.Input(
                     "sampler_name",
@@ -119,29 +120,31 @@ class VisualPlannerExtend(io.ComfyNode):
                     "paths",
                     options=list(PATH_USES),
                     default=AUTO,
-                    tooltip="Which plan gets which drawn path. a path for each plan: in their order; cut in time: the "
-                    "drawing runs from the first frame of the long plan to its last; auto: a lone path is cut, as "
-                    "many paths as plans are one for each.",
+                    tooltip="How drawn paths are assigned to plans. a path for each plan: in order; cut in time: "
+                    "the drawing runs from the first frame of the long plan to its last; auto: a single path is "
+                    "cut, as many paths as plans are assigned one to each.",
                 ),
                 io.Int.Input(
                     "plans",
                     default=0,
                     min=0,
                     max=MAX_PLANS,
-                    tooltip="Number of plans. 0: as many as instructions, or else as paths. With one instruction, each "
-                    "plan is asked the same.",
+                    tooltip="Number of plans. 0 uses the number of instructions, or else of paths. With one "
+                    "instruction, every plan gets the same one.",
                 ),
                 TrajectoryType.Input(
                     "trajectory",
                     optional=True,
-                    tooltip="Where the gripper shall go, drawn on the first frame. Its times run within a plan, or, "
-                    "when it is cut, from the start of the long plan to its end.",
+                    tooltip="Where the gripper should go, drawn on the first frame. Its times run within a plan or, "
+                    "if it is cut, from the start of the long plan to its end.",
                 ),
                 io.Conditioning.Input(
-                    "negative", optional=True, tooltip="Negative prompt, encoded. Only matters with a cfg above 1."
+                    "negative", optional=True, tooltip="Negative prompt, encoded. Only needed for a cfg above 1."
                 ),
             ],
-            outputs=joined_outputs("For each plan: its frames, what was asked, its seed, what the checks found."),
+            outputs=joined_outputs(
+                "For each plan: its frames, its instruction, its seed, and the results of the checks."
+            ),
         )
 
     @classmethod
@@ -188,14 +191,15 @@ class VisualPlannerJoin(io.ComfyNode):
             "VisualPlannerJoin",
             "Join Plans (Visual Planner)",
             "plan",
-            description="Joins a plan to what came before it; the frame from which it started is not shown twice. "
-            "Extend Plan does this for whole chains.",
+            description="Appends a plan to earlier frames without showing the frame it started from twice. Extend "
+            "Plan does this for whole chains.",
             search_aliases=["concatenate", "chain", "append", "long video"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("before", tooltip="Frames of a plan, or of plans that are joined already."),
+                io.Image.Input("before", tooltip="Frames of a plan, or of plans that are already joined."),
                 io.Image.Input(
-                    "after", tooltip="Frames of the next plan: it was made from a frame at the end of the former."
+                    "after",
+                    tooltip="Frames of the next plan, which was generated from a frame at the end of the previous one.",
                 ),
                 *overlap_inputs(),
                 io.String.Input(
@@ -203,10 +207,10 @@ class VisualPlannerJoin(io.ComfyNode):
                     optional=True,
                     default="",
                     multiline=True,
-                    tooltip="Text that is put under the report, such as those of Check Plan.",
+                    tooltip="Text to append to the report, such as the reports of Check Plan.",
                 ),
             ],
-            outputs=joined_outputs("How many frames there are; below it the notes."),
+            outputs=joined_outputs("The number of frames, followed by the notes."),
         )
 
     @classmethod

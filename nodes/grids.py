@@ -22,23 +22,23 @@ class VisualPlannerGridLayout(io.ComfyNode):
             "VisualPlannerGridLayout",
             "Grid Layout (Visual Planner)",
             "grid",
-            description="How many frames a grid holds and in which order time runs through its cells.",
+            description="Defines how many frames a grid holds and in which order time runs through its cells.",
             search_aliases=["serpentine", "grid order", "storyboard"],
             inputs=[
-                io.Int.Input("rows", default=3, min=1, max=MAX_SIDE, tooltip="Rows of cells."),
-                io.Int.Input("cols", default=3, min=1, max=MAX_SIDE, tooltip="Columns of cells."),
+                io.Int.Input("rows", default=3, min=1, max=MAX_SIDE, tooltip="Number of rows of cells."),
+                io.Int.Input("cols", default=3, min=1, max=MAX_SIDE, tooltip="Number of columns of cells."),
                 io.Combo.Input(
                     "order",
                     options=list(ORDERS),
                     default="serpentine",
-                    tooltip="serpentine: row by row, every other row backwards, so that neighbours in time are "
-                    "neighbours in the picture; raster: row by row; column_serpentine: column by column, every other "
-                    "one upwards; shuffled: a fixed disorder, for comparisons.",
+                    tooltip="serpentine: row by row, every other row reversed, so that consecutive frames are "
+                    "adjacent; raster: row by row; column_serpentine: column by column, every other one upwards; "
+                    "shuffled: a fixed permutation, for ablations.",
                 ),
             ],
             outputs=[
                 LayoutType.Output(
-                    "grid_layout", display_name="layout", tooltip="For the nodes that cut or fill grids."
+                    "grid_layout", display_name="layout", tooltip="For the nodes that slice or assemble grids."
                 ),
                 io.Int.Output("frame_count", display_name="frames", tooltip="Number of frames in one grid."),
             ],
@@ -61,15 +61,17 @@ class VisualPlannerAssembleGrid(io.ComfyNode):
             "VisualPlannerAssembleGrid",
             "Assemble Grid (Visual Planner)",
             "grid",
-            description="Puts frames into the cells of a grid, exactly: Slice Grid gives the same frames back.",
+            description="Arranges frames in the cells of a grid, losslessly: Slice Grid returns the same frames.",
             search_aliases=["frames to grid", "contact sheet", "image grid"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("frames", tooltip="Frames in time order. Several grids' frames may follow each other."),
-                layout_input("Grid layout or planner spec. Without it: 3x3 serpentine, nine frames."),
+                io.Image.Input(
+                    "frames", tooltip="Frames in time order. Frames of several grids may follow one another."
+                ),
+                layout_input("Grid layout or planner spec. If not connected: 3x3 serpentine, nine frames."),
             ],
             outputs=[
-                io.Image.Output("grid", display_name="grid", tooltip="One grid picture for every full set of frames.")
+                io.Image.Output("grid", display_name="grid", tooltip="One grid image for every complete set of frames.")
             ],
         )
 
@@ -90,14 +92,14 @@ class VisualPlannerSliceGrid(io.ComfyNode):
             "VisualPlannerSliceGrid",
             "Slice Grid (Visual Planner)",
             "grid",
-            description="Cuts a grid picture into its frames, in time order. A grid that does not divide is an "
-            "error, never a crop.",
+            description="Cuts a grid image into its frames, in time order. A grid that does not divide evenly is an "
+            "error and is never cropped.",
             search_aliases=["grid to frames", "grid to video", "image grid to batch"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("grid", tooltip="Grid picture, such as the decoded result of the sampler."),
-                layout_input("Grid layout or planner spec. Without it: 3x3 serpentine."),
-                fps_input("Frames a second of the video output."),
+                io.Image.Input("grid", tooltip="Grid image, such as the decoded result of the sampler."),
+                layout_input("Grid layout or planner spec. If not connected: 3x3 serpentine."),
+                fps_input("Frame rate of the video."),
             ],
             outputs=[
                 io.Image.Output("frames", display_name="frames", tooltip="The frames in time order, grid after grid."),
@@ -123,24 +125,22 @@ class VisualPlannerMaskFirstFrame(io.ComfyNode):
             "VisualPlannerMaskFirstFrame",
             "Mask First Frame (Visual Planner)",
             "grid",
-            description="The grid with the first frame in its cell and all other cells black, with its mask and "
-            "sizes. Planning "
-            "itself does not need it (Condition does the same inside); it is for looking, for inpainting and for "
-            "other models.",
+            description="Creates a grid with the first frame in its cell and all other cells black, with its mask "
+            "and its size. Planning does not need it (Condition does the same internally); it is for inspection, "
+            "for inpainting and for other models.",
             search_aliases=["condition grid", "first frame mask"],
             is_output_node=True,
             inputs=[
-                io.Image.Input(
-                    "first_frame", tooltip="Picture of the scene before the robot moves; one grid for each."
-                ),
+                io.Image.Input("first_frame", tooltip="Image of the scene before the robot moves; one grid per image."),
                 layout_input(
-                    "Planner spec, or a grid layout. A spec also gives the cell's size. Without it: 3x3 serpentine."
+                    "Planner spec or grid layout. A spec also defines the cell's size. If not connected: 3x3 "
+                    "serpentine."
                 ),
                 io.Int.Input(
-                    "cell_width", default=320, **size, tooltip="Width of a cell in pixels, unless a spec says it."
+                    "cell_width", default=320, **size, tooltip="Width of a cell in pixels, unless a spec defines it."
                 ),
                 io.Int.Input(
-                    "cell_height", default=240, **size, tooltip="Height of a cell in pixels, unless a spec says it."
+                    "cell_height", default=240, **size, tooltip="Height of a cell in pixels, unless a spec defines it."
                 ),
                 fit_input(),
             ],
@@ -149,7 +149,7 @@ class VisualPlannerMaskFirstFrame(io.ComfyNode):
                     "condition", display_name="condition grid", tooltip="First frame in its cell, black elsewhere."
                 ),
                 io.Mask.Output(
-                    "mask", display_name="mask", tooltip="1 where frames are to be made, 0 on the first frame."
+                    "mask", display_name="mask", tooltip="1 where frames are generated, 0 on the first frame."
                 ),
                 io.Int.Output("grid_width", display_name="grid width", tooltip="Width of the grid in pixels."),
                 io.Int.Output("grid_height", display_name="grid height", tooltip="Height of the grid in pixels."),

@@ -22,9 +22,9 @@ class VisualPlannerKeepFrames(io.ComfyNode):
             "VisualPlannerKeepFrames",
             "Keep Frames (Visual Planner)",
             "plan",
-            description="Puts the first frames of a plan into the sampler's latent, with a mask that keeps them: only "
-            "the other frames are made, to fit them. For planning anew from what the camera has seen, or for making "
-            "the end of a plan again.",
+            description="Places the first frames of a plan in the sampler's latent under a mask that keeps them; "
+            "only the remaining frames are generated. Use it to replan from what the camera has observed, or to "
+            "regenerate the end of a plan.",
             search_aliases=["replan", "re-planning", "inpaint frames", "continue plan", "closed loop"],
             is_output_node=True,
             inputs=[
@@ -33,15 +33,15 @@ class VisualPlannerKeepFrames(io.ComfyNode):
                 PlannerSpecType.Input("spec", tooltip="The planner's spec."),
                 io.Image.Input(
                     "frames",
-                    tooltip="Frames in time order from the first on: what the camera saw (Execute Plan), or a plan's "
-                    "own (Slice Grid). Without a drawn path.",
+                    tooltip="Frames in time order, starting with the first: observed by the camera (Execute Plan) "
+                    "or taken from a plan (Slice Grid). Without a drawn path.",
                 ),
                 io.Int.Input(
                     "count",
                     default=5,
                     min=1,
                     max=4095,
-                    tooltip="So many of them stay, counted from the first; the rest of the plan is made.",
+                    tooltip="Number of leading frames to keep; the rest are generated.",
                 ),
                 fit_input(),
             ],
@@ -74,7 +74,7 @@ def check(samples: torch.Tensor, spec: PlannerSpec, frames: torch.Tensor, count:
     if count >= spec.layout.frames:
         raise ImageError(f"count must be less than the {spec.layout.frames} frames of a plan, got {count}")
     if len(frames) < count:
-        raise ImageError(f"frames must hold the {count} that stay (count), got {len(frames)}")
+        raise ImageError(f"frames must include the {count} frames to keep (count), got {len(frames)}")
     wanted = tuple(empty_latent(spec, len(samples)).shape)
     if tuple(samples.shape) != wanted:
         raise ConditioningError(f"latent must be the planner's, of shape {wanted}, got {tuple(samples.shape)}")

@@ -17,9 +17,8 @@ class VisualPlannerTinyLoader(io.ComfyNode):
             "VisualPlannerTinyLoader",
             "Load Tiny Planner (Visual Planner)",
             "loaders",
-            description="Loads the small FLUX model that comes with the plugin: it plans on a processor in seconds. "
-            "The base alone "
-            "is no planner: put Load Planner LoRA after it.",
+            description="Loads the small FLUX model that ships with the plugin, which plans on a CPU within "
+            "seconds. The base alone is not a planner: add Load Planner LoRA after it.",
             search_aliases=["tiny flux", "embedded model"],
             inputs=[],
             outputs=[
@@ -53,47 +52,43 @@ class VisualPlannerLoraLoader(io.ComfyNode):
             "VisualPlannerLoraLoader",
             "Load Planner LoRA (Visual Planner)",
             "loaders",
-            description="Puts a planner LoRA on a FLUX model and reads how it was trained. A LoRA that does not fit "
-            "the model is an "
-            "error, never silently without effect.",
+            description="Applies a planner LoRA to a FLUX model and reads how it was trained. A LoRA that does not "
+            "fit the model is an error; it is never ignored silently.",
             search_aliases=["planner lora", "visual planner"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="FLUX model: from Load Tiny Planner, Load Diffusion Model or a GGUF loader."
+                    "model", tooltip="FLUX model, from Load Tiny Planner, Load Diffusion Model or a GGUF loader."
                 ),
                 io.Combo.Input(
                     "lora_name",
                     options=names,
-                    tooltip="The planner LoRA: one that comes with the plugin, or a .safetensors file in ComfyUI's "
+                    tooltip="The planner LoRA: one that ships with the plugin, or a .safetensors file in ComfyUI's "
                     "loras folder.",
                 ),
-                io.Float.Input("strength", **strength, tooltip="How strongly the planner LoRA acts; 1 is as trained."),
+                io.Float.Input("strength", **strength, tooltip="Strength of the planner LoRA; 1 is as trained."),
                 io.Combo.Input(
                     "base_lora_name",
                     options=[lora.NONE, *names],
                     default=lora.NONE,
-                    tooltip="LoRA that must be applied first. The published planners need their 'pretrain' LoRA here.",
+                    tooltip="LoRA to apply first. The published planners need their 'pretrain' LoRA here.",
                 ),
-                io.Float.Input(
-                    "base_strength", **strength, tooltip="How strongly the base LoRA acts; 1 is as trained."
-                ),
+                io.Float.Input("base_strength", **strength, tooltip="Strength of the base LoRA; 1 is as trained."),
                 io.Combo.Input(
                     "preset",
                     options=[lora.FROM_FILE, *PRESETS],
                     default=lora.FROM_FILE,
-                    tooltip="How the LoRA was trained: read from its file, or, for the published weights that carry "
-                    "no record, "
-                    "what they are (data set and mode).",
+                    tooltip="How the LoRA was trained: read from its file or, for published weights without a "
+                    "record, the entry that matches them (data set and mode).",
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    "planner_model", display_name="model", tooltip="The model with the LoRAs, for Condition."
+                    "planner_model", display_name="model", tooltip="The model with the LoRAs applied, for Condition."
                 ),
                 PlannerSpecType.Output(
                     "spec",
                     display_name="spec",
-                    tooltip="How the planner was trained; the other nodes take it from here.",
+                    tooltip="How the planner was trained; the other nodes take their settings from it.",
                 ),
             ],
         )

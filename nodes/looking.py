@@ -20,37 +20,39 @@ class VisualPlannerLook(io.ComfyNode):
             "VisualPlannerLook",
             "Look at Plan (Visual Planner)",
             "plan",
-            description="Shows a plan in time order as a contact sheet and a video: with its trajectory, beside the "
-            "truth, with marks where seams, ghosts and drift are.",
+            description="Shows a plan in time order as a contact sheet and a video: with its trajectory, next to "
+            "the ground truth, with seams, ghosts and drift marked.",
             search_aliases=["contact sheet", "side by side", "compare", "ping pong", "video"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of one plan in time order, from Slice Grid."),
-                fps_input("Frames a second."),
+                fps_input("Frame rate of the video."),
                 io.Int.Input(
-                    "hold_first", default=0, min=0, max=999, tooltip="How many more times the first frame is shown."
+                    "hold_first", default=0, min=0, max=999, tooltip="How many extra times the first frame is shown."
                 ),
                 io.Int.Input(
-                    "hold_last", default=2, min=0, max=999, tooltip="How many more times the last frame is shown."
+                    "hold_last", default=2, min=0, max=999, tooltip="How many extra times the last frame is shown."
                 ),
-                io.Boolean.Input("ping_pong", default=False, tooltip="Then backwards, so that a loop runs to and fro."),
+                io.Boolean.Input(
+                    "ping_pong", default=False, tooltip="Append the frames in reverse, for a back-and-forth loop."
+                ),
                 io.Boolean.Input(
                     "defects",
                     default=False,
                     tooltip="Mark what Check Plan finds: ghosts magenta, seams yellow, drift of the first frame cyan.",
                 ),
                 fit_input(),
-                io.Image.Input("truth", optional=True, tooltip="What really happened, shown at the right."),
-                TrajectoryType.Input(
-                    "trajectory", optional=True, tooltip="The path that was asked for, drawn on the plan."
-                ),
+                io.Image.Input("truth", optional=True, tooltip="Ground-truth frames, shown to the right of the plan."),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path, drawn on the plan."),
                 io.Image.Input(
-                    "first_frame", optional=True, tooltip="The given first frame: from what the plan's could drift."
+                    "first_frame",
+                    optional=True,
+                    tooltip="The given first frame, to measure the drift of the plan's own.",
                 ),
                 spec_input(),
             ],
             outputs=[
-                io.Image.Output("sheet", display_name="sheet", tooltip="All frames with their numbers on one picture."),
+                io.Image.Output("sheet", display_name="sheet", tooltip="All numbered frames in one image."),
                 io.Video.Output("video", display_name="video", tooltip="The frames as a video, for Save Video."),
                 io.Image.Output("shown", display_name="frames", tooltip="The frames of the video."),
             ],

@@ -17,7 +17,7 @@ class VisualPlannerPrompt(io.ComfyNode):
             "VisualPlannerPrompt",
             "Planner Prompt (Visual Planner)",
             "plan",
-            description="Puts the instruction into the sentence that the planner was trained with. Without that "
+            description="Inserts the instruction into the sentence that the planner was trained with. Without that "
             "sentence planners fail.",
             search_aliases=["instruction", "task prompt", "robot prompt"],
             inputs=[
@@ -26,29 +26,30 @@ class VisualPlannerPrompt(io.ComfyNode):
                     options=list(MODES),
                     default="text",
                     tooltip="text: the instruction alone; trajectory: the path drawn on the first frame alone, the "
-                    "instruction "
-                    "is not used; both: path and instruction.",
+                    "instruction is ignored; both: path and instruction.",
                 ),
                 io.String.Input(
                     "instruction",
                     multiline=True,
                     default="push the red cube to the left",
-                    tooltip="What the robot shall do, in plain words. Lower case and a final period do not matter.",
+                    tooltip="What the robot should do, in plain words. Case and a final period do not matter.",
                 ),
                 PlannerSpecType.Input(
-                    "spec", optional=True, tooltip="Planner's record from Load Planner LoRA: it knows the sentences."
+                    "spec",
+                    optional=True,
+                    tooltip="The planner's record, from Load Planner LoRA; contains the sentences.",
                 ),
                 io.String.Input(
                     "template",
                     optional=True,
                     default="",
-                    tooltip="Another sentence for this mode, with {instruction} where the instruction goes. Empty: "
-                    "the planner's own.",
+                    tooltip="Another sentence for this mode, with {instruction} as a placeholder. If empty: the "
+                    "planner's own.",
                 ),
             ],
             outputs=[
                 io.String.Output(
-                    "prompt", display_name="prompt", tooltip="For a text encoder node, such as CLIP Text Encode."
+                    "prompt", display_name="prompt", tooltip="For a text encoder node such as CLIP Text Encode."
                 )
             ],
         )
@@ -62,5 +63,5 @@ class VisualPlannerPrompt(io.ComfyNode):
         if spec is not None and mode not in spec.modes:
             notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, not for mode {mode}"))
         if spec is not None and prompt != spec.prompt(mode, instruction):
-            notes.append(warn("this template is not the one that the planner was trained with"))
+            notes.append(warn("this template differs from the one that the planner was trained with"))
         return io.NodeOutput(prompt, ui=look(cls, text="\n".join([prompt, *(f"Note: {note}" for note in notes)])))

@@ -28,29 +28,33 @@ class VisualPlannerRank(io.ComfyNode):
             "VisualPlannerRank",
             "Rank Plans (Visual Planner)",
             "plan",
-            description="Scores several plans for one request by their frames (drawn path, checks, read-out, agreement)"
-            " and puts the best first. It has not seen them executed.",
+            description="Scores several plans for one request by their frames (drawn path, checks, read-out, "
+            "agreement) and sorts them, best first. The plans are not executed.",
             search_aliases=["best of n", "score plans", "choose plan"],
             is_output_node=True,
             inputs=[
                 io.Image.Input(
-                    "frames", tooltip="Frames of all plans, plan after plan, from Slice Grid. Set plans in Condition."
+                    "frames",
+                    tooltip="Frames of all plans, one plan after another, from Slice Grid. Set plans in Condition.",
                 ),
-                layout_input("Planner spec or grid layout: how many frames a plan has. Without it: nine."),
+                layout_input(
+                    "Planner spec or grid layout, which defines the number of frames per plan. If not connected: nine."
+                ),
                 io.Image.Input(
-                    "first_frame", optional=True, tooltip="The first frame that the plans were made from, without path."
+                    "first_frame", optional=True,
+                    tooltip="The first frame that the plans were generated from, without a drawn path.",
                 ),
-                TrajectoryType.Input("trajectory", optional=True, tooltip="The path that was asked for."),
-                SceneType.Input(
-                    "scene", optional=True, tooltip="Simulated scene, for its camera."
-                ),
+                TrajectoryType.Input("trajectory", optional=True, tooltip="The requested path."),
+                SceneType.Input("scene", optional=True, tooltip="Simulated scene, used for its camera only."),
                 fit_input(),
             ],
             outputs=[
-                io.Image.Output("best", display_name="best", tooltip="Frames of the best-looking plan."),
+                io.Image.Output("best", display_name="best", tooltip="Frames of the plan with the highest score."),
                 io.Image.Output("ranked", display_name="ranked", tooltip="Frames of all plans, the best plan first."),
-                io.String.Output("order", display_name="order", tooltip="A line a plan, best first: number, scores."),
-                io.Image.Output("picture", display_name="picture", tooltip="The plans below each other, best first."),
+                io.String.Output(
+                    "order", display_name="order", tooltip="One line per plan, best first: number and scores."
+                ),
+                io.Image.Output("picture", display_name="picture", tooltip="The plans stacked vertically, best first."),
             ],
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """What the nodes of actions and ranking share: the read-out that comes with the plugin, and the simulator.
 
-The simulator (MuJoCo) is an extra: it is imported when a node needs it, and says in one line when it is not there.
+The simulator (MuJoCo) is an extra: it is imported when a node needs it, and says in one line when it does not exist.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def read(frames: torch.Tensor, scene: "Request | None", net: ReadoutNet | None =
 
 
 def read_on_path(frames: torch.Tensor, scene: "Request | None", trajectory: "Trajectory | None", fit: str) -> Reading:
-    """The same by the read-out that comes with the plugin; with a drawn path, the hand is kept on it in the picture.
+    """The same by the read-out that comes with the plugin; with a drawn path, the gripper is kept on it in the picture.
 
     Raises:
         ImageError: the path's frame has another shape than the plan's and `fit` refuses that.
@@ -81,7 +81,7 @@ def draw_scene(seed: int, task: str, wordings: str, camera_jitter: float, size: 
 
 
 def run_in(scene: "Request", reading: Reading, size: int | None, plan_frames: int) -> "Execution":
-    """Carry out what was read in the scene; with pictures of a size [px], or without.
+    """Execute what was read in the scene; with pictures of a size [px], or without.
 
     Args:
         scene: the request.
@@ -100,7 +100,7 @@ def run_in(scene: "Request", reading: Reading, size: int | None, plan_frames: in
 
 
 def trajectory_for(reading: Reading, scene: "Request | None", plan_frames: int):
-    """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the hand.
+    """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the gripper.
 
     Args:
         reading: of the frames.

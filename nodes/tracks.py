@@ -36,24 +36,24 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
             "VisualPlannerImportTrajectory",
             "Import Trajectory (Visual Planner)",
             "plan",
-            description="Makes a trajectory of what other packs and tools write: spline editors' coordinates, tracks, "
-            "normalised points, a painted stroke, CVAT XML.",
+            description="Creates a trajectory from the output of other node packs and tools: spline editors' "
+            "coordinates, tracks, normalised points, a painted stroke, CVAT XML.",
             search_aliases=["kjnodes spline", "coordinates", "tracks", "cvat", "stroke", "ATI"],
             inputs=[
                 io.String.Input(
                     "text",
                     multiline=True,
                     default="",
-                    tooltip="Coordinates, tracks or points_store as JSON, or CVAT XML. Leave it empty when tracks or "
+                    tooltip="Coordinates, tracks or points_store as JSON, or CVAT XML. Leave it empty if tracks or "
                     "a stroke are connected.",
                 ),
                 io.Combo.Input(
                     "units",
                     options=list(UNITS),
                     default="pixels",
-                    tooltip="pixels of the frame, or normalised: shares of its width and height from 0 to 1.",
+                    tooltip="pixels of the frame, or normalised: fractions of its width and height from 0 to 1.",
                 ),
-                *_size_inputs("of the frame in pixels; 0: that of the first frame"),
+                *_size_inputs("of the frame in pixels; 0 uses that of the first frame"),
                 io.Combo.Input(
                     "stroke_start",
                     options=list(STROKE_STARTS),
@@ -61,9 +61,9 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
                     tooltip="Which end of a painted stroke is the start of the path.",
                 ),
                 outside_input(),
-                io.Image.Input("first_frame", optional=True, tooltip="Gives the size of the frame."),
-                Tracks.Input("tracks", optional=True, tooltip="Tracks of a point tracker: one place for each frame."),
-                io.Mask.Input("stroke", optional=True, tooltip="A path painted as a mask, one stroke."),
+                io.Image.Input("first_frame", optional=True, tooltip="Provides the frame size."),
+                Tracks.Input("tracks", optional=True, tooltip="Tracks of a point tracker: one position per frame."),
+                io.Mask.Input("stroke", optional=True, tooltip="A path painted as a mask with one stroke."),
             ],
             outputs=trajectory_outputs(),
         )
@@ -84,7 +84,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
         """Read the one source that is given."""
         given = [name for name, is_given in _sources(text, tracks, stroke).items() if is_given]
         if len(given) != 1:
-            raise TrajectoryError(f"one of text, tracks and stroke must be given, got {', '.join(given) or 'none'}")
+            raise TrajectoryError(f"exactly one of text, tracks, stroke is required, got {', '.join(given) or 'none'}")
         if first_frame is not None:
             width, height = width or first_frame.shape[2], height or first_frame.shape[1]
         if stroke is not None:
@@ -111,26 +111,28 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
             "VisualPlannerExportTrajectory",
             "Export Trajectory (Visual Planner)",
             "plan",
-            description="Writes a trajectory as other packs read it: coordinates for KJNodes, ATI and Wan Track to "
-            "Video, the state of KJNodes' spline editor, and TRACKS.",
+            description="Writes a trajectory in the formats of other node packs: coordinates for KJNodes, ATI and "
+            "Wan Track to Video, the state of KJNodes' spline editor, and TRACKS.",
             search_aliases=["wan tracks", "ATI", "coordinates", "kjnodes"],
             inputs=[
-                TrajectoryType.Input("trajectory", tooltip="The trajectory to write."),
+                TrajectoryType.Input("trajectory", tooltip="The trajectory to export."),
                 io.Int.Input(
                     "samples",
                     default=121,
                     min=1,
                     max=4096,
-                    tooltip="Number of places along each path, evenly in time. Wan's track nodes take 121.",
+                    tooltip="Number of positions along each path, evenly spaced in time. Wan's track nodes expect 121.",
                 ),
-                *_size_inputs("of the other node's frame; 0: the trajectory's own"),
+                *_size_inputs("of the other node's frame; 0 keeps the trajectory's"),
             ],
             outputs=[
                 io.String.Output(
-                    "coordinates", display_name="coordinates", tooltip="A place for each sample, as JSON."
+                    "coordinates", display_name="coordinates", tooltip="One position per sample, as JSON."
                 ),
-                io.String.Output("points_store", display_name="points_store", tooltip="Control points, for KJNodes."),
-                Tracks.Output("tracks", display_name="tracks", tooltip="The same places as TRACKS tensors."),
+                io.String.Output(
+                    "points_store", display_name="points_store", tooltip="Control points, for KJNodes' spline editor."
+                ),
+                Tracks.Output("tracks", display_name="tracks", tooltip="The same positions as TRACKS tensors."),
             ],
         )
 
@@ -152,25 +154,26 @@ class VisualPlannerTrackPoints(io.ComfyNode):
             "VisualPlannerTrackPoints",
             "Track Points (Visual Planner)",
             "plan",
-            description="Follows the first point of each path through the frames of a video and makes a trajectory of "
-            "where it went. A point that is lost ends its path.",
+            description="Tracks the first point of each path through the frames of a video and returns its motion "
+            "as a trajectory. A lost point ends its path.",
             search_aliases=["optical flow", "point tracker", "lucas kanade", "video to trajectory"],
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of a video in time order."),
-                TrajectoryType.Input("start", tooltip="The first point of each of its paths is followed."),
+                TrajectoryType.Input("start", tooltip="The first point of each of its paths is tracked."),
                 io.Float.Input(
                     "max_error",
                     default=1.0,
                     min=0.1,
                     max=20.0,
                     step=0.1,
-                    tooltip="Largest error in pixels when a step is followed there and back; more counts as lost.",
+                    tooltip="Largest forward-backward tracking error of a step in pixels; a point with a larger one "
+                    "is lost.",
                 ),
             ],
             outputs=[
-                *trajectory_outputs("Where the points went."),
+                *trajectory_outputs("Motion of the points."),
                 io.Boolean.Output(
-                    "complete", display_name="complete", tooltip="True when no point was lost before the last frame."
+                    "complete", display_name="complete", tooltip="True if no point was lost before the last frame."
                 ),
             ],
         )
@@ -180,5 +183,5 @@ class VisualPlannerTrackPoints(io.ComfyNode):
         """Follow the points."""
         trajectory, found = track_points(frames, start, max_error)
         lost = [path.name for path, seen in zip(start.paths, found[-1], strict=True) if not seen]
-        text = f"lost on the way: {', '.join(lost)}" if lost else f"followed through {len(found)} frames"
+        text = f"lost before the last frame: {', '.join(lost)}" if lost else f"tracked through {len(found)} frames"
         return io.NodeOutput(trajectory, trajectory.to_json(), not lost, ui=look(cls, text=text))

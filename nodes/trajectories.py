@@ -40,7 +40,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
             "Trajectory (Visual Planner)",
             "plan",
             description="Draw where the gripper goes, and when, on the first frame. The drawing is stored as JSON; "
-            "tracks of other packs are read, too.",
+            "tracks of other node packs are accepted as well.",
             search_aliases=["path", "spline", "track", "drag", "draw", "editor"],
             is_output_node=True,
             inputs=[
@@ -55,8 +55,8 @@ class VisualPlannerTrajectory(io.ComfyNode):
                 io.Image.Input(
                     "first_frame",
                     optional=True,
-                    tooltip="The picture on which the points were set. Gives the size where the JSON does not say "
-                    "it. The editor shows it at once where it comes from Load Image, else after a run.",
+                    tooltip="The image to draw on. Provides the frame size if the JSON does not. From Load Image it "
+                    "appears in the editor immediately, from other nodes after a run.",
                 ),
                 outside_input(),
             ],
@@ -65,7 +65,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
-        """Read it, and hand the first frame to the editor, which draws on it."""
+        """Read it, and pass the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
         shown = look(cls, text=_summary(trajectory))
@@ -85,33 +85,31 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
             "Trajectory Overlay (Visual Planner)",
             "plan",
             description="Draws the trajectory on the first frame in the style that the planner was trained with. "
-            "With a spec, the "
-            "frame is first brought to the size of a cell, as in training.",
+            "With a spec, the frame is first fitted to the size of a cell, as in training.",
             search_aliases=["draw trajectory", "draw path", "arrow"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("first_frame", tooltip="Picture of the scene before the robot moves."),
+                io.Image.Input("first_frame", tooltip="Image of the scene before the robot moves."),
                 TrajectoryType.Input(
-                    "trajectory", tooltip="Path to draw; scaled when it was set on a picture of another size."
+                    "trajectory", tooltip="Path to draw; scaled if it was drawn on an image of another size."
                 ),
                 PlannerSpecType.Input(
                     "spec",
                     optional=True,
-                    tooltip="Planner's record from Load Planner LoRA: style, colours and cell size.",
+                    tooltip="The planner's record, from Load Planner LoRA: style, colours and cell size.",
                 ),
                 io.Combo.Input(
                     "style",
                     options=[FROM_SPEC, *OVERLAY_STYLES],
                     default=FROM_SPEC,
                     tooltip="gradient: a line from red to blue; arrows_bridge, arrows_rt1: the arrows of the "
-                    "published planners' "
-                    "data. Without a spec, 'from the spec' means gradient.",
+                    "published planners' data. If no spec is connected, 'from the spec' means gradient.",
                 ),
                 io.Combo.Input(
                     "color_by",
                     options=[FROM_SPEC, *COLOR_BY],
                     default=FROM_SPEC,
-                    tooltip="What the gradient's colour stands for: time, or the way along the path (arc).",
+                    tooltip="What the gradient's colour encodes: time, or the path length (arc).",
                 ),
                 io.Float.Input(
                     "thickness",
@@ -119,7 +117,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
                     min=0.0,
                     max=64.0,
                     step=0.5,
-                    tooltip="Thickness of the line in pixels; 0: what fits the frame's size, as in training.",
+                    tooltip="Line thickness in pixels; 0 chooses it by the frame size, as in training.",
                 ),
                 fit_input(),
             ],
@@ -128,7 +126,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
                     "image", display_name="first frame with path", tooltip="For the first frame input of Condition."
                 ),
                 TrajectoryType.Output(
-                    "fitted", display_name="trajectory", tooltip="The trajectory in the pixels of that picture."
+                    "fitted", display_name="trajectory", tooltip="The trajectory in the pixels of that image."
                 ),
             ],
         )
@@ -188,7 +186,7 @@ def _draw(frames, trajectory: Trajectory, style: str, color_by: str, thickness: 
 
 
 def _summary(trajectory: Trajectory) -> str:
-    """One line a path."""
+    """One line per path."""
     size = f"{trajectory.width} x {trajectory.height} px"
     return "\n".join(
         f"{path.name}: {len(path.points)} points, {path.length:.0f} px long, frame of {size}"

@@ -82,8 +82,8 @@ def outside_input() -> io.Combo.Input:
         "outside",
         options=list(CLIP_RULES),
         default="error",
-        tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps "
-        "the path inside.",
+        tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps the part of "
+        "the path that lies inside.",
     )
 
 
@@ -109,7 +109,7 @@ def warn(message: str) -> str:
 
 
 def video_of(frames: "torch.Tensor", fps: float) -> InputImpl.VideoFromComponents:
-    """ComfyUI's video of frames (F, h, w, C) at so many a second; alpha is left out."""
+    """ComfyUI's video of frames (F, h, w, C) at so many per second; alpha is left out."""
     rate = Fraction(round(fps * 1000), 1000)
     return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
 

@@ -13,34 +13,46 @@ from .errors import SimulationError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m simulation", description="The Jaco arm's table.")
+    parser = argparse.ArgumentParser(prog="python -m simulation", description="Simulated table scenes with a Jaco arm.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     make = commands.add_parser("demonstrate", help="write a data set of episodes")
-    make.add_argument("--episodes", type=int, required=True, help="how many episodes")
+    make.add_argument("--episodes", type=int, required=True, help="number of episodes")
     make.add_argument("--out", required=True, help="folder of the data set; it must not exist yet")
     make.add_argument("--seed", type=int, default=0, help="the same seed gives the same data set (default 0)")
-    make.add_argument("--processes", type=int, default=1, help="how many processes work (default 1)")
+    make.add_argument("--processes", type=int, default=1, help="number of worker processes (default 1)")
     make.add_argument("--size", type=int, default=64, help="height and width of a frame in px (default 64)")
     make.add_argument("--policy", default="demonstration", help="demonstration (default) or play")
     make.add_argument("--tasks", default="reach,push,pick,place", help="tasks to draw from (default: all four)")
     make.add_argument("--wordings", default="train", help="train (default), held_out or all")
-    make.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place in m (default 0)")
-    make.add_argument("--camera-turn", type=float, default=0.0, help="carry the camera around the table, degrees (0)")
-    make.add_argument("--frames", type=int, default=9, help="pictures of an episode, evenly in time (default 9)")
-    make.add_argument("--later-share", type=float, default=0.0, help="share that begins in the middle of the task (0)")
+    make.add_argument(
+        "--camera-jitter", type=float, default=0.0, help="standard deviation of the camera's position in m (default 0)"
+    )
+    make.add_argument(
+        "--camera-turn",
+        type=float,
+        default=0.0,
+        help="rotate the camera around the table by this angle in degrees (default 0)",
+    )
+    make.add_argument("--frames", type=int, default=9, help="frames per episode, evenly spaced in time (default 9)")
+    make.add_argument(
+        "--later-share",
+        type=float,
+        default=0.0,
+        help="fraction of episodes that start in the middle of the task (default 0)",
+    )
     make.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    scene = commands.add_parser("scene", help="write the first frame of a scene and print what is asked there")
+    scene = commands.add_parser("scene", help="write the first frame of a scene and print its request")
     scene.add_argument("--seed", type=int, required=True, help="which scene")
     scene.add_argument("--task", default="", help="reach, push, pick or place (default: drawn from the seed)")
     scene.add_argument("--out", required=True, help="PNG of the first frame")
     scene.add_argument("--size", type=int, default=64, help="height and width of the frame in px (default 64)")
     scene.add_argument("--wordings", default="train", help="train (default), held_out or all")
 
-    run = commands.add_parser("execute", help="carry out plans in the simulator and say whether the tasks were done")
+    run = commands.add_parser("execute", help="execute plans in the simulator and report whether the tasks succeeded")
     run.add_argument("plans", help="JSON object or list, or .jsonl: seed, task, end_effector_m, gripper")
-    run.add_argument("--limit", type=int, default=None, help="execute at most this many")
+    run.add_argument("--limit", type=int, default=None, help="execute at most this many plans")
     run.add_argument("--frames", default=None, help="folder for the frames of each execution, one strip (PNG) each")
     run.add_argument("--size", type=int, default=64, help="height and width of a frame in px (default 64)")
     return parser
@@ -66,8 +78,8 @@ def _demonstrate(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     failures = sum(summary["failures_of_task"].values())
     print(
-        f"{args.out}: {args.episodes} episodes in {seconds:.0f} s "
-        f"({60 * args.episodes / seconds:.0f} a minute), {failures} failed attempts left out"
+        f"{args.out}: {args.episodes} episodes in {seconds:.0f} s ({60 * args.episodes / seconds:.0f} per minute), "
+        f"{failures} failed attempts left out"
     )
 
 
@@ -131,7 +143,7 @@ def _execute(args: argparse.Namespace) -> None:
                 save_picture(np.concatenate(list(done.frames), axis=1), Path(line["frames"]))
             print(json.dumps(line), flush=True)
     for task, successes in results.items():
-        print(f"{task}: {sum(successes)} of {len(successes)} done", file=sys.stderr)
+        print(f"{task}: {sum(successes)} of {len(successes)} succeeded", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:

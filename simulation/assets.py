@@ -17,7 +17,7 @@ def jaco_folder() -> Path:
     spec = importlib.util.find_spec("dm_control")
     if spec is None or spec.origin is None:
         raise SimulationError(
-            "the simulation needs the Jaco's files from dm_control: pip install --no-deps dm_control==1.0.50"
+            "the simulation needs the Jaco model files of dm_control: pip install --no-deps dm_control==1.0.50"
         )
     folder = Path(spec.origin).parent / "third_party" / "kinova"
     for name in ("jaco_arm.xml", "jaco_hand.xml", "meshes_decimated"):

@@ -12,7 +12,7 @@ from .errors import SimulationError
 
 MAX_JITTER_M = 0.2
 MAX_TURN_DEG = 90
-"""How far a camera may be moved and carried around the table, so that the table stays in its picture."""
+"Limits within which a camera may be moved and rotated around the table so that the table stays in its image."
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Camera:
 
 
 FRONT = Camera()
-"""Where the camera stands unless something else is said."""
+"The default camera."
 
 
 def camera_of(record: dict) -> Camera:

@@ -37,7 +37,7 @@ POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
 LATEST = 0.75
-"""Share of the motion that is over, at most, where an episode begins in the middle of its task."""
+"Largest fraction of the motion that has happened where an episode starts in the middle of its task."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DatasetOptions:
         camera_jitter_m: spread of the camera's position [m].
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
-        later_share: share of the episodes that begin in the middle of the task (demonstrations).
+        later_share: fraction of the episodes that begin in the middle of the task (demonstrations).
     """
 
     episodes: int
@@ -80,7 +80,7 @@ class DatasetOptions:
         if not self.tasks or set(self.tasks) - set(TASKS):
             raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {','.join(self.tasks)!r}")
         if self.wordings not in WORDING_SETS:
-            raise SimulationError(f"wordings must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
+            raise SimulationError(f"`wordings` must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
         if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
             raise SimulationError(f"camera_jitter must be 0 to {MAX_JITTER_M} m, got {self.camera_jitter_m}")
         if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:
@@ -93,10 +93,12 @@ class DatasetOptions:
             raise SimulationError(f"later_share must be 0 to 1, got {self.later_share}")
         if self.policy == "play" and self.later_share:
             raise SimulationError(
-                f"play has no task to begin in the middle of: later_share is {self.later_share}, not 0"
+                f"later_share must be 0 for play, which has no task to start in the middle of, got {self.later_share}"
             )
         if self.policy == "play" and self.frames != FRAMES:
-            raise SimulationError(f"play has {FRAMES} frames, got {self.frames}: only demonstrations may have others")
+            raise SimulationError(
+                f"frames must be {FRAMES} for play, got {self.frames}: only demonstrations may have others"
+            )
 
 
 def episode_seed(seed: int, number: int, attempt: int = 0) -> int:
@@ -128,7 +130,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
 
 
 def draw_beginning(seed: int, later_share: float) -> float:
-    """Draw the share of the motion that is over at an episode's first frame: 0, or anything up to `LATEST`."""
+    """Draw the fraction of the motion that is over at an episode's first frame: 0, or anything up to `LATEST`."""
     later, begins = rng_for(seed, "beginning").uniform(size=2)
     return LATEST * begins if later < later_share else 0.0
 
@@ -159,7 +161,7 @@ def _records(options: DatasetOptions, folder: Path, processes: int):
             _work, range(options.episodes), processes, _start_worker, (options, folder), chunksize=4
         )
     except BrokenProcessPool as error:
-        raise SimulationError("a process of the data set writer died (killed, or out of memory)") from error
+        raise SimulationError("a worker process of the data set writer died (killed, or out of memory)") from error
 
 
 def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress: bool = True) -> dict:

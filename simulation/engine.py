@@ -21,7 +21,7 @@ GL_HELP = (
 
 
 def _egl_works() -> bool:
-    """Say whether libEGL is here and offers a device (a graphics card or Mesa's software renderer)."""
+    """Say whether libEGL is here and offers a device (a graphics GPU or Mesa's software renderer)."""
     name = ctypes.util.find_library("EGL")
     if not name:
         return False

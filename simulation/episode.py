@@ -33,8 +33,8 @@ class Episode:
         gripper: commanded gripper state at the frames (F,) [0 open, 1 closed].
         path_m: tool positions, dense in time (33, 3) [m].
         camera: the camera that saw it.
-        success: whether the request was carried out.
-        begins: share of the motion that is over at the first frame.
+        success: whether the request was executed.
+        begins: fraction of the motion that is over at the first frame.
     """
 
     seed: int
@@ -116,7 +116,7 @@ def draw_request(
     camera_jitter_m: float = 0.0,
     camera: Camera = FRONT,
 ) -> Request:
-    """Draw the request of an episode; ``demonstrate`` with the same arguments carries out the same one."""
+    """Draw the request of an episode; ``demonstrate`` with the same arguments executes the same one."""
     scene, task = draw_task(seed, tasks)
     words = instruction(task, rng_for(seed, "wording"), wordings)
     return Request(seed, scene, task, words, camera.jittered(rng_for(seed, "camera"), camera_jitter_m))
@@ -138,7 +138,7 @@ def demonstrate(
     begins: float = 0.0,
     camera: Camera = FRONT,
 ) -> Episode:
-    """Carry out one scripted demonstration, successful or not (see ``Episode.success``).
+    """Execute one scripted demonstration, successful or not (see ``Episode.success``).
 
     Args:
         world: the table; its size is the frames'.
@@ -147,7 +147,7 @@ def demonstrate(
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's position [m].
         frames: pictures that are taken of it; the motion is the same whatever their number.
-        begins: share of the motion that is over at the first of them, below 1: what a planner sees that plans again.
+        begins: fraction of the motion that is over at the first of them, below 1: what a planner sees that plans again.
         camera: where it stands without jitter.
     """
     request = draw_request(seed, tasks, wordings, camera_jitter_m, camera)

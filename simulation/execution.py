@@ -25,7 +25,7 @@ class Execution:
     """What became of a plan.
 
     Attributes:
-        success: whether the request was carried out.
+        success: whether the request was executed.
         frames: pictures (F, H, W, 3) uint8 when the arm had done each keyframe; (0,) without pictures.
         tool_m: where the tool was then (F, 3) [m].
         objects_m: where the objects were then (F, objects, 3) [m].
@@ -33,7 +33,7 @@ class Execution:
         tracking_error_m: mean distance of the tool from its keyframe, all but the first [m].
         start_error_m: distance of the plan's first keyframe from where the arm really started [m].
         clamped: how many keyframes were outside the workspace and were moved to its edge.
-        actions: the joint trajectory that was carried out.
+        actions: the joint trajectory that was executed.
     """
 
     success: bool
@@ -90,7 +90,7 @@ def check_keyframes(keyframes, limit: str = "clamp", frames: int | None = FRAMES
 
 
 class Rollout:
-    """One attempt at a request: the scene is set up, then any number of plans are carried out one after the other.
+    """One attempt at a request: the scene is set up, then any number of plans are executed one after the other.
 
     Args:
         world: the table, with pictures or without.
@@ -117,7 +117,7 @@ class Rollout:
         self._traces: list[Trace] = []
 
     def carry_out(self, keyframes: np.ndarray) -> tuple[Trace, list[np.ndarray], JointTrajectory]:
-        """Carry out checked keyframes (F, 4), F >= 2; the first is replaced by where the arm really is.
+        """Execute checked keyframes (F, 4), F >= 2; the first is replaced by where the arm really is.
 
         Returns:
             the trace, the pictures when each keyframe was done (none if the world has none), and the actions.
@@ -132,7 +132,7 @@ class Rollout:
 
     @property
     def success(self) -> bool:
-        """Whether the request is carried out, judged by all that has happened so far; False if nothing has."""
+        """Whether the request is executed, judged by all that has happened so far; False if nothing has."""
         if not self._traces:
             return False
         tool = np.concatenate([trace.tool_m for trace in self._traces])
@@ -150,7 +150,7 @@ def execute(
     joint_limits: JointLimits | None = None,
     plan_frames: int = FRAMES,
 ) -> Execution:
-    """Carry out a plan in a scene and say whether the request was done.
+    """Execute a plan in a scene and say whether the request was done.
 
     The arm starts where the scene says; the first keyframe only tells how far off the plan begins.
 

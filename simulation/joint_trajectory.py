@@ -1,4 +1,4 @@
-"""Actions: keyframes of the tool → a smooth trajectory of the arm's joints within limits, 50 samples a second."""
+"""Actions: keyframes of the tool → a smooth trajectory of the arm's joints within limits, 50 samples per second."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def plan_actions(
 ) -> JointTrajectory:
     """Turn checked keyframes into a joint trajectory.
 
-    The tool follows the path of ``toolpath.commands`` with the hand pointing down. Where a joint would be too fast or
+    The tool follows the path of ``toolpath.commands`` with the gripper down. Where a joint would be too fast or
     would accelerate too hard, time is stretched around that place; the path stays the same.
 
     Args:
@@ -127,7 +127,7 @@ def plan_actions(
         steps_per_frame: control steps from keyframe to keyframe in the plan's own rhythm.
 
     Raises:
-        SimulationError: a place on the way cannot be reached.
+        SimulationError: a place on the path cannot be reached.
     """
     limits = limits or JointLimits()
     steps, done = commands(keyframes, steps_per_frame)
@@ -165,7 +165,7 @@ def _inverse(arm: ArmKinematics, places: np.ndarray, start_rad: np.ndarray) -> n
             continue
         solved, error = arm.solve(place, POINTING_DOWN, joints[-1], _IK_ITERATIONS, _IK_TOLERANCE)
         if error > _IK_FAILED:
-            raise UnreachableError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's way")
+            raise UnreachableError(f"the arm cannot reach {np.round(place, 3).tolist()} m on the plan's path")
         joints.append(solved)
         known = place
     return np.array(joints)

@@ -7,14 +7,14 @@ import numpy as np
 from .engine import mujoco
 from .model import ARM_JOINTS, FINGER_JOINTS, TOOL_SITE
 
-# One good configuration (elbow up, hand pointing down over the middle of the table), found by random restarts once.
+# One good configuration (elbow up, gripper pointing down over the middle of the table), found by random restarts once.
 HOME_RAD = np.array([0.147, 2.610, 4.899, 0.265, -0.996, -2.729])
-# Tool frame when the hand points down: its z axis is down, and the fingers close along y (left-right in the picture).
+# Tool frame when the gripper points down: z is down, and the fingers close along y (left-right in the picture).
 POINTING_DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 
 
 class ArmKinematics:
-    """Solves for the arm's joints that put the tool at a position, hand pointing down, at a fixed yaw.
+    """Solves for the arm's joints that put the tool at a position, end effector pointing down, at a fixed yaw.
 
     Args:
         model: the compiled model; its own scratch ``MjData`` is made, so no simulation is disturbed.

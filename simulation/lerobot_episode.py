@@ -21,7 +21,7 @@ _EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 
 
 def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarray, instruction: str) -> Path:
-    """Write one episode of 10 rows a second: state and action are six joints [rad] and the gripper [0..1].
+    """Write one episode of 10 rows per second: state and action are six joints [rad] and the gripper [0..1].
 
     The action of a row is the state one row later; the picture of a row is the latest keyframe's.
 
@@ -43,7 +43,7 @@ def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarr
     if folder.exists():
         raise SimulationError(f"the LeRobot folder {folder} must not exist yet")
     if len(frames) != len(actions.keyframe_steps):
-        raise SimulationError(f"frames must be one a keyframe, {len(actions.keyframe_steps)}, got {len(frames)}")
+        raise SimulationError(f"frames must be one per keyframe, {len(actions.keyframe_steps)}, got {len(frames)}")
     columns, shown = _rows(actions)
     part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
     try:
@@ -52,7 +52,7 @@ def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarr
         _write_table(pyarrow, part / _TABLE, columns)
         pictures = _even(frames)
         _write_video(av, part / _VIDEO, pictures[shown])
-        _write_meta(pyarrow, part, columns, instruction.strip() or "carry out the plan", pictures.shape[1:3])
+        _write_meta(pyarrow, part, columns, instruction.strip() or "execute the plan", pictures.shape[1:3])
         part.rename(folder)
     except OSError as error:
         raise SimulationError(f"{folder} cannot be written: {error}") from error

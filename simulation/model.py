@@ -1,4 +1,4 @@
-"""The MuJoCo model: a Jaco arm with its hand on a table, three objects and a plate.
+"""The MuJoCo model: a Jaco arm and gripper on a table, three objects and a plate.
 
 One model serves every scene: a scene only changes colours, shapes and positions (see ``scene.py``), so a process
 compiles it once. World frame: origin at the arm's base on the table's surface, x towards the camera, y to the right of

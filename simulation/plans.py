@@ -51,7 +51,7 @@ def parse_plan(value, name: str = "the plan") -> Plan:
     if value["task"] not in TASKS:
         raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {value['task']!r}")
     if value.get("begins"):
-        raise SimulationError(f"{name} begins in the middle of its task, but a plan is executed from the scene's start")
+        raise SimulationError(f"{name} starts in the middle of its task, but a plan is executed from the scene's start")
     try:
         places = np.array(value["end_effector_m"], dtype=np.float64)
         gripper = np.array(value["gripper"], dtype=np.float64)
@@ -85,7 +85,7 @@ def _check_scene(scene: SceneSpec, objects, name: str) -> None:
     if not fits:
         names = ", ".join(item.name for item in scene.objects)
         raise SimulationError(
-            f"{name}: its objects are not those of its seed and task ({names}); was it made by another version?"
+            f"{name}: its objects differ from those of its seed and task ({names}); was it written by another version?"
         )
 
 

@@ -59,7 +59,7 @@ def _random_tool(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clear(frame: _Frame) -> None:
-    """Raise the tool where the hand, or what it holds, would be inside an object or the plate."""
+    """Raise the tool where the end effector, or what it holds, would be inside an object or the plate."""
     if frame.held is not None:
         frame.tool_m[2] = max(frame.tool_m[2], GRIP_Z_M + PLATE_TOP_M)
     for slot, centre in enumerate(frame.objects_m):
@@ -119,7 +119,7 @@ def _tool_path(rng: np.random.Generator, start: np.ndarray, meeting: tuple[int, 
 
 
 def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
-    """The arm wanders; an object that it meets stays in its hand until it is dropped; another object slides.
+    """The arm wanders; an object that it meets stays in its end effector until it is dropped; another object slides.
 
     Everything else stays where it is: that things persist from cell to cell is what the base has to learn here.
     """
@@ -150,7 +150,7 @@ def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
 
 
 def _drop(rng, scene: SceneSpec, rest: np.ndarray, slot: int, tool_m: np.ndarray) -> None:
-    """Put the object down under the hand, or, if it would hit something there, at a free place."""
+    """Put the object down under the end effector, or, if it would hit something there, at a free place."""
     low, high = np.array(START_AREA_M).T
     for attempt in range(200):
         xy = tool_m[:2] if attempt == 0 else rng.uniform(low, high)

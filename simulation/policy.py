@@ -11,14 +11,14 @@ from .tasks import DIRECTIONS, HOVER_M, LIFT_M, PLATE_TOP_M, PUSH_BEHIND_M, PUSH
 GRIP_Z_M = 0.052
 ABOVE_Z_M = 0.165
 PUSH_Z_M = 0.055
-# Distance from the tool to the object's centre when the closed hand touches it, by the axis of the push (x, y) [m].
+# Distance from the tool to the object's centre when the closed gripper touches it, by the axis of the push (x, y) [m].
 PUSH_CONTACT_M = (0.064, 0.068)
 # Pushing along x, two of the three fingertips touch first, on one side: this much to the side [m] centres the touch.
 PUSH_SIDE_M = 0.025
 
 
 def _random_bow(rng: np.random.Generator, start, end) -> tuple[float, float, float]:
-    """Half of the ways are nearly straight, half bow to a side by up to 6 cm [m]."""
+    """Half of the methods are nearly straight, half bow to a side by up to 6 cm [m]."""
     offset = rng.normal(0.0, 0.005) if rng.random() < 0.5 else rng.uniform(0.015, 0.06) * rng.choice([-1.0, 1.0])
     return sideways_bow(start, end, float(offset))
 
@@ -28,7 +28,7 @@ def _at(xy, z: float) -> tuple[float, float, float]:
 
 
 def demonstration(scene: SceneSpec, task: Task, rng: np.random.Generator) -> Motion:
-    """Return the motion that carries out the request; only bows and small errors are random, never the timing."""
+    """Return the motion that executes the request; only bows and small errors are random, never the timing."""
     start = scene.start_m
     here = np.array(scene.objects[task.slot].position_m)
     if task.name == "reach":

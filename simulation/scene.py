@@ -44,7 +44,7 @@ class ObjectSpec:
 
     @property
     def name(self) -> str:
-        """Return what wordings call it, such as "red cube"."""
+        """Return what phrasings call it, such as "red cube"."""
         return f"{self.color} {self.shape}"
 
 
@@ -97,7 +97,7 @@ def draw_layout(rng: np.random.Generator, objects: int) -> tuple[list[np.ndarray
 
 
 def hides(hand_m, point_m, camera: Camera) -> bool:
-    """Say whether the hand at ``hand_m`` would cover the point in the picture (hand and forearm lie above the tool)."""
+    """Say whether the gripper at ``hand_m`` covers the point in the picture (it and the forearm lie above the tool)."""
     hand, point = camera.project([hand_m, point_m], 64, 64)
     return abs(hand[0] - point[0]) < 9.5 and hand[1] - 26 < point[1] < hand[1] + 8
 

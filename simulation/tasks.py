@@ -120,12 +120,12 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
 
 
 def is_done(task: Task, scene: SceneSpec, trace: Trace) -> bool:
-    """Say whether the request was carried out.
+    """Say whether the request was executed.
 
-    reach: the hand ends above the object, which has not moved. push: the object moved two thirds of the way or more in
+    reach: the tool ends above the object, which has not moved. push: the object moved two thirds of the way or more in
     the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the
-    hand. place: it was lifted on the way and ends on the plate, let go. In every task the other objects stay where they
-    were (3 cm).
+    gripper. place: it was lifted meanwhile and ends on the plate, let go. In every task the other objects stay where
+    they were (3 cm).
     """
     moved = trace.objects_m[:, task.slot]
     start, end, tool = moved[0], moved[-1], trace.tool_m[-1]

@@ -7,7 +7,7 @@ import numpy as np
 from .model import CONTROL_HZ
 from .motion import FRAMES
 
-# The rhythm of a plan of nine frames: half a second from frame to frame.
+# The rhythm of a plan of nine frames: half per second from frame to frame.
 STEPS_PER_FRAME = CONTROL_HZ // 2
 # What a plan lasts [control steps], whatever the number of its frames.
 PLAN_STEPS = (FRAMES - 1) * STEPS_PER_FRAME
@@ -21,7 +21,7 @@ def frame_steps(frames: int, begins: float = 0.0) -> np.ndarray:
 
     Args:
         frames: how many.
-        begins: share of the motion that is over at the first frame.
+        begins: fraction of the motion that is over at the first frame.
     """
     return np.linspace(begins * PLAN_STEPS, PLAN_STEPS, frames).round().astype(int)
 
@@ -51,7 +51,7 @@ def commands(
     """Turn keyframes (F, 4) into commands, one a control step, and the steps at which each keyframe is done.
 
     Between keyframes, ``steps_per_frame`` apart, the tool follows a monotone cubic curve. Where the gripper switches,
-    the arm stands still for ``GRIPPER_SECONDS``: an opening hand lets go before it leaves, a closing hand closes after
+    the arm stands still for ``GRIPPER_SECONDS``: opening, it lets go before it leaves, closing, it closes after
     it has arrived.
     """
     places, gripper = keyframes[:, :3], keyframes[:, 3]

@@ -95,7 +95,7 @@ class World:
     def frame(self) -> np.ndarray:
         """Return the picture (size, size, 3) uint8 of this moment."""
         if self.renderer is None:
-            raise SimulationError("this world was made without pictures (size=None)")
+            raise SimulationError("this world was created without rendering (size=None)")
         return self.renderer.render(self.data, self.camera)
 
     def command(self, tool_m: np.ndarray, gripper: float) -> None:
@@ -113,7 +113,7 @@ class World:
     def run(
         self, motion_at: Callable[[float], tuple[np.ndarray, float]], steps: Iterable[int] | None = None
     ) -> tuple[Trace, list[np.ndarray]]:
-        """Carry out a motion.
+        """Execute a motion.
 
         Args:
             motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in ninths of it [0..8].
@@ -129,7 +129,7 @@ class World:
     def follow(
         self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Iterable[int], joints: bool = False
     ) -> tuple[Trace, list[np.ndarray]]:
-        """Carry out commands, one a control step (20 ms).
+        """Execute commands, one a control step (20 ms).
 
         Args:
             commands: tool positions (3,) [m] and gripper states [0..1].

@@ -12,36 +12,39 @@ from .sections.config import load_config
 CONFIGURED = {
     "vae": (".tiny_base.vae:train_vae", "train the tiny base's autoencoder from scratch"),
     "decoder": (".tiny_base.vae:train_decoder", "train the autoencoder's decoder alone on whole grids"),
-    "pretrain": (".tiny_base.pretrain:pretrain", "train the tiny base from scratch on pictures that show no task"),
+    "pretrain": (".tiny_base.pretrain:pretrain", "train the tiny base from scratch on images that show no task"),
     "prepare": (
         ".data.prepare:prepare",
         "episodes → condition and target grids, prompts, overlays (prepare --help: its own options)",
     ),
     "cache": (".cache.write:cache", "pairs → latents and text embeddings on disk"),
-    "train": (".planner.train:train", "train a planner LoRA on a cache; goes on from the newest checkpoint"),
+    "train": (".planner.train:train", "train a planner LoRA on a cache; resumes from the newest checkpoint"),
     "export": (".planner.export:export", "write a run's LoRA for ComfyUI and diffusers"),
-    "readout": (".readout.train:train_readout", "train the network that reads end effector and gripper off frames"),
+    "readout": (
+        ".readout.train:train_readout",
+        "train the network that reads the end effector and the gripper from frames",
+    ),
     "evaluate": (
         ".evaluation.evaluate:evaluate",
-        "plan unseen scenes and compare with the truth; --closed-loop: execute (--closed-loop --help)",
+        "plan unseen scenes and compare with the ground truth; --closed-loop: execute (--closed-loop --help)",
     ),
     "report": (".evaluation.report:report", "write an evaluation, its plots and its runs as one HTML page"),
     "memory": (
         ".planner.memory:show_memory",
-        "say how much memory a training step will take, without loading a weight",
+        "compute the memory of a training step without loading a weight",
     ),
 }
-"""Commands that take a training configuration: where they are, and what they do."""
+"Commands that take a training configuration: where they are defined, and what they do."
 
 WITH_OWN_ARGUMENTS = {
     "check": (
         ".cache.check:check_command",
-        "every problem of prepared data at once, before a model is loaded (check --help)",
+        "report every problem of prepared data at once, before a model is loaded (check --help)",
     ),
-    "study": (".evaluation.studies.command:main", "one experiment with its plot and page (study --help)"),
+    "study": (".evaluation.studies.command:main", "run one experiment and write its plot and page (study --help)"),
     "describe": (".sections.describe:describe", "list every key of a configuration (describe [SECTION])"),
 }
-"""Commands that read the rest of the line themselves."""
+"Commands that parse their own arguments."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", required=True, help="YAML file, see training/configs")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
         if name == "export":
-            command.add_argument("--install", metavar="COMFYUI", help="also put the file into a ComfyUI's models/loras")
+            command.add_argument("--install", metavar="COMFYUI", help="also copy the file to a ComfyUI's models/loras")
     return parser
 
 

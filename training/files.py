@@ -70,7 +70,7 @@ def read_json(path: str | Path, what: str) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise TrainingError(f"{what} {path} is not there")
+        raise TrainingError(f"{what} {path} does not exist")
     return json_object(path.read_bytes(), f"{what} {path}")
 
 
@@ -85,7 +85,7 @@ def json_object(data: bytes | str, name: str) -> dict:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise TrainingError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise TrainingError(f"{name} must hold a JSON object, got {type(value).__name__}")
+        raise TrainingError(f"{name} must contain a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -97,7 +97,7 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise TrainingError(f"{what} {path} is not there")
+        raise TrainingError(f"{what} {path} does not exist")
     rows = []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

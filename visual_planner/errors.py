@@ -5,7 +5,7 @@ Each message is a single line that names the input, says what it was, and says w
 
 
 class PlannerError(ValueError):
-    """Something given to the planner cannot be used; the message says what and how to mend it."""
+    """Something given to the planner cannot be used; the message says what and how to fix it."""
 
 
 class LayoutError(PlannerError):
@@ -13,7 +13,7 @@ class LayoutError(PlannerError):
 
 
 class ImageError(PlannerError):
-    """A picture has a shape, a number type or a value range that cannot be used."""
+    """A picture has a shape, a dtype or a value range that cannot be used."""
 
 
 class TrajectoryError(PlannerError):

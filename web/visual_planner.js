@@ -1,14 +1,8 @@
 // Shows what a node says about its run (checks, prompts, notes) below its widgets.
 import { app } from "../../scripts/app.js";
 
-const SPEAKING_NODES = new Set([
-  "VisualPlannerLoraLoader",
-  "VisualPlannerTrajectoryOverlay",
-  "VisualPlannerPrompt",
-  "VisualPlannerCheck",
-  "VisualPlannerExtend",
-  "VisualPlannerJoin",
-]);
+const OUR_IDS = /^VisualPlanner/; // node ids are permanent and all start so
+const EDITOR_IDS = /^VisualPlannerTrajectory$/; // shows its run in the editor
 const WIDGET = "visual_planner_text";
 const MIN_HEIGHT = 48; // [px], three lines
 
@@ -52,7 +46,7 @@ function showText(node, lines) {
 app.registerExtension({
   name: "VisualPlanner.Text",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!SPEAKING_NODES.has(nodeData.name)) return;
+    if (!OUR_IDS.test(nodeData.name) || EDITOR_IDS.test(nodeData.name)) return;
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);

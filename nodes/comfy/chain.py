@@ -45,7 +45,9 @@ def links_of(hidden) -> dict[str, Link]:
     from comfy_execution.utils import get_executing_context
 
     if get_executing_context().list_index:
-        raise ChainError("Extend Plan must get one of each input, got a list: rebatch it, or queue one run for each")
+        raise ChainError(
+            "Extend Plan must get a single value for each input, got a list: rebatch it, or queue one run for each"
+        )
     inputs = hidden.dynprompt.get_node(hidden.unique_id)["inputs"]
     return {name: value for name, value in inputs.items() if is_link(value)}
 

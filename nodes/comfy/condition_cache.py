@@ -71,7 +71,7 @@ class ConditionCache:
         self._held: dict[tuple, tuple[tuple[float, ...], list[tuple[Source, Row]]]] = {}
 
     def rows(self, sources: Sequence[Source], compute: Callable[[list[Source]], list[Row]]) -> list[Row]:
-        """Keys and values for each source; those that are not there yet are computed, each distinct one once.
+        """Keys and values for each source; those that do not exist yet are computed, each distinct one once.
 
         Raises:
             ConditioningError: a source's latent is not finite.

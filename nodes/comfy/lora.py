@@ -38,7 +38,7 @@ def lora_path(name: str) -> Path:
             and Path(stem).name == stem
         ):
             return path
-        raise ModelFileError(f"LoRA must be one of those that come with the plugin, got {stem!r}")
+        raise ModelFileError(f"LoRA must be one of those that ship with the plugin, got {stem!r}")
     if not name.endswith(".safetensors"):
         raise ModelFileError(f"LoRA must be a .safetensors file, got {name!r}")
     if name not in folder_paths.get_filename_list("loras"):
@@ -58,14 +58,14 @@ def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
         if spec is None:
             presets = ", ".join(PRESETS)
             raise LoraError(
-                f"LoRA {name} has no planner record in its header: set preset to the weights that it is ({presets})"
+                f"LoRA {name} has no planner record in its header: set preset to the weights that match it ({presets})"
             )
         return spec
     if preset not in PRESETS:
         raise LoraError(f"preset must be {FROM_FILE!r} or one of {', '.join(PRESETS)}, got {preset!r}")
     own = PlannerSpec.from_metadata(read_header(path, f"LoRA {name}").metadata)
     if own is not None and own != PRESETS[preset]:
-        warn(f"LoRA {name} has a planner record of its own, but preset {preset} was chosen over it")
+        warn(f"LoRA {name} has its own planner record, but preset {preset} overrides it")
     return PRESETS[preset]
 
 

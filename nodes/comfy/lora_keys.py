@@ -99,7 +99,7 @@ def normalise(tensors: Mapping[str, object], key_map: Mapping[str, object], name
             continue
         target = module + parts[1]
         if target in renamed:
-            raise LoraError(f"LoRA {name} must have one entry for each place, but several of its keys mean {target}")
+            raise LoraError(f"LoRA {name} must have one entry per layer, but several of its keys map to {target}")
         renamed[target] = value
     if unmatched or not renamed:
         raise LoraError(
@@ -125,7 +125,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], key_map: Mapping[str, ob
     downs = [key.removesuffix(".lora_down.weight") for key in shapes if key.endswith(".lora_down.weight")]
     if alone := sorted(set(ups) ^ set(downs)):
         raise LoraError(
-            f"LoRA {name} must have both matrices of each pair, but {len(alone)} miss one{_examples(alone)}"
+            f"LoRA {name} must have both matrices of each pair, but {len(alone)} lack one{_examples(alone)}"
         )
     wrong = []
     for module in ups:

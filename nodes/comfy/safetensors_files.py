@@ -60,7 +60,7 @@ def read_header(path: Path, what: str) -> Header:
         raise ModelFileError(f"{what} must be a safetensors file, but its header cannot be read: {path}") from None
     if size != 8 + length + end:
         raise ModelFileError(
-            f"{what} must have {8 + length + end} bytes, but has {size}: it was cut short or altered: {path}"
+            f"{what} must have {8 + length + end} bytes, but has {size}: it was truncated or modified: {path}"
         )
     return Header(metadata, shapes)
 

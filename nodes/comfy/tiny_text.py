@@ -64,7 +64,8 @@ def text_target(folder: Path, clip_config: dict) -> SimpleNamespace:
             sections = super().tokenize_with_weights(text, return_word_ids, **kwargs)
             if any(len(section) > length for section in sections):
                 _log.warning(
-                    "[Visual Planner] prompt must have at most %d tokens for the tiny planner; the rest is cut: %r",
+                    "[Visual Planner] prompt must have at most %d tokens for the tiny planner; the rest is "
+                    "truncated: %r",
                     length,
                     text,
                 )

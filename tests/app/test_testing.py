@@ -43,7 +43,47 @@ def test_a_failure_in_any_tier_is_a_failure(suite: Path, capfd: pytest.CaptureFi
     (suite / "core" / "test_core.py").write_text(FAILING)
     (suite / "app" / "test_app.py").write_text(PASSING)
     assert run_tests([]) == 1
-    assert re.fullmatch(r"1 failed, 1 passed in \d+\.\d\ds", last_line(capfd.readouterr().out))
+    output = capfd.readouterr().out
+    assert re.fullmatch(r"1 failed, 1 passed in \d+\.\d\ds", last_line(output))
+    assert re.search(r"^app +1 tests +\d+\.\d s +\d+\.\d s CPU$", output, re.MULTILINE)
+
+
+def test_tiers_run_side_by_side(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each waits for the other: one after the other would not end."""
+    code = """import pathlib, time
+
+def test_meets():
+    here = pathlib.Path(__file__).parent
+    (here / "here").touch()
+    other = here.parent / "{other}" / "here"
+    for _ in range(600):
+        if other.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the other tier is not running")
+"""
+    (suite / "core" / "test_core.py").write_text(code.format(other="app"))
+    (suite / "app" / "test_app.py").write_text(code.format(other="core"))
+    assert run_tests([]) == 0
+    output = capfd.readouterr().out
+    assert output.index("core tests:") < output.index("ComfyUI tests:")
+    assert last_line(output).startswith("2 passed in")
+
+
+def test_a_skipped_test_fails_where_none_may_be(
+    suite: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (suite / "core" / "test_core.py").write_text(PASSING + SKIPPED)
+    monkeypatch.setenv(testing.NO_SKIP_VARIABLE, "1")
+    assert run_tests([]) == 1
+    assert "1 skipped tests: none may be skipped here" in capfd.readouterr().out
+
+
+def test_tests_compute_with_one_thread(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = "import os\n\ndef test_it():\n    assert os.environ['OMP_NUM_THREADS'] == '1'\n"
+    (suite / "core" / "test_core.py").write_text(code)
+    assert run_tests([]) == 0
 
 
 def test_stopping_at_the_first_failure_holds_across_tiers(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:

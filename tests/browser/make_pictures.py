@@ -11,6 +11,7 @@ import io
 import sys
 from pathlib import Path
 
+import numpy as np
 from chrome import chrome
 from editor import SETTINGS, Editor
 from PIL import Image
@@ -20,12 +21,15 @@ from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
 from launcher.paths import EXAMPLES, ROOT, WORKFLOWS, shown
 from launcher.server import ComfyServer
+from visual_planner.trajectory.overlay import draw_overlay
+from visual_planner.trajectory.parse import parse_trajectory
 
 IMAGES = ROOT / "docs" / "images"
 README_WORKFLOW = "tiny_both"
 THUMBNAIL_WIDTH, README_WIDTH = 640, 1600  # [px]
 MARGIN = 8  # around the graph [px]
 ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
+SPACE, FRAME_MS = 24, 400  # the README's animation: between its three parts [px], and how long a frame is shown
 
 
 def main(names: tuple[str, ...] = ALL) -> None:
@@ -46,7 +50,9 @@ def main(names: tuple[str, ...] = ALL) -> None:
             save(crop(window, place, THUMBNAIL_WIDTH), WORKFLOWS / f"{name}.jpg")
             if name == README_WORKFLOW:
                 save(crop(window, place, README_WIDTH), IMAGES / "readme_workflow.jpg")
-                save(strip(plan_frames(client, editor, ended["prompt_id"])), IMAGES / "demo_plan.png")
+                frames = plan_frames(client, editor, ended["prompt_id"])
+                save(strip(frames), IMAGES / "demo_plan.png")
+                save_animation(animation(frames), IMAGES / "plan.webp")
         editor.close()
 
 
@@ -67,11 +73,49 @@ def plan_frames(client: ComfyClient, editor: Editor, prompt_id: str) -> list[Ima
 
 def strip(frames: list[Image.Image]) -> Image.Image:
     """Frames side by side."""
-    width, height = (side * ENLARGED for side in frames[0].size)
+    frames = [enlarged(frame) for frame in frames]
+    width, height = frames[0].size
     picture = Image.new("RGB", (len(frames) * (width + GAP) - GAP, height), "white")
     for number, frame in enumerate(frames):
-        picture.paste(frame.resize((width, height), Image.Resampling.BICUBIC), (number * (width + GAP), 0))
+        picture.paste(frame, (number * (width + GAP), 0))
     return picture
+
+
+def enlarged(frame: Image.Image) -> Image.Image:
+    """A frame as large as the README shows it."""
+    return frame.resize((frame.width * ENLARGED, frame.height * ENLARGED), Image.Resampling.BICUBIC)
+
+
+def animation(frames: list[Image.Image]) -> list[Image.Image]:
+    """For each frame: the condition, the plan as a 3x3 serpentine grid with that cell outlined, and the frame."""
+    frames = [enlarged(frame) for frame in frames]
+    side = 3 * (frames[0].width + GAP) - GAP
+    with Image.open(EXAMPLES / "first_frame.png") as opened:
+        first = np.asarray(opened.convert("RGB"))
+    path = parse_trajectory((EXAMPLES / "trajectory.json").read_text())
+    condition = Image.fromarray(draw_overlay(first, path.scaled(first.shape[1], first.shape[0])))
+    cells = [(number // 3, number % 3 if number // 3 != 1 else 2 - number % 3) for number in range(len(frames))]
+    pictures = []
+    for frame in frames:
+        picture = Image.new("RGB", (3 * side + 2 * SPACE, side), "white")
+        for left, shown_frame in ((0, condition), (2 * (side + SPACE), frame)):
+            picture.paste(shown_frame.resize((side, side), Image.Resampling.BICUBIC), (left, 0))
+        for (row, col), cell in zip(cells, frames, strict=True):
+            place = (side + SPACE + col * (cell.width + GAP), row * (cell.height + GAP))
+            if cell is frame:
+                picture.paste(
+                    "#e0007a", (place[0] - 3, place[1] - 3, place[0] + cell.width + 3, place[1] + cell.height + 3)
+                )
+            picture.paste(cell, place)
+        pictures.append(picture)
+    return pictures
+
+
+def save_animation(pictures: list[Image.Image], file: Path) -> None:
+    """Write an endless animation that rests on its last picture."""
+    pauses = [*[FRAME_MS] * (len(pictures) - 1), 4 * FRAME_MS]
+    pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=pauses, loop=0, quality=88, method=6)
+    print(f"{shown(file)}: {pictures[0].width}x{pictures[0].height}, {file.stat().st_size / 1000:.0f} kB")
 
 
 def save(picture: Image.Image, file: Path) -> None:

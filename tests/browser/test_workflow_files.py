@@ -183,7 +183,7 @@ def test_an_executed_plans_verdict_is_the_command_lines(
         run = client.run(prompt)
         nodes = sorted(int(node) for node in run.outputs if prompt[node]["class_type"] == "VisualPlannerExecute")
         reports = [run.outputs[str(node)]["text"][0] for node in nodes]
-        assert [report.startswith("done: ") for report in reports] == wanted, reports
+        assert [report.startswith("succeeded: ") for report in reports] == wanted, reports
 
 
 def test_wan_lacks_nothing_but_weights(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:

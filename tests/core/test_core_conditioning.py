@@ -157,7 +157,7 @@ def test_batches_and_types_of_ids_are_kept(dtype):
             lambda: condition_ids(image_ids(2, 2), torch.arange(4), "offset"),
             "position_ids must be one of clone, kontext, fold",
         ),
-        (lambda: condition_ids(image_ids(2, 2), torch.arange(5)), "places below 4, the number of target tokens"),
+        (lambda: condition_ids(image_ids(2, 2), torch.arange(5)), "positions below 4, the number of target tokens"),
         (lambda: condition_ids(torch.zeros(4, 4), torch.arange(4)), r"shape \(N, 3\) or \(B, N, 3\), got \(4, 4\)"),
         (lambda: sigmas(0, 1.0), "steps must be a whole number of at least 1, got 0"),
         (lambda: sigmas(4, math.nan), "mu must be a finite number, got nan"),

@@ -195,7 +195,7 @@ def test_a_lost_point_ends_its_path():
     tracked, found = track_points(video, at(50, 40))
     assert found[:, 0].tolist() == [True] * 4 + [False] * 4
     assert tracked.paths[0].times()[-1] == pytest.approx(3 / 7)
-    with pytest.raises(TrajectoryError, match=r"'gripper': its point at \(50, 40\) is lost at once"):
+    with pytest.raises(TrajectoryError, match=r"'gripper': its point at \(50, 40\) is lost immediately; start on"):
         track_points(video[3:], at(50, 40))
     with pytest.raises(ImageError, match="at least 2 pictures"):
         track_points(video[:1], at(50, 40))

@@ -150,7 +150,7 @@ def test_a_point_that_is_not_seen_is_left_out_at_its_time():
     assert_near(second, FOLLOWED[1][2:], 0)
     assert first.times().tolist() == [t / 8 for t in range(9) if t != 5]
     assert second.times().tolist() == [t / 8 for t in range(2, 9)]
-    with pytest.raises(TrajectoryError, match=r"path 'gripper' must have a point that is seen, but all are at"):
+    with pytest.raises(TrajectoryError, match=r"path 'gripper' must have a visible point"):
         read_text('["[{\\"x\\": -100, \\"y\\": -100}, {\\"x\\": -100, \\"y\\": -100}]"]', *SIZE)
 
 

@@ -64,7 +64,7 @@ def test_instructions_are_one_clean_line(text):
     try:
         cleaned = clean_instruction(text)
     except PromptError as error:
-        assert "instruction must say what the robot is to do" in str(error)
+        assert "instruction must say what the robot should" in str(error)
         return
     assert cleaned == clean_instruction(cleaned) and cleaned
     assert cleaned == " ".join(cleaned.split()) and not cleaned.endswith(".")
@@ -77,7 +77,7 @@ def test_braces_in_an_instruction_are_left_alone():
 @pytest.mark.parametrize("instruction", ["", "  \n", ".", " . . "])
 @pytest.mark.parametrize("mode", ["text", "both"])
 def test_an_empty_instruction_is_refused(mode, instruction):
-    with pytest.raises(PromptError, match="instruction must say what the robot is to do"):
+    with pytest.raises(PromptError, match="instruction must say what the robot should"):
         build_prompt(mode, instruction)
 
 

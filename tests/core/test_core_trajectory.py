@@ -243,7 +243,10 @@ def test_tracks_for_other_packs():
         (lambda: Point(True, 0), "x must be a number, got True"),
         (lambda: Point(0, 0, 1.5), r"t must be between 0 \(first frame\) and 1 \(last frame\), got 1.5"),
         (lambda: path(), "path 'gripper' must have at least 2 points, got 0"),
-        (lambda: path((1, 2)), "must have at least 2 points, got 1 .to hold still, give the same place at two times"),
+        (
+            lambda: path((1, 2)),
+            "must have at least 2 points, got 1 .to hold still, give the same position at two times",
+        ),
         (lambda: path((1, 2), (3, 4, 5, 6)), r"each point must be \(x, y\) or \(x, y, t\)"),
         (lambda: path((0, 0), (1, 1), interpolation="bezier"), "must be one of spline, polyline, got 'bezier'"),
         (lambda: path((0, 0, 0.5), (1, 1), (2, 2, 0.5)), "got t=0.5 at point 3 after t=0.5 at point 1"),

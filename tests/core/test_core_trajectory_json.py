@@ -163,5 +163,5 @@ def test_nan_in_text_is_named():
 
 
 def test_a_form_without_a_size_needs_one():
-    with pytest.raises(TrajectoryError, match="does not say the size of its frame: width and height must be given"):
+    with pytest.raises(TrajectoryError, match="does not define its frame size: width and height must be given"):
         parse_trajectory([[1, 2], [3, 4]])

@@ -59,14 +59,14 @@ def test_true_frames_are_executed_and_a_still_plan_is_not_a_success(comfy, demon
     frames = torch.from_numpy(demonstration.frames).float() / 255
     oracle(demonstration.tool_m, demonstration.gripper)
     success, both, video, report, executed = comfy.call("VisualPlannerExecute", frames=frames, scene=scene, fps=4.0)
-    assert success is True and report.startswith("done: ")
+    assert success is True and report.startswith("succeeded: ")
     assert both.shape == (9, 64, 128, 3)
     assert (both[:, :, 64:] - frames).abs().mean() < 0.02, "an execution of true keyframes looks like the demonstration"
     assert video.get_components().images.shape == both.shape
     assert torch.equal(executed, both[:, :, 64:])
     oracle(np.repeat(demonstration.tool_m[:1], 9, axis=0), np.zeros(9))
     success, _, _, report, _ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
-    assert success is False and report.startswith("not done: ")
+    assert success is False and report.startswith("failed: ")
 
 
 def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module):

@@ -249,7 +249,10 @@ def test_a_list_is_refused(comfy, module):
     hidden = SimpleNamespace(dynprompt=SimpleNamespace(get_node=lambda _: {"inputs": written}), unique_id="10")
     with CurrentNodeContext("prompt", "10", 0):
         assert links_of(hidden) == {"model": ["1", 0], "clip": ["1", 1]}
-    with CurrentNodeContext("prompt", "10", 1), pytest.raises(ValueError, match="one of each input, got a list"):
+    with (
+        CurrentNodeContext("prompt", "10", 1),
+        pytest.raises(ValueError, match="a single value for each input"),
+    ):
         links_of(hidden)
 
 

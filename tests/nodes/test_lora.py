@@ -155,7 +155,7 @@ def test_a_preset_serves_a_lora_without_record(load, folder, lora, module):
 def test_a_preset_over_a_record_is_warned_of(load, folder, lora, spec, caplog):
     lora_factory.save(lora_factory.diffusers_keys(lora), folder / "a.safetensors", spec.to_metadata())
     load("a.safetensors", preset="bridge_text")
-    assert "has a planner record of its own, but preset bridge_text was chosen over it" in caplog.text
+    assert "has its own planner record, but preset bridge_text overrides it" in caplog.text
 
 
 def refused(load, folder, tensors, spec, message, metadata=None):
@@ -197,12 +197,12 @@ def test_a_lora_with_some_foreign_keys_is_refused(load, folder, lora, spec):
 def test_half_a_pair_is_refused(load, folder, lora, spec):
     tensors = lora_factory.diffusers_keys(lora)
     del tensors["transformer.x_embedder.lora_B.weight"]
-    refused(load, folder, tensors, spec, r"both matrices of each pair, but 1 miss one \(transformer.x_embedder\)")
+    refused(load, folder, tensors, spec, r"both matrices of each pair, but 1 lack one \(transformer.x_embedder\)")
 
 
 def test_two_keys_for_one_place_are_refused(load, folder, lora, spec):
     tensors = lora_factory.diffusers_keys(lora) | lora_factory.diffusers_keys(lora, prefix="base_model.model.")
-    refused(load, folder, tensors, spec, "several of its keys mean")
+    refused(load, folder, tensors, spec, "several of its keys map to")
 
 
 def test_an_empty_file_is_refused(load, folder, spec):
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_safetensors_is_refused(load, folder, content):
 def test_a_truncated_lora_is_refused(load, folder, lora, spec):
     path = lora_factory.save(lora_factory.diffusers_keys(lora), folder / "bad.safetensors", spec.to_metadata())
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"must have \d+ bytes, but has \d+: it was cut short"):
+    with pytest.raises(ValueError, match=r"must have \d+ bytes, but has \d+: it was truncated"):
         load("bad.safetensors")
 
 
@@ -240,7 +240,7 @@ def test_nothing_outside_the_folders_is_read(load, folder, lora, spec, comfy, sh
         with pytest.raises(ValueError, match="LoRA must be"):
             load(name)
     for name in ("../transformer/diffusion_pytorch_model (built in)", "/etc/passwd (built in)", " (built in)"):
-        with pytest.raises(ValueError, match="LoRA must be one of those that come with the plugin"):
+        with pytest.raises(ValueError, match="LoRA must be one of those that ship with the plugin"):
             load(name)
 
 

@@ -246,7 +246,7 @@ def test_prompt_template_can_be_replaced_with_a_warning(comfy, tiny_spec, caplog
     assert prompt(comfy, "text", template="go and {instruction}") == "go and push the red cube"
     assert not caplog.records
     prompt(comfy, "text", template="go and {instruction}", spec=tiny_spec)
-    assert "not the one that the planner was trained with" in caplog.text
+    assert "differs from the one that the planner was trained with" in caplog.text
 
 
 def test_prompt_warns_of_a_mode_without_training(comfy, module, caplog):

@@ -189,7 +189,7 @@ def test_what_cannot_be_kept_is_named(comfy, planner, tiny_vae):
     frames = first_frames(9)
     with pytest.raises(ValueError, match="count must be less than the 9 frames of a plan, got 9"):
         comfy.call("VisualPlannerKeepFrames", **given, frames=frames, count=9)
-    with pytest.raises(ValueError, match=r"frames must hold the 5 that stay \(count\), got 4"):
+    with pytest.raises(ValueError, match=r"frames must include the 5 frames to keep \(count\), got 4"):
         comfy.call("VisualPlannerKeepFrames", **given, frames=frames[:4], count=5)
     small = {"samples": torch.zeros(1, 16, 12, 16)}
     with pytest.raises(

@@ -54,7 +54,7 @@ def test_its_sentences_fit_its_text_length(comfy, parts, planner, mode, caplog):
     instruction = "pick up the yellow cylinder and place it on the plate"
     (prompt,) = comfy.call("VisualPlannerPrompt", mode=mode, instruction=instruction, spec=planner[1])
     parts[1].tokenize(prompt)
-    assert "the rest is cut" not in caplog.text
+    assert "the rest is truncated" not in caplog.text
 
 
 def test_it_plans_nine_frames(comfy, parts, planner):

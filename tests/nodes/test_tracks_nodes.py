@@ -66,7 +66,7 @@ def test_a_stroke_and_the_size_of_the_first_frame(comfy):
 
 
 def test_one_source_is_needed(comfy):
-    with pytest.raises(ValueError, match="one of text, tracks and stroke must be given, got none"):
+    with pytest.raises(ValueError, match="exactly one of text, tracks, stroke is required, got none"):
         comfy.call("VisualPlannerImportTrajectory", **IMPORT)
     both = IMPORT | {"text": "[[1, 1], [2, 2]]", "stroke": torch.ones(1, 4, 4)}
     with pytest.raises(ValueError, match="got text, stroke"):

@@ -117,7 +117,7 @@ def test_a_lerobot_episode_can_be_read_back(made, tmp_path):
     assert abs(int(shown[0].mean()) - 0) < 6 and abs(int(shown[1].mean()) - 160) < 6
     with pytest.raises(SimulationError, match="must not exist yet"):
         write_lerobot(folder, actions, frames, "again")
-    with pytest.raises(SimulationError, match="one a keyframe, 9, got 3"):
+    with pytest.raises(SimulationError, match="one per keyframe, 9, got 3"):
         write_lerobot(tmp_path / "other", actions, frames[:3], "three")
     assert not (tmp_path / "other").exists()
 

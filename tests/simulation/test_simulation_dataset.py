@@ -94,7 +94,7 @@ def test_a_share_of_the_episodes_begins_later(blind_world, tmp_path):
     assert head["later_share"] == 0.5 and 2 <= len(later) <= 10 and all(0 < begins <= 0.75 for begins in later)
     assert len(set(later)) == len(later)
     assert all(line["camera"] == FRONT.turned(40).to_json() for line in lines)
-    with pytest.raises(SimulationError, match=r"plan \d+ begins in the middle of its task"):
+    with pytest.raises(SimulationError, match="plan \\d+ starts in the middle of its task,"):
         read_plans(tmp_path / "later" / "episodes.jsonl")
 
 
@@ -102,17 +102,17 @@ def test_a_share_of_the_episodes_begins_later(blind_world, tmp_path):
     ("options", "message"),
     [
         ({"episodes": 1, "later_share": 1.5}, "later_share must be 0 to 1, got 1.5"),
-        ({"episodes": 1, "policy": "play", "later_share": 0.5}, "play has no task to begin in the middle of"),
+        ({"episodes": 1, "policy": "play", "later_share": 0.5}, "play, which has no task to start in the middle of"),
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"episodes": 1, "seed": -1}, "seed must not be negative"),
         ({"episodes": 1, "size": 7}, "size must be 16 to 512 px, got 7"),
         ({"episodes": 1, "policy": "dance"}, "policy must be one of demonstration, play"),
         ({"episodes": 1, "tasks": ("dig",)}, "tasks must be some of"),
-        ({"episodes": 1, "wordings": "rude"}, "wordings must be one of"),
+        ({"episodes": 1, "wordings": "rude"}, "`wordings` must be one of"),
         ({"episodes": 1, "camera_turn_deg": 120.0}, "camera_turn must be -90 to 90 degrees, got 120.0"),
         ({"episodes": 1, "camera_jitter_m": 3.0}, "camera_jitter must be 0 to 0.2"),
         ({"episodes": 1, "frames": 1}, "frames must be 2 to 64, got 1"),
-        ({"episodes": 1, "policy": "play", "frames": 16}, "play has 9 frames, got 16"),
+        ({"episodes": 1, "policy": "play", "frames": 16}, "frames must be 9 for play, got 16:"),
     ],
 )
 def test_bad_options_are_named(options, message):
@@ -150,7 +150,7 @@ def test_commands_write_a_first_frame_and_an_execution(world, command, dataset, 
     assert answer["task"] == "push" and answer["target"] in answer["instruction"]
     assert _picture(tmp_path / "first.png").shape == (64, 64, 3)
     done = command("execute", dataset / "episodes.jsonl", "--limit", 1, "--frames", tmp_path / "out")
-    assert done.returncode == 0 and "1 of 1 done" in done.stderr
+    assert done.returncode == 0 and "1 of 1 succeeded" in done.stderr
     assert _picture(json.loads(done.stdout)["frames"]).shape == (64, 9 * 64, 3)
 
 

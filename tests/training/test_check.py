@@ -61,11 +61,11 @@ def test_all_problems_are_reported_at_once_with_their_files(pairs, capsys):
     change_lines(pairs, change)
     problems = check(pairs)
     wanted = [
-        ("empty caption", "pairs.jsonl"), ("stands 2 times", "pairs.jsonl"), ("mode 'dream'", "pairs.jsonl"),
-        ("is not there", "targets/000000.png"), ("cannot be read", "targets/000001.png"),
-        ("is (80, 96) (height, width), the spec asks for (96, 96)", "targets/000003.png"),
-        ("is identical with", "targets/000005.png"), ("has changed since it was prepared", "targets/000004.png"),
-        ("mode text shows the first frame", "conditions/000002_clean.png"),
+        ("empty caption", "pairs.jsonl"), ("occurs 2 times", "pairs.jsonl"), ("mode 'dream'", "pairs.jsonl"),
+        ("does not exist", "targets/000000.png"), ("cannot be read", "targets/000001.png"),
+        ("must be (96, 96) (height, width), got (80, 96)", "targets/000003.png"),
+        ("is identical to", "targets/000005.png"), ("has changed since it was prepared", "targets/000004.png"),
+        ("mode text must show the first frame", "conditions/000002_clean.png"),
         ("must show a path", "conditions/000002_overlay.png"),
         ("is not that of", "conditions/000004_clean.png"),
         ("is in training and in validation", "pairs.jsonl"),
@@ -82,8 +82,8 @@ def test_a_grid_in_which_nothing_moves_and_cells_that_are_not_black(pairs):
     Image.fromarray(target).save(pairs / "targets" / "000001.png")
     Image.fromarray(target).save(pairs / "conditions" / "000001_clean.png")
     problems = check(pairs)
-    assert any("000001.png: all its frames are the same" in problem for problem in problems)
-    assert any("000001_clean.png: the cells beside the first frame's must be black" in problem for problem in problems)
+    assert any("000001.png: all its frames are identical" in problem for problem in problems)
+    assert any("000001_clean.png: all cells but the first frame's must be black" in problem for problem in problems)
 
 
 def test_a_first_frame_on_both_sides_is_a_leak(pairs):

@@ -98,7 +98,7 @@ def test_checks_are_judged_on_other_scenes_than_their_threshold():
     assert static["shipped"]["precision"]["rate"] == static["shipped"]["recall"]["rate"] == 1.0
     assert static["from_data"]["recall"] == {**static["from_data"]["recall"], "successes": 20, "n": 20}
     assert found["seams"]["auc"] == 0.5 and found["seams"]["shipped"]["precision"]["n"] == 0
-    with pytest.raises(TrainingError, match="80 plans all fail: nothing to foretell"):
+    with pytest.raises(TrainingError, match="of 80 plans all fail: nothing to predict"):
         analyse([{**row, "failed": True} for row in rows])
 
 
@@ -186,7 +186,7 @@ def test_a_study_writes_results_plot_and_page(name, more, places, tmp_path, caps
 def test_failure_detection_needs_both_kinds(places, tmp_path, capsys):
     """A random planner only fails; the study says so instead of making figures up."""
     assert study("failure_detection", tmp_path, *places, *SCENES) == 2
-    assert "2 plans all fail: nothing to foretell" in capsys.readouterr().err
+    assert "2 plans all fail: nothing to predict" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
 
 

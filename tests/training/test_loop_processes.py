@@ -108,5 +108,5 @@ def test_sharing_out_needs_several_processes_and_plain_weights():
 
     packed = torch.nn.Linear(2, 2)
     packed.weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(TrainingError, match=r"cannot share out quantised weights \(weight\): set quantize to none"):
+    with pytest.raises(TrainingError, match=r"cannot shard quantised weights \(weight\): set quantize to none"):
         distribute(packed, Two(), shard=True)

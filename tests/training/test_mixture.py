@@ -103,7 +103,7 @@ def test_shares_that_make_no_sense_are_refused(world, tmp_path, shares):
 def test_scenes_kept_for_validation_in_one_cache_and_trained_on_in_another_are_refused(world, tmp_path):
     longer = another_cache(world, tmp_path, seed=0)  # its first episodes are those of `world`, its last are others
     count = len({pair["first_frame"] for pair in Mixture.open(world / "cache").pairs if pair["split"] != "train"})
-    message = f"{count} first frames that {world / 'cache'} keeps for validation are trained on in {longer}"
+    message = f"{count} first frames that {world / 'cache'} keeps for validation are training data in {longer}"
     for folders in ([longer, world / "cache"], [world / "cache", longer]):
         with pytest.raises(TrainingError, match=re.escape(message)):
             Mixture.open(folders)
@@ -114,5 +114,5 @@ def test_caches_of_different_kinds_are_refused(world, tmp_path):
     manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     manifest["spec"] |= {**SPEC, "steps": 5}
     (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(TrainingError, match=r"must have one spec: .* has another than"):
+    with pytest.raises(TrainingError, match="must have the same spec: .*"):
         Mixture.open([world / "cache", tmp_path / "cache"])

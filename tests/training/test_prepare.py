@@ -307,7 +307,7 @@ def test_drawn_paths_and_annotations(tmp_path):
 
 
 def test_a_mode_that_shows_a_path_needs_one():
-    with pytest.raises(TrainingError, match=r"modes both show a path, but there is none: choose prepare\.overlay from"):
+    with pytest.raises(TrainingError, match=r"modes both need a path, .* has none: choose prepare\.overlay from"):
         open_overlay("auto", Still(), None, "", ["text", "both"])
     assert open_overlay("auto", Still(), None, "", ["text"]) is None
 
@@ -325,9 +325,7 @@ def test_a_full_disk_keeps_what_is_finished_and_the_command_goes_on(tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(
-            TrainingError, match=r"cannot write .*pairs: No space left on device \(what is finished is kept"
-        ):
+        with pytest.raises(TrainingError, match=r"cannot write .*: No space left on device \(finished work is kept"):
             prepare(config(tmp_path, tmp_path / "episodes"))
     assert not (tmp_path / "pairs").exists()
     made = Counter()
@@ -375,7 +373,7 @@ def test_another_setting_begins_anew(tmp_path, capsys):
         prepare(config(tmp_path, tmp_path / "episodes"))
     strip.write_bytes(content)
     prepare(config(tmp_path, tmp_path / "episodes", {"text_prompt": "other: {instruction}"}))
-    assert "begun anew" in capsys.readouterr().out
+    assert "starting over" in capsys.readouterr().out
     assert all(pair["text"].startswith("other: ") for pair in lines_of(tmp_path))
 
 

@@ -148,7 +148,7 @@ def test_a_network_is_told_where_each_episodes_camera_stands(states, tmp_path):
     assert np.abs(here.picture_norm - there.picture_norm).max() > 1e-3
     first = read_frames(net, frames.pictures[:3], net.spec.view)
     np.testing.assert_array_equal(first.positions_m, read_frames(net, frames.pictures[:3]).positions_m)
-    with pytest.raises(TrainingError, match="readout.sees_camera must be false: the sources do not say"):
+    with pytest.raises(TrainingError, match=r"readout\.sees_camera must be false: the sources do not state"):
         start(section, replace(frames, views=()))
 
 
@@ -440,7 +440,7 @@ def test_the_command_names_what_is_missing(tmp_path, capsys):
     file = tmp_path / "c.yaml"
     file.write_text(f"readout: {{source: [{tmp_path / 'none'}], out: {tmp_path / 'o'}, model: {tmp_path / 'm'}}}")
     assert main(["readout", "--config", str(file)]) == 2
-    assert f"source {tmp_path / 'none'} is not there" in capsys.readouterr().err
+    assert f"source {tmp_path / 'none'} does not exist" in capsys.readouterr().err
 
 
 def reading(places, errors, gripper):

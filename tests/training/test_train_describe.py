@@ -12,7 +12,7 @@ def test_every_section_and_nested_key_is_described(capsys):
     sections = {line.split(".")[0] for line in lines}
     assert sections >= {"prepare", "cache", "vae", "pretrain", "train", "export", "evaluate"}
     assert sections <= Config.model_fields.keys()
-    assert "train.optimizer.learning_rate (float, default 0.0001): of all but Muon" in lines
+    assert "train.optimizer.learning_rate (float, default 0.0001): learning rate of everything but Muon" in lines
     assert any(re.match(r"train\.cache \(.*, required\): folder written by `cache`", line) for line in lines)
     assert len(lines) > 100
 

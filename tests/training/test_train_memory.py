@@ -85,12 +85,12 @@ def test_the_command_prints_every_part(capsys, tmp_path):
     tiny = CONFIGS / "tiny.yaml"
     assert main(["memory", "--config", str(tiny), "--set", "cache.text_tokens=24"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "tokens of an example: 144 noise + 16 condition + 24 text"
+    assert lines[0] == "tokens per example: 144 noise + 16 condition + 24 text"
     assert [line.split()[0] for line in lines[2:]] == [
         "base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation", "overhead", "total",
     ]  # fmt: skip
     assert main(["memory", "--config", str(tiny)]) == 2
-    assert "cache.text_tokens must be a number" in capsys.readouterr().err
+    assert "cache.text_tokens must be more than 0" in capsys.readouterr().err
 
 
 def test_the_recipe_of_24_gb_fits_its_card():

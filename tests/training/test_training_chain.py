@@ -127,7 +127,7 @@ def test_targets_by_cells_need_conditions_by_cells(world, tmp_path):
     (tmp_path / "pairs" / "dataset.json").write_text(json.dumps(info))
     config = config_for(world)
     section = config.cache.model_copy(update={"data": tmp_path / "pairs", "out": tmp_path / "cache"})
-    with pytest.raises(TrainingError, match=r"cache\.encode is cells, but conditions are full_grid"):
+    with pytest.raises(TrainingError, match=r"cache\.encode must be grid for condition_tokens full_grid,"):
         cache(config.model_copy(update={"cache": section}))
 
 
@@ -188,9 +188,9 @@ def test_measurements_read_drawn_frames():
 
 def test_commands_refuse_what_they_cannot_use(world, tmp_path):
     config = config_for(world)
-    with pytest.raises(TrainingError, match="exists already"):
+    with pytest.raises(TrainingError, match=".* already"):
         prepare(config)
-    with pytest.raises(TrainingError, match="finished cache already"):
+    with pytest.raises(TrainingError, match=r"finished cache \(of"):
         cache(config)
     with pytest.raises(TrainingError, match="the base must see no task"):
         pretrain(
@@ -230,7 +230,10 @@ def test_broken_data_is_named_and_nothing_is_half_written(world, tmp_path):
     with pytest.raises(TrainingError, match=r"frames .*000001\.png of episode 000001 cannot be read"):
         prepare(config.model_copy(update={"prepare": config.prepare.model_copy(update={"validation_episodes": 1})}))
     assert not (tmp_path / "pairs").exists()
-    with pytest.raises(TrainingError, match=r"frames have shape \(9, 48, 48, 3\), the spec asks for \(9, 32, 32, 3\)"):
+    with pytest.raises(
+        TrainingError,
+        match=r"frames must have the shape that the spec requires, \(9, 32, 32, 3\), got \(9, 48, 48, 3\)",
+    ):
         make_pair(np.zeros((9, 48, 48, 3), np.uint8), None, PlannerSpec(**SPEC))
 
 
@@ -238,7 +241,7 @@ def test_a_cache_of_other_encoders_is_named(world, tmp_path):
     shutil.copytree(world / "base", tmp_path / "base")
     file = tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(TrainingError, match=r"was made with another vae/diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(TrainingError, match=r"was made with a vae/diffusion_pytorch_model\.safetensors"):
         Cache(world / "cache").check_encoders(tmp_path / "base")
     shutil.copytree(world / "cache", tmp_path / "cache")
     (tmp_path / "cache" / "conditions-00000.safetensors").unlink()

@@ -130,7 +130,7 @@ def test_bad_text_says_where(ask):
 
 def test_a_list_of_points_needs_the_first_frame(ask):
     (answer,) = ask("parse", [{"text": "[[1, 2], [3, 4]]", "size": None}])
-    assert "does not say the size of its frame" in answer["error"]
+    assert "does not define its frame size" in answer["error"]
 
 
 def test_a_hold_is_two_times_at_one_place(ask):

@@ -17,21 +17,24 @@ from .read import Cache
 
 _LATENT_BYTES = 16 * 2  # 16 channels of float16, one value in 8x8 px
 _ROOM = 1.05
-"""Share by which the disk must have more than the cache's own size."""
+"Fraction by which the free disk space must exceed the cache's size."
 
 
 def check_command(arguments: list[str]) -> int:
     """Check pairs and caches; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m training check", description="every problem of prepared data at once, before a model is loaded"
+        prog="python -m training check",
+        description="Report every problem of prepared data at once, before a model is loaded.",
     )
-    parser.add_argument("--config", help="YAML file whose section cache says which pairs, and the room that they need")
+    parser.add_argument(
+        "--config", help="YAML file whose section cache names the pairs and determines the disk space that they need"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
     parser.add_argument("--data", type=Path, help="folder of pairs")
-    parser.add_argument("--cache", help="finished cache whose checksums are verified: folder or URL")
+    parser.add_argument("--cache", help="finished cache whose checksums to verify: folder or URL")
     options = parser.parse_args(arguments)
     if not (options.config or options.data or options.cache):
-        parser.error("give --config, --data or --cache")
+        parser.error("one of --config, --data and --cache is required")
     section = load_config(options.config, options.set).section("cache") if options.config else None
     return report(options.data or (section.data if section else None), section, options.cache)
 

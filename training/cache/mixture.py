@@ -36,7 +36,7 @@ class Mixture:
             if cache.spec != self.spec or shape != shapes[0]:
                 what = "spec" if cache.spec != self.spec else "text of the shape"
                 raise TrainingError(
-                    f"caches that are trained on together must have one {what}: {cache.folder} has another than "
+                    f"caches that are trained on together must have the same {what}: {cache.folder} differs from "
                     f"{self.caches[0].folder}"
                 )
         several = len(self.caches) > 1
@@ -69,7 +69,7 @@ class Mixture:
         for (one, (trained, _)), (other, (_, kept)) in permutations(zip(self.caches, sides, strict=True), 2):
             if shared := trained & kept:
                 raise TrainingError(
-                    f"{len(shared)} first frames that {other.folder} keeps for validation are trained on in "
+                    f"{len(shared)} first frames that {other.folder} keeps for validation are training data in "
                     f"{one.folder}: split both data sets alike, or leave one cache out"
                 )
 

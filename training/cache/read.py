@@ -33,7 +33,7 @@ class Cache:
         name = self._store.name(MANIFEST)
         self.manifest = json_object(self._store.read(MANIFEST, "cache manifest"), f"cache manifest {name}")
         if self.manifest.get("format") != FORMAT:
-            raise TrainingError(f"{name} must say format {FORMAT!r}, got {self.manifest.get('format')!r}")
+            raise TrainingError(f"{name}: format must be {FORMAT!r}, got {self.manifest.get('format')!r}")
         self.spec = spec_from(self.manifest["spec"])
         lines = self._store.read(PAIRS, "cache pairs").decode().splitlines()
         self.pairs = [json.loads(line) for line in lines]
@@ -49,7 +49,7 @@ class Cache:
         for name, value in encoder_digests(base).items():
             if self.manifest["encoders"].get(name) != value:
                 raise TrainingError(
-                    f"cache {self.folder} was made with another {name} than that of {base}: make it anew"
+                    f"cache {self.folder} was made with a {name} that differs from that of {base}: create it again"
                 )
 
     def verify(self) -> list[str]:
@@ -58,9 +58,9 @@ class Cache:
         for name, (size, digest) in self.manifest.get("files", {}).items():
             data = self._store.read(name, "cache file") if self._store.exists(name) else None
             if data is None:
-                problems.append(f"cache file {self._store.name(name)} is not there")
+                problems.append(f"cache file {self._store.name(name)} does not exist")
             elif len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-                problems.append(f"cache file {self._store.name(name)} has another checksum than its manifest says")
+                problems.append(f"cache file {self._store.name(name)} does not match the checksum in its manifest")
         return problems
 
     def latents(self, kind: str, index: int) -> torch.Tensor:

@@ -57,10 +57,10 @@ class Folder:
         """A file's content.
 
         Raises:
-            TrainingError: it is not there or cannot be reached; `what` names it.
+            TrainingError: it does not exist or cannot be reached; `what` names it.
         """
         if not self.exists(file):
-            raise TrainingError(f"{what} {self.name(file)} is not there")
+            raise TrainingError(f"{what} {self.name(file)} does not exist")
         if self._system is None:
             return (Path(self.place) / file).read_bytes()
         return self._reach(file, lambda path: self._system.cat_file(path))
@@ -99,16 +99,18 @@ class Folder:
         """Path of a file on this machine: the file itself, or a copy of it that is checked as it comes.
 
         Raises:
-            TrainingError: it is not there, is not the one of this SHA-256, or its name leads out of the folder.
+            TrainingError: it does not exist, is not the one of this SHA-256, or its name leads out of the folder.
         """
         if Path(file).name != file:
-            raise TrainingError(f"{self.place} names {file!r}: a file of it must lie in it")
+            raise TrainingError(f"{self.place} names {file!r}, which must lie inside it")
         if self._system is None:
             return Path(self.place) / file
         if file not in self._copies:
             data = self.read(file, "file")
             if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-                raise TrainingError(f"file {self.name(file)} has another checksum than its manifest says: damaged")
+                raise TrainingError(
+                    f"file {self.name(file)} does not match the checksum in its manifest: it is damaged"
+                )
             copy = self._local / file
             copy.write_bytes(data)
             self._copies[file] = copy

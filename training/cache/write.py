@@ -60,8 +60,8 @@ def cache(config: Config) -> None:
     spec, pairs = read_pairs(section.data, section.episodes)
     if section.encode == "cells" and not spec.condition_is_cell:
         raise TrainingError(
-            f"cache.encode is cells, but conditions are {spec.condition_tokens}: "
-            "a condition that is encoded as a whole grid needs targets encoded the same way (grid)"
+            f"cache.encode must be grid for condition_tokens {spec.condition_tokens}, got cells: a condition encoded "
+            "as a whole grid needs targets encoded alike"
         )
     quick_check(section, spec, pairs)
     out = Folder(section.out)
@@ -74,8 +74,8 @@ def cache(config: Config) -> None:
     if out.exists(MANIFEST):
         different = differences(json.loads(out.read(MANIFEST, "cache manifest")), wanted)
         raise TrainingError(
-            f"cache.out {out} holds a finished cache already ({', '.join(different) or 'of these encoders'}): "
-            "remove it or choose another folder"
+            f"cache.out {out} already holds a finished cache ({', '.join(different) or 'of these encoders'}): remove "
+            "it or choose another folder"
         )
     shards = [shard for kind in _KINDS for shard in plan_shards(kind, names[kind], section, wanted)]
     with join() as process:
@@ -147,7 +147,7 @@ def _is_finished(out: Folder, shard: Shard) -> bool:
         return False
     if json.loads(out.read(shard.note, "note"))["stamp"] == shard.stamp:
         return out.exists(shard.file)
-    print(f"{out.name(shard.file)} is of other pictures, encoders or settings: made anew")
+    print(f"{out.name(shard.file)} comes from other images, encoders or settings: recomputed")
     return False
 
 
@@ -254,6 +254,7 @@ def read_grid(file: Path, spec: PlannerSpec) -> np.ndarray:
     pixels = read_picture(file, f"picture {file}")
     if pixels.shape[:2] != spec.grid_size:
         raise TrainingError(
-            f"picture {file} is {pixels.shape[:2]} (height, width), the spec's grid is {spec.grid_size}"
+            f"image {file} must have the size of the spec's grid (height, width), {spec.grid_size}, got "
+            f"{pixels.shape[:2]}"
         )
     return pixels

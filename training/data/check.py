@@ -42,10 +42,10 @@ def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[
     """Problems that the lines alone show."""
     file = data / "pairs.jsonl"
     if not pairs:
-        yield f"{file} holds no pair"
+        yield f"{file} contains no pair"
     for name, count in Counter(pair["id"] for pair in pairs).items():
         if count > 1:
-            yield f"{file}: id {name!r} stands {count} times"
+            yield f"{file}: id {name!r} occurs {count} times"
     for pair in pairs:
         if not pair["text"].strip():
             yield f"{file}: pair {pair['id']!r} has an empty caption"
@@ -78,8 +78,8 @@ def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int],
     except FileNotFoundError:
         return []  # its line says so already
     except (OSError, SyntaxError) as error:
-        return [f"picture {file} cannot be read: {error}"]
-    return [] if size in sizes else [f"picture {file} is {size} (height, width), the spec asks for {sizes[0]}"]
+        return [f"image {file} cannot be read: {error}"]
+    return [] if size in sizes else [f"image {file} must be {sizes[0]} (height, width), got {size}"]
 
 
 def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, targets: dict[str, str]) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, ta
             return  # its line says so already
         content = file.read_bytes()
         if pair[key] in manifest and hashlib.sha256(content).hexdigest() != manifest[pair[key]][1]:
-            yield f"picture {file} has changed since it was prepared (checksum)"
+            yield f"image {file} has changed since it was prepared (checksum)"
         try:
             pictures[key] = read_picture(content, f"picture {file}")
         except TrainingError as error:
@@ -98,13 +98,13 @@ def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, ta
             return
         sizes = picture_sizes(key, spec)
         if pictures[key].shape[:2] not in sizes:
-            yield f"picture {file} is {pictures[key].shape[:2]} (height, width), the spec asks for {sizes[0]}"
+            yield f"image {file} must be {sizes[0]} (height, width), got {pictures[key].shape[:2]}"
             return
     yield from _content_problems(data, spec, pair, pictures["source"], pictures["target"])
     digest = hashlib.sha256(pictures["target"].tobytes()).hexdigest()
     other = targets.setdefault(digest, pair["target"])
     if other != pair["target"]:
-        yield f"picture {data / pair['target']} is identical with {data / other}"
+        yield f"image {data / pair['target']} is identical to {data / other}"
 
 
 def _content_problems(
@@ -119,16 +119,16 @@ def _content_problems(
         rest[top:bottom, left:right] = 0
         # pictures of others may have been through JPEG
         if (rest > 16).mean() > 0.01:
-            yield f"picture {file}: the cells beside the first frame's must be black"
+            yield f"image {file}: all cells but the first frame's must be black"
     changed = np.abs(cell.astype(np.int16) - first).max(axis=2) > 48
     share = float(changed.mean())
     if pair["mode"] == "text" and share > 0.002:
-        yield f"picture {file}: mode text shows the first frame of {pair['target']}, but {share:.1%} of it differ"
+        yield f"image {file}: mode text must show the first frame of {pair['target']}, but {share:.1%} of it differ"
     if pair["mode"] != "text" and not changed.any():
-        yield f"picture {file}: mode {pair['mode']} must show a path on the first frame, and it shows none"
+        yield f"image {file}: mode {pair['mode']} must show a path on the first frame, got none"
     if share > 0.5:
-        yield f"picture {file}: its first frame is not that of {data / pair['target']} ({share:.0%} differ)"
+        yield f"image {file}: its first frame is not that of {data / pair['target']} ({share:.0%} differ)"
     height, width = spec.cell_height, spec.cell_width
     cells = target.reshape(spec.rows, height, spec.cols, width, 3).swapaxes(1, 2).reshape(-1, height, width, 3)
     if len(cells) > 1 and all(np.array_equal(part, cells[0]) for part in cells):
-        yield f"picture {data / pair['target']}: all its frames are the same, nothing moves"
+        yield f"image {data / pair['target']}: all its frames are identical, nothing moves"

@@ -12,9 +12,9 @@ def prepare_command(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training prepare", description="episodes → condition and target grids, prompts, overlays"
     )
-    parser.add_argument("--config", help="YAML file for what no option says, see training/configs")
+    parser.add_argument("--config", help="YAML file; options override it (see training/configs)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
-    parser.add_argument("--layout", metavar="ROWSxCOLS", help="cells of the grid (default: 3x3)")
+    parser.add_argument("--layout", metavar="ROWSxCOLS", help="rows x cols of the grid (default: 3x3)")
     parser.add_argument("--order", help="order of the frames (default: serpentine)")
     parser.add_argument("--cell", metavar="HEIGHTxWIDTH", help="size of a cell [px], multiples of 16")
     parser.add_argument("--modes", help="some of text,trajectory,both")

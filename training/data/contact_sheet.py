@@ -9,7 +9,7 @@ from ..files import replacing
 
 _PAIRS, _COLUMNS = 24, 3
 _SIDE, _GAP, _TEXT = 260, 10, 13
-"""Height of a shown grid, gap and height of letters [px]."""
+"Height of a grid, gap and font height on the sheet [px]."
 
 
 def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file: Path) -> None:

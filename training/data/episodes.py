@@ -71,8 +71,8 @@ class EpisodeSet:
         info = read_json(folder / "dataset.json", "episode data set")
         if info.get("format") != _FORMAT or info.get("version") != 1:
             raise TrainingError(
-                f"{folder / 'dataset.json'} must say format {_FORMAT!r} version 1, "
-                f"got {info.get('format')!r} version {info.get('version')!r}"
+                f"{folder / 'dataset.json'}: format must be {_FORMAT!r} version 1, got {info.get('format')!r} "
+                f"version {info.get('version')!r}"
             )
         episodes = []
         for number, line in enumerate((folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines(), 1):
@@ -81,9 +81,9 @@ class EpisodeSet:
                 name = record["id"]
             except (ValueError, KeyError, TypeError) as error:
                 raise TrainingError(
-                    f"{folder / 'episodes.jsonl'} line {number} is no episode record: {error}"
+                    f"{folder / 'episodes.jsonl'} line {number} is not an episode record: {error}"
                 ) from error
             episodes.append(Episode(name, record, folder / "frames" / f"{name}.png", info["frames"]))
         if not episodes:
-            raise TrainingError(f"episode data set {folder} holds no episode")
+            raise TrainingError(f"episode data set {folder} contains no episode")
         return cls(folder, info, tuple(episodes))

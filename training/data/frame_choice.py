@@ -3,9 +3,9 @@
 import numpy as np
 
 _IDLE_SHARE = 0.1
-"""A frame is idle if it changes less than this share of a lively frame's change."""
+"A frame is idle if it changes less than this fraction of a lively frame's change."
 _EVEN_SHARE = 0.05
-"""Share of time beside motion, so that a still stretch is not skipped altogether."""
+"Weight of time relative to motion, so that a static stretch is not skipped altogether."
 
 
 def choose_frames(length: int, count: int, rule: str = "uniform", motion: np.ndarray | None = None) -> np.ndarray:
@@ -14,7 +14,7 @@ def choose_frames(length: int, count: int, rule: str = "uniform", motion: np.nda
     Args:
         length: frames of the episode.
         count: cells to fill. If there are fewer frames, each is taken once and the last one repeated.
-        rule: uniform: evenly, first and last included; motion: equal shares of motion between neighbours; trim: evenly
+        rule: uniform: evenly, first and last included; motion: equal amounts of motion between neighbours; trim: evenly
             between the ends of motion.
         motion: (length,) change of each frame against the one before, the first 0; see `motion_of`. Not for uniform.
     """

@@ -60,7 +60,7 @@ def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSp
     """
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
     if frames.shape != expected:
-        raise TrainingError(f"frames have shape {frames.shape}, the spec asks for {expected}")
+        raise TrainingError(f"frames must have the shape that the spec requires, {expected}, got {frames.shape}")
     first = with_path(frames[0], trajectory, spec)
     condition = first
     if not spec.condition_is_cell:
@@ -101,7 +101,7 @@ def process(job: Job, entry: Entry) -> dict:
             text = f"has {entry.length} frames, the grid has {job.spec.layout.frames} cells"
             if job.section.short == "drop":
                 return {"id": entry.id, "dropped": text}
-            raise TrainingError(f"episode {entry.id} ({entry.file}) {text} (prepare.short: drop or repeat)")
+            raise TrainingError(f"episode {entry.id} ({entry.file}) {text} (set prepare.short to drop or repeat)")
         else:
             pictures, pairs, statistics = _from_frames(job, entry)
     except PlannerError as error:
@@ -147,15 +147,16 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
     mode = entry.record.get("mode") or (spec.modes[0] if len(spec.modes) == 1 else None)
     if mode not in spec.modes:
         raise TrainingError(
-            f"grid {entry.id} ({entry.file}) must say its mode, one of {', '.join(spec.modes)}, got {mode!r} "
-            "(or give spec.modes a single one)"
+            f"grid {entry.id} ({entry.file}): mode must be one of {', '.join(spec.modes)}, got {mode!r} (or set "
+            "spec.modes to a single one)"
         )
     if not entry.instruction.strip():
         raise TrainingError(f"grid {entry.id} ({entry.file}) has an empty caption")
     condition, target = job.source.frames(entry, [0, 1])
     if target.shape[:2] != spec.grid_size:
         raise TrainingError(
-            f"grid {entry.file} is {target.shape[:2]} (height, width), the spec's grid is {spec.grid_size}"
+            f"grid {entry.file} must have the size of the spec's grid (height, width), {spec.grid_size}, got "
+            f"{target.shape[:2]}"
         )
     source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
     cell = first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy()
@@ -221,7 +222,7 @@ def each(work: Callable[[Entry], dict], entries: Sequence[Entry], processes: int
     try:
         yield from in_processes(_in_worker, entries, processes, _start_worker, (work,), chunk)
     except BrokenProcessPool as error:
-        raise TrainingError("a process that prepares data died (killed, or out of memory)") from error
+        raise TrainingError("a worker process of prepare died (killed, or out of memory)") from error
 
 
 _work: dict[str, Callable] = {}

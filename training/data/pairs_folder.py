@@ -30,7 +30,7 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
     """
     info = read_json(folder / "dataset.json", "folder of pairs")
     if info.get("format") != FORMAT:
-        raise TrainingError(f"{folder / 'dataset.json'} must say format {FORMAT!r}, got {info.get('format')!r}")
+        raise TrainingError(f"{folder / 'dataset.json'}: format must be {FORMAT!r}, got {info.get('format')!r}")
     pairs = []
     for number, pair in read_json_lines(folder / "pairs.jsonl", "pairs"):
         lacking = [key for key in _KEYS if not isinstance(pair.get(key), str)]
@@ -40,7 +40,9 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
     if episodes is not None:
         known = {pair["episode"] for pair in pairs if "rank" in pair}
         if episodes > len(known):
-            raise TrainingError(f"{folder} has {len(known)} training episodes in its order of subsets, not {episodes}")
+            raise TrainingError(
+                f"cache.episodes must be at most the {len(known)} training episodes of {folder}, got {episodes}"
+            )
         pairs = [pair for pair in pairs if pair["split"] != "train" or pair["rank"] < episodes]
     return spec_from(info["spec"]), pairs
 

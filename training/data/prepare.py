@@ -44,7 +44,7 @@ def prepare(config: Config) -> None:
     section: PrepareSection = config.section("prepare")
     out = Path(section.out)
     if out.exists():
-        raise TrainingError(f"prepare.out {out} exists already: remove it or choose another folder")
+        raise TrainingError(f"prepare.out {out} already exists: remove it or choose another folder")
     source = open_source(section.source, section.format, section.camera, section.instructions)
     spec = _spec_for(config, source, section)
     entries = source.entries[: section.episodes]
@@ -69,8 +69,8 @@ def prepare(config: Config) -> None:
         part.rename(out)
     except OSError as error:
         raise TrainingError(
-            f"cannot write {out}: {error.strerror or error} (what is finished is kept in {part.name}: "
-            "the same command goes on there)"
+            f"cannot write {out}: {error.strerror or error} (finished work is kept in {part.name}; the same command "
+            "resumes there)"
         ) from error
     print(f"{out}: {len(pairs)} pairs of {len({pair['episode'] for pair in pairs})} episodes")
 
@@ -105,9 +105,9 @@ def _process_all(job: Job, entries: tuple, progress: Progress) -> list[dict]:
     for name in ("conditions", "targets"):
         (job.folder / name).mkdir(exist_ok=True)
     if progress.begun_anew:
-        print("the data or the settings have changed since the run that was stopped: begun anew")
+        print("the data or the settings have changed since the interrupted run: starting over")
     elif progress.done:
-        print(f"going on: {len(progress.done)} of {len(entries)} episodes are finished")
+        print(f"resuming: {len(progress.done)} of {len(entries)} episodes are finished")
     waiting = [entry for entry in entries if entry.id not in progress.done]
     problems = {}
     for record in tqdm(
@@ -121,8 +121,8 @@ def _process_all(job: Job, entries: tuple, progress: Progress) -> list[dict]:
         shown = [record["problem"] for record in problems.values()][:_SHOWN_PROBLEMS]
         more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
         raise TrainingError(
-            f"{len(problems)} of {len(entries)} episodes cannot be used: {'; '.join(shown)}{more} "
-            "(mend them and give the command again: the others are kept; or prepare.broken: skip)"
+            f"{len(problems)} of {len(entries)} episodes cannot be used: {'; '.join(shown)}{more} (fix them and "
+            "re-run; finished episodes are kept. Or set prepare.broken to skip)"
         )
     return [problems.get(entry.id) or progress.done[entry.id] for entry in entries]
 

@@ -25,7 +25,7 @@ def split_episodes(firsts: Mapping[str, str], count: int, rule: str = "last", se
     if not count:
         return set()
     if count >= len(firsts):
-        raise TrainingError(f"{count} episodes cannot be kept out of training: there are only {len(firsts)}")
+        raise TrainingError(f"{count} episodes cannot be held out: there are only {len(firsts)}")
     groups: dict[str, list[str]] = defaultdict(list)
     for name, first in firsts.items():
         groups[first].append(name)
@@ -36,9 +36,7 @@ def split_episodes(firsts: Mapping[str, str], count: int, rule: str = "last", se
         if name not in kept and len(kept) + len(group) <= count:
             kept.update(group)
     if not kept:
-        raise TrainingError(
-            f"no episode can be kept out of training: identical first frames come in groups larger than {count}"
-        )
+        raise TrainingError(f"no episode can be held out: identical first frames come in groups larger than {count}")
     return kept
 
 

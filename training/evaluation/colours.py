@@ -1,4 +1,4 @@
-"""What can be read off frames of the simulated table by colour: where the hand is, which object moved.
+"""What can be read off frames of the simulated table by colour: where the end effector is, which object moved.
 
 The same measurement is applied to true and to planned frames, so that its own error shows in the bound that is
 printed beside every result (true frames through the autoencoder).
@@ -9,15 +9,15 @@ import numpy as np
 
 HUES = {"hand": ((7, 18),), "yellow": ((21, 33),), "green": ((50, 72),), "blue": ((105, 126),), "purple": ((134, 160),),
         "red": ((0, 5), (172, 180))}  # fmt: skip
-"""OpenCV hue ranges (0 to 180) of the hand and of the objects' colours."""
+"OpenCV hue ranges (0 to 180) of the end effector and of the objects' colours."
 _SATURATION, _VALUE = 120, 60
 _LEAST_HAND_PX, _LEAST_OBJECT_PX = 12, 6
 MOVED_PX = 2.0
-"""An object that is displaced by less counts as still."""
+"An object that is displaced by less counts as static [px]."
 
 
 def colour_mask(frame: np.ndarray, name: str) -> np.ndarray:
-    """Pixels (H, W) bool of a frame (H, W, 3 uint8) that show the hand or an object of a colour."""
+    """Pixels (H, W) bool of a frame (H, W, 3 uint8) that show the end effector or an object of a colour."""
     hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2HSV))
     near = np.zeros(hue.shape, bool)
     for low, high in HUES[name]:
@@ -37,7 +37,7 @@ def centroid(frame: np.ndarray, name: str) -> np.ndarray | None:
 
 
 def hand_positions(frames: np.ndarray) -> np.ndarray:
-    """Centres (F, 2) [px] of the hand, NaN where it cannot be found."""
+    """Centres (F, 2) [px] of the end effector, NaN where it cannot be found."""
     found = [centroid(frame, "hand") for frame in frames]
     return np.array([[np.nan, np.nan] if place is None else place for place in found])
 

@@ -28,12 +28,13 @@ from .perceptual import Perceptual
 from .scenes import Scene, read_scenes
 
 PROTOCOL = (
-    "the first frame is given and left out of every figure",
+    "the first frame is given and excluded from every metric",
     "PSNR and SSIM (7x7 window, mean over channels) per frame, then mean over frames and scenes",
-    "motion ratio: mean absolute difference of successive frames, plan / truth, median over scenes",
-    "end effector (simulated scenes): distance [px] of the hand's colour blob in plan and truth; ADE: mean over the "
-    "frames where the truth shows it, FDE: last frame; a hand that is not found counts with the static plan's error",
-    "moved most: push, pick and place scenes whose asked object is displaced most, and by 2 px at least",
+    "motion ratio: mean absolute difference of successive frames, plan / ground truth, median over scenes",
+    "end effector (simulated scenes): distance [px] between its colour blobs in plan and ground truth; ADE: mean "
+    "over the frames where the ground truth shows it, FDE: last frame; one that is not found counts with the static "
+    "plan's error",
+    "moved most: push, pick and place scenes in which the requested object is displaced most, and by at least 2 px",
     "checks: visual_planner.diagnostics (static, motion, seams, drift, ghosting), all passed",
     "intervals: 95%, bootstrap over scenes (2000 draws), Wilson for rates; p values: paired Wilcoxon against static",
 )
@@ -95,7 +96,7 @@ def evaluate(config: Config) -> dict:
             _save_sheet(Path(section.out) / f"{name}.png", [(s.truth, p) for _, s, p in plans[: section.pictures]])
     if state.is_main_process:
         if not rows["static"]:
-            raise TrainingError(f"evaluate.source {section.source} holds no scene")
+            raise TrainingError(f"evaluate.source {section.source} contains no scene")
         result["scenes"] = len(rows["static"])
         write_json(Path(section.out) / "metrics.json", result)
         write_json(Path(section.out) / "scenes.json", rows)

@@ -16,7 +16,7 @@ from .scenes import Scene
 from .statistics import better_than, bootstrap, wilson
 
 _MOVING = ("push", "pick", "place")
-"""Tasks after which an object must be elsewhere."""
+"Tasks that displace an object."
 
 
 def static_plan(scene: Scene) -> np.ndarray:
@@ -64,9 +64,9 @@ def _hand(scene: Scene, plan: np.ndarray) -> dict:
 
 
 def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
-    """Distance (F - 1,) [px] of the hand from where it really was, in all frames but the first.
+    """Distance (F - 1,) [px] of the end effector from where it really was, in all frames but the first.
 
-    NaN where the truth shows none. A hand that the plan does not show counts with the error of the static baseline.
+    NaN where the truth shows none. An gripper that the plan does not show counts with the error of the static baseline.
 
     Args:
         truth: (F, h, w, 3) uint8.
@@ -76,7 +76,7 @@ def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
 
 
 def _distances(real: np.ndarray, planned: np.ndarray) -> np.ndarray:
-    """The same from positions (F, 2) [px], NaN where there is no hand."""
+    """The same from positions (F, 2) [px], NaN where there is no end effector."""
     found = ~np.isnan(planned[1:, :1])
     return np.linalg.norm(np.where(found, planned[1:], real[0]) - real[1:], axis=1)
 
@@ -151,7 +151,7 @@ def _rate(outcomes: Sequence[bool]) -> dict:
 def table(result: dict) -> str:
     """The figures of all plans and baselines as a text table."""
     lines = [
-        f"{'':20}{'PSNR dB':>9}{'SSIM':>7}{'motion':>8}{'ADE px':>8}{'FDE px':>8}{'hand px median':>16}{'found':>7}"
+        f"{'':20}{'PSNR dB':>9}{'SSIM':>7}{'motion':>8}{'ADE px':>8}{'FDE px':>8}{'gripper px median':>16}{'found':>7}"
         f"{'moved most':>13}{'checks':>9}"
     ]
     for name, row in result.items():

@@ -12,14 +12,14 @@ from .charts import interval_chart, loss_curve
 
 _RUNS = ("vae", "pretrain", "train", "decoder")
 _CHARTS = {
-    "psnr_db": "PSNR [dB], frames 2 on (higher is nearer to the truth)",
+    "psnr_db": "PSNR [dB], frames 2 on (higher is better)",
     "ssim": "SSIM, frames 2 on (a static plan scores well)",
-    "lpips_alex": "LPIPS, AlexNet (lower is nearer)",
-    "motion_ratio": "Motion, plan / truth (1 is right)",
+    "lpips_alex": "LPIPS, AlexNet (lower is better)",
+    "motion_ratio": "Motion, plan / ground truth (1 is ideal)",
     "end_effector_ade_px": "End effector, mean error ADE [px]",
     "end_effector_fde_px": "End effector, final error FDE [px]",
 }
-_RATES = {"moved_most": "asked object moved most", "checks_passed": "all checks passed"}
+_RATES = {"moved_most": "requested object moved most", "checks_passed": "all checks passed"}
 _STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1320px;padding:0 1em;color:#222}"
     "table{border-collapse:collapse}td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
@@ -96,7 +96,9 @@ def _chart(rows: dict[str, dict], key: str, title: str) -> str:
 def _pictures(folder: Path, rows: dict[str, dict]) -> list[str]:
     """Truth (upper row) and plan (lower row) of some scenes, by mode."""
     found = [(name, folder / f"{name}.png") for name in rows if (folder / f"{name}.png").is_file()]
-    return [f"<h2>Plans, mode {escape(name)}: truth above, plan below</h2>{_image(file)}" for name, file in found]
+    return [
+        f"<h2>Plans, mode {escape(name)}: ground truth above, plan below</h2>{_image(file)}" for name, file in found
+    ]
 
 
 def _validation(run: Path | None) -> list[str]:
@@ -104,7 +106,7 @@ def _validation(run: Path | None) -> list[str]:
     steps = sorted((run / PLANS).glob("[0-9]*")) if run is not None else []
     if not steps:
         return []
-    title = f"<h2>Validation at step {int(steps[-1].name)}: given frame, truth, plan</h2>"
+    title = f"<h2>Validation at step {int(steps[-1].name)}: given frame, ground truth, plan</h2>"
     return [title, *(_image(file) for file in sorted(steps[-1].glob(f"*{BESIDE}.png")))]
 
 

@@ -39,7 +39,7 @@ class Scene:
 def read_scenes(
     source: Path, count: int, spec: PlannerSpec, share: tuple[int, int] = (0, 1)
 ) -> list[tuple[int, Scene]]:
-    """Scenes with their numbers; every process reads its share.
+    """Scenes with their numbers; every process reads its fraction.
 
     Args:
         source: folder of an episode data set, or of pairs (their validation split).
@@ -61,7 +61,10 @@ def read_scenes(
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
     for _, scene in scenes:
         if scene.truth.shape != expected:
-            raise TrainingError(f"scene {scene.id} of {source} is {scene.truth.shape}, the spec asks for {expected}")
+            raise TrainingError(
+                f"scene {scene.id} of {source} must have the shape that the spec requires, "
+                f"{expected}, got {scene.truth.shape}"
+            )
     return scenes
 
 
@@ -79,13 +82,15 @@ def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:
     """Unseen pairs by episode."""
     made_for, lines = read_pairs(source)
     if (made_for.grid_size, made_for.layout) != (spec.grid_size, spec.layout):
-        raise TrainingError(f"pairs {source} are grids of {made_for.grid_size}, the LoRA's are {spec.grid_size}")
+        raise TrainingError(
+            f"pairs {source} must be grids of the LoRA's size {spec.grid_size}, got {made_for.grid_size}"
+        )
     groups: dict[str, list[dict]] = {}
     for line in lines:
         if line["split"] == "validation":
             groups.setdefault(line["episode"], []).append(line)
     if not groups:
-        raise TrainingError(f"pairs {source} keep no episode out of training: set prepare.validation_episodes")
+        raise TrainingError(f"pairs {source} hold out no episode: set prepare.validation_episodes")
     return list(groups.values())
 
 

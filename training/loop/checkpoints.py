@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, averaged weights, optimizer state and position, written whole or not at all."""
+"""Checkpoints of a run: weights, EMA weights, optimizer state and position, written whole or not at all."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from .parallel import like, whole
 
 _FOLDER = "checkpoints"
 _GROUP_STATE = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "d_coef_sum", "k")
-"""Numbers that Prodigy keeps beside the settings of a parameter group and changes at every step."""
+"Values that Prodigy keeps next to the settings of a parameter group and changes at every step."
 
 
 def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[list[dict]]]:

@@ -1,4 +1,4 @@
-"""The training loop: steps, averaged weights, log, checkpoints, clean stop.
+"""The training loop: steps, EMA weights, log, checkpoints, clean stop.
 
 Everything random is a function of (seed, step, place in the batch): which examples, which noise. A resumed run
 therefore goes on exactly where the stopped one was, without any generator state to save.
@@ -253,7 +253,7 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def use_averaged(self) -> None:
-        """Put the averaged weights (if the run has them) into the model."""
+        """Put the EMA weights (if the run has them) into the model."""
         if self.averaged:
             with torch.no_grad():
                 for name, parameter in self.trained.items():

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the published quintic iteration, tuned for a fast rise of small singular values."""
+"Coefficients of the published quintic iteration, tuned to raise small singular values fast."
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:

@@ -24,7 +24,7 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         section: names and rates.
 
     Raises:
-        TrainingError: the optimizer's package is not installed, or Muon is given shares of matrices.
+        TrainingError: the optimizer's package is not installed, or Muon is given fractions of matrices.
     """
     matrices, rest = [], []
     for name, parameter in named:
@@ -32,7 +32,9 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         (matrices if section.name == "muon" and hidden else rest).append(parameter)
     optimizers = []
     if any(isinstance(matrix, DTensor) for matrix in matrices):
-        raise TrainingError("optimizer muon needs whole matrices, and shard (FSDP) gives each process a share: adamw")
+        raise TrainingError(
+            "optimizer muon needs whole matrices, but shard (FSDP) gives each process a part: use adamw"
+        )
     if matrices:
         optimizers.append(Muon(matrices, lr=section.muon_learning_rate, weight_decay=section.weight_decay))
     if rest:
@@ -64,7 +66,7 @@ def _package(package: str, optimizer: str) -> ModuleType:
 
 
 def rate_factor(step: int, max_steps: int, section: OptimizerSection) -> float:
-    """Share of the full learning rate at a step: linear warm-up, constant, linear decay over the last steps.
+    """Fraction of the full learning rate at a step: linear warm-up, constant, linear decay over the last steps.
 
     Args:
         step: from 0.

@@ -14,10 +14,10 @@ def distribute(model: torch.nn.Module, accelerator: Accelerator, shard: bool) ->
     Args:
         model: the module.
         accelerator: from `make_accelerator`.
-        shard: keep only a share of each weight here (FSDP: `fully_shard` of every block); else a copy (DDP).
+        shard: keep only a fraction of each weight here (FSDP: `fully_shard` of every block); else a copy (DDP).
 
     Raises:
-        TrainingError: weights of this kind cannot be shared out.
+        TrainingError: weights of this kind cannot be distributed.
     """
     if not (shard or accelerator.distributed_type == DistributedType.FSDP):
         return accelerator.prepare(model)
@@ -25,7 +25,7 @@ def distribute(model: torch.nn.Module, accelerator: Accelerator, shard: bool) ->
         raise TrainingError("shard: true needs several processes: start with accelerate launch --num_processes N")
     strange = next((n for n, p in model.named_parameters() if p.dtype not in _SHARED), None)
     if strange is not None:
-        raise TrainingError(f"shard: true cannot share out quantised weights ({strange}): set quantize to none")
+        raise TrainingError(f"shard: true cannot shard quantised weights ({strange}): set quantize to none")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -40,12 +40,12 @@ _SHARED = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a share of it; every process must ask at the same time."""
+    """The full tensor of a fraction of it; every process must ask at the same time."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """This process's share of a full tensor, as `target` is shared out."""
+    """This process's fraction of a full tensor, as `target` is distributed."""
     if not isinstance(target, DTensor) or tensor.shape != target.shape:
         return tensor
     return distribute_tensor(tensor.to(target.device), target.device_mesh, target.placements)

@@ -28,7 +28,7 @@ FREE = frozenset(
 )
 """Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
-"""Settings that no run can change on the way, as little as the spec: its weights would mean something else."""
+"""Settings that no run can change on the path, as little as the spec: its weights would mean something else."""
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
 
@@ -54,7 +54,7 @@ def make_record(
         more: further parts, such as the base's shape.
     """
     settings = plain_settings(section, FREE | set(leave_out))
-    # A batch may be shared out differently as long as it is the same batch.
+    # A batch may be distributed differently as long as it is the same batch.
     settings["batch_size"] = section.batch_size * processes
     return {
         "kind": kind,

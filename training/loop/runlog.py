@@ -9,9 +9,9 @@ from ..errors import TrainingError
 from ..files import write_text
 
 LOG, EVENTS, PLANS = "log.jsonl", "tensorboard", "validation"
-"""In a run's folder: the log, TensorBoard's folder, the folder of validation pictures by step."""
+"In a run's folder: the log, TensorBoard's folder, the folder of validation images by step."
 BESIDE = "_beside_truth"
-"""End of the name of a picture that shows truth and plan; the same name without it is the plan alone."""
+"Name suffix of an image that shows ground truth and plan; the name without it is the plan alone."
 
 
 def read_log(run: Path) -> list[dict]:

@@ -13,7 +13,7 @@ from diffusers import FluxTransformer2DModel
 from ..errors import TrainingError
 
 PREFIX = "transformer."
-"""Before each key in the file: diffusers and ComfyUI both read it."""
+"Prefix of each key in the file: diffusers and ComfyUI both read it."
 Target = tuple[str, tuple[int, int] | None]
 """Weight in ComfyUI's model, and the rows (start, length) of it; None: all rows."""
 
@@ -94,7 +94,7 @@ def check_loads(tensors: Mapping[str, torch.Tensor], transformer: FluxTransforme
         if module not in known or side not in ("A", "B") or not key.endswith(".weight"):
             unknown.append(key)
         pairs.setdefault(module, {})[side] = tensor
-    _refuse(unknown, len(tensors), "have no place in ComfyUI's FLUX model")
+    _refuse(unknown, len(tensors), "have no counterpart in ComfyUI's FLUX model")
     _refuse([name for name, pair in pairs.items() if len(pair) < 2], len(pairs), "lack one of their two matrices")
     wrong = []
     for name, pair in pairs.items():
@@ -106,10 +106,10 @@ def check_loads(tensors: Mapping[str, torch.Tensor], transformer: FluxTransforme
     _refuse(
         [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()],
         len(tensors),
-        "hold values that are no numbers",
+        "contain NaN or infinity",
     )
     if not any(pair["B"].any() and pair["A"].any() for pair in pairs.values()):
-        raise TrainingError("the LoRA changes nothing: every pair multiplies to zero, it has not been trained")
+        raise TrainingError("the LoRA has no effect: every pair multiplies to zero, so it has not been trained")
     return len(pairs)
 
 

@@ -49,7 +49,7 @@ class PlannerPipeline:
             base: diffusers folder.
             lora: file with its PlannerSpec in the header; None for the base alone.
             spec: used where there is no LoRA, or the file has no record.
-            dtype: number type of all weights.
+            dtype: dtype of all weights.
             device: where they are.
 
         Raises:
@@ -60,7 +60,7 @@ class PlannerPipeline:
             spec = read_spec(lora) or spec
             fuse_lora(transformer, lora)
         if spec is None:
-            raise TrainingError(f"LoRA {lora} has no planner record: give the spec it was trained with")
+            raise TrainingError(f"LoRA {lora} has no planner record: provide the spec it was trained with")
         numbers = getattr(torch, dtype)
         vae = load_vae(Path(base) / "vae", numbers, device)
         return cls(transformer.to(device), vae, TextEncoders.load(base, dtype=numbers).to(device), spec)
@@ -95,7 +95,7 @@ class PlannerPipeline:
             guidance: embedded guidance; None takes the spec's.
             noise: (B, 16, H/8, W/8), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
-            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being carried out, as the camera saw them:
+            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them:
                 they stay, and the model makes the others to fit them.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Frozen matrices stored in fewer bits, so that a 12B base fits a 24 GB card; adapters stay in float32.
+"""Frozen matrices stored in fewer bits, so that a 12B base fits a 24 GB GPU; adapters stay in float32.
 
 int8 and fp8 (e4m3) are stored with one scale for each output row and brought back to the computing type where they are
 used, so they need no special hardware. nf4 is stored and computed by bitsandbytes. Only the blocks' matrices are
@@ -65,7 +65,7 @@ class PackedLinear(nn.Module):
         return _unpack(self.packed, self.scale, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) → (..., out_features), in autocast's number type where it is on, else in that of x."""
+        """(..., in_features) → (..., out_features), in autocast's dtype where it is on, else in that of x."""
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))

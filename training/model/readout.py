@@ -1,4 +1,4 @@
-"""The read-out on disk: a folder with weights and a card."""
+"""The read-out on disk: a folder with weights and a GPU."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def open_readout(folder: Path) -> ReadoutNet:
     """
     file = folder / WEIGHTS
     if not file.is_file():
-        raise TrainingError(f"read-out {file} is not there: train one with python -m training readout")
+        raise TrainingError(f"read-out {file} does not exist: train one with python -m training readout")
     try:
         with safe_open(file, "pt") as opened:
             return load_net({name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata())  # noqa: SIM118

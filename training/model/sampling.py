@@ -1,4 +1,4 @@
-"""Euler sampling of a planner's grid from latents and text states that are there already."""
+"""Euler sampling of a planner's grid from latents and text embeddings that are there already."""
 
 from itertools import pairwise
 

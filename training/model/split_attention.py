@@ -30,7 +30,7 @@ def condition_keys(
     """Run the condition's tokens through all blocks.
 
     Args:
-        transformer: FluxTransformer2DModel; its attention layers get processors that can record.
+        transformer: FluxTransformer2DModel; its attention layers get CPUs that can record.
         condition: (B, M, 64) packed condition latents.
         ids: (M, 3) their position ids.
         text: (B, T, D) T5 states; only their type and width are used.
@@ -54,7 +54,7 @@ def condition_keys(
 
 
 def split_attention(transformer: nn.Module) -> None:
-    """Give every attention layer of a FluxTransformer2DModel a processor that can record; in place."""
+    """Give every attention layer of a FluxTransformer2DModel a CPU that can record; in place."""
     for module in transformer.modules():
         if isinstance(module, FluxAttention) and not isinstance(module.processor, SplitAttention):
             module.set_processor(SplitAttention())

@@ -178,7 +178,7 @@ def _install(file: Path, loras: Path) -> Path:
         except (OSError, SafetensorError, PlannerError):
             planner = False
         if not planner:
-            raise TrainingError(f"{target} exists and is no planner LoRA: choose another name for export.out")
+            raise TrainingError(f"{target} exists and is not a planner LoRA: choose another name for export.out")
     with replacing(target) as temporary:
         temporary.write_bytes(file.read_bytes())
     return target

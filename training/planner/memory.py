@@ -1,7 +1,7 @@
 """How much memory a training step takes, before a weight is loaded.
 
 One step (forward, backward, optimizer) runs on PyTorch's meta device, which computes shapes and no values, with the
-module that the configuration would train: its layers, adapter, number types, checkpointing and token counts. Every
+module that the configuration would train: its layers, adapter, dtypes, checkpointing and token counts. Every
 storage that an operation makes is counted while it lives, so the peak is that of the real step up to the allocator's
 rounding, the workspace of the device's libraries and its context (docs/training.md has the method).
 """
@@ -34,13 +34,13 @@ from .objective import Batch, flow_matching_loss
 
 GIB = 2**30
 OVERHEAD_GIB = 1.0
-"""Added for the device's context and libraries' workspaces, which no tensor holds (an estimate)."""
+"Added for the device's context and library workspaces, which no tensor accounts for (an estimate)."
 _NF4_BYTES = 0.5 + 4 / 64
 """A weight in nf4: four bits, and one float32 scale for 64 of them."""
 _VAE_GIB = 0.33
 """FLUX's autoencoder in float32, which validation keeps in memory."""
 _STATE = {"adamw": 8.0, "adamw8bit": 2.03, "prodigy": 16.0, "muon": 8.0}
-"""Optimizer state [bytes] of one trained number in float32."""
+"Optimizer state [bytes] per trained parameter in float32."
 
 
 class PeakMemory(TorchDispatchMode):
@@ -94,7 +94,7 @@ class MemoryPlan:
         adapter: trained weights (float32).
         gradients: of the adapter.
         optimizer: its state.
-        averaged: the averaged weights.
+        averaged: the EMA weights.
         activations: what forward and backward hold at their peak beside all that.
         validation: autoencoder in memory beside the training, 0 without validation.
         tokens: noise, condition and text tokens of one example.
@@ -120,8 +120,8 @@ class MemoryPlan:
     def text(self) -> str:
         """One line a part."""
         noise, condition, words = self.tokens
-        lines = [f"tokens of an example: {noise} noise + {condition} condition + {words} text"]
-        lines.append(f"trained numbers: {self.trained / 1e6:.1f} million")
+        lines = [f"tokens per example: {noise} noise + {condition} condition + {words} text"]
+        lines.append(f"trained parameters: {self.trained / 1e6:.1f} million")
         for name in ("base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation"):
             lines.append(f"{name:12}{getattr(self, name) / GIB:8.2f} GiB")
         lines.append(f"{'overhead':12}{OVERHEAD_GIB:8.2f} GiB (context and workspaces, estimated)")
@@ -134,7 +134,9 @@ def show_memory(config: Config) -> MemoryPlan:
     spec = config.planner_spec()
     tokens = config.cache.text_tokens if config.cache is not None else 512
     if not tokens:
-        raise TrainingError("cache.text_tokens must be a number for a memory plan: 0 is known to the tokenizer only")
+        raise TrainingError(
+            "cache.text_tokens must be more than 0 to compute memory, got 0, which only the tokenizer can resolve"
+        )
     plan = memory_plan(section, spec, tokens)
     print(plan.text())
     return plan
@@ -178,7 +180,7 @@ def memory_plan(
 
 
 def base_shapes(section: TrainSection) -> FluxTransformer2DModel:
-    """The base on the meta device; FLUX.1-dev's shapes where its folder is not there yet."""
+    """The base on the meta device; FLUX.1-dev's shapes where its folder does not exist yet."""
     if (section.base / "transformer" / "config.json").is_file():
         return load_config_only(section.base)
     with torch.device("meta"):
@@ -214,7 +216,7 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
     if model.is_gradient_checkpointing:
-        # modes are off in the backward pass: layers that are computed again enter theirs anew
+        # modes are off in the backward pass: layers that are computed again enter theirs again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with counter, _AsOnDevice(dtype):
@@ -227,7 +229,7 @@ class _AsOnDevice(TorchFunctionMode):
     """What autocast and fused attention do on a GPU, for the meta device, which has neither.
 
     Args:
-        dtype: number type of matrix products, None without autocast.
+        dtype: dtype of matrix products, None without autocast.
     """
 
     def __init__(self, dtype: torch.dtype | None) -> None:

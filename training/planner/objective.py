@@ -61,7 +61,7 @@ def flow_matching_loss(
     Args:
         transformer: FluxTransformer2DModel with its adapter.
         in_context: the spec's token and id arrangement.
-        batch: latents and text states, on the model's device.
+        batch: latents and text embeddings, on the model's device.
         section: noise levels and weights.
         generator: CPU generator of noise levels, noise and guidance.
         guidance_embedded: whether the transformer takes a guidance value.

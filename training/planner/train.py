@@ -33,7 +33,9 @@ def make_model(section: TrainSection, device: torch.device | str = "cpu") -> Flu
         TrainingError: settings that exclude each other, or a base LoRA of another model.
     """
     if section.quantize != "none" and section.lora.merged_forward:
-        raise TrainingError(f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: set one off")
+        raise TrainingError(
+            f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: turn one of them off"
+        )
     transformer = load_transformer(section.base, section.base_dtype)
     split_attention(transformer)
     if section.gradient_checkpointing:
@@ -68,7 +70,8 @@ def make_loop(config: Config) -> Loop:
     mixture = Mixture.open(section.cache)
     if config.planner_spec() != mixture.spec:
         raise TrainingError(
-            f"the configuration's spec is not the one cache {mixture.name} was made with: make the cache anew"
+            f"the configuration's spec differs from the one that cache {mixture.name} was made with: create the "
+            "cache again"
         )
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)

@@ -1,8 +1,8 @@
 """What a run shows of itself: plans of scenes that are not trained on, beside the truth, and the loss on them.
 
-The pictures are of the file that `export` would write at that step: averaged weights where it takes them, rounded to
-its number type. Noise and schedule are those of ComfyUI, so the exported file gives the same picture there for the
-same seed. Latents and text states come from the cache; of the encoders only the autoencoder is loaded.
+The pictures are of the file that `export` would write at that step: EMA weights where it takes them, rounded to
+its dtype. Noise and schedule are those of ComfyUI, so the exported file gives the same picture there for the
+same seed. Latents and text embeddings come from the cache; of the encoders only the autoencoder is loaded.
 """
 
 from collections.abc import Iterator
@@ -129,8 +129,8 @@ def _choose(mixture: Mixture, count: int) -> list[dict]:
     unseen = [pair for pair in mixture.pairs if pair["split"] == "validation"]
     if not unseen:
         raise TrainingError(
-            f"train.validation needs pairs that are kept out of training, and cache {mixture.name} has none: "
-            "set prepare.validation_episodes, or train.validation.every to 0"
+            f"train.validation needs held-out pairs, but cache {mixture.name} has none: set "
+            "prepare.validation_episodes, or train.validation.every to 0"
         )
     queues = {mode: [pair for pair in unseen if pair["mode"] == mode] for mode in mixture.spec.modes}
     chosen = []

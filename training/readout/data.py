@@ -1,4 +1,4 @@
-"""Frames with what the read-out shall say of them, from any source of episodes whose robot states are known."""
+"""Frames with what the read-out should say of them, from any source of episodes whose robot states are known."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def load_frames(section: ReadoutSection) -> Frames:
     columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
     episode = np.repeat(np.arange(len(pieces)), [len(piece[0]) for piece in pieces])
     if not np.isfinite(columns[1]).all() or not np.isfinite(columns[3]).all():
-        raise TrainingError("readout.source: the end effector's places and the gripper must be finite numbers")
+        raise TrainingError("readout.source: the end effector's positions and the gripper must be finite numbers")
     return Frames(*columns, episode, tuple(known), tuple(instructions), tuple(numbers))
 
 

@@ -1,4 +1,4 @@
-"""Frames spoilt as generated frames are: blurred, ghosted, noisy, off in colour, with remnants of a drawn path."""
+"""Frames degraded as generated frames are: blurred, ghosted, noisy, off in colour, with remnants of a drawn path."""
 
 from itertools import pairwise
 
@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 UNTOUCHED = 0.3
-"""Share of frames that stay as they are."""
+"Fraction of frames that stay unchanged."
 
 
 def degrade(frame: np.ndarray, ghost: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Spoil one frame at random; several ways at once, each rather weak.
+    """Degrade one frame at random; several methods at once, each rather weak.
 
     Args:
         frame: (H, W, 3) uint8.

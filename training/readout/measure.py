@@ -1,4 +1,4 @@
-"""What the read-out is worth on episodes that it was not trained on, and the card that says so."""
+"""What the read-out is worth on episodes that it was not trained on, and the GPU that says so."""
 
 from pathlib import Path
 
@@ -15,19 +15,19 @@ from .planned import planned_pictures
 
 METRICS = "metrics.json"
 _PLANNED_EPISODES = 64
-"""So many held-out episodes are drawn again for each figure; it takes a planner's whole time."""
+"Number of held-out episodes that are regenerated per metric; each takes a whole sampling run."
 _KEPT = (1.0, 0.5, 0.0)
-"""Shares of the sampler's steps that are kept: what the autoencoder alone does, half of it, and a whole plan."""
+"Fractions of the sampler's steps that are skipped: all (the autoencoder alone), half of them, none (a whole plan)."
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
-    """Figures on frames as they are ("clean", also by source) and spoilt ("degraded"), and as a planner draws them.
+    """Figures on frames as they are ("clean", also by source) and degraded ("degraded"), and as a planner draws them.
 
     The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
     """
     rng = np.random.default_rng(section.seed + 1)
     count = len(frames.gripper)
-    spoilt = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
+    degraded = np.stack([degrade(frames.pictures[i], frames.pictures[max(0, i - 1)], rng) for i in range(count)])
     figures = {"clean": score(net, frames, frames.pictures)}
     if len(section.source) > 1:
         for number, path in enumerate(section.source):
@@ -35,7 +35,7 @@ def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
             if len(chosen):
                 part = frames.part(chosen)
                 figures[f"clean, of {path.name}"] = score(net, part, part.pictures)
-    figures["degraded"] = score(net, frames, spoilt)
+    figures["degraded"] = score(net, frames, degraded)
     if section.planner is not None:
         few = section.planner.model_copy(update={"episodes": min(section.planner.episodes, _PLANNED_EPISODES)})
         for kept in _KEPT:
@@ -105,7 +105,7 @@ def write_card(
         f"{row['confidence']['share_within_tolerance']:.2f} |"
         for name, row in figures.items()
     ]
-    spoilt = "blur, ghosts, noise, colours, remnants of paths" + (
+    defects = "blur, ghosts, noise, colours, remnants of paths" + (
         ", the tiny planner's autoencoder with noisy latents" if section.vae is not None else ""
     )
     of_planner = section.planner and (
@@ -118,7 +118,7 @@ def write_card(
         for part in before
     )
     write_text(folder / "README.md", _CARD.format(
-        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, spoilt=spoilt,
+        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, defects=defects,
         planner=of_planner or "No planner's output was used.",
         earlier=f"\nBefore that, steps of frames: {earlier}." if earlier else "",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
@@ -129,18 +129,18 @@ _CARD = """# Read-out of the simulated Jaco arm
 
 A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
 place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
-{steps} steps of {batch} on {frames:,} frames of the simulator, spoilt as generated frames are ({spoilt}).
+{steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated frames are ({defects}).
 {planner}{earlier}
 
 On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
-share: of errors below {tolerance:.0f} mm, which confidence is to foretell):
+share: of errors below {tolerance:.0f} mm, which confidence is to predict):
 
 | frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share |
 |---|---|---|---|---|---|
 {rows}
 
-Confidence is the expected share of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
-generated frame may be wrong in ways that were not among them (a hand in two places, an arm that cannot stand so),
+Confidence is the expected fraction of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
+generated frame may be wrong as none of them was (a gripper in two places, an arm that cannot stand so),
 and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
 the steps kept it is a whole plan, whose own error against the demonstration counts too.
 

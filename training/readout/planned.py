@@ -44,14 +44,14 @@ def planned_pictures(
     """Frames of some episodes as the planner draws them again.
 
     The more steps are drawn again, the more a frame errs as plans do, and the less sure is what it really shows; where
-    a path can be drawn, it is, so that the hand stays where the truth says.
+    a path can be drawn, it is, so that the end effector stays where the truth says.
 
     Args:
         frames: what to choose from; episodes without an instruction or of another length than a plan are left out, and
             those of sources that the section leaves out.
         section: planner, number of episodes and steps.
         seed: of the choice and the noise.
-        kept: share of the sampler's steps that are left out; None: each episode draws its own from the section.
+        kept: fraction of the sampler's steps that are left out; None: each episode draws its own from the section.
 
     Returns:
         Picture (h, w, 3) uint8 by its number in `frames`.
@@ -75,7 +75,7 @@ def planned_pictures(
     least, most = (round(share * spec.steps) for share in (section.kept if kept is None else (kept, kept)))
     skips = rng.integers(least, max(least, most) + 1, len(chosen))
     made: dict[int, np.ndarray] = {}
-    with tqdm(total=len(chosen), desc="frames as the planner draws them") as bar:
+    with tqdm(total=len(chosen), desc="frames as the planner generates them") as bar:
         for skip in np.unique(skips).tolist():
             of_level = [ask(frames, numbers, spec) for numbers, own in zip(chosen, skips, strict=True) if own == skip]
             for start in range(0, len(of_level), _BATCH):
@@ -103,7 +103,7 @@ def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
     modes = ("both", "trajectory", "text") if frames.views else ("text",)
     mode = next((mode for mode in modes if mode in spec.modes), None)
     if mode is None:
-        raise TrainingError("readout.planner follows paths only, but the sources have no camera view to draw them")
+        raise TrainingError("readout.planner needs drawn paths, but the sources have no camera view to draw them with")
     trajectory = None
     if mode != "text":
         places = frames.seen[numbers, :2] * size[::-1]

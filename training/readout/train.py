@@ -1,4 +1,4 @@
-"""`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and card."""
+"""`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def train_readout(config: Config) -> None:
     figures = measure(load_net(tensors, metadata), held_out, section)
     parameters = sum(t.numel() for t in tensors.values())
     write_card(Path(section.model), figures, section, loop.step, len(frames.gripper), parameters, before)
-    state = "" if finished else f" after {loop.step} of {section.max_steps} steps (the same command goes on)"
+    state = "" if finished else f" after {loop.step} of {section.max_steps} steps (the same command resumes)"
     clean = figures["clean"]
     print(
         f"read-out: {Path(section.model) / WEIGHTS}{state}; held out: median error "
@@ -82,7 +82,7 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
         TrainingError: that of `init` answers in other coordinates than these frames ask for.
     """
     if section.sees_camera and not frames.views:
-        raise TrainingError("readout.sees_camera must be false: the sources do not say where their cameras stand")
+        raise TrainingError("readout.sees_camera must be false: the sources do not state their cameras' positions")
     if section.init is None:
         return ReadoutNet(spec_for(section, frames))
     net = open_readout(section.init)
@@ -117,7 +117,7 @@ def scales(frames: Frames) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class Batches:
-    """Draws batches of spoilt frames, a few that follow each other at a time; a batch is a function of its generator.
+    """Draws batches of degraded frames, a few that follow each other at a time; a batch is a function of its generator.
 
     Args:
         frames: what to draw from.

@@ -14,7 +14,7 @@ class ExportSection(Section):
     run: Path = Field(description="folder of the training run")
     out: Path = Field(description="safetensors file to write")
     title: str = Field("Visual planner LoRA", description="shown by model browsers")
-    averaged: bool = Field(True, description="export the averaged (EMA) weights where the run has them")
+    averaged: bool = Field(True, description="export the EMA weights if the run has them")
     thumbnail: Path | None = Field(None, description="picture for model browsers (default: the run's last validation)")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
@@ -22,17 +22,17 @@ class ExportSection(Section):
 class EvaluateSection(Section):
     """Plans of unseen scenes against the truth."""
 
-    source: Path = Field(description="folder of unseen episodes, or of pairs, of which the validation split is planned")
+    source: Path = Field(description="folder of unseen episodes, or of pairs, whose validation split is planned")
     base: Path = Field(description="diffusers folder of the FLUX pipeline")
     lora: Path = Field(description="planner LoRA with its record")
     out: Path = Field(description="folder of metrics.json and pictures")
-    scenes: Positive = Field(96, description="how many of the scenes")
-    seed: int = Field(0, description="of the plans' noise")
+    scenes: Positive = Field(96, description="number of scenes")
+    seed: int = Field(0, description="seed of the plans' noise")
     steps: Positive | None = Field(None, description="Euler steps (default: the record's)")
     batch_size: Positive = 16
     baselines: bool = Field(True, description="also plan without the LoRA")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number type of the weights")
-    pictures: Positive = Field(12, description="scenes shown in the pictures")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")
+    pictures: Positive = Field(12, description="scenes shown in the images")
     lpips: Path | None = Field(None, description="weights of LPIPS 0.1 on AlexNet (safetensors); none: not measured")
     fvd: Path | None = Field(None, description="weights of I3D, RGB, Kinetics-400 (safetensors); none: no FVD")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's default)")

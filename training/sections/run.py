@@ -18,13 +18,17 @@ class OptimizerSection(Section):
         description="adamw8bit: state in 8 bits (bitsandbytes); prodigy: finds its own rate (prodigyopt, "
         "learning_rate 1); muon: Muon for hidden matrices, AdamW for the rest",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="of all but Muon")
-    muon_learning_rate: Annotated[float, Field(gt=0)] = Field(0.02, description="of Muon, per unit spectral norm")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="learning rate of everything but Muon")
+    muon_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        0.02, description="learning rate of Muon, per unit spectral norm"
+    )
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="of AdamW")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are scaled down to this norm")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
-    decay_steps: Annotated[int, Field(ge=0)] = Field(0, description="last steps, over which the rate falls to zero")
+    decay_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="final steps over which the learning rate decays to zero"
+    )
 
 
 class ObjectiveSection(Section):
@@ -34,7 +38,7 @@ class ObjectiveSection(Section):
         "uniform", description="distribution of the noise level s"
     )
     shift: Annotated[float, Field(gt=0)] = Field(
-        3.0, description="shifted: s = shift u / (1 + (shift - 1) u), u uniform: more noise the larger it is"
+        3.0, description="shifted: s = shift u / (1 + (shift - 1) u), u uniform; a larger value means more noise"
     )
     logit_mean: float = Field(0.0, description="logit_normal: s = sigmoid(N(mean, std))")
     logit_std: Annotated[float, Field(gt=0)] = Field(1.0, description="logit_normal: s = sigmoid(N(mean, std))")
@@ -44,9 +48,9 @@ class ObjectiveSection(Section):
     guidance: tuple[float, float] = Field(
         (1.0, 1.0), description="guidance embedded in training: range, drawn uniformly"
     )
-    caption_dropout: Fraction = Field(0.0, description="share of examples whose prompt is replaced by the empty one")
+    caption_dropout: Fraction = Field(0.0, description="fraction of examples whose prompt is replaced by the empty one")
     condition_dropout: Fraction = Field(
-        0.0, description="share of examples whose condition latent is replaced by zeros"
+        0.0, description="fraction of examples whose condition latent is replaced by zeros"
     )
 
 
@@ -54,17 +58,17 @@ class RunSection(Section):
     """The loop: how long, how often saved."""
 
     out: Path = Field(description="folder of the run: checkpoints, log, resolved configuration")
-    seed: int = Field(0, description="of weights, data order and noise")
-    batch_size: Positive = Field(1, description="examples a step and process")
+    seed: int = Field(0, description="seed of weights, data order and noise")
+    batch_size: Positive = Field(1, description="examples per step and process")
     max_steps: Positive = Field(1000, description="steps of the whole run")
     max_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="stop (and save) after this time")
     save_every: Positive = Field(500, description="steps between checkpoints")
-    log_every: Positive = Field(10, description="steps between lines of the log")
+    log_every: Positive = Field(10, description="steps between log lines")
     keep: Positive = Field(2, description="checkpoints kept")
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the averaged weights (0: none)")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the EMA weights (0: none)")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the forward pass")
-    gradient_accumulation: Positive = Field(1, description="batches to a step")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's choice)")
+    gradient_accumulation: Positive = Field(1, description="batches accumulated per step")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's default)")
     changes: list[str] = Field(
         default_factory=list,
         description="settings in which a resumed run may differ from its own record (such as optimizer.learning_rate); "

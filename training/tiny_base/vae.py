@@ -27,11 +27,11 @@ from ..sections.config import Config
 from ..sections.planner import DecoderSection, VaeSection
 
 _OVERLAID = 0.5
-"""Share of training pictures with a drawn path: condition pictures carry one."""
+"Fraction of training images with a drawn path, as condition images have one."
 _PATH_WEIGHT = 4.0
-"""Weight of the pixels of a path beside the others': it is thin, and its colours say when the arm is where."""
+"Weight of a path's pixels relative to the others: it is thin, and its colours encode when the arm is where."
 _SHUFFLED = 0.1
-"""Share with permuted colour channels, so that colours the scenes lack can be shown too."""
+"Fraction with permuted colour channels, so that colours that the scenes lack can be encoded as well."
 
 
 def make_vae(section: VaeSection) -> AutoencoderKL:
@@ -149,7 +149,7 @@ def train_vae(config: Config) -> None:
     if accelerator.is_main_process and finished:
         loop.use_averaged()
         vae.to(memory_format=torch.contiguous_format).save_pretrained(Path(section.out) / "vae")
-        print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training pictures")
+        print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training images")
 
 
 def train_decoder(config: Config) -> None:

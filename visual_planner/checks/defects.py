@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 WORKING_SIDE = 64
 """Shorter side that frames are reduced to [px]."""
 CHANGE = 0.1
-"""A pixel has changed when a channel differs by more than this (of 1)."""
+"A pixel counts as changed if a channel differs by more than this (of 1)."
 
 
 def reduced(pictures: torch.Tensor) -> torch.Tensor:

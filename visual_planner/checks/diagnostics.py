@@ -1,11 +1,11 @@
-"""Does a plan look sound? Checks of the known ways in which a generated grid fails.
+"""Does a plan look sound? Checks of the known methods in which a generated grid fails.
 
 Each check is a pure function of the frames that returns one number with a bound, and says in one line what it found.
 They judge the picture alone: a plan that passes them all may still miss its goal; only execution tells.
 
 Except for seams, which live in single pixels, checks look at frames reduced to a shorter side of 64 px and smoothed
 with a 3x3 mean, so that noise and codec ripple do not count and the bounds hold for every frame size. The bounds were
-set between true episodes of the simulated arm (also blurred and noisy ones) and the same episodes spoilt on purpose.
+set between true episodes of the simulated arm (also blurred and noisy ones) and the same episodes degraded on purpose.
 """
 
 import math
@@ -33,7 +33,7 @@ class Rule:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "static": Rule(0.01, "at least", "{v:.1%} of the picture changes", "the plan stands still, {v:.1%} changes"),
+        "static": Rule(0.01, "at least", "{v:.1%} of the picture changes", "the plan is static, {v:.1%} changes"),
         "motion": Rule(0.004, "at least", "frames differ by {v:.4f}", "hardly any motion, frames differ by {v:.4f}"),
         "seams": Rule(
             0.08, "at most", "cell borders are clean, step {v:.3f}", "a seam runs along a cell, step {v:.3f}"
@@ -58,7 +58,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
-"""What each check demands. "at least" or "at most": which side of the threshold is good."""
+'What each check requires. "at least" or "at most": the good side of the threshold.'
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def diagnose(
 
 
 def static_share(frames: torch.Tensor) -> float:
-    """Largest share of the picture that differs from the first frame in any later one: 0 = nothing ever moves.
+    """Largest fraction of the picture that differs from the first frame in any later one: 0 = nothing ever moves.
 
     Args:
         frames: (F, 3, h, w), reduced.
@@ -189,7 +189,7 @@ def first_frame_drift(frames: torch.Tensor, first_frame: torch.Tensor) -> float:
 
 
 def ghost_share(frames: torch.Tensor) -> float:
-    """Largest share of a frame's moving parts that are double exposures; see `ghosts`.
+    """Largest fraction of a frame's moving parts that are double exposures; see `ghosts`.
 
     The share is of the pixels where the blended pictures differ, but of no less than 2% of the picture.
 
@@ -205,7 +205,7 @@ def ghost_share(frames: torch.Tensor) -> float:
 
 
 def path_distance(frames: torch.Tensor, points: np.ndarray) -> float:
-    """Median distance from the asked place to the nearest changed pixel, as a share of the shorter side.
+    """Median distance from the asked place to the nearest changed pixel, as a fraction of the shorter side.
 
     Frames whose asked place is still within a tenth of the shorter side of the start are left out: there the arm
     hides its own change. A plan without any change has distance 1.

@@ -10,7 +10,7 @@ THIRDS = ("depth", "height")
 """What may stand beside a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
 
 Where a camera is moved, the same place in its picture at the same height is found by the rays alone; its distance would
-have to be seen anew.
+have to be seen again.
 """
 LEAST_FALL_DEG = 6
 
@@ -60,7 +60,7 @@ class View:
         return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
 
     def shifted(self, across: float, down: float) -> "View":
-        """The view of pictures that are moved by these shares of their sides: as of a camera turned a little."""
+        """The view of pictures that are moved by these fractions of their sides: as of a camera turned a little."""
         rays = np.asarray(self.rays)
         return View(self.eye_m, np.stack([rays[:, 0], rays[:, 1], rays @ (-across, -down, 1.0)], axis=1))
 

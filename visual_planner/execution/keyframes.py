@@ -1,4 +1,4 @@
-"""From what was read off a plan's frames to keyframes that an arm can carry out."""
+"""From what was read off a plan's frames to keyframes that an arm can execute."""
 
 from dataclasses import replace
 
@@ -9,14 +9,14 @@ from .camera import View
 from .readout import Reading
 
 SURE_M = 0.008
-"""A place whose expected error is below this [m] is taken as it is read."""
+"A position whose expected error is below this [m] is used as it is read."
 BEND = 0.005
 """Weight of a path's bends beside the places that were read for sure; doubtful places give way to it.
 
-Four times as much bends the turn at which a hand lets go, by some 10 mm: 43 of 48 true placings were done, not 48.
+Four times as much bends the turn at which a gripper lets go, by some 10 mm: 43 of 48 true placings were done, not 48.
 """
 SWITCH_COST = 2.0
-"""What one switch of the gripper costs, in nats: a state seen in one doubtful frame only is not believed."""
+"Cost of one switch of the gripper, in nats: a state seen only in one uncertain frame is rejected."
 _LEAST_WEIGHT = 0.02
 
 
@@ -26,15 +26,15 @@ def keyframes(reading: Reading) -> np.ndarray:
 
 
 def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
-    """The reading with the hand where the drawn path asks for it in the picture, as high as the plan shows it.
+    """The reading with the end effector where the drawn path asks for it in the picture, as high as the plan shows it.
 
     A path says across and down; the plan says the rest: the height, or from a camera that does not look down the
-    distance. (Of 200 plans of the tiny planner 184 were carried out with the height kept, 178 with the distance.) The
+    distance. (Of 200 plans of the tiny planner 184 were executed with the height kept, 178 with the distance.) The
     first frame, in which the arm stands where it stands, stays as it was read.
 
     Args:
         reading: of a plan that was asked to follow the path.
-        path_norm: the asked places (F, 2) at the frames' times, in shares of the frame's width and height.
+        path_norm: the asked places (F, 2) at the frames' times, in fractions of the frame's width and height.
         view: the camera that sees them.
 
     Raises:

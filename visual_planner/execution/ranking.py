@@ -1,13 +1,13 @@
 """Best of N: which of several plans for one request looks most like one that works, judged by its frames alone.
 
-A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the read-out hand keeps to the drawn path
+A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the gripper keeps to the drawn path
 (where one was drawn), how sure the read-out is of what it sees, on average and where it is least sure, and how clearly
 the gripper can be told open from closed. A plan in which nothing moves scores 0. These parts, of all that was measured
 on executed plans, told failing from working ones (docs/studies/failure_detection.md); seams, ghosts and drift
 did not, and jumps hardly. Of three or more plans for one request each has one part more: how far the others agree with
 it, since plans that go wrong go wrong each in its own way (the same idea chooses among answers in words: Wang et al.,
 "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171). Nothing here knows
-whether the request was carried out.
+whether the request was executed.
 """
 
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from .keyframes import gripper_states
 from .readout import Reading
 
 PATH_SCALE = 0.05
-"""A mean distance from the path of this share of the frame's side scores exp(-1)."""
+"A mean distance from the path of this fraction of the frame's side scores exp(-1)."
 AGREEMENT_SCALE_M = 0.03
-"""Two plans whose hands are this far from each other, on average, agree by exp(-1)."""
+"Two plans whose end effectors are this far apart on average agree by exp(-1)."
 LEAST_TO_AGREE = 3
-"""Plans of which one can stand apart: two agree with each other alike."""
+"Number of plans from which an outlier can be told: two plans only agree with each other."
 MOVES = ("static", "motion")
-"""Checks of `diagnostics` that a plan must pass to score at all."""
+"Checks of `diagnostics` that a plan must pass to get a score above 0."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = 
     Args:
         reading: what was read off its frames.
         report: its diagnostics.
-        path_norm: the asked places (F, 2) at the frames' times, in shares of the frame's width and height; None: none.
+        path_norm: the asked places (F, 2) at the frames' times, as fractions of the frame's sides; None: none.
 
     Raises:
         PlannerError: a path of another length than the plan.
@@ -74,7 +74,7 @@ def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = 
 def compare(scores: list[Score], readings: list[Reading]) -> list[Score]:
     """The scores of plans for one request with how far the others agree with each; unchanged for fewer than three.
 
-    Two plans agree by exp(-d / `AGREEMENT_SCALE_M`), d the mean distance [m] of their hands at the same frame; a plan's
+    Two plans agree by exp(-d / `AGREEMENT_SCALE_M`), d their grippers' mean distance [m] at the same frame; a plan's
     part is the mean over the others. The first frame is given and left out.
     """
     if len(scores) < LEAST_TO_AGREE:

@@ -1,7 +1,7 @@
 """Read-out: pictures of an arm → where its end effector is, how far the gripper is closed, and how sure that is.
 
 A small network looks at each frame, and then at its neighbours in time: fingers of two pixels are hard to see, an
-object that moves with the hand is not. What it was trained for (picture size, widths, camera, scales) stands in a
+object that moves with the gripper is not. What it was trained for (picture size, widths, camera, scales) stands in a
 `ReadoutSpec` in the header of its weights. It names a place in the picture and its height (or distance), which a
 `View` turns into the robot's coordinates; so another camera of the same scene is another `View`, and another robot is
 another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
@@ -28,7 +28,7 @@ READOUT_VERSION = 1
 _UPGRADES: dict = {}
 """Steps from older versions of the record; there is none yet."""
 TOLERANCE_M = 0.02
-"""Confidence is the expected share of errors below this [m]: about what a grasp of a 6.5 cm object forgives."""
+"Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
 _LEAST_SCALE = -6.0
 _HIDDEN = 160
 
@@ -121,7 +121,7 @@ class ReadoutSpec:
         """
         text = (metadata or {}).get(READOUT_KEY)
         if text is None:
-            raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, and have none")
+            raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, got none")
         try:
             record = json.loads(text)
             if not isinstance(record, dict):
@@ -141,8 +141,8 @@ class Reading:
         positions_m: end effector in the robot's frame (F, 3) [m].
         gripper: how far it is closed (F,) [0 open, 1 closed].
         error_m: expected distance from the truth (F,) [m], as the network estimates it.
-        confidence: expected share of errors below `TOLERANCE_M` (F,) [0..1].
-        picture_norm: end effector in the picture (F, 2), (x, y) in shares of width and height; NaN without a view.
+        confidence: expected fraction of errors below `TOLERANCE_M` (F,) [0..1].
+        picture_norm: end effector in the picture (F, 2), (x, y) in fractions of width and height; NaN without a view.
     """
 
     positions_m: np.ndarray

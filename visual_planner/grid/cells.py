@@ -2,7 +2,7 @@
 
 Pictures are tensors (B, H, W, C), frames stand in time order. Several grids may share a batch: the first
 `layout.frames` frames belong to the first grid, and so on. Assembling and slicing only move values, so they are
-exact inverses for every number type.
+exact inverses for every dtype.
 """
 
 import torch

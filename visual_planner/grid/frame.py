@@ -1,4 +1,4 @@
-"""Make any first frame fit a cell: sizes, channels and number types.
+"""Make any first frame fit a cell: sizes, channels and dtypes.
 
 Pixel coordinates are continuous: (0, 0) is the frame's top-left corner, the first pixel's centre is (0.5, 0.5).
 """
@@ -10,7 +10,7 @@ from ..errors import ImageError
 from .layout import whole_number
 
 FITS = ("letterbox", "crop", "stretch")
-"""letterbox: whole picture, black borders; crop: fill the cell, cut the rest evenly; stretch: ignore the aspect."""
+"letterbox: whole image, black borders; crop: fill the cell, cut the rest evenly; stretch: ignore the aspect ratio."
 
 FLOAT_SLACK = 0.25
 """Float values may leave [0, 1] by this much (resampling overshoots) and are clamped; beyond it the scale is wrong."""
@@ -27,7 +27,7 @@ def fit_frame(
     Args:
         image: (B, h, w, C), (h, w, C) or (h, w); C is 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA). Alpha is
             laid over black. uint8 counts to 255 and uint16 to 65535; signed integers are 8-bit when no value
-            exceeds 255, else 16-bit (Pillow hands out 16-bit greys that way); floats are in [0, 1].
+            exceeds 255, else 16-bit (Pillow returns 16-bit greys that way); floats are in [0, 1].
         cell_height: height of the result [px].
         cell_width: width of the result [px].
         fit: one of `FITS`.
@@ -36,7 +36,7 @@ def fit_frame(
         (B, cell_height, cell_width, 3) float32 in [0, 1]. A picture that has the size already is not resampled.
 
     Raises:
-        ImageError: shape, channels, number type or values cannot be a picture; unknown `fit`.
+        ImageError: shape, channels, dtype or values cannot be a picture; unknown `fit`.
     """
     rgb = to_rgb(image)
     source = rgb.shape[1], rgb.shape[2]
@@ -109,7 +109,7 @@ def to_bytes(frames: torch.Tensor) -> np.ndarray:
 
 
 def _to_unit_range(image: torch.Tensor) -> torch.Tensor:
-    """Values as float32 in [0, 1], by the scale of the number type."""
+    """Values as float32 in [0, 1], by the scale of the dtype."""
     if image.dtype == torch.bool:
         return image.to(torch.float32)
     if image.dtype in _UNSIGNED_SCALE:

@@ -20,8 +20,8 @@ COLUMN_SERPENTINE = "column_serpentine"
 SHUFFLED = "shuffled"
 
 ORDERS = (SERPENTINE, RASTER, COLUMN_SERPENTINE, SHUFFLED)
-"""serpentine: by rows, odd rows reversed; raster: by rows; column_serpentine: by columns, odd columns reversed;
-shuffled: the first frame at the top left, the others in one fixed disorder, for finding out what an order is worth."""
+"serpentine: by rows, odd rows reversed; raster: by rows; column_serpentine: by columns, odd columns "
+"reversed;\nshuffled: the first frame at the top left, the others in one fixed permutation, for ablations."
 
 _TEXT_FORM = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)(?:[\s:,/]+([A-Za-z_]+))?\s*")
 

@@ -1,6 +1,6 @@
 """Longer plans: several plans one after the other, each starting from a frame of the one before.
 
-A plan of F frames hands its frame F - overlap to the next plan as first frame, so plan n (from 0) starts at frame
+A plan of F frames passes its frame F - overlap to the next plan as first frame, so plan n (from 0) starts at frame
 n * (F - overlap) of the joined sequence. With overlap 1 that is the last frame. A larger overlap plans again from
 before the end, where plans are least to be trusted, and the frames that both plans have are the earlier plan's to lose
 ("drop") or are blended ("crossfade").
@@ -19,14 +19,15 @@ from ..trajectory.trajectory import Trajectory
 from .spec import PlannerSpec
 
 JOINS = ("drop", "crossfade")
-"""drop: of the frames that two plans share, the later plan's are shown; crossfade: they are blended into each other."""
+"drop: of the frames that two plans share, those of the later plan are shown; crossfade: both are blended."
 AUTO, PATH_EACH, ONE_PATH = "auto", "a path for each plan", "cut in time"
 PATH_USES = (AUTO, PATH_EACH, ONE_PATH)
-"""auto: as many paths as plans are one for each, a single one is cut in time; a path for each plan: in their order; cut
-in time: the whole drawing runs from the start of the joined sequence to its end, and each plan gets its part."""
+"auto: as many paths as plans are assigned one to each, a single one is cut in time; a path for each plan: in "
+"order; cut\nin time: the whole drawing runs from the start of the joined sequence to its end, and each plan gets "
+"its part."
 MAX_PLANS = 64
 _SAME_TIME = 1e-9
-"""Points of a path closer in time than this to a cut fall on it."""
+"Points of a path closer in time than this to a cut snap to it."
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def share_paths(trajectory: Trajectory, count: int, frames: int, overlap: int, u
         ChainError: paths that do not fit the number of plans; unknown `use`.
     """
     if use not in PATH_USES:
-        raise ChainError(f"use of paths must be one of {', '.join(PATH_USES)}, got {use!r}")
+        raise ChainError(f"paths must be one of {', '.join(PATH_USES)}, got {use!r}")
     drawn = len(trajectory.paths)
     if use == PATH_EACH or (use == AUTO and drawn == count):
         if drawn != count:
@@ -133,7 +134,7 @@ def check_overlap(overlap: int, frames: int) -> int:
         ChainError: it is less than 1, or leaves nothing of a plan.
     """
     if frames < 2:
-        raise ChainError(f"plans must have at least 2 frames to follow each other, got {frames}")
+        raise ChainError(f"plans must have at least 2 frames to be chained, got {frames}")
     if whole_number(overlap, "overlap", error=ChainError) >= frames:
         raise ChainError(f"overlap must be 1 to {frames - 1} for plans of {frames} frames, got {overlap}")
     return overlap

@@ -176,7 +176,7 @@ def condition_ids(target_ids: torch.Tensor, index: torch.Tensor, position_ids: s
     _require_ids(target_ids, "target_ids")
     count = target_ids.shape[-2]
     if index.ndim != 1 or (index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count):
-        raise ConditioningError(f"index must be one row of places below {count}, the number of target tokens")
+        raise ConditioningError(f"index must be one row of positions below {count}, the number of target tokens")
     ids = target_ids.index_select(-2, index.to(target_ids.device))
     if position_ids == "kontext":
         ids[..., 0] = 1

@@ -109,7 +109,7 @@ def clean_instruction(instruction: str) -> str:
     text = " ".join(instruction.split()).rstrip(". ").lower()
     if not text:
         raise PromptError(
-            f'instruction must say what the robot is to do, such as "push the red cube", got {instruction!r}'
+            f'instruction must say what the robot should do, such as "push the red cube", got {instruction!r}'
         )
     return text
 

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 
 SAMPLES_PER_SEGMENT = 24
-"""Straight pieces that stand for one segment of a spline; at 640 px the error stays below 0.1 px."""
+"Straight pieces that approximate one segment of a spline; at 640 px the error stays below 0.1 px."
 
 SAME_PLACE_PX = 1e-6
-"""Points closer than this are the same place."""
+"Points closer than this coincide."
 
 
 def dense_curve(points: np.ndarray, smooth: bool) -> tuple[np.ndarray, np.ndarray]:

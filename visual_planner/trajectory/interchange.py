@@ -29,7 +29,7 @@ def read_text(text: str, width: int | None = None, height: int | None = None, no
         text: the text.
         width: width of the frame [px], for forms that do not say it.
         height: height of the frame [px], likewise.
-        normalised: coordinates are shares of the frame, 0 to 1.
+        normalised: coordinates are fractions of the frame, 0 to 1.
 
     Raises:
         TrajectoryError: it cannot be read; the message says where.

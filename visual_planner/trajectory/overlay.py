@@ -26,9 +26,9 @@ START_RGB = (255, 0, 0)
 END_RGB = (0, 0, 255)
 
 LINE_SHARE = 1.5 / 64
-"""Default line width as a share of the frame's shorter side: 1.5 px at 64 px."""
+"Default line width as a fraction of the frame's shorter side: 1.5 px at 64 px."
 BEND_SHARE = 0.08
-"""A lone path is drawn as two arrows if it leaves its straight line by more than this share of the shorter side."""
+"A single path is drawn as two arrows if it leaves its straight line by more than this fraction of the shorter side."
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ArrowStyle:
         thickness: width of the shaft [px].
         head_length: from the tip to the widest place of a filled diamond, or the length of an open fork's strokes [px].
         head_half_width: half of the diamond's width [px]; None for an open fork.
-        diamond_tail: how far the diamond reaches behind its widest place, as a share of `head_length`.
+        diamond_tail: how far the diamond reaches behind its widest place, as a fraction of `head_length`.
         fork_degrees: angle between the fork's strokes and the shaft.
     """
 

@@ -48,7 +48,7 @@ def parse_trajectory(source: object, width: int | None = None, height: int | Non
         paths = _peer_paths(source)
         if width is None or height is None:
             raise TrajectoryError(
-                "this form of trajectory does not say the size of its frame: width and height must be given"
+                "this form of trajectory does not define its frame size: width and height must be given"
             )
         return Trajectory(width, height, paths)
     raise TrajectoryError(f"trajectory must be {_FORMS}, got {type(source).__name__}")
@@ -133,7 +133,7 @@ def _track(items: list | tuple, name: str, among_others: bool = False) -> DrawnP
         points = tuple(Point(point.x, point.y, index / last) for index, point in enumerate(points))
     seen = tuple(point for point in points if (point.x, point.y) != _NOT_SEEN)
     if points and not seen:
-        raise TrajectoryError(f"path {name!r} must have a point that is seen, but all are at (-100, -100)")
+        raise TrajectoryError(f"path {name!r} must have a visible point, but all are at (-100, -100)")
     return DrawnPath(name, _hold(seen[0]) if len(seen) == 1 and among_others else seen, "polyline")
 
 

@@ -80,8 +80,8 @@ class DrawnPath:
             )
         if len(self.points) < 2:
             raise TrajectoryError(
-                f"path {self.name!r} must have at least 2 points, got {len(self.points)} "
-                "(to hold still, give the same place at two times)"
+                f"path {self.name!r} must have at least 2 points, got {len(self.points)} (to hold still, give the "
+                "same position at two times)"
             )
         self._check_times()
 
@@ -89,7 +89,7 @@ class DrawnPath:
     def from_array(
         cls, points: Sequence | np.ndarray, name: str = "gripper", interpolation: str = "polyline"
     ) -> "DrawnPath":
-        """Path from rows (x, y) or (x, y, t).
+        """DrawnPath from rows (x, y) or (x, y, t).
 
         Raises:
             TrajectoryError: rows of another length, or as the class.

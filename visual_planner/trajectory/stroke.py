@@ -8,7 +8,7 @@ from .path import DrawnPath
 from .trajectory import Trajectory
 
 STROKE_STARTS = ("left", "right", "top", "bottom")
-"""Which end of a stroke is its start: a mask does not say it."""
+"Which end of a stroke is its start: a mask does not define it."
 
 
 def read_stroke(mask: "torch.Tensor | np.ndarray", start: str = "left", tolerance_px: float = 1.0) -> Trajectory:
@@ -63,7 +63,7 @@ def _thinned(mask: np.ndarray) -> np.ndarray:
 
 
 def _longest_way(lines: np.ndarray) -> list[tuple[int, int]]:
-    """Pixels (row, column) along the longest of the shortest ways, in its largest connected part."""
+    """Pixels (row, column) along the longest of the shortest methods, in its largest connected part."""
     left = {(int(row), int(column)) for row, column in zip(*np.nonzero(lines), strict=True)}
     best: list[tuple[int, int]] = []
     while left:

@@ -9,9 +9,9 @@ from .path import DrawnPath
 from .trajectory import Trajectory
 
 WINDOW = 15
-"""Side of the patch that is looked for in the next frame [px]."""
+"Side of the patch that is searched for in the next frame [px]."
 LEVELS = 3
-"""Halvings of the pictures: motions of up to about WINDOW * 2**LEVELS / 2 px are found."""
+"Levels of the image pyramid: motions of up to about WINDOW * 2**LEVELS / 2 px are found."
 
 
 def track_points(
@@ -64,7 +64,7 @@ def track_points(
         kept = found[:, number]
         if kept.sum() < 2:
             raise TrajectoryError(
-                f"path {path.name!r}: its point at ({path.points[0].x:g}, {path.points[0].y:g}) is lost at once; "
+                f"path {path.name!r}: its point at ({path.points[0].x:g}, {path.points[0].y:g}) is lost immediately; "
                 "start on something that stands out from its surroundings"
             )
         rows = np.column_stack([places[kept, number] + 0.5, times[kept]])

@@ -1,4 +1,4 @@
-"""Trajectories: paths drawn on the first frame that say where something shall go, and when.
+"""Trajectories: paths drawn on the first frame that say where something should go, and when.
 
 Coordinates are pixels of one frame, continuous, origin in the top-left corner (the first pixel's centre is (0.5,
 0.5)). Times run from 0 (first frame of the plan) to 1 (last frame). The form on disk is "trajectory JSON v1":

@@ -3,7 +3,7 @@
 
 const SAMPLES_PER_SEGMENT = 24;
 const SAME_PLACE_PX = 1e-6;
-/** Line width as a share of the frame's shorter side, as visual_planner/trajectory/overlay.py draws it. */
+/** Line width as a fraction of the frame's shorter side, as visual_planner/trajectory/overlay.py draws it. */
 export const LINE_SHARE = 1.5 / 64;
 
 const distance = (a, b) => Math.hypot(b[0] - a[0], b[1] - a[1]);

@@ -282,7 +282,7 @@ function numberIn(input, otherwise) {
   return input.value.trim() === "" || Number.isNaN(Number(input.value)) ? otherwise : Number(input.value);
 }
 
-/** Never under the user's hands. */
+/** Never while the user is editing. */
 function show(input, value) {
   if (document.activeElement !== input && input.value !== `${value}`) input.value = value;
 }

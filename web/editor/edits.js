@@ -80,7 +80,7 @@ export function deletePoint(doc, index, at) {
   return withPoints(doc, index, doc.paths[index].points.toSpliced(at, 1));
 }
 
-/** Give a point its time, or leave it to the length of the way (null). It stays between its neighbours' given times. */
+/** Give a point its time, or leave it to the path length (null). It stays between its neighbours' given times. */
 export function setTime(doc, index, at, time) {
   const { points } = doc.paths[index];
   if (time === null) return points[at].t === null ? doc : withPoints(doc, index, points.with(at, { ...points[at], t: null }));

@@ -88,7 +88,7 @@ function paintHandles(context, { doc, view, selection, labels, focused }, path, 
     const chosen = active && at === selection.point;
     context.beginPath();
     context.arc(place.x, place.y, HANDLE, 0, 2 * Math.PI);
-    // Filled: the time is given; hollow: it follows from the length of the way.
+    // Filled: the time is given; hollow: it follows from the path length.
     context.fillStyle = point.t === null ? "rgb(0 0 0 / 45%)" : colorOf(index);
     context.fill();
     ring(context, place, HANDLE + 1, "#000", 1);

@@ -1,4 +1,4 @@
-// What is being edited: the document, what is selected in it, and the way back.
+// What is being edited: the document, what is selected in it, and the return path.
 
 const DEPTH = 300; // steps that can be undone
 
@@ -12,7 +12,7 @@ export class Session {
     this.replace(doc);
   }
 
-  /** Begin anew with a document that came from outside. */
+  /** Begin again with a document that came from outside. */
   replace(doc) {
     this.doc = doc;
     this.selection = { path: doc.paths.length ? 0 : -1, point: -1 };

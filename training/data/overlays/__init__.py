@@ -28,9 +28,9 @@ _KINDS = {
 }
 _NEEDS = {
     "cameras": "a JSON file with camera matrices",
-    "tracked": "a JSON file with a click an episode, or a folder of masks",
+    "tracked": "a JSON file with one click per episode, or a folder of masks",
     "drawn": "a folder of trajectory JSON files, or JSON lines",
-    "cvat": "an XML file, or a folder with one an episode",
+    "cvat": "an XML file, or a folder with one per episode",
 }
 
 
@@ -63,7 +63,7 @@ def open_overlay(
         kind = "recorded" if all("path_px" in entry.record for entry in source.entries) else "none"
     if kind == "none":
         raise TrainingError(
-            f"modes {', '.join(drawn_modes)} show a path, but there is none: choose prepare.overlay from "
+            f"modes {', '.join(drawn_modes)} need a path, but the source has none: choose prepare.overlay from "
             f"{', '.join(_KINDS)}, or spec.modes [text]"
         )
     if kind in _NEEDS and (data is None or not data.exists()):

@@ -43,7 +43,7 @@ class DrawnPaths:
             file = self.data / f"{entry.id}.json"
             where, text = str(file), file.read_text(encoding="utf-8") if file.is_file() else None
         if text is None:
-            raise TrainingError(f"episode {entry.id} ({entry.file}) has no drawn path: {where} is not there")
+            raise TrainingError(f"episode {entry.id} ({entry.file}) has no drawn path: {where} does not exist")
         try:
             trajectory = parse_trajectory(text, size[1], size[0])
         except TrajectoryError as error:
@@ -75,7 +75,7 @@ class CvatPaths:
         for track in root.findall(".//track"):
             paths.append(_track(track, chosen, file))
         if not paths:
-            raise TrainingError(f"annotations {file} hold no polyline and no track for episode {entry.id}")
+            raise TrainingError(f"annotations {file} contain no polyline and no track for episode {entry.id}")
         original = root.find(".//original_size")
         if original is not None:
             frame_size = float(original.findtext("width", "0")), float(original.findtext("height", "0"))
@@ -103,7 +103,7 @@ def read_xml(file: Path) -> ElementTree.Element:
         TrainingError: it is missing or is not such a file.
     """
     if not file.is_file():
-        raise TrainingError(f"annotations {file} are not there")
+        raise TrainingError(f"annotations {file} do not exist")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
 

@@ -77,14 +77,16 @@ class ProjectedPaths:
             inner, outer = (np.asarray(value[key], np.float64) for key in ("intrinsics", "extrinsics"))
             size = int(value["width"]), int(value["height"])
         except (TypeError, ValueError) as error:
-            raise TrainingError(f"camera {name!r} in {self.file} holds something that is no number: {error}") from error
+            raise TrainingError(
+                f"camera {name!r} in {self.file} contains a value that is not a number: {error}"
+            ) from error
         if inner.shape != (3, 3) or outer.shape not in ((3, 4), (4, 4)) or min(size) < 1:
             raise TrainingError(
                 f"camera {name!r} in {self.file}: intrinsics must be 3x3 and extrinsics 3x4 or 4x4, "
                 f"got {inner.shape} and {outer.shape}"
             )
         if not (np.isfinite(inner).all() and np.isfinite(outer).all()):
-            raise TrainingError(f"camera {name!r} in {self.file} holds NaN or infinity")
+            raise TrainingError(f"camera {name!r} in {self.file} contains NaN or infinity")
         return inner, outer[:3], size
 
 

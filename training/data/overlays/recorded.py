@@ -12,7 +12,7 @@ from ..frame_choice import plan_time
 from ..sources import Entry, Source
 
 _CONTROL_POINTS = 17
-"""Points of a path that are drawn: enough to follow it, few enough for a smooth line."""
+"Number of points of a drawn path: enough to follow it, few enough for a smooth line."
 
 
 def timed_trajectory(places: np.ndarray, times: np.ndarray, size: tuple[int, int]) -> Trajectory:

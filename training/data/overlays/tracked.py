@@ -15,12 +15,12 @@ from ..sources.pictures import read_picture
 from .recorded import path_over
 
 _AROUND = 0.05
-"""Points are sought within this share of the frame's shorter side around a click."""
+"Points are searched within this fraction of the frame's shorter side around a click."
 _POINTS = 24
 _FEW = 6
-"""With fewer points left, new ones are sought around the place."""
+"With fewer points left, new ones are searched around the position."
 _ROUND_TRIP_PX = 1.0
-"""A point is lost if following it back misses its start by more."""
+"A point is lost if tracking it back misses its start by more than this [px]."
 
 
 class TrackedPaths:
@@ -65,7 +65,7 @@ class TrackedPaths:
 def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str, first: int = 0) -> np.ndarray:
     """Places (T, 2) [px] of something in grey frames (h, w), by pyramidal Lucas-Kanade flow of points on it.
 
-    The place moves by the median of the points' steps. A point whose way back misses its start is dropped.
+    The place moves by the median of the points' steps. A point whose return path misses its start is dropped.
 
     Args:
         grey: the frames in order.
@@ -88,7 +88,7 @@ def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], wha
         good = (found.ravel() == 1) & (found_back.ravel() == 1) & (trip < _ROUND_TRIP_PX)
         if not good.any():
             raise TrainingError(
-                f"the end effector of {what} is lost at frame {number}: click on a place with more texture"
+                f"the end effector of {what} is lost at frame {number}: click on a spot with more texture"
             )
         place = place + np.median((moved - points).reshape(-1, 2)[good], axis=0)
         places.append(place)

@@ -33,7 +33,7 @@ def detect_format(path: Path) -> str:
     if not path.exists():
         if not path.is_absolute() and len(path.parts) == 2:
             return "lerobot"  # may be an id on the hub
-        raise TrainingError(f"source {path} is not there")
+        raise TrainingError(f"source {path} does not exist")
     if (path / "dataset.json").is_file():
         return "simulated"
     if (path / "meta" / "info.json").is_file():
@@ -50,7 +50,7 @@ def detect_format(path: Path) -> str:
         return "grids"
     if suffixes & set(pictures.SUFFIXES):
         return "frames"
-    raise TrainingError(f"source {path} holds nothing known: give data of one of the formats {', '.join(FORMATS)}")
+    raise TrainingError(f"no known data format found in source {path}: it must be one of {', '.join(FORMATS)}")
 
 
 def open_source(path: str | Path, name: str = "auto", camera: str = "", instructions: Path | None = None) -> Source:
@@ -69,7 +69,7 @@ def open_source(path: str | Path, name: str = "auto", camera: str = "", instruct
     name = detect_format(path) if name == "auto" else name
     module, kind = FORMATS[name]
     if name != "lerobot" and not path.exists():
-        raise TrainingError(f"source {path} is not there")
+        raise TrainingError(f"source {path} does not exist")
     try:
         source_class = getattr(import_module(f".{module}", __name__), kind)
     except ModuleNotFoundError as error:

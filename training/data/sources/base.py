@@ -13,7 +13,7 @@ from ...errors import TrainingError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 THUMBNAIL_PX = 64
-"""Height of the grey pictures that motion is measured on [px]."""
+"Height of the greyscale images that motion is measured on [px]."
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Source(ABC):
         self.path, self.camera, self.cameras = path, camera, tuple(cameras)
         self.entries = tuple(entries)
         if not self.entries:
-            raise TrainingError(f"{self.format} data set {path} holds no episode")
+            raise TrainingError(f"{self.format} data set {path} contains no episode")
         twice = [name for name, count in Counter(entry.id for entry in self.entries).items() if count > 1]
         if twice:
             raise TrainingError(
@@ -94,7 +94,7 @@ class Source(ABC):
         Raises:
             TrainingError: there is no such feature.
         """
-        raise TrainingError(f"{self.format} data sets hold no states from which an end effector could be projected")
+        raise TrainingError(f"{self.format} data sets contain no states from which an end effector could be projected")
 
 
 def shrink(frame: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
         TrainingError: there is none of that name; the message lists those there are.
     """
     if not cameras:
-        raise TrainingError(f"{where} holds no pictures: no camera found")
+        raise TrainingError(f"{where} contains no images: no camera found")
     if not wanted:
         return cameras[0]
     found = [name for name in cameras if name == wanted] or [
@@ -133,11 +133,11 @@ def inside(folder: Path, name: str, what: str) -> Path:
     """Path of a file that data names, which must lie in the data's own folder.
 
     Raises:
-        TrainingError: it leads elsewhere, or the file is not there.
+        TrainingError: it leads elsewhere, or the file does not exist.
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise TrainingError(f"{what} must lie in {folder}, got {name!r}")
     if not path.is_file():
-        raise TrainingError(f"{what} {path} is not there")
+        raise TrainingError(f"{what} {path} does not exist")
     return path

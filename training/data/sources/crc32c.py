@@ -1,7 +1,7 @@
 """CRC-32C (Castagnoli) of large buffers with numpy: many lanes at once, joined by the linearity of the code.
 
 The checksum of TFRecord files (RFC 3720, appendix B.4; reflected polynomial 0x82F63B78). A byte-by-byte loop in Python
-manages two megabytes a second; this, tens of them.
+manages two megabytes per second; this, tens of them.
 """
 
 import numpy as np

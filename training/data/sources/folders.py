@@ -34,7 +34,7 @@ class VideosSource(Source):
             length = len(video.VideoFile(file).times)
             entries.append(Entry(_episode_id(name), _text_of(file, name, texts), length, str(file)))
         if not entries:
-            raise TrainingError(f"videos data set {folder} holds no {', '.join(video.SUFFIXES)} file")
+            raise TrainingError(f"videos data set {folder} contains no {', '.join(video.SUFFIXES)} file")
         _check_names(texts, {entry.file for entry in entries}, folder)
         return cls(path, entries, camera, cameras)
 
@@ -136,7 +136,7 @@ def _check_names(texts: dict[str, str], files: set[str], folder: Path) -> None:
     unknown = [name for name in texts if name not in known and name != "*"]
     if unknown:
         raise TrainingError(
-            f"instructions name {len(unknown)} files that are not in {folder}: {', '.join(unknown[:5])}"
+            f"instructions name {len(unknown)} files that do not exist in {folder}: {', '.join(unknown[:5])}"
         )
 
 

@@ -24,7 +24,7 @@ class GridsSource(Source):
         A line may also have `id`, `episode` and `mode`.
 
         Raises:
-            TrainingError: a line lacks a key or names a file that is not there.
+            TrainingError: a line lacks a key or names a file that does not exist.
         """
         file = path if path.is_file() else find_lines(path)
         if file is None:

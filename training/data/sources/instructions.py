@@ -24,7 +24,7 @@ def read_instructions(folder: Path, given: Path | None) -> dict[str, str]:
     if file is None:
         return {}
     if not file.is_file():
-        raise TrainingError(f"instructions {file} is not there")
+        raise TrainingError(f"instructions {file} do not exist")
     if file.suffix not in (".csv", ".jsonl", ".txt"):
         raise TrainingError(f"instructions {file} must be .csv, .jsonl or .txt")
     reader = {".csv": _csv_rows, ".jsonl": _json_rows, ".txt": _text_rows}[file.suffix]

@@ -85,8 +85,8 @@ class LeRobotSource(Source):
         times = np.array(self._column(entry, "timestamp").to_numpy(zero_copy_only=False), np.float64).reshape(-1)
         if len(times) != entry.length or not np.isfinite(times).all():
             raise TrainingError(
-                f"table {entry.place['table']} has {len(times)} rows of episode {entry.id} "
-                f"({np.isfinite(times).sum()} with a time), meta says {entry.length}"
+                f"table {entry.place['table']} must have {entry.length} rows of episode {entry.id} according to the "
+                f"metadata, got {len(times)} ({np.isfinite(times).sum()} with a time)"
             )
         return times + entry.place["from"]
 
@@ -99,7 +99,10 @@ class LeRobotSource(Source):
         except (KeyError, pa.ArrowInvalid, OSError) as error:
             raise TrainingError(f"table {table} cannot be read ({name}): {error}") from error
         if len(values) != entry.length:
-            raise TrainingError(f"table {table} has {len(values)} rows of episode {entry.id}, meta says {entry.length}")
+            raise TrainingError(
+                f"table {table} must have {entry.length} rows of episode {entry.id} according to the "
+                f"metadata, got {len(values)}"
+            )
         return values
 
     def _picture(self, cell: pa.StructScalar, entry: Entry, index: int) -> np.ndarray:
@@ -273,7 +276,9 @@ def fetch(repository: str, camera: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
-        raise TrainingError(f"{repository} is no folder; to fetch it as a hub id, install huggingface_hub") from error
+        raise TrainingError(
+            f"{repository} is not a folder; to fetch it as a hub id, install huggingface_hub"
+        ) from error
     try:
         settings = {"repo_type": "dataset", "allow_patterns": ["meta/*", "meta/**"]}
         folder = Path(snapshot_download(repository, **settings))
@@ -291,10 +296,10 @@ def fetch(repository: str, camera: str) -> Path:
         return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=wanted))
     except LocalEntryNotFoundError as error:
         raise TrainingError(
-            f"{repository} is no folder, and the Hugging Face hub cannot be reached to fetch a data set of that name"
+            f"{repository} is not a folder, and the Hugging Face hub cannot be reached to fetch a data set of that name"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingError(
-            f"{repository} is no folder, and cannot be fetched from the Hugging Face hub: {reason}"
+            f"{repository} is not a folder, and cannot be fetched from the Hugging Face hub: {reason}"
         ) from error

@@ -43,4 +43,4 @@ def stack_frames(frames: list[np.ndarray], what: str) -> np.ndarray:
 def _reason(error: Exception) -> str:
     # Pillow names memory addresses of streams, which say nothing
     text = str(error)
-    return "it is no picture" if "cannot identify" in text else text
+    return "not an image" if "cannot identify" in text else text

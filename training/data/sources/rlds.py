@@ -48,7 +48,7 @@ class RldsSource(Source):
         """
         files = shards_of(path)
         if not files:
-            raise TrainingError(f"rlds data set {path} holds no *.tfrecord* file")
+            raise TrainingError(f"rlds data set {path} contains no *.tfrecord* file")
         entries, cameras, chosen = [], [], ""
         for file in files:
             match = _SHARD.match(file.name)
@@ -61,7 +61,7 @@ class RldsSource(Source):
                     chosen = choose_camera(cameras, camera, path)
                 length = example.count(chosen)
                 if not length:
-                    raise TrainingError(f"{what} has no pictures in {chosen!r}; it has {', '.join(example.names)}")
+                    raise TrainingError(f"{what} has no images in {chosen!r}; it has {', '.join(example.names)}")
                 place = {"file": file, "offset": offset, "length": len(data)}
                 name = f"{safe_id(prefix)}-{number:06d}"
                 entries.append(Entry(name, _instruction(example, what), length, what, place))

@@ -1,4 +1,4 @@
-"""Episodes of `python -m simulation demonstrate`: strips of frames with the hand's path."""
+"""Episodes of `python -m simulation demonstrate`: strips of frames with the end effector's path."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -31,14 +31,14 @@ def scan_records(file: Path) -> Iterator[tuple[int, bytes]]:
                 if number == 0 and header[:2] == b"\x1f\x8b":
                     raise TrainingError(f"{file} is compressed with gzip: unpack it first")
                 if len(header) < 12:
-                    raise TrainingError(f"{what} is cut off in its header")
+                    raise TrainingError(f"{what} is truncated in its header")
                 (length,) = struct.unpack("<Q", header[:8])
                 if masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
-                    raise TrainingError(f"{what} has a wrong checksum of its length: damaged, or no TFRecord file")
+                    raise TrainingError(f"{what} has a wrong checksum of its length: damaged, or not a TFRecord file")
                 offset = stream.tell()
                 data, tail = stream.read(length), stream.read(4)
                 if len(data) < length or len(tail) < 4:
-                    raise TrainingError(f"{what} is cut off: it should hold {length} bytes, {len(data)} are there")
+                    raise TrainingError(f"{what} is truncated: it must have {length} bytes, got {len(data)}")
                 if masked_crc32c(data) != struct.unpack("<I", tail)[0]:
                     raise TrainingError(f"{what} has a wrong checksum: the file is damaged")
                 yield offset, data
@@ -86,7 +86,7 @@ class Example:
                     parts = dict(_fields(item))
                     self._features[bytes(parts[1]).decode("utf-8")] = parts.get(2, memoryview(b""))
         except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
-            raise TrainingError(f"{what} is no tf.train.Example") from error
+            raise TrainingError(f"{what} is not a tf.train.Example") from error
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -29,11 +29,11 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise TrainingError(f"video {path} is not there")
+            raise TrainingError(f"video {path} does not exist")
         try:
             self._container = av.open(str(path))
             if not self._container.streams.video:
-                raise TrainingError(f"video {path} holds no picture stream")
+                raise TrainingError(f"video {path} contains no video stream")
             self._stream = self._container.streams.video[0]
             # one thread: frames are few and far apart, and the work is spread over processes already
             self._stream.codec_context.thread_count = 1
@@ -45,7 +45,7 @@ class VideoFile:
         except av.FFmpegError as error:
             raise self._broken(error) from error
         if not packets:
-            raise TrainingError(f"video {path} holds no frame: it is empty or cut off")
+            raise TrainingError(f"video {path} contains no frame: it is empty or truncated")
         self._check_length(len(packets))
         self._pts = np.array(sorted(packet[0] for packet in packets), np.int64)
         self._keys = np.array(sorted(packet[0] for packet in packets if packet[2]) or [self._pts[0]], np.int64)
@@ -66,7 +66,7 @@ class VideoFile:
         if far.any():
             raise TrainingError(
                 f"video {self.path} has no frame at {times[far][0]:.3f} s: it runs from {self.times[0]:.3f} to "
-                f"{self.times[-1]:.3f} s (cut off, or it belongs to other data)"
+                f"{self.times[-1]:.3f} s (truncated, or it belongs to other data)"
             )
         return self.at(nearest.tolist())
 
@@ -126,17 +126,17 @@ class VideoFile:
                 break
         self._decoder = None
         raise TrainingError(
-            f"video {self.path} cannot be decoded at {float(pts * self._stream.time_base):.3f} s: damaged or cut off"
+            f"video {self.path} cannot be decoded at {float(pts * self._stream.time_base):.3f} s: damaged or truncated"
         )
 
     def _check_length(self, count: int) -> None:
         if self._stream.frames and count < self._stream.frames:
             raise TrainingError(
-                f"video {self.path} is cut off: its header promises {self._stream.frames} frames, it holds {count}"
+                f"video {self.path} is truncated: its header announces {self._stream.frames} frames, got {count}"
             )
 
     def _broken(self, error: av.FFmpegError) -> TrainingError:
-        return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} (damaged or cut off)")
+        return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} (damaged or truncated)")
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ PROTOCOL = (
     "frames -> read-out (place and gripper of each frame) -> keyframes -> joint trajectory within limits -> MuJoCo -> "
     "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
-    "scripted demonstration; on_path (and success, with follow_path): the hand is kept on it, and "
+    "scripted demonstration; on_path (and success, with follow_path): the end effector is kept on it, and "
     "the frames say only height and gripper; true keyframes: those of the demonstration; true frames: its pictures "
     "through the read-out; autoencoder: the same after the planner's autoencoder; static: the first frame "
     "repeated; no_lora: the base model alone, given the same"
@@ -33,7 +33,7 @@ PROTOCOL = (
 
 def table(result: dict) -> str:
     """The figures as a text table."""
-    lines = [f"{'':18}{'done':>10}{'rate':>7}{'95% interval':>16}   each task"]
+    lines = [f"{'':18}{'success':>10}{'rate':>7}{'95% interval':>16}   per task"]
 
     def add(name: str, row: dict) -> None:
         tasks = "  ".join(f"{task} {r['successes']}/{r['n']}" for task, r in row["tasks"].items())
@@ -99,7 +99,7 @@ def planner_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--planner", type=Path, default=ROOT / "models" / "tiny_planner", help="folder of the planner")
     parser.add_argument("--lora", type=Path, help="planner LoRA (default: the one in the folder's loras/)")
     parser.add_argument("--readout", type=Path, default=ROOT / "models" / "readout", help="folder of the read-out")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's default)")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -109,27 +109,38 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--closed-loop", action="store_true", help="(this command)")
     planner_arguments(parser)
-    parser.add_argument("--mode", choices=[*MODES, "all"], default="all", help="how the task is said (default all)")
-    parser.add_argument("--first-seed", type=int, default=Settings.first_seed, help="seed of the first scene")
-    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="scenes for each mode (default 100)")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="tasks in turn (default: all four)")
-    parser.add_argument("--wordings", choices=WORDING_SETS, default="held_out", help="of instructions (held_out)")
-    parser.add_argument("--camera-jitter", type=float, default=0.0, help="spread of the camera's place [m] (0)")
     parser.add_argument(
-        "--camera-turn", type=float, default=0.0, help="carry the camera around the table [degrees] (0)"
+        "--mode", choices=[*MODES, "all"], default="all", help="what plans are conditioned on (default all)"
     )
-    parser.add_argument("--best-of", type=int, default=1, help="plans a scene; the best-looking is carried out (1)")
-    parser.add_argument("--replan", type=int, default=0, help="plan again after so many frames (0: never)")
+    parser.add_argument("--first-seed", type=int, default=Settings.first_seed, help="seed of the first scene")
+    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="scenes per mode (default 100)")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="tasks to cycle through (default: all four)")
+    parser.add_argument(
+        "--wordings", choices=WORDING_SETS, default="held_out", help="phrasings of the instructions (default held_out)"
+    )
+    parser.add_argument(
+        "--camera-jitter", type=float, default=0.0, help="standard deviation of the camera's position [m] (default 0)"
+    )
+    parser.add_argument(
+        "--camera-turn", type=float, default=0.0, help="rotate the camera around the table [degrees] (default 0)"
+    )
+    parser.add_argument(
+        "--best-of", type=int, default=1, help="plans per scene; the one with the highest score is executed (default 1)"
+    )
+    parser.add_argument("--replan", type=int, default=0, help="replan after this many frames (0: never)")
     parser.add_argument(
         "--replan-from", choices=REPLAN_FROM, default=Settings.replan_from,
-        help="a new plan begins at the task's start, what has happened kept in it, or at this moment (start)",
+        help="a new plan begins at the task's start and keeps the past frames, or at the current moment (default "
+        "start)",
     )  # fmt: skip
     parser.add_argument(
-        "--follow-path", action="store_true", help="keep the hand on the drawn path, where there is one"
+        "--follow-path", action="store_true", help="keep the end effector on the drawn path, if there is one"
     )
-    parser.add_argument("--batch-size", type=int, default=Settings.batch_size, help="plans made at once (16)")
-    parser.add_argument("--no-baselines", action="store_true", help="leave bounds and baselines out")
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument(
+        "--batch-size", type=int, default=Settings.batch_size, help="plans generated at once (default 16)"
+    )
+    parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     return parser.parse_args(arguments)
 
 

@@ -35,7 +35,7 @@ class Settings:
         best_of: plans of which the best-looking is kept.
         replan: moves after which is planned again; 0: never.
         replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
-        follow_path: keep the hand on the drawn path; the plan's frames then say height, gripper and nothing else.
+        follow_path: keep the gripper on the drawn path; the plan's frames then say height, gripper and nothing else.
         batch_size: plans made at once.
     """
 
@@ -95,7 +95,7 @@ def rate(successes: list[bool], asked: list[Asked]) -> dict:
 
 
 def difference(after: list, before: list) -> dict:
-    """Mean difference of success (or of shares of it) on the same scenes, with its interval."""
+    """Mean difference of success (or of fractions of it) on the same scenes, with its interval."""
     gained = np.asarray(after, float) - np.asarray(before, float)
     low, high = bootstrap(gained)
     return {"difference": float(gained.mean()), "low": low, "high": high}
@@ -138,7 +138,7 @@ def plan_and_execute(
 def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
     """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ.
 
-    Where a path is drawn also `on_path`: the same plans with the hand kept on it.
+    Where a path is drawn also `on_path`: the same plans with the end effector kept on it.
     """
     result: dict = {"success": {}, "plans": {}}
     for mode in settings.modes:
@@ -169,7 +169,7 @@ def bounds(
 ) -> dict:
     """What no plan can be expected to beat (with a planner also true frames through its autoencoder), and must beat.
 
-    Where plans are carried out on the drawn path, the static plan is too ("static_on_path"): what the path alone does.
+    Where plans are executed on the drawn path, the static plan is too ("static_on_path"): what the path alone does.
     """
     true_keys = [carry_out(item.keyframes, item, world) for item in tqdm(asked, desc="true keyframes")]
     true_frames = [execute_frames(item.truth, item, net, world) for item in tqdm(asked, desc="true frames")]

@@ -1,4 +1,4 @@
-"""Re-planning: carry out the first frames of a plan, look, plan again."""
+"""Re-planning: execute the first frames of a plan, look, plan again."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .trial import rank
 
 START, MOMENT = "start", "moment"
 REPLAN_FROM = (START, MOMENT)
-"""Where a new plan begins: at the task's start, with the past kept in its frames, or at this moment."""
+"Where a new plan begins: at the task's start, with the past kept in its frames, or at the current moment."
 
 
 def replan(
@@ -30,12 +30,12 @@ def replan(
     follow_path: bool = False,
     begin: str = START,
 ) -> bool:
-    """Whether the request is done when the plan is made anew after every few frames.
+    """Whether the request is done when the plan is made again after every few frames.
 
     From the start: every plan is of the whole task, and what has happened stays in its frames as the camera saw it, so
     only the rest is planned. From this moment: the picture of now is the new plan's first frame, and where a path is
     drawn, what is left of it is drawn; the first plan's rhythm is kept: after `every` of its moves there is a new plan
-    for the rest. The last plan is carried out to its end; a plan that the arm cannot follow ends the attempt.
+    for the rest. The last plan is executed to its end; a plan that the arm cannot follow ends the attempt.
 
     Args:
         asked: the request.
@@ -45,7 +45,7 @@ def replan(
         world: a table with pictures of the planner's frame size.
         every: moves between plans.
         best_of: plans to choose from each time.
-        follow_path: keep the hand on the drawn path, where there is one.
+        follow_path: keep the end effector on the drawn path, where there is one.
         begin: one of `REPLAN_FROM`.
 
     Raises:

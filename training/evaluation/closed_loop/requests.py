@@ -50,17 +50,17 @@ class Asked:
         return View(self.camera.eye, self.camera.rays(*self.first.shape[:2]))
 
     def places_norm(self, count: int) -> np.ndarray:
-        """The drawn path at the times of `count` frames (count, 2), in shares of the frame's sides."""
+        """The drawn path at the times of `count` frames (count, 2), in fractions of the frame's sides."""
         height, width = self.first.shape[:2]
         return self.trajectory.resample(count)[:, 0] / (width, height)
 
     def later(self, first: np.ndarray, passed: float, tool_px: np.ndarray) -> "Asked":
-        """The same request seen later: what is left of the path, from where the hand is now.
+        """The same request seen later: what is left of the path, from where the end effector is now.
 
         Args:
             first: picture of this moment (h, w, 3) uint8.
-            passed: share of the path's time that is over, below 1.
-            tool_px: where the hand is in it (2,) [px].
+            passed: fraction of the path's time that is over, below 1.
+            tool_px: where the end effector is in it (2,) [px].
         """
         points = np.array([(p.x, p.y, p.t) for p in self.trajectory.paths[0].points], float)
         rest = points[points[:, 2] > passed + 1e-6]

@@ -17,7 +17,7 @@ from ..colours import HUES, colour_mask
 from .requests import Asked
 
 _LEAST_PX = 8
-"""An object that the first frame shows with fewer pixels is not followed."""
+"An object with fewer pixels in the first frame is not tracked."
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Judged:
         reading: what the read-out says.
         report: the diagnostics.
         score: for the choice among several.
-        objects_left: share of its first pixels that the worst-off object has in the last frame.
-        followed: the reading with the hand on the drawn path; what is read, where none is drawn.
+        objects_left: fraction of its first pixels that the worst-off object has in the last frame.
+        followed: the reading with the end effector on the drawn path; what is read, where none is drawn.
     """
 
     frames: np.ndarray
@@ -58,7 +58,7 @@ def judge_plan(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> 
 
 
 def remaining(frames: np.ndarray, colours: list[str]) -> float:
-    """Share of its first frame's pixels that the worst-off object still has in the last frame, 1 if all are there.
+    """Fraction of its first frame's pixels that the worst-off object still has in the last frame, 1 if all are there.
 
     Args:
         frames: (F, h, w, 3) uint8.
@@ -88,12 +88,12 @@ def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
 
 
 def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:
-    """Whether the request is done by a plan, the hand kept on the drawn path or only where the frames show it."""
+    """Whether the request is done by a plan, the gripper kept on the drawn path or only where the frames show it."""
     return carry_out(keyframes(plan.followed if follow_path else plan.reading), asked, world)
 
 
 def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World, follow_path: bool = False) -> bool:
-    """Whether the request is done by frames (F, h, w, 3) of any origin; with the hand on the drawn path if asked."""
+    """Whether the request is done by frames (F, h, w, 3) of any origin; with the gripper on the drawn path if asked."""
     reading = read_plan(frames, asked, net)
     if follow_path:
         reading = on_path(reading, asked.places_norm(len(frames)), asked.view)

@@ -138,11 +138,11 @@ def plot(result: dict):
     names = [*map(str, range(1, frames + 1)), "first\nframe", "text"]
     left.set_xticks(range(frames + 2), names, fontsize=8)
     left.set_yticks(range(frames), names[:frames], fontsize=8)
-    left.set(xlabel="looked at", ylabel="frame that looks", title=f"mean attention, mode {mode}")
+    left.set(xlabel="looked at", ylabel="querying frame", title=f"mean attention, mode {mode}")
     colours = [SERIES["text"], SERIES["both"], SERIES["trajectory"], "#9aa0a6", "#6d597a", "#d1495b"]
     for (name, shares), colour in zip(row["by_layer"].items(), colours, strict=True):
         right.plot(range(1, len(shares) + 1), shares, color=colour, label=name)
-    right.set(xlabel="layer", ylabel="share of a frame's attention", ylim=(0, None), title="where attention goes")
+    right.set(xlabel="layer", ylabel="fraction of a frame's attention", ylim=(0, None), title="where attention goes")
     right.legend(frameon=False, fontsize=8)
     return made
 
@@ -161,7 +161,7 @@ def page(result: dict) -> str:
 
 ![Attention maps](PLOT)
 
-Order `{result["order"]}`, ids `{result["position_ids"]}`; shares of the attention of a frame's tokens, mean over heads
+Order `{result["order"]}`, ids `{result["position_ids"]}`; fractions of attention of a frame's tokens, mean over heads
 and layers, in brackets those of the first and of the second half of the sampler's steps. *Even*: the share if every
 token were looked at alike.
 

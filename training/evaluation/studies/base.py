@@ -33,15 +33,17 @@ class StudySettings(Section):
     lora: Path | None = Field(None, description="its LoRA (default: the one in loras/)")
     readout: Path = Field(ROOT / "models" / "readout", description="folder of the read-out")
     modes: tuple[Literal[MODES], ...] = Field(MODES, description="modes of planning")
-    first_seed: Positive = Field(9_100_000, description="of the scenes")
-    scenes: Positive = Field(100, description="scenes for each mode")
-    wordings: Literal["train", "held_out", "all"] = Field("held_out", description="of the instructions")
-    camera_jitter_m: float = Field(0.0, ge=0, le=MAX_JITTER_M, description="spread of the camera's place [m]")
-    camera_turn_deg: float = Field(
-        0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="where it stands without that, around the table [degrees]"
+    first_seed: Positive = Field(9_100_000, description="seed of the first scene")
+    scenes: Positive = Field(100, description="scenes per mode")
+    wordings: Literal["train", "held_out", "all"] = Field("held_out", description="phrasings of the instructions")
+    camera_jitter_m: float = Field(
+        0.0, ge=0, le=MAX_JITTER_M, description="standard deviation of the camera's position [m]"
     )
-    batch_size: Positive = Field(16, description="plans made at once")
-    threads: int = Field(0, ge=0, description="CPU threads (0: torch's choice)")
+    camera_turn_deg: float = Field(
+        0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="mean rotation of the camera around the table [degrees]"
+    )
+    batch_size: Positive = Field(16, description="plans generated at once")
+    threads: int = Field(0, ge=0, description="CPU threads (0: torch's default)")
 
     def closed_loop(self, **more: Any) -> Settings:
         """The same as the closed loop takes it."""
@@ -126,7 +128,7 @@ def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> 
     axis.set_xticks(range(len(rows)), labels)
     axis.set_ylim(0, 1.12)
     axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
-    axis.set_ylabel("requests carried out")
+    axis.set_ylabel("success rate")
 
 
 def rate_cell(row: dict) -> str:
@@ -151,7 +153,7 @@ def method_lines(settings: dict) -> str:
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
     return (
         f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
-        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, wordings "
+        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, phrasings "
         f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
         "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
         "rates, bootstrap over scenes for differences."

@@ -1,4 +1,4 @@
-"""Does choosing among several plans, or planning again on the way (in either way), raise success?"""
+"""Does choosing among several plans, or planning again on the path (in either way), raise success?"""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class BestOfSettings(StudySettings):
 
 
 def measure(settings: BestOfSettings, out: Path) -> dict:
-    """Success of one of several plans, of the best-looking, of any of them, and with single plans made anew."""
+    """Success of one of several plans, of the best-looking, of any of them, and with single plans made again."""
     with bench(settings) as b:
         chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
         write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
@@ -88,8 +88,8 @@ def plot(result: dict):
         "single": "one\nplan",
         "best": f"best\nof {count}",
         "any": f"any\nof {count}",
-        "replan": f"anew\nafter {every},\npast\nkept",
-        "restart": f"anew\nafter {every},\nfrom\nnow",
+        "replan": f"again\nafter {every},\npast\nkept",
+        "restart": f"again\nafter {every},\nfrom\nnow",
     }
     for axis, mode in zip(axes, modes, strict=True):
         rows = {name: result[mode][key] for key, name in names.items()}
@@ -114,7 +114,7 @@ def page(result: dict) -> str:
     modes, settings = result["settings"]["modes"], result["settings"]
     every = settings["replan"]
     head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
-            f"anew after {every}, past kept", "gain", f"anew after {every}, from now", "gain"]  # fmt: skip
+            f"again after {every}, past kept", "gain", f"again after {every}, from now", "gain"]  # fmt: skip
     rows = [
         [mode, share_cell(row["single"]), rate_cell(row["best"]), change_cell(row["best_gain"]), share_cell(row["any"]),
          *(cell for key in WAYS.values() for cell in (rate_cell(row[key]), change_cell(row[f"{key}_gain"])))]
@@ -123,7 +123,7 @@ def page(result: dict) -> str:
     over = result["best_gain_over_modes"]
     words = f"- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
         f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
-        f"planning anew, the past kept, {verdict(result[mode]['replan_gain'])}, from the moment "
+        f"planning again, the past kept, {verdict(result[mode]['replan_gain'])}, from the moment "
         f"{verdict(result[mode]['restart_gain'])}."
         for mode in modes
     )
@@ -141,7 +141,7 @@ checks, read-out, agreement with the other plans), as Rank Plans does; *any* is 
 *One plan*: mean of all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same
 scenes: of the chosen plan from that mean, of re-planning from a single plan.
 
-Planning anew, the past kept: after {every} moves the whole task is planned
+Planning again, the past kept: after {every} moves the whole task is planned
 again; the frames that have happened stay in its grid as the camera saw them (their latents are put in at each step's
 noise, as where a latent has a noise mask), so only the rest is made. From now: the picture of the moment is the first
 frame of a new plan, with what is left of the drawn path.

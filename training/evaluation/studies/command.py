@@ -14,12 +14,12 @@ from ...files import ROOT, read_json, replacing, shown, write_json, write_text
 from .base import Study
 
 STUDIES = {
-    "failure_detection": "do the checks of a plan's pictures foretell that it fails?",
-    "best_of": "does choosing among several plans, or planning again, raise success?",
-    "ablation": "what are the LoRA, the prompt's sentence and the drawn path worth?",
+    "failure_detection": "do the checks of a plan's frames predict that it fails?",
+    "best_of": "does choosing among several plans, or re-planning, raise success?",
+    "ablation": "what do the LoRA, the prompt's sentence and the drawn path contribute?",
     "conflict": "which wins when the instruction and the drawn path disagree?",
-    "horizon": "how far ahead can be planned by chaining plans?",
-    "attention": "which cells of the grid look at which, over layers and steps?",
+    "horizon": "how far ahead can chained plans reach?",
+    "attention": "which cells of the grid attend to which, over layers and steps?",
     "sweep": "success of planners that were trained differently (data, order, ids, tokens, one episode)",
 }
 CONFIGS = ROOT / "training" / "configs" / "studies"
@@ -33,15 +33,15 @@ def main(arguments: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m training study",
-        description="One experiment: measured figures, a plot, a page.",
+        description="Run one experiment: measurements, a plot, a page.",
         epilog="; ".join(f"{name}: {question}" for name, question in STUDIES.items()),
     )
     parser.add_argument("name", choices=STUDIES, help="which experiment")
     parser.add_argument("--config", type=Path, help="YAML of settings (default: training/configs/studies/NAME.yaml)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     parser.add_argument("--out", type=Path, required=True, help="folder of results.json, plot.png and page.md")
-    parser.add_argument("--page", type=Path, help="also write page and plot here, such as docs/studies/NAME.md")
-    parser.add_argument("--plot-only", action="store_true", help="plot and page from the results that are there")
+    parser.add_argument("--page", type=Path, help="also write page and plot to this path, such as docs/studies/NAME.md")
+    parser.add_argument("--plot-only", action="store_true", help="redraw plot and page from existing results")
     options = parser.parse_args(arguments)
     study = import_module(f".{options.name}", __package__).STUDY
     results = options.out / "results.json"
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
 def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
     """Read the settings and measure; the settings stand in the result."""
     if not file.is_file():
-        raise TrainingError(f"settings {file} are not a file")
+        raise TrainingError(f"settings {file} do not exist")
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         for change in changes:

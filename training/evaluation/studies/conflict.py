@@ -28,12 +28,14 @@ OUTCOMES = ("text", "trajectory", "neither")
 class ConflictSettings(StudySettings):
     """Settings of this study."""
 
-    modes: tuple[str, ...] = Field(("both",), description="the only mode with both")
-    guidance: tuple[float, ...] = Field((1.0, 2.0, 3.5, 5.0, 8.0), description="embedded guidance to try")
+    modes: tuple[str, ...] = Field(("both",), description="the only mode with both conditions")
+    guidance: tuple[float, ...] = Field(
+        (1.0, 2.0, 3.5, 5.0, 8.0), description="values of the embedded guidance to test"
+    )
 
 
 def measure(settings: ConflictSettings, out: Path) -> dict:
-    """Which request is carried out when the words name one object and the path is drawn for another.
+    """Which request is executed when the words name one object and the path is drawn for another.
 
     Raises:
         TrainingError: no scene allows the task on a second object.
@@ -73,7 +75,7 @@ def with_path_of(asked: Asked, other: Task, world: World) -> Asked:
 
 
 def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) -> str:
-    """`text`, `trajectory` or `neither`: whose request the plan carries out."""
+    """`text`, `trajectory` or `neither`: whose request the plan executes."""
     reading = read_plan(frames, asked, net)
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
     trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=None)[0])
@@ -90,7 +92,7 @@ def share(outcomes: list[str], name: str) -> dict:
 
 
 def plot(result: dict):
-    """Share of each outcome over guidance."""
+    """Fraction of each outcome over guidance."""
     made, (axis,) = figure(6.0, 3.6)
     values = [float(value) for value in result["guidance"]]
     for name in OUTCOMES:
@@ -100,10 +102,10 @@ def plot(result: dict):
         axis.plot(values, [r["rate"] for r in rows], "o-", color=colour)
         label = f"  the {'words' if name == 'text' else 'path'}" if name != "neither" else "  neither"
         axis.text(values[-1], rows[-1]["rate"], label, color=colour, va="center")
-    axis.set_title("Words ask for one object, the path for another:\nwhich request is carried out?", fontsize=11)
+    axis.set_title("The words request one object, the path another:\nwhich request is fulfilled?", fontsize=11)
     axis.set_ylim(0, 1)
     axis.set_xlabel("guidance")
-    axis.set_ylabel("share of plans")
+    axis.set_ylabel("fraction of plans")
     axis.margins(x=0.2)
     return made
 

@@ -1,4 +1,4 @@
-"""Do the checks of a plan's pictures foretell that its execution fails? Precision, recall, AUC and best thresholds."""
+"""Do the checks of a plan's pictures predict that its execution fails? Precision, recall, AUC and best thresholds."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from ..statistics import wilson
 from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
 
 VANISHED = 0.35
-"""An object of which less than this share of its first pixels is left in the last frame counts as vanished."""
+"An object counts as vanished if less than this fraction of its initial pixels is left in the last frame."
 _ROUNDS = 1000
 
 
 PARTS = {"path": "path as read", "sure": "sure", "least sure": "least sure", "gripper": "gripper"}
-"""Parts of the score, by the name that they have on the page (a check is called path, too)."""
+"Parts of the score, by their name on the page (a check is called path as well)."
 
 
 class FailureSettings(StudySettings):
     """Settings of this study."""
 
-    plans: Positive = Field(1, description="plans a scene; every one is executed and counts")
+    plans: Positive = Field(1, description="plans per scene; every one is executed and counts")
     closed_loop_file: Path | None = Field(
         None,
         description="file of `evaluate --closed-loop --json`: its plans and settings, instead of new plans",
@@ -77,7 +77,9 @@ def analyse(rows: list[dict]) -> dict:
     specificity (Youden, 1950) on one half of the scenes; its precision and recall are those of the other half.
     """
     if len({row["failed"] for row in rows}) < 2:
-        raise TrainingError(f"of {len(rows)} plans all {'fail' if rows[0]['failed'] else 'work'}: nothing to foretell")
+        raise TrainingError(
+            f"of {len(rows)} plans all {'fail' if rows[0]['failed'] else 'succeed'}: nothing to predict"
+        )
     result = {}
     for name in dict.fromkeys(name for row in rows for name in row["values"]):
         having = [row for row in rows if name in row["values"]]
@@ -145,7 +147,7 @@ def plot(result: dict):
     axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(result["checks"])), list(reversed(result["checks"])))
     axis.set_xlim(0, 1)
-    axis.set_xlabel("AUC: how often a failing plan looks worse than a working one (0.5: by chance)")
+    axis.set_xlabel("AUC: how often a failing plan looks worse than a successful one (0.5: chance)")
     return made
 
 
@@ -165,7 +167,7 @@ def page(result: dict) -> str:
     ]  # fmt: skip
     head = ["check", "AUC (95%)", "plans", "precision", "recall", "threshold from data", "its precision", "its recall"]
     failed = sum(row["failed"] for row in result["rows"])
-    return f"""# Failure detection: do a plan's pictures foretell that it fails?
+    return f"""# Failure detection: do a plan's pictures predict that it fails?
 
 ![AUC of the checks](PLOT)
 
@@ -175,14 +177,14 @@ def page(result: dict) -> str:
 
 ## Method
 {method_lines(result["settings"])}
-*vanished*: share of its first pixels that the worst-off object has in the last frame. Read off the frames: *sure* and
+*vanished*: fraction of its first pixels that the worst object has in the last frame. Read off the frames: *sure* and
 *least sure*, the confidence in the place, its mean and its least; *gripper*: how clearly it is open or closed; *path as
-read*: how closely the hand keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
+read*: how closely it keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
 plans that fail; recall: failing plans that were warned of. The threshold from data is that of Youden on scenes of even
 seeds; its precision and recall are those of odd seeds.
 
 ## Limits
-One planner, one table. A precision must be read against the share of failures, {failed / len(result["rows"]):.0%} here.
+One planner, one table. Read a precision against the fraction of failures, {failed / len(result["rows"]):.0%} here.
 """
 
 

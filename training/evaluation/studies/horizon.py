@@ -26,7 +26,7 @@ class HorizonSettings(StudySettings):
 
 
 def measure(settings: HorizonSettings, out: Path) -> dict:
-    """Success and hand error of chains of every length, of true frames in that number, and of a plan that stands."""
+    """Success and gripper error of chains of every length, of true frames in that number, and of a plan that stands."""
     result: dict = {"chains": {}}
     with bench(settings) as b:
         for count in settings.plans:
@@ -79,7 +79,7 @@ def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def errors_of(plans: list[np.ndarray], asked: list[Asked]) -> np.ndarray:
-    """Distance [px] of the hand from where it really is (scenes, F - 1), NaN where it cannot be seen."""
+    """Distance [px] of the end effector from where it really is (scenes, F - 1), NaN where it cannot be seen."""
     return np.array([hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)])
 
 
@@ -89,7 +89,7 @@ def per_frame(errors: np.ndarray) -> list[float]:
 
 
 def plot(result: dict):
-    """Hand error over the frames, a panel a length of chain."""
+    """End effector error over the frames, a panel a length of chain."""
     chains, modes = result["chains"], result["settings"]["modes"]
     made, axes = figure(3.3 * len(chains), 3.4, len(chains))
     highest = 1.1 * max(max(row["static_hand_error_px"]) for row in chains.values())
@@ -102,7 +102,7 @@ def plot(result: dict):
         for number in range(1, int(count)):
             axis.axvline(1 + number * each, color=GREY, linewidth=0.8, linestyle=":")
         axis.set(title=f"{row['frames']} frames, {count} plan{'s' * (count != '1')}", xlabel="frame", ylim=(0, highest))
-    axes[0].set_ylabel("hand off by [px], median")
+    axes[0].set_ylabel("end effector error [px], median")
     axes[0].legend(frameon=False)
     return made
 
@@ -113,7 +113,7 @@ def page(result: dict) -> str:
 
     def cell(row: dict) -> str:
         error = row["median_hand_error_px"]
-        return f"{rate_cell(row['success'])}; hand {error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
+        return f"{rate_cell(row['success'])}; error {error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
 
     rows = [
         [f"{row['frames']} ({count})", *(cell(row["modes"][mode]) for mode in modes), rate_cell(row["true_frames"])]
@@ -124,13 +124,13 @@ def page(result: dict) -> str:
 The same motions in ever more frames, planned by chaining: every plan starts from the last frame that the one before
 has painted, without a look at the world.
 
-![Hand error over the frames](PLOT)
+![End effector error over the frames](PLOT)
 
 {markdown_table(["frames (plans)", *modes, "true frames"], rows)}
 
 ## Method
 {method_lines(result["settings"])}
-In a chain every plan is given the whole instruction and its own part of the drawn path. The hand is found by its
+In a chain every plan is given the whole instruction and its own part of the drawn path. The gripper is found by its
 colour in plan and demonstration; one that a plan does not show counts as standing at its start. Dotted lines: where
 one plan hands over to the next.
 

@@ -38,9 +38,9 @@ class Variant(Section):
     """One planner of the sweep."""
 
     changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value of the configuration")
-    x: float | None = Field(None, description="place on the horizontal axis; all variants or none")
+    x: float | None = Field(None, description="position on the horizontal axis; all variants or none")
     scenes: Literal["unseen", "training"] = Field(
-        "unseen", description="training: judge on the very scenes of the training episodes, again and again if few"
+        "unseen", description="training: judge on the scenes of the training episodes, repeated if there are few"
     )
     trained: bool = Field(True, description="false: judge the planner that the others start from (train.lora.base)")
 
@@ -48,9 +48,9 @@ class Variant(Section):
 class SweepSettings(StudySettings):
     """Settings of this study."""
 
-    title: str = Field(description="of the page")
+    title: str = Field(description="title of the page")
     question: str = Field(description="one or two sentences below the title")
-    limits: str = Field(description="what the figures do not say")
+    limits: str = Field(description="limits of the results")
     training: Path = Field(description="configuration with prepare, cache, train and export")
     compare_loss: bool = Field(
         False,
@@ -103,7 +103,7 @@ def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Confi
 
 
 def planner_of(variant: Variant, config: Config, name: str) -> Path:
-    """The variant's LoRA; those commands are run whose results are not there.
+    """The variant's LoRA; those commands are run whose results do not exist.
 
     Raises:
         TrainingError: its training was stopped, or it is not to be trained and starts from nothing.
@@ -152,7 +152,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
 
 
 def by_scene(rows: list[dict], asked: list[Asked]) -> list[dict]:
-    """Of each request: whether it was done, and how far the plan's hand is from the demonstration's, on average [mm].
+    """Of each request: whether it succeeded, and how far the plan's gripper is from the truth, on average [mm].
 
     The first frame is given and left out.
     """

@@ -16,7 +16,7 @@ def plot(result: dict):
     if all(row["variant"]["x"] is not None for row in variants.values()):
         made, (axis,) = figure(6.4, 3.8)
         _success_curves(axis, variants, modes)
-        axis.set(xlabel=settings["axis"], ylabel="requests carried out")
+        axis.set(xlabel=settings["axis"], ylabel="success rate")
         return made
     losses = {name: row["loss"] for name, row in variants.items() if "loss" in row}
     panels = len(modes) + bool(losses)
@@ -98,7 +98,7 @@ def page(result: dict) -> str:
 
 {markdown_table(["variant", *modes, "true keyframes", "true frames", "static plan"], rows)}
 
-How far the plans' hand, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
+How far the plans' gripper, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
 
 {markdown_table(["variant", *modes], hands)}
 {compared}
@@ -133,7 +133,7 @@ def _compared(variants: dict[str, dict], modes: list[str]) -> str:
                 ])  # fmt: skip
     if not rows:
         return ""
-    head = ["variant", "mode", "carried out", "hand error"]
+    head = ["variant", "mode", "executed", "end effector error"]
     return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
 
 
