@@ -15,6 +15,7 @@ from .wires import (
     fit_input,
     fit_of,
     fps_input,
+    layout_of,
     look,
     schema,
     spec_input,
@@ -150,7 +151,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
-        actions = simulator.trajectory_for(reading, scene)
+        actions = simulator.trajectory_for(reading, scene, layout_of(spec).frames)
         lines = simulator.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
         files = [] if save == SAVE[0] else simulator.save_actions(
@@ -225,7 +226,7 @@ class VisualPlannerExecute(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
-        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])))
+        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])), layout_of(spec).frames)
         executed = simulator.as_images(done.frames, frames.shape[1:3])
         both = simulator.beside(frames, executed)
         report = "\n".join(

@@ -80,8 +80,14 @@ def draw_scene(seed: int, task: str, wordings: str, camera_jitter: float, size: 
     return request, torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
 
 
-def run_in(scene: "Request", reading: Reading, size: int | None) -> "Execution":
+def run_in(scene: "Request", reading: Reading, size: int | None, plan_frames: int) -> "Execution":
     """Execute what was read in the scene; with pictures of a size [px], or without.
+
+    Args:
+        scene: the request.
+        reading: of the frames.
+        size: of the pictures [px]; None: none.
+        plan_frames: frames of a whole plan, which say how far apart in time they are.
 
     Raises:
         SimulationError: MuJoCo is not installed, or the plan has only one frame.
@@ -90,11 +96,16 @@ def run_in(scene: "Request", reading: Reading, size: int | None) -> "Execution":
     from ..simulation.world import World
 
     with World(size) as world:
-        return execute(keyframes(reading), scene.scene, scene.task, world, scene.camera)
+        return execute(keyframes(reading), scene.scene, scene.task, world, scene.camera, plan_frames=plan_frames)
 
 
-def trajectory_for(reading: Reading, scene: "Request | None"):
+def trajectory_for(reading: Reading, scene: "Request | None", plan_frames: int):
     """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the gripper.
+
+    Args:
+        reading: of the frames.
+        scene: the request; None: none is known.
+        plan_frames: frames of a whole plan, which say how far apart in time they are.
 
     Raises:
         SimulationError: MuJoCo is not installed, or a place cannot be reached.
@@ -103,6 +114,7 @@ def trajectory_for(reading: Reading, scene: "Request | None"):
     from ..simulation.joint_trajectory import plan_actions
     from ..simulation.scene import draw_scene as scene_of
     from ..simulation.scene import rng_for
+    from ..simulation.toolpath import steps_between
     from ..simulation.world import World
 
     plan, _ = check_keyframes(keyframes(reading), frames=None)
@@ -113,7 +125,7 @@ def trajectory_for(reading: Reading, scene: "Request | None"):
             start = world.place_arm(plan[0, :3], 0.0)
         else:
             plan[0] = (*world.tool(), 0.0)
-        return plan_actions(world.arm, plan, start)
+        return plan_actions(world.arm, plan, start, steps_per_frame=steps_between(plan_frames))
 
 
 def save_actions(actions, frames: torch.Tensor, stem: Path, formats: str, instruction: str) -> list[Path]:

@@ -12,7 +12,7 @@ from .joint_trajectory import JointLimits, JointTrajectory, plan_actions
 from .motion import FRAMES
 from .scene import SceneSpec
 from .tasks import Task, Trace, is_done
-from .toolpath import PLAN_STEPS
+from .toolpath import steps_between
 from .world import World
 
 # Where the arm may be sent (x, y, z) [m]; lower, its fingertips would be pressed into the table.
@@ -111,7 +111,7 @@ class Rollout:
         plan_frames: int = FRAMES,
     ) -> None:
         self.world, self.scene, self.task, self.limits = world, scene, task, limits
-        self.steps_per_frame = max(1, round(PLAN_STEPS / (plan_frames - 1)))
+        self.steps_per_frame = steps_between(plan_frames)
         world.reset(scene, 0.0, camera)
         self.gripper = 0.0
         self._traces: list[Trace] = []

@@ -26,6 +26,11 @@ def frame_steps(frames: int, begins: float = 0.0) -> np.ndarray:
     return np.linspace(begins * PLAN_STEPS, PLAN_STEPS, frames).round().astype(int)
 
 
+def steps_between(frames: int) -> int:
+    """Control steps from one frame to the next of a whole plan of so many frames; 1 or more."""
+    return max(1, round(PLAN_STEPS / max(1, frames - 1)))
+
+
 def monotone_slopes(values: np.ndarray) -> np.ndarray:
     """Return slopes (N, C) for a cubic Hermite curve through rows (N, C) at unit steps that never overshoots.
 

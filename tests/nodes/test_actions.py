@@ -101,7 +101,7 @@ def test_actions_are_those_that_are_executed(comfy, demonstration, oracle, modul
     assert value["instruction"] == scene.instruction and len(reading.splitlines()) == 10
     assert picture.ndim == 4 and picture.shape[-1] == 3
     execution = module("nodes.simulator")
-    done = execution.run_in(scene, execution.read(frames, scene), None)
+    done = execution.run_in(scene, execution.read(frames, scene), None, 9)
     np.testing.assert_allclose(value["joints_rad"], done.actions.joints_rad, atol=2e-5)
 
 
