@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 Upgrade = Callable[[dict], dict]
-"""A record of one version → the same record as the next version says it; `version` is set by `upgrade`."""
+"""A record of one version → the fields that the next version adds to it."""
 
 
 def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name: str, error: type[Exception]) -> dict:
@@ -17,7 +17,8 @@ def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name
         error: class of the error that is raised.
 
     Raises:
-        error: the version is no whole number from 1 on, or newer than `current`.
+        error: the version is no whole number from 1 on, or newer than `current`; or the record has a field that its
+            version did not have.
     """
     version = record.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -26,5 +27,8 @@ def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name
         raise error(f"{name} version must be at most {current}, got {version}: this file needs a newer plugin")
     result = dict(record)
     for number in range(version, current):
-        result = {**upgrades[number](result), "version": number + 1}
+        added = upgrades[number](result)
+        if unknown := sorted(added.keys() & result.keys()):
+            raise error(f"{name} has unknown keys: {', '.join(unknown)}; version {number} had none of these")
+        result = {**result, **added, "version": number + 1}
     return result

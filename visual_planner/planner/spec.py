@@ -32,7 +32,7 @@ SPEC_KEY = "visual_planner.spec"
 SPEC_VERSION = 2
 _UPGRADES = {
     # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
-    1: lambda record: {**record, "fit": "letterbox"},
+    1: lambda record: {"fit": "letterbox"},
 }
 
 

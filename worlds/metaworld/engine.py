@@ -18,7 +18,6 @@ def load() -> SimpleNamespace:
     os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is imported
     try:
         import mujoco
-
         from metaworld import policies
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
         from metaworld.sawyer_xyz_env import SawyerMocapBase

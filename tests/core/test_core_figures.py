@@ -1,0 +1,67 @@
+"""Figures in texts are those of the results that they come from."""
+
+import json
+import re
+
+import pytest
+
+from support.imports import ROOT
+
+CLOSED_LOOP = json.loads((ROOT / "models" / "tiny_planner" / "closed_loop.json").read_text())
+METRICS = json.loads((ROOT / "models" / "tiny_planner" / "metrics.json").read_text())
+CARD = (ROOT / "models" / "tiny_planner" / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+MODES = ("text", "trajectory", "both")
+
+
+def rates() -> dict[str, dict]:
+    """Row of the card → result of the closed loop."""
+    result = CLOSED_LOOP
+    return {
+        **{mode: result["success"][mode] for mode in MODES},
+        "true keyframes": result["bounds"]["true_keyframes"],
+        "true frames through the read-out": result["bounds"]["true_frames"],
+        "true frames through the autoencoder": result["bounds"]["autoencoder"],
+        "static plan": result["baselines"]["static"],
+        **{f"no LoRA, {mode}": result["baselines"]["no_lora"][mode] for mode in MODES},
+    }
+
+
+@pytest.mark.parametrize("row", rates())
+def test_the_cards_success_rates_are_the_results(row):
+    value = rates()[row]
+    cell = f"{value['successes']}/{value['n']} = {value['rate']:.0%} ({value['low']:.0%} to {value['high']:.0%})"
+    tasks = [f"{task['successes']}/{task['n']}" for task in value["tasks"].values()]
+    lines = [line for line in CARD.splitlines() if line.startswith(f"| {row} | ") and "/100" in line]
+    assert len(lines) == 1, row
+    assert [part.strip() for part in lines[0].strip("|").split("|")][1:] == [cell, *tasks]
+
+
+def test_the_readme_says_what_was_executed():
+    figures = " / ".join(str(CLOSED_LOOP["success"][mode]["successes"]) for mode in MODES)
+    assert f"text / trajectory / both | {figures} |" in README
+
+
+def test_studies_say_their_own_rates():
+    """Every "k/n, p%" of a study's page is a rate of the results beside it."""
+    checked = 0
+    for page in sorted((ROOT / "docs" / "studies").glob("*.md")):
+        results = page.with_suffix(".json")
+        if not results.is_file():
+            continue
+        known = set(_rates(json.loads(results.read_text())))
+        for k, n in re.findall(r"\b(\d+)/(\d+), \d+%", page.read_text()):
+            assert (int(k), int(n)) in known, f"{page.name}: {k}/{n}"
+            checked += 1
+    assert checked > 20
+
+
+def _rates(value: object):
+    if isinstance(value, dict):
+        if {"successes", "n"} <= value.keys():
+            yield value["successes"], value["n"]
+        for inner in value.values():
+            yield from _rates(inner)
+    if isinstance(value, list):
+        for inner in value:
+            yield from _rates(inner)
