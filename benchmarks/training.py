@@ -54,7 +54,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
         status.update("trainers")
         ours = OurTrainer(config)
         lines = [json.loads(line) for line in (folder / "pairs" / "pairs.jsonl").read_text().splitlines()]
-        plain = PlainTrainer(config.train, folder / "pairs", lines)
+        plain = PlainTrainer(config.train, folder / "pairs", lines, config.planner_spec().layout)
         status.update("steps")
         trainers = {"ours": ours, "plain": plain}
         seconds = interleave({name: trainer.step for name, trainer in trainers.items()}, repeats or REPEATS)

@@ -205,4 +205,4 @@ def explain(lines: list[str]) -> str:
     # The last ERROR line is the general one; the first names the package.
     if errors:
         return re.sub(r"^(ERROR|error):", "", errors[0]).strip()
-    return lines[-1].strip(" ×╰─▶") if lines else "the installer said nothing"
+    return lines[-1].strip(" ×╰─▶") if lines else "the installer printed nothing"

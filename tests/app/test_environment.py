@@ -86,7 +86,7 @@ def test_an_interrupted_installation_is_seen_and_finished(project: Path) -> None
     environment.stamp_file.unlink()
     shutil.rmtree(site_packages(environment.folder) / "beta")
     shutil.rmtree(site_packages(environment.folder) / "beta-1.5.dist-info")
-    assert "not finished" in environment.fault()
+    assert "incomplete" in environment.fault()
     environment.ensure()
     assert versions(environment) == "1.0 1.5"
     assert environment.fault() is None
@@ -271,7 +271,7 @@ def test_pips_output_becomes_progress(line: str, expected: str | None) -> None:
             ["error: Failed to download", "  Hash mismatch for `alpha==1.0`"],
             "does not have the pinned hash: Hash mismatch",
         ),
-        ([], "said nothing"),
+        ([], "printed nothing"),
     ],
 )
 def test_pip_is_explained_in_one_line(lines: list[str], expected: str) -> None:
