@@ -138,7 +138,7 @@ class Watch:
             self.megabytes = max(self.megabytes or 0.0, (self._peak() - before) / MEGABYTE)
 
     def _mark(self) -> float | None:
-        """Let the peak begin again; the memory in use [bytes], None where the system does not tell."""
+        """Reset the peak; the memory in use [bytes], None where the system does not tell."""
         import torch
 
         if self.on_gpu:

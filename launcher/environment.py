@@ -28,7 +28,7 @@ STAMP_NAME = "visual_planner.json"
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 14)
 # Measured on Linux: the installed packages fill 7.8 GB (torch brings CUDA).
 DISK_NEEDED_GB = 8.0
-# Downloads are 3 GB, and a cache would keep per second copy of them for good.
+# Downloads are 3 GB, and a cache would keep a second copy of them for good.
 DISK_FOR_CACHE_GB = 6.0
 
 
@@ -111,7 +111,7 @@ class Environment:
         return f"{pin}: {reason}{more}"
 
     def ensure(self) -> Path:
-        """Make or fix the environment where needed and return its Python.
+        """Create or repair the environment if needed and return its Python.
 
         Raises:
             LauncherError: It cannot be made here; the line says why.

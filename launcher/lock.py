@@ -28,7 +28,7 @@ def write_lock(lock_file: Path, dependencies: bool) -> None:
     """Write one lock file.
 
     Raises:
-        LauncherError: uv does not exist, or finds no set of packages.
+        LauncherError: uv is missing, or finds no set of packages.
     """
     source = lock_file.with_suffix(".in")
     uv = uv_program(Path(sys.executable))

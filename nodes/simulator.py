@@ -1,6 +1,6 @@
 """What the nodes of actions and ranking share: the read-out that comes with the plugin, and the simulator.
 
-The simulator (MuJoCo) is an extra: it is imported when a node needs it, and says in one line when it does not exist.
+The simulator (MuJoCo) is an extra: it is imported when a node needs it, and reports in one line when it is missing.
 """
 
 from pathlib import Path

@@ -33,7 +33,7 @@ class Episode:
         gripper: commanded gripper state at the frames (F,) [0 open, 1 closed].
         path_m: tool positions, dense in time (33, 3) [m].
         camera: the camera that saw it.
-        success: whether the request was executed.
+        success: whether the request was fulfilled.
         begins: fraction of the motion that is over at the first frame.
     """
 
@@ -116,7 +116,7 @@ def draw_request(
     camera_jitter_m: float = 0.0,
     camera: Camera = FRONT,
 ) -> Request:
-    """Draw the request of an episode; ``demonstrate`` with the same arguments executes the same one."""
+    """Draw the request of an episode; ``demonstrate`` with the same arguments performs the same one."""
     scene, task = draw_task(seed, tasks)
     words = instruction(task, rng_for(seed, "wording"), wordings)
     return Request(seed, scene, task, words, camera.jittered(rng_for(seed, "camera"), camera_jitter_m))

@@ -25,7 +25,7 @@ class Execution:
     """What became of a plan.
 
     Attributes:
-        success: whether the request was executed.
+        success: whether the request was fulfilled.
         frames: pictures (F, H, W, 3) uint8 when the arm had done each keyframe; (0,) without pictures.
         tool_m: where the tool was then (F, 3) [m].
         objects_m: where the objects were then (F, objects, 3) [m].
@@ -132,7 +132,7 @@ class Rollout:
 
     @property
     def success(self) -> bool:
-        """Whether the request is executed, judged by all that has happened so far; False if nothing has."""
+        """Whether the request is fulfilled, judged by all that has happened so far; False if nothing has."""
         if not self._traces:
             return False
         tool = np.concatenate([trace.tool_m for trace in self._traces])

@@ -119,7 +119,7 @@ def _tool_path(rng: np.random.Generator, start: np.ndarray, meeting: tuple[int, 
 
 
 def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
-    """The arm wanders; an object that it meets stays in its end effector until it is dropped; another object slides.
+    """The arm wanders; an object that it meets stays in its gripper until it is dropped; another object slides.
 
     Everything else stays where it is: that things persist from cell to cell is what the base has to learn here.
     """

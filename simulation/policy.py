@@ -28,7 +28,7 @@ def _at(xy, z: float) -> tuple[float, float, float]:
 
 
 def demonstration(scene: SceneSpec, task: Task, rng: np.random.Generator) -> Motion:
-    """Return the motion that executes the request; only bows and small errors are random, never the timing."""
+    """Return the motion that fulfils the request; only bows and small errors are random, never the timing."""
     start = scene.start_m
     here = np.array(scene.objects[task.slot].position_m)
     if task.name == "reach":

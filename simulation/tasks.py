@@ -120,7 +120,7 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
 
 
 def is_done(task: Task, scene: SceneSpec, trace: Trace) -> bool:
-    """Say whether the request was executed.
+    """Say whether the request was fulfilled.
 
     reach: the tool ends above the object, which has not moved. push: the object moved two thirds of the way or more in
     the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the

@@ -7,7 +7,7 @@ import numpy as np
 from .model import CONTROL_HZ
 from .motion import FRAMES
 
-# The rhythm of a plan of nine frames: half per second from frame to frame.
+# The rhythm of a plan of nine frames: half a second from frame to frame.
 STEPS_PER_FRAME = CONTROL_HZ // 2
 # What a plan lasts [control steps], whatever the number of its frames.
 PLAN_STEPS = (FRAMES - 1) * STEPS_PER_FRAME

@@ -36,7 +36,7 @@ class EditorOnNode {
     this.refresh();
   }
 
-  /** When it is changed, ComfyUI loads the workflow again, and with it this editor. */
+  /** When it changes, ComfyUI reloads the workflow, and with it this editor. */
   get locale() {
     return app.extensionManager?.setting?.get("Comfy.Locale");
   }

@@ -89,7 +89,7 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
     Args:
         model: MODEL of ComfyUI.
         spec: the planner's record.
-        cached: False computes the keys and values of a `first_cell_cached` condition again at every step: the same
+        cached: False recomputes the keys and values of a `first_cell_cached` condition at every step: the same
             plan, slower, to compare with.
 
     Raises:

@@ -16,7 +16,7 @@ class Progress:
 
     Args:
         folder: hidden folder beside the result; kept as long as the run is not finished.
-        stamp: digest of everything that the work depends on; with another one the folder is begun again.
+        stamp: digest of everything that the work depends on; with another one the folder is started over.
 
     Attributes:
         done: id → record of what is finished.

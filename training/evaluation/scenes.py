@@ -39,7 +39,7 @@ class Scene:
 def read_scenes(
     source: Path, count: int, spec: PlannerSpec, share: tuple[int, int] = (0, 1)
 ) -> list[tuple[int, Scene]]:
-    """Scenes with their numbers; every process reads its fraction.
+    """Scenes with their numbers; every process reads its part.
 
     Args:
         source: folder of an episode data set, or of pairs (their validation split).

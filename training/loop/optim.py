@@ -24,7 +24,7 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         section: names and rates.
 
     Raises:
-        TrainingError: the optimizer's package is not installed, or Muon is given fractions of matrices.
+        TrainingError: the optimizer's package is not installed, or Muon is given parts of matrices.
     """
     matrices, rest = [], []
     for name, parameter in named:

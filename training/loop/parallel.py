@@ -14,7 +14,7 @@ def distribute(model: torch.nn.Module, accelerator: Accelerator, shard: bool) ->
     Args:
         model: the module.
         accelerator: from `make_accelerator`.
-        shard: keep only a fraction of each weight here (FSDP: `fully_shard` of every block); else a copy (DDP).
+        shard: keep only a shard of each weight here (FSDP: `fully_shard` of every block); else a copy (DDP).
 
     Raises:
         TrainingError: weights of this kind cannot be distributed.
@@ -40,12 +40,12 @@ _SHARED = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a fraction of it; every process must ask at the same time."""
+    """The full tensor of its shard; every process must ask at the same time."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """This process's fraction of a full tensor, as `target` is distributed."""
+    """This process's shard of a full tensor, as `target` is distributed."""
     if not isinstance(target, DTensor) or tensor.shape != target.shape:
         return tensor
     return distribute_tensor(tensor.to(target.device), target.device_mesh, target.placements)

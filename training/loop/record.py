@@ -28,7 +28,7 @@ FREE = frozenset(
 )
 """Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
-"""Settings that no run can change on the path, as little as the spec: its weights would mean something else."""
+"""Settings that no run can change midway, as little as the spec: its weights would mean something else."""
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
 

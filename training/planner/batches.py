@@ -44,7 +44,7 @@ class CachedPairs:
         return sum(len(pairs) for mode in self.modes for pairs in self.by_mode[mode].values())
 
     def batch(self, index: int, device: torch.device) -> Batch:
-        """This process's fraction of the batch of one index."""
+        """This process's part of the batch of one index."""
         section, mixture = self.section, self.mixture
         process, processes = self.share
         draw = step_generator(section.seed + 1, index)

@@ -216,7 +216,7 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
     if model.is_gradient_checkpointing:
-        # modes are off in the backward pass: layers that are computed again enter theirs again
+        # modes are off in the backward pass: recomputed layers enter theirs again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with counter, _AsOnDevice(dtype):

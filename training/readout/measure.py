@@ -21,7 +21,7 @@ _KEPT = (1.0, 0.5, 0.0)
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
-    """Figures on frames as they are ("clean", also by source) and degraded ("degraded"), and as a planner draws them.
+    """Metrics on frames as they are ("clean", also by source) and degraded ("degraded"), and as a planner draws them.
 
     The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
     """

@@ -10,7 +10,7 @@ THIRDS = ("depth", "height")
 """What may stand beside a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
 
 Where a camera is moved, the same place in its picture at the same height is found by the rays alone; its distance would
-have to be seen again.
+have to be estimated again.
 """
 LEAST_FALL_DEG = 6
 

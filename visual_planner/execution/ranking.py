@@ -1,13 +1,13 @@
 """Best of N: which of several plans for one request looks most like one that works, judged by its frames alone.
 
-A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the gripper keeps to the drawn path
+A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the gripper follows the drawn path
 (where one was drawn), how sure the read-out is of what it sees, on average and where it is least sure, and how clearly
 the gripper can be told open from closed. A plan in which nothing moves scores 0. These parts, of all that was measured
 on executed plans, told failing from working ones (docs/studies/failure_detection.md); seams, ghosts and drift
 did not, and jumps hardly. Of three or more plans for one request each has one part more: how far the others agree with
 it, since plans that go wrong go wrong each in its own way (the same idea chooses among answers in words: Wang et al.,
 "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171). Nothing here knows
-whether the request was executed.
+whether the request was fulfilled.
 """
 
 from dataclasses import dataclass, replace

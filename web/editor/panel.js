@@ -107,7 +107,7 @@ export function buildPanel(words) {
   return part;
 }
 
-/** Fill a choice again, if its options have changed. */
+/** Refill a choice if its options have changed. */
 export function setOptions(select, texts, chosen) {
   if ([...select.options].map((option) => option.textContent).join("\n") !== texts.join("\n")) {
     select.replaceChildren(...texts.map((text, index) => make("option", { value: index, textContent: text })));

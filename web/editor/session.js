@@ -1,4 +1,4 @@
-// What is being edited: the document, what is selected in it, and the return path.
+// What is being edited: the document, what is selected in it, and the undo history.
 
 const DEPTH = 300; // steps that can be undone
 
@@ -12,7 +12,7 @@ export class Session {
     this.replace(doc);
   }
 
-  /** Begin again with a document that came from outside. */
+  /** Start over with a document that came from outside. */
   replace(doc) {
     this.doc = doc;
     this.selection = { path: doc.paths.length ? 0 : -1, point: -1 };

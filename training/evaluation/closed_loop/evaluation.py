@@ -95,7 +95,7 @@ def rate(successes: list[bool], asked: list[Asked]) -> dict:
 
 
 def difference(after: list, before: list) -> dict:
-    """Mean difference of success (or of fractions of it) on the same scenes, with its interval."""
+    """Mean difference of success (or of a fraction of successes) on the same scenes, with its interval."""
     gained = np.asarray(after, float) - np.asarray(before, float)
     low, high = bootstrap(gained)
     return {"difference": float(gained.mean()), "low": low, "high": high}

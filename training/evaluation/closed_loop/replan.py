@@ -30,7 +30,7 @@ def replan(
     follow_path: bool = False,
     begin: str = START,
 ) -> bool:
-    """Whether the request is done when the plan is made again after every few frames.
+    """Whether the request is done when the rest is replanned after every few frames.
 
     From the start: every plan is of the whole task, and what has happened stays in its frames as the camera saw it, so
     only the rest is planned. From this moment: the picture of now is the new plan's first frame, and where a path is

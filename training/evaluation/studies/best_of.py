@@ -1,4 +1,4 @@
-"""Does choosing among several plans, or planning again on the path (in either way), raise success?"""
+"""Does choosing among several plans, or re-planning (by either method), raise success?"""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class BestOfSettings(StudySettings):
 
 
 def measure(settings: BestOfSettings, out: Path) -> dict:
-    """Success of one of several plans, of the best-looking, of any of them, and with single plans made again."""
+    """Success of one of several plans, of the best-looking, of any of them, and with single plans that are replanned."""
     with bench(settings) as b:
         chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
         write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
@@ -88,8 +88,8 @@ def plot(result: dict):
         "single": "one\nplan",
         "best": f"best\nof {count}",
         "any": f"any\nof {count}",
-        "replan": f"again\nafter {every},\npast\nkept",
-        "restart": f"again\nafter {every},\nfrom\nnow",
+        "replan": f"replan\nafter {every},\npast\nkept",
+        "restart": f"replan\nafter {every},\nfrom\nnow",
     }
     for axis, mode in zip(axes, modes, strict=True):
         rows = {name: result[mode][key] for key, name in names.items()}
@@ -114,7 +114,7 @@ def page(result: dict) -> str:
     modes, settings = result["settings"]["modes"], result["settings"]
     every = settings["replan"]
     head = ["mode", "one plan", f"best of {settings['best_of']}", "gain", f"any of {settings['best_of']}",
-            f"again after {every}, past kept", "gain", f"again after {every}, from now", "gain"]  # fmt: skip
+            f"replan after {every}, past kept", "gain", f"replan after {every}, from now", "gain"]  # fmt: skip
     rows = [
         [mode, share_cell(row["single"]), rate_cell(row["best"]), change_cell(row["best_gain"]), share_cell(row["any"]),
          *(cell for key in WAYS.values() for cell in (rate_cell(row[key]), change_cell(row[f"{key}_gain"])))]

@@ -35,7 +35,7 @@ class ConflictSettings(StudySettings):
 
 
 def measure(settings: ConflictSettings, out: Path) -> dict:
-    """Which request is executed when the words name one object and the path is drawn for another.
+    """Which request is fulfilled when the words name one object and the path is drawn for another.
 
     Raises:
         TrainingError: no scene allows the task on a second object.
@@ -75,7 +75,7 @@ def with_path_of(asked: Asked, other: Task, world: World) -> Asked:
 
 
 def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) -> str:
-    """`text`, `trajectory` or `neither`: whose request the plan executes."""
+    """`text`, `trajectory` or `neither`: whose request the plan fulfils."""
     reading = read_plan(frames, asked, net)
     rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
     trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=None)[0])
