@@ -35,7 +35,7 @@ class Step:
     def __init__(self, network, plugin: str, spec, words: int, conditioned: bool) -> None:
         import torch
 
-        in_context = importlib.import_module(f"{plugin}.nodes.in_context")
+        in_context = importlib.import_module(f"{plugin}.nodes.comfy.in_context")
         self.network, self.caches = network, in_context.condition_cache
         self.device = network.img_in.weight.device
         generator = torch.Generator(self.device).manual_seed(1)
@@ -103,7 +103,7 @@ def pass_of_the_condition(step: Step, plugin: str, spec):
         original = staticmethod(step.network._forward)
 
     latent, text, pooled = step.inputs
-    maths = importlib.import_module(f"{plugin}.visual_planner.conditioning")
+    maths = importlib.import_module(f"{plugin}.visual_planner.planner.conditioning")
     height, width = spec.grid_tokens
     index = maths.condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
     ids = maths.condition_ids(maths.image_ids(height, width), index, spec.position_ids).to(step.device)
@@ -187,7 +187,7 @@ def main(comfyui: str, setting: dict) -> dict:
     device = torch.device("cpu" if args.cpu else "cuda")
     with tempfile.TemporaryDirectory() as folder:
         plugin = load_plugin(Path(folder))
-        spec_of = importlib.import_module(f"{plugin}.visual_planner.spec").PlannerSpec
+        spec_of = importlib.import_module(f"{plugin}.visual_planner.planner.spec").PlannerSpec
         size = {"cell_height": setting["cell_height"], "cell_width": setting["cell_width"]}
         with torch.inference_mode():
             network = make_network(setting["heads"], device)

@@ -21,7 +21,7 @@ def test_it_measures_every_way_to_condition_and_counts_the_cached_pass() -> None
     assert result.notes["tokens"] == {"text": 16, "grid": 324, "condition": wanted}
     assert result.ratios["full_grid/first_cell"] > 1
     # Keys and values of 36 tokens, 256 channels, 4 bytes, in 57 blocks.
-    assert result.notes["keys and values kept of the whole model [MB]"] == pytest.approx(36 * 256 * 4 * 2 * 57 / 1e6)
+    assert result.notes["cached keys and values of the whole model [MB]"] == pytest.approx(36 * 256 * 4 * 2 * 57 / 1e6)
     cached = zip(result.raw["first_cell_cached"], result.raw[ONCE], strict=True)
     assert all(step > once / PLAN_STEPS for step, once in cached)
     assert {f"memory of {way} [MB]" for way in ways} <= result.notes.keys()

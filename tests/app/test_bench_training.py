@@ -17,5 +17,5 @@ def test_it_measures_both_trainers_on_the_same_batches() -> None:
     # The other trainer holds the autoencoder and the text encoders, and feeds twice as many tokens.
     assert result.ratios["peak_memory/plain"] < 0.9
     assert result.notes["batch"] == 2
-    share = float(result.notes["share of our step outside the transformer's forward and backward"])
+    share = float(result.notes["fraction of our step outside the transformer's passes"])
     assert 0 < share < 1

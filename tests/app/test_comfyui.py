@@ -86,7 +86,7 @@ def test_its_own_python_runs_it_when_named(tmp_path: Path) -> None:
 def test_a_comfyui_path_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(LauncherError, match="COMFYUI_PATH must be the folder of ComfyUI, got /no/where, which is not"):
         find_comfyui({"COMFYUI_PATH": "/no/where"}, tmp_path, tmp_path)
-    with pytest.raises(LauncherError, match="is not ComfyUI: it must be the folder that holds main.py and comfy/"):
+    with pytest.raises(LauncherError, match="is not ComfyUI: it must be the folder that contains main.py and comfy/"):
         find_comfyui({"COMFYUI_PATH": str(tmp_path)}, tmp_path, tmp_path)
 
 

@@ -208,7 +208,7 @@ def test_old_results_are_replaced_and_strangers_stay(run: Callable, tmp_path: Pa
 def test_an_instruction_that_is_not_used_is_said(run: Callable, tmp_path: Path) -> None:
     code, _, stderr = run("--mode", "trajectory", "--instruction", "dance", "--out", tmp_path, "--steps", 1)
     assert code == 0
-    assert "mode trajectory does not use the instruction" in stderr
+    assert "mode trajectory ignores the instruction" in stderr
 
 
 # --- bad input: one line, nothing written, no server started ---
@@ -282,7 +282,7 @@ def test_what_does_not_go_together(no_server: Callable, tmp_path: Path) -> None:
     assert "mode trajectory with --first-frame needs --trajectory" in one_error(stderr)
     code, stderr = no_server("--instruction", "  ", "--out", tmp_path / "out")
     assert code == 1
-    assert "--instruction must say what the robot is to do" in one_error(stderr)
+    assert "--instruction must say what the robot should do" in one_error(stderr)
     code, stderr = no_server("--out", scene)
     assert code == 1
     assert "--out must be a folder" in one_error(stderr)
@@ -355,7 +355,7 @@ def test_a_workflow_without_a_needed_node_is_named(
     monkeypatch.setattr(demo, "WORKFLOWS", tmp_path)
     code, _, stderr = run("--out", tmp_path / "out", "--steps", 1)
     assert code == 1
-    assert one_error(stderr) == "tiny_text.json gave no video (Save Video)"
+    assert one_error(stderr) == "tiny_text.json produced no video (Save Video)"
     monkeypatch.setattr(demo, "WORKFLOWS", tmp_path / "nowhere")
     assert "workflow file" in one_error(run("--out", tmp_path / "out")[2])
 

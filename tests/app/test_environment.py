@@ -86,7 +86,7 @@ def test_an_interrupted_installation_is_seen_and_finished(project: Path) -> None
     environment.stamp_file.unlink()
     shutil.rmtree(site_packages(environment.folder) / "beta")
     shutil.rmtree(site_packages(environment.folder) / "beta-1.5.dist-info")
-    assert "not finished" in environment.fault()
+    assert "incomplete" in environment.fault()
     environment.ensure()
     assert versions(environment) == "1.0 1.5"
     assert environment.fault() is None

@@ -265,7 +265,7 @@ def test_setting_what_cannot_be_set_is_an_error() -> None:
     (node,) = workflow.find("ImageScale")
     with pytest.raises(WorkflowError, match=r"demo\.json: ImageScale has no widget 'size'; it has upscale_method, w"):
         workflow.set_widget(node, "size", 1)
-    with pytest.raises(WorkflowError, match="takes width from another node"):
+    with pytest.raises(WorkflowError, match="gets width from another node"):
         workflow.set_widget(node, "width", 1)
 
 
