@@ -17,8 +17,6 @@ from training.model.lora import add_lora
 from training.model.text import TextEncoders
 from training.model.transformer import load_transformer
 from training.sections.planner import TrainSection
-from visual_planner.grid.cells import condition_grid
-from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.conditioning import image_ids, pack_latents
 
 
@@ -29,11 +27,10 @@ class PlainTrainer:
         section: base, adapter, batch size and optimizer.
         pairs: folder of pairs.
         lines: its pairs.
-        layout: of their grids.
     """
 
-    def __init__(self, section: TrainSection, pairs: Path, lines: list[dict], layout: GridLayout) -> None:
-        self.section, self.pairs, self.lines, self.layout = section, pairs, lines, layout
+    def __init__(self, section: TrainSection, pairs: Path, lines: list[dict]) -> None:
+        self.section, self.pairs, self.lines = section, pairs, lines
         self.vae = load_vae(section.base / "vae")
         self.encoders = TextEncoders.load(section.base).requires_grad_(False)
         self.transformer = load_transformer(section.base)
@@ -51,9 +48,7 @@ class PlainTrainer:
         count = self.section.batch_size
         chosen = torch.randint(len(self.lines), (count,), generator=self.generator).tolist()
         lines = [self.lines[number] for number in chosen]
-        target = self._latents(self._images([line["target"] for line in lines]))
-        first = torch.from_numpy(self._images([line["source"] for line in lines]))
-        condition = self._latents(condition_grid(first, self.layout).numpy())
+        target, condition = (self._latents([line[key] for line in lines]) for key in ("target", "source"))
         with torch.no_grad():
             text, pooled = self.encoders([line["text"] for line in lines])
         noise = torch.randn(target.shape, generator=self.generator)
@@ -78,12 +73,9 @@ class PlainTrainer:
         self.optimizer.zero_grad()
         return loss.item()
 
-    def _images(self, names: list[str]) -> np.ndarray:
+    def _latents(self, names: list[str]) -> torch.Tensor:
         pictures = []
         for name in names:
             with Image.open(self.pairs / name) as image:
                 pictures.append(np.array(image.convert("RGB")))
-        return np.stack(pictures)
-
-    def _latents(self, images: np.ndarray) -> torch.Tensor:
-        return encode_pictures(self.vae, images)
+        return encode_pictures(self.vae, np.stack(pictures))

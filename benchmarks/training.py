@@ -53,8 +53,12 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
         cached = time.perf_counter() - started
         status.update("trainers")
         ours = OurTrainer(config)
-        lines = [json.loads(line) for line in (folder / "pairs" / "pairs.jsonl").read_text().splitlines()]
-        plain = PlainTrainer(config.train, folder / "pairs", lines, config.planner_spec().layout)
+        # The same pairs with whole condition grids, as the other trainer reads and encodes them.
+        grids = folder / "pairs_of_grids"
+        section = config.prepare.model_copy(update={"out": grids})
+        prepare(config.model_copy(update={"prepare": section, "spec": config.spec | {"condition_tokens": "full_grid"}}))
+        lines = [json.loads(line) for line in (grids / "pairs.jsonl").read_text().splitlines()]
+        plain = PlainTrainer(config.train, grids, lines)
         status.update("steps")
         trainers = {"ours": ours, "plain": plain}
         seconds = interleave({name: trainer.step for name, trainer in trainers.items()}, repeats or REPEATS)

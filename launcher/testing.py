@@ -22,7 +22,9 @@ from .paths import ROOT
 TESTS = ROOT / "tests"
 TIERS = {
     "core": ("core", "web", "simulation", "worlds", "training"),
-    "ComfyUI": ("nodes", "app", "browser"),
+    "nodes": ("nodes",),
+    "app": ("app",),
+    "browser": ("browser",),
 }
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
 NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"

@@ -187,11 +187,12 @@ def test_the_first_half_needs_the_standard_library_alone() -> None:
 
 def test_an_old_python_is_told_what_is_needed() -> None:
     source = (ROOT / "run.py").read_text(encoding="utf-8")
-    old = source.replace("sys.version_info < (3, 11)", "sys.version_info < (9, 0)")
+    old = source.replace("OLDEST, NEWEST = (3, 11), (3, 14)", "OLDEST, NEWEST = (9, 0), (9, 1)")
     assert old != source
     result = run([BARE_PYTHON, "-c", old])
     assert result.returncode == 1
-    assert re.fullmatch(r"run\.py needs Python 3\.11 or newer, this is Python 3\.\d+ \(.*\)\n", result.stderr)
+    assert re.match(r"error: Python must be 9\.0 to 9\.1, this is 3\.\d+ \(.*\): install one of these", result.stderr)
+    assert result.stderr.count("\n") == 1
     # Old Pythons must be able to read the page before they can refuse it.
     compile(source.split("from launcher")[0], "run.py", "exec", dont_inherit=True)
 

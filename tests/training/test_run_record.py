@@ -247,3 +247,39 @@ def test_records_differ_by_dotted_names():
     assert {"train.seed", "spec.rows"} <= differences(one, two).keys()
     assert not any("max_steps" in name for name in differences(one, two))
     assert differences(one, make_record("train", section, {}, PlannerSpec(), processes=1, shares=None)) == {}
+
+
+def test_settings_that_decide_nothing_change_nothing(world, tmp_path):
+    """A run that is resumed under all of them ends with the weights of one that was never stopped, bit for bit."""
+    whole = config_for(world, out=tmp_path / "whole", max_steps=3, ema_decay=0.5)
+    train(whole)
+    train(config_for(world, out=tmp_path / "parts", max_steps=1, ema_decay=0.5))
+    other_settings = {
+        "save_every": 1, "log_every": 2, "keep": 3, "gradient_checkpointing": True, "max_hours": 1.0,
+        "validation": {"every": 1, "scenes": 1, "batches": 1},
+    }  # fmt: skip
+    train(config_for(world, out=tmp_path / "parts", max_steps=3, ema_decay=0.5, **other_settings))
+    for part in ("weights", "averaged", "optimizer"):
+        one, two = (
+            load_file(latest_checkpoint(tmp_path / name) / f"{part}.safetensors") for name in ("whole", "parts")
+        )
+        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one), part
+
+
+@pytest.mark.parametrize("section", ["vae", "pretrain"])
+def test_other_trainings_refuse_changed_settings_too(world, tmp_path, section):
+    from training.tiny_base.pretrain import pretrain
+    from training.tiny_base.vae import train_vae
+
+    config = config_for(world)
+    changes = {"out": tmp_path / "run", "max_steps": 1}
+    if section == "pretrain":
+        changes |= {"vae": world / "base" / "vae", "base": tmp_path / "base"}
+    config = config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
+    run_training = {"vae": train_vae, "pretrain": pretrain}[section]
+    run_training(config)
+    longer = getattr(config, section).model_copy(update={"max_steps": 2, "seed": 9})
+    with pytest.raises(TrainingError, match=rf"^{section}\.seed must be 0, as when .* was trained, got 9"):
+        run_training(config.model_copy(update={section: longer}))
+    run_training(config.model_copy(update={section: longer.model_copy(update={"seed": 0})}))
+    assert json.loads((latest_checkpoint(tmp_path / "run") / "state.json").read_text())["step"] == 2

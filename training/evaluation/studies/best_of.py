@@ -36,7 +36,7 @@ class BestOfSettings(StudySettings):
 
 
 def measure(settings: BestOfSettings, out: Path) -> dict:
-    """Success of one of several plans, of the best-looking, of any of them, and with single plans that are replanned."""
+    """Success of one of several plans, of the best-looking, of any of them, and of single plans, replanned."""
     with bench(settings) as b:
         chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
         write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
