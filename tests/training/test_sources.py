@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from training.data.sources import open_source
-from training.data.sources.crc32c import crc32c, masked_crc32c
+from training.data.sources.rlds.crc32c import crc32c, masked_crc32c
 from training.data.sources.video import VideoFile
 from training.errors import TrainingError
 

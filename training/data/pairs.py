@@ -17,11 +17,13 @@ from visual_planner.grid.cells import assemble_grid, condition_grid, first_cell
 from visual_planner.grid.frame import fit_frame, to_bytes
 from visual_planner.planner.prompts import SLOT, check_template, text_templates
 from visual_planner.planner.spec import PlannerSpec
+from visual_planner.text import text_lines
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ..errors import TrainingError
+from ..files import read_text
 from ..sections.data import PrepareSection
-from .frame_choice import choose_frames, motion_of
+from .frame_choice import choose_frames, clock_of, motion_of
 from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
@@ -81,7 +83,7 @@ def load_templates(name: str, spec: PlannerSpec) -> tuple[str, ...]:
     file = Path(name)
     if not file.is_file():
         raise TrainingError(f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {name!r}")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in text_lines(read_text(file, "prompt templates")) if line.strip()]
     return tuple(check_template(line, f"prompt template {file} line {n}") for n, line in enumerate(lines, 1))
 
 
@@ -94,6 +96,8 @@ def process(job: Job, entry: Entry) -> dict:
     Raises:
         OSError: the pictures cannot be written.
     """
+    if entry.problem:
+        return {"id": entry.id, "problem": entry.problem}
     try:
         if job.source.ready_grids:
             pictures, pairs, statistics = _ready(job, entry)
@@ -115,7 +119,8 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
     motion = None
     if job.section.frames != "uniform" and entry.length > spec.layout.frames:
         motion = motion_of(job.source.thumbnails(entry))
-    chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion)
+    clock = clock_of(job.source.times(entry))
+    chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion, clock)
     raw = job.source.frames(entry, chosen.tolist())
     size = raw.shape[1:3]
     frames = fit_cells(raw, spec)
@@ -136,6 +141,7 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
         "frames": chosen.tolist(),
         "motion": round(change, 4),
         "first": _digest(frames[0].tobytes()),
+        "shown": [_digest(frame.tobytes()) for frame in frames[1:] if frame.any() and np.ptp(frame)],
         "target": _digest(frames.tobytes()),
         "instruction": entry.instruction,
     }
@@ -159,7 +165,8 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
             f"{target.shape[:2]}"
         )
     source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
-    cell = first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy()
+    # of the target: a path may be drawn on the condition
+    cell = first_cell(torch.from_numpy(target)[None], spec.layout)[0].numpy()
     line = _line(entry, mode, source, name, entry.instruction.strip())
     line |= {"id": entry.id, "episode": str(entry.record.get("episode", entry.id))}
     statistics = {

@@ -15,7 +15,7 @@ from ...errors import TrainingError
 from ...files import read_json_lines
 from ..frame_choice import plan_time
 from ..sources import Entry, Source
-from ..sources.base import safe_id
+from ..sources.names import named_file, safe_id
 
 
 class DrawnPaths:

@@ -1,10 +1,12 @@
 """Episodes in the formats that robot people have: a module a format, one small interface (`base.Source`)."""
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
 from ...errors import TrainingError
 from .base import Entry, Source
+from .names import visible_files
 
 __all__ = ["FORMATS", "Entry", "Source", "detect_format", "open_source"]
 
@@ -23,10 +25,10 @@ def detect_format(path: Path) -> str:
     """Format of what lies at a path.
 
     Raises:
-        TrainingError: nothing known does.
+        TrainingError: nothing known does, or several formats do.
     """
     if path.is_file():
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             return "grids"
         if ".tfrecord" in path.name:
             return "rlds"
@@ -38,22 +40,49 @@ def detect_format(path: Path) -> str:
         return "simulated"
     if (path / "meta" / "info.json").is_file():
         return "lerobot"
-    suffixes = {suffix for file in path.rglob("*") if file.is_file() for suffix in file.suffixes[-1:]}
-    if any(".tfrecord" in file.name for depth in ("*", "*/*", "*/*/*") for file in path.glob(depth)):
-        return "rlds"
+    found = _readings(path)
+    if not found:
+        raise TrainingError(f"no known data format found in source {path}: it must be one of {', '.join(FORMATS)}")
+    if len(found) > 1:
+        held = "; ".join(f"{name} ({what})" for name, what in found.items())
+        raise TrainingError(f"source {path} can be read as {held}: choose one with prepare.format")
+    return next(iter(found))
+
+
+def _readings(path: Path) -> dict[str, str]:
+    """Formats that what lies in a folder may be, with an example of each."""
+    if not path.is_dir():
+        return {}
     from . import grids, pictures, video
+    from .rlds.source import shards_of
 
-    if suffixes & set(video.SUFFIXES):
-        return "videos"
+    found = {}
+    files = visible_files(path)
+    if shards := shards_of(path):
+        found["rlds"] = f"such as {shards[0].relative_to(path)}"
+    videos = [file for file in files if file.suffix.lower() in video.SUFFIXES]
+    if videos:
+        found["videos"] = f"{len(videos)}, such as {videos[0].relative_to(path)}"
     lines = grids.find_lines(path)
-    if lines is not None and lines.name not in ("instructions.jsonl", "metadata.jsonl"):
-        return "grids"
-    if suffixes & set(pictures.SUFFIXES):
-        return "frames"
-    raise TrainingError(f"no known data format found in source {path}: it must be one of {', '.join(FORMATS)}")
+    if lines is not None and lines.name.lower() not in ("instructions.jsonl", "metadata.jsonl") and grids.is_grids(lines):
+        found["grids"] = lines.name
+    # a picture named like a video is its thumbnail or its mask
+    names = {file.stem for file in videos}
+    held = [file for file in files if file.suffix.lower() in pictures.SUFFIXES and file.stem not in names]
+    counts = Counter(file.parent for file in held)
+    if counts and "grids" not in found and (not found or max(counts.values()) > 1):
+        found["frames"] = f"{len(held)} pictures, such as {held[0].relative_to(path)}"
+    return found
 
 
-def open_source(path: str | Path, name: str = "auto", camera: str = "", instructions: Path | None = None) -> Source:
+def open_source(
+    path: str | Path,
+    name: str = "auto",
+    camera: str = "",
+    instructions: Path | None = None,
+    folders: str = "auto",
+    strict: bool = True,
+) -> Source:
     """Open episodes.
 
     Args:
@@ -61,6 +90,8 @@ def open_source(path: str | Path, name: str = "auto", camera: str = "", instruct
         name: one of `FORMATS`, or "auto".
         camera: whose pictures; empty: the first.
         instructions: CSV, JSON lines or text with instructions, for folders of videos or frames.
+        folders: as `prepare.folders`.
+        strict: whether an episode that cannot be used is an error; otherwise its entry has a `problem`.
 
     Raises:
         TrainingError: the data cannot be used as given.
@@ -74,4 +105,10 @@ def open_source(path: str | Path, name: str = "auto", camera: str = "", instruct
         source_class = getattr(import_module(f".{module}", __name__), kind)
     except ModuleNotFoundError as error:
         raise TrainingError(f"format {name} needs the package {error.name}: pip install {error.name}") from error
-    return source_class.open(path, camera, instructions)
+    if module == "folders" and not path.is_dir():
+        raise TrainingError(f"{name} data set {path} must be a folder")
+    more = {"folders": folders} if module == "folders" else {}
+    source = source_class.open(path, camera, instructions, **more)
+    if strict:
+        source.check_entries()
+    return source

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..episodes import Episode, EpisodeSet
 from .base import Entry, Source
+from .records import instruction_of
 
 
 class SimulatedSource(Source):
@@ -17,15 +18,16 @@ class SimulatedSource(Source):
     @classmethod
     def open(cls, path: Path, camera: str = "", instructions: Path | None = None) -> "SimulatedSource":
         """Read the records of a folder; there is one camera and each record has its instruction."""
-        data = EpisodeSet.open(path)
-        entries = [
-            Entry(
-                episode.id, episode.record.get("instruction", ""), episode.frames, str(episode.strip), episode,
-                {"path_px": episode.record["path_px"], "frame_size": [data.info["height"], data.info["width"]]}
-                if "path_px" in episode.record else {},
+        data = EpisodeSet.open(path, strict=False)
+        size = [data.info["height"], data.info["width"]]
+        entries = []
+        for episode in data.episodes:
+            known = {} if episode.problem or episode.record.get("path_px") is None else episode.record
+            record = {"path_px": known["path_px"], "frame_size": size} if known else {}
+            text = instruction_of(episode.record.get("instruction", ""))
+            entries.append(
+                Entry(episode.id, text, episode.frames, str(episode.strip), episode, record, problem=episode.problem)
             )
-            for episode in data.episodes
-        ]  # fmt: skip
         return cls(path, entries, "table", ("table",))
 
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:
