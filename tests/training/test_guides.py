@@ -55,11 +55,12 @@ def test_from_a_lerobot_data_set_to_a_file_in_comfyui(world, tmp_path, monkeypat
     small = config_for(world)
     recipe["spec"].update(cell_height=32, cell_width=32, steps=1)
     recipe["prepare"].update(validation_episodes=1, processes=1)
-    recipe["cache"].update(base=str(world / "base"), text_tokens=0, dtype="float32")
+    recipe["cache"].update(base=str(world / "base"), text_tokens=24, dtype="float32")
     recipe["train"].update(base=str(world / "base"), base_dtype="float32", mixed_precision="no", max_steps=2)
     recipe["train"].update(gradient_accumulation=1, save_every=1)
+    recipe["train"]["optimizer"].update(learning_rate=0.01, warmup_steps=0)
     recipe["train"]["validation"].update(scenes=1, dtype="float32")
-    recipe["train"]["lora"].update(rank=small.train.lora.rank, alpha=small.train.lora.alpha)
+    recipe["train"]["lora"].update(rank=small.train.lora.rank, alpha=small.train.lora.alpha, targets="all_linear")
     recipe["evaluate"].update(base=str(world / "base"), scenes=1, dtype="float32")
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(recipe))
     loras = tmp_path / "ComfyUI" / "models" / "loras"
@@ -68,7 +69,7 @@ def test_from_a_lerobot_data_set_to_a_file_in_comfyui(world, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     stands_for = {"PATH_OR_HUB_ID": str(LEROBOT), "PATH_OF_COMFYUI": str(tmp_path / "ComfyUI")}
     camera = re.search(r"--camera (\S+)", " ".join(commands_of("lerobot_to_comfyui.md")))
-    stands_for[camera[1]] = "observation.images.top"
+    stands_for[camera[1]] = "observation.images.front"
     for command in commands_of("lerobot_to_comfyui.md"):
         if INSTALLS.match(command):
             continue
@@ -79,7 +80,7 @@ def test_from_a_lerobot_data_set_to_a_file_in_comfyui(world, tmp_path, monkeypat
         assert file.metadata()["visual_planner.spec"]
     assert (tmp_path / "output" / "flux" / "evaluation" / "report.html").is_file()
     assert list((tmp_path / "output" / "flux" / "lora" / "validation").glob("*/*.png"))
-    assert (tmp_path / "output" / "flux" / "pairs" / "contact_sheet.png").is_file()
+    assert (tmp_path / "output" / "flux" / "pairs" / "contact_sheet.jpg").is_file()
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ SMALLER = [
     (r"--scenes \d+", "--scenes 1"),
     (
         r"training readout (.*)",
-        r"training readout \1 --set readout.max_steps=1 --set readout.batch_size=4 --set readout.episodes=2"
-        " --set readout.held_out=1 --set readout.planner.episodes=1 --set readout.planner.sources=1",
+        r"training readout \1 --set readout.max_steps=1 --set readout.batch_size=4 --set readout.episodes=3"
+        " --set readout.held_out=5 --set readout.planner.episodes=2",
     ),
 ]
 

@@ -52,7 +52,7 @@ def page(result: dict) -> str:
         for mode, row in result["success"].items()
     ]
     static, frames = result["baselines"]["static"], result["bounds"]["true_frames"]
-    return f"""# What the LoRA, the prompt's sentence and the drawn path are worth
+    return f"""# What the LoRA, the prompt's sentence and the drawn path contribute
 
 ![Success with each left out](PLOT)
 
@@ -62,11 +62,11 @@ Static plan: {rate_cell(static)}. True frames: {rate_cell(frames)}.
 
 ## Method
 {method_lines(result["settings"])}
-*sentence*: the instruction alone is the prompt; *path*: the first frame without the drawn line;
-*LoRA*: the base model alone, given the same condition and prompt.
+Left out: *sentence*, the prompt is the bare instruction; *path*, the first frame has no drawn path; *LoRA*, the base
+model alone plans, with the same condition and prompt.
 
 ## Limits
-Things are left out when planning, not when training: a planner trained without them might do better.
+Each is left out at planning time, not in training; a planner trained without it might do better.
 """
 
 

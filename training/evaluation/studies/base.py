@@ -1,5 +1,6 @@
 """What the studies share: planners to study, scenes to study them in, plots and tables."""
 
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,12 +102,10 @@ class Study:
 
 def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
     """A matplotlib figure without a window, and its axes."""
-    import matplotlib
+    from matplotlib.figure import Figure  # without pyplot, which would keep every figure until the process ends
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made, axes = pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    made = Figure(figsize=(width, height), layout="constrained")
+    axes = made.subplots(1, columns, squeeze=False)
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
     return made, list(axes[0])
@@ -147,14 +146,32 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def sentence_lines(text: str) -> str:
+    """Markdown with one sentence a line; headings, tables, lists and pictures stay as they are.
+
+    A sentence ends at `.`, `!` or `?` before a space and a capital letter.
+    """
+    blocks = []
+    for block in text.split("\n\n"):
+        lines, running = [], []
+        for line in [*block.split("\n"), "|"]:
+            if re.match(r"\s*(?:[-*] |[|#!<]|\d+\. |$)", line):
+                lines += re.split(r"(?<=[.!?]) +(?=[*_`(\[]*[A-Z])", " ".join(running)) if running else []
+                lines.append(line)
+                running = []
+            else:
+                running.append(line.strip())
+        blocks.append("\n".join(lines[:-1]))
+    return "\n\n".join(blocks)
+
+
 def method_lines(settings: dict) -> str:
     """Sentences of a page that say what was measured on."""
     turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
     return (
-        f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
-        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, phrasings "
-        f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
-        "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
-        "rates, bootstrap over scenes for differences."
+        f"Planner `{Path(settings['planner']).name}`; modes {', '.join(settings['modes'])}; {settings['scenes']} "
+        f"scenes per mode, seeds from {settings['first_seed']}, the four tasks in turn; phrasings "
+        f"`{settings['wordings']}`, camera {camera}. A plan succeeds if the simulator, executing the actions read "
+        "from its frames, reaches the goal. Intervals: 95%, Wilson for rates, bootstrap over scenes for differences."
     )

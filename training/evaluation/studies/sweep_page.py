@@ -98,7 +98,7 @@ def page(result: dict) -> str:
 
 {markdown_table(["variant", *modes, "true keyframes", "true frames", "static plan"], rows)}
 
-How far the plans' gripper, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
+Distance between the plans' end effector, as read out, and the demonstration's [mm, mean over all frames but the first]:
 
 {markdown_table(["variant", *modes], hands)}
 {compared}
@@ -133,7 +133,7 @@ def _compared(variants: dict[str, dict], modes: list[str]) -> str:
                 ])  # fmt: skip
     if not rows:
         return ""
-    head = ["variant", "mode", "executed", "end effector error"]
+    head = ["variant", "mode", "success", "end effector error"]
     return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
 
 
