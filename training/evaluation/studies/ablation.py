@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from ...model.pipeline import PlannerPipeline, open_planner
+from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import bounds, plan_and_execute, rate
 from ..closed_loop.requests import Wording
-from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 LEFT_OUT = {
     "nothing": Wording(),

@@ -13,8 +13,9 @@ from visual_planner.planner.spec import PlannerSpec
 from ...errors import TrainingError
 from ...model.sampling import draw_noise
 from ...sections.data import Positive
+from ..charts import SERIES, figure
 from ..closed_loop.requests import planner_input
-from .base import SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines
+from .base import Study, StudySettings, bench, markdown_table, method_lines
 
 
 class AttentionSettings(StudySettings):

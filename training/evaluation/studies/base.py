@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Any, Literal
 
 import torch
@@ -21,10 +20,6 @@ from ...model.readout import open_readout
 from ...sections.data import Positive, Section
 from ..closed_loop.evaluation import Settings, draw_all
 from ..closed_loop.requests import Asked
-
-INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
-SERIES = {"text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f"}
-"""Colour of each mode, the same in every plot."""
 
 
 class StudySettings(Section):
@@ -98,36 +93,6 @@ class Study:
     measure: Callable[[StudySettings, Path], dict]
     plot: Callable[[dict], Any]
     page: Callable[[dict], str]
-
-
-def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
-    """A matplotlib figure without a window, and its axes."""
-    from matplotlib.figure import Figure  # without pyplot, which would keep every figure until the process ends
-
-    made = Figure(figsize=(width, height), layout="constrained")
-    axes = made.subplots(1, columns, squeeze=False)
-    for axis in axes[0]:
-        axis.spines[["top", "right"]].set_visible(False)
-    return made, list(axes[0])
-
-
-def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> None:
-    """Bars of success rates with their intervals, each with its figure above.
-
-    Args:
-        axis: to draw on.
-        rows: rate, low and high by name.
-        colours: by name.
-    """
-    for place, (name, row) in enumerate(rows.items()):
-        axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
-        axis.vlines(place, row["low"], row["high"], color=INK, linewidth=1.4)
-        axis.text(place, row["high"] + 0.02, f"{row['rate']:.0%}", ha="center", va="bottom", color=INK)
-    labels = ["\n".join(fill(line, 11, break_long_words=False) for line in name.splitlines()) for name in rows]
-    axis.set_xticks(range(len(rows)), labels)
-    axis.set_ylim(0, 1.12)
-    axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
-    axis.set_ylabel("success rate")
 
 
 def rate_cell(row: dict) -> str:

@@ -7,21 +7,11 @@ from pydantic import Field
 
 from ...files import write_json
 from ...sections.data import Positive
+from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import difference, evaluate_planner
 from ..closed_loop.replan import MOMENT, START
 from ..statistics import bootstrap
-from .base import (
-    SERIES,
-    Study,
-    StudySettings,
-    bars,
-    bench,
-    change_cell,
-    figure,
-    markdown_table,
-    method_lines,
-    rate_cell,
-)
+from .base import Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
 WAYS = {START: "replan", MOMENT: "restart"}
 """Where a new plan begins, and what its results are called."""

@@ -16,11 +16,12 @@ from visual_planner.execution.keyframes import keyframes
 
 from ...data.overlays.recorded import timed_trajectory
 from ...errors import TrainingError
+from ..charts import GREY, SERIES, figure
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
 from ..closed_loop.trial import read_plan
 from ..statistics import wilson
-from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 OUTCOMES = ("text", "trajectory", "neither")
 

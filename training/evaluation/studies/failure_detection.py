@@ -10,9 +10,10 @@ from visual_planner.checks.diagnostics import RULES
 from ...errors import TrainingError
 from ...files import read_json
 from ...sections.data import Positive
+from ..charts import GREY, INK, figure
 from ..closed_loop.evaluation import plan_and_execute
 from ..statistics import wilson
-from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
+from .base import Study, StudySettings, bench, markdown_table, method_lines
 
 VANISHED = 0.35
 "An object counts as vanished if less than this fraction of its initial pixels is left in the last frame."

@@ -11,12 +11,13 @@ from visual_planner.planner.chaining import cut_in_time, join_plans, joined_leng
 
 from ...model.pipeline import PlannerPipeline
 from ...sections.data import Positive
+from ..charts import GREY, SERIES, figure
 from ..closed_loop.evaluation import draw_all, rate
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
-from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 
 class HorizonSettings(StudySettings):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..charts import GREY, SERIES, bars, figure
 from ..closed_loop.evaluation import difference
-from .base import GREY, SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
+from .base import change_cell, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
 """Of the variants' loss curves."""
