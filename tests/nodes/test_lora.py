@@ -215,7 +215,7 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
     refused(load, folder, tensors, spec, "number as alpha", {"ss_network_alpha": "much"})
     refused(load, folder, tensors, spec, "use_rslora", {"lora_adapter_metadata": '{"use_rslora": true}'})
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
-    message = "version must be at most 2, got 99: this file needs a newer plugin"
+    message = "version must be at most 3, got 99: this file needs a newer plugin"
     refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
 
 

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from ..errors import LayoutError, PromptError, SpecError
 from ..grid.frame import FITS
 from ..grid.layout import ORDERS, GridLayout, whole_number
-from ..grid.masks import TOKEN_PX, VAE_DOWNSCALE
 from ..trajectory.overlay import COLOR_BY, OVERLAY_STYLES
 from ..versions import upgrade
 from .conditioning import CONDITION_TOKENS, POSITION_IDS, condition_token_count, schedule_mu
+from .families import FLUX1, Family, family_of
 from .prompts import (
     MODES,
     SLOT,
@@ -29,10 +29,12 @@ from .prompts import (
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 2
+SPEC_VERSION = 3
 _UPGRADES = {
     # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
     1: lambda record: {"fit": "letterbox"},
+    # Until version 2 there was one family, sampled without classifier-free guidance.
+    2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
 }
 
 
@@ -55,13 +57,15 @@ class PlannerSpec:
         text_prompt: template of text mode; empty = the default for the grid.
         trajectory_prompt: sentence of trajectory mode; empty = the default for the grid.
         both_prompt: template of both mode; empty = the default for the grid.
-        base_model: name of the model that the LoRA belongs to.
-        base_shift: schedule shift at 256 tokens.
-        max_shift: schedule shift at 4096 tokens.
+        base_model: name of the model that the LoRA belongs to; None = the family's.
+        base_shift: schedule shift at 256 tokens; None = the family's.
+        max_shift: schedule shift at 4096 tokens; None = the family's.
         shift_counts_condition: whether condition tokens count in that number (they do in the released code).
         guidance: distilled guidance to sample with.
         steps: Euler steps to sample with.
         fit: one of `frame.FITS`, how a picture of another shape fills a cell.
+        family: one of `families.FAMILIES`, the family of the base model.
+        cfg: classifier-free guidance to sample with, against the empty prompt; 1 = without.
 
     Raises:
         SpecError: a field is wrong; the message names it.
@@ -81,17 +85,23 @@ class PlannerSpec:
     text_prompt: str = ""
     trajectory_prompt: str = ""
     both_prompt: str = ""
-    base_model: str = "black-forest-labs/FLUX.1-dev"
-    base_shift: float = 0.5
-    max_shift: float = 1.15
+    base_model: str | None = None
+    base_shift: float | None = None
+    max_shift: float | None = None
     shift_counts_condition: bool = True
     guidance: float = 3.5
     steps: int = 20
     fit: str = "letterbox"
+    family: str = FLUX1.name
+    cfg: float = 1.0
 
     def __post_init__(self) -> None:
         if self.version != SPEC_VERSION or isinstance(self.version, bool):
             raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {self.version!r}")
+        family = family_of(self.family)
+        for name in ("base_model", "base_shift", "max_shift"):
+            if getattr(self, name) is None:
+                self._set(name, getattr(family, name))
         for name in ("rows", "cols", "cell_height", "cell_width", "steps"):
             self._set(name, whole_number(getattr(self, name), f"planner spec {name}", error=SpecError))
         for name, known in (
@@ -104,7 +114,7 @@ class PlannerSpec:
         ):
             if getattr(self, name) not in known:
                 raise SpecError(f"planner spec {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("base_shift", "max_shift", "guidance"):
+        for name in ("base_shift", "max_shift", "guidance", "cfg"):
             self._set(name, self._number(name))
         if not isinstance(self.shift_counts_condition, bool):
             raise SpecError(
@@ -127,9 +137,15 @@ class PlannerSpec:
         return self.layout.grid_size(self.cell_height, self.cell_width)
 
     @property
+    def base_family(self) -> Family:
+        """Family of the base model."""
+        return family_of(self.family)
+
+    @property
     def cell_tokens(self) -> tuple[int, int]:
         """Size (h, w) of one cell [tokens]."""
-        return self.cell_height // TOKEN_PX, self.cell_width // TOKEN_PX
+        side = self.base_family.token_px
+        return self.cell_height // side, self.cell_width // side
 
     @property
     def grid_tokens(self) -> tuple[int, int]:
@@ -139,12 +155,24 @@ class PlannerSpec:
     @property
     def latent_size(self) -> tuple[int, int]:
         """Size (h, w) of its grids' latents."""
-        return self.grid_size[0] // VAE_DOWNSCALE, self.grid_size[1] // VAE_DOWNSCALE
+        side = self.base_family.downscale
+        return self.grid_size[0] // side, self.grid_size[1] // side
 
     @property
     def cell_latent_size(self) -> tuple[int, int]:
         """Size (h, w) of one cell's latent."""
-        return self.cell_height // VAE_DOWNSCALE, self.cell_width // VAE_DOWNSCALE
+        side = self.base_family.downscale
+        return self.cell_height // side, self.cell_width // side
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of its grids' latents."""
+        return (self.base_family.channels, *self.latent_size)
+
+    @property
+    def condition_latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of its condition's latent."""
+        return (self.base_family.channels, *(self.cell_latent_size if self.condition_is_cell else self.latent_size))
 
     @property
     def condition_size(self) -> tuple[int, int]:
@@ -227,6 +255,9 @@ class PlannerSpec:
             )
         if missing := sorted(names - record.keys()):
             raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
+        for name in ("base_model", "base_shift", "max_shift"):  # a default of code, not of a record
+            if record[name] is None:
+                raise SpecError(f"planner spec {name} must have a value, got null")
         return cls(**record)
 
     def _set(self, name: str, value: object) -> None:
@@ -236,8 +267,9 @@ class PlannerSpec:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise SpecError(f"planner spec {name} must be a finite number, got {value!r}")
-        if name == "guidance" and value < 0:
-            raise SpecError(f"planner spec guidance must be 0 or more, got {value!r}")
+        least = {"guidance": 0, "cfg": 1}.get(name)
+        if least is not None and value < least:
+            raise SpecError(f"planner spec {name} must be {least} or more, got {value!r}")
         return float(value)
 
     def _check_modes(self) -> None:
@@ -248,7 +280,7 @@ class PlannerSpec:
 
     def _check_cells(self) -> None:
         try:
-            self.layout.require_cells_divisible(self.cell_height, self.cell_width, TOKEN_PX, "token")
+            self.layout.require_cells_divisible(self.cell_height, self.cell_width, self.base_family.token_px, "token")
         except LayoutError as error:
             raise SpecError(f"planner spec cell_height and cell_width: {error}") from None
 
