@@ -69,8 +69,8 @@ def without(key: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({SPEC_KEY: "{"}, "planner spec must be JSON, but it cannot be read"),
-        ({SPEC_KEY: 3}, "planner spec must be JSON, but it cannot be read"),
+        ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
+        ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
         (record(version=3, new=1), "version must be at most 2, got 3: this file needs a newer plugin"),
         (record(version=None), "version must be a whole number from 1 to 2, got None"),
