@@ -237,7 +237,7 @@ def _placer(
 
 def _tokens(latent: torch.Tensor) -> tuple[int, int]:
     """Rows and columns of tokens of a latent; odd sizes are padded by the model."""
-    return (latent.shape[-2] + 1) // PATCH, (latent.shape[-1] + 1) // PATCH
+    return -(-latent.shape[-2] // PATCH), -(-latent.shape[-1] // PATCH)
 
 
 def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> torch.Tensor:
