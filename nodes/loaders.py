@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..visual_planner.planner.spec import PRESETS, PlannerSpec
+from ..visual_planner.planner.presets import PRESETS
+from ..visual_planner.planner.spec import PlannerSpec
 from .comfy import in_context, lora, tiny
 from .wires import PlannerSpecType, look, schema
 

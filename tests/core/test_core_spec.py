@@ -15,8 +15,9 @@ from visual_planner.grid.frame import FITS
 from visual_planner.grid.layout import ORDERS, GridLayout
 from visual_planner.planner.conditioning import CONDITION_TOKENS, POSITION_IDS
 from visual_planner.planner.families import FAMILIES, FLUX1, FLUX2
+from visual_planner.planner.presets import PRESETS
 from visual_planner.planner.prompts import MODES
-from visual_planner.planner.spec import PRESETS, SPEC_KEY, SPEC_VERSION, PlannerSpec
+from visual_planner.planner.spec import SPEC_KEY, SPEC_VERSION, PlannerSpec
 from visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES
 from visual_planner.versions import upgrade
 
@@ -72,8 +73,8 @@ def without(key: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({SPEC_KEY: "{"}, "planner spec must be JSON, but it cannot be read"),
-        ({SPEC_KEY: 3}, "planner spec must be JSON, but it cannot be read"),
+        ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
+        ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
         (record(version=4, new=1), "version must be at most 3, got 4: this file needs a newer plugin"),
         (record(version=None), "version must be a whole number from 1 to 3, got None"),

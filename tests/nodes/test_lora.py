@@ -144,7 +144,7 @@ def test_strength_zero_changes_nothing_but_reads_the_record(load, folder, lora, 
 
 def test_a_preset_serves_a_lora_without_record(load, folder, lora, module):
     lora_factory.save(lora_factory.diffusers_keys(lora), folder / "bridge.safetensors")
-    presets = module("visual_planner.planner.spec").PRESETS
+    presets = module("visual_planner.planner.presets").PRESETS
     for name in presets:
         assert load("bridge.safetensors", preset=name)[1] == presets[name]
     with pytest.raises(ValueError, match=r"no planner record in its header: set preset .*\(bridge_text, ") as caught:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -144,7 +145,7 @@ def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: 
         if allowed and any(own == wanted or own.startswith(f"{wanted}.") for wanted in changes):
             noted.append({"step": step, "field": name, "from": before, "to": after})
             continue
-        hint = f"; to change it on purpose, add {own!r} to {now['kind']}.changes" if allowed else ""
+        hint = f"; to change it on purpose, add {brief(own)} to {now['kind']}.changes" if allowed else ""
         raise TrainingError(describe(name, before, after, checkpoint) + hint)
     return {**now, "changes": noted} if noted else dict(now)
 
@@ -153,7 +154,7 @@ def describe(name: str, before: object, after: object, checkpoint: Path) -> str:
     """One line about a field in which a configuration differs from a run."""
     if any(isinstance(value, str) and value.startswith(_DIGEST) for value in (before, after)):
         return f"{name} has other contents than when {checkpoint} was trained"
-    return f"{name} must be {before!r}, as when {checkpoint} was trained, got {after!r}"
+    return f"{name} must be {brief(before)}, as when {checkpoint} was trained, got {brief(after)}"
 
 
 def content_digest(path: str | Path | list | tuple) -> str:

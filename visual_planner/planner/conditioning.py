@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ..errors import ConditioningError
+from ..errors import ConditioningError, brief
 from ..grid.layout import GridLayout, whole_number
 from .families import FAMILIES, FLUX1, Family
 
@@ -259,4 +259,4 @@ def _patches(value: int, name: str, patch: int) -> int:
 
 def _one_of(value: str, known: tuple[str, ...], name: str) -> None:
     if value not in known:
-        raise ConditioningError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        raise ConditioningError(f"{name} must be one of {', '.join(known)}, got {brief(value)}")

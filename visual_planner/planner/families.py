@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ..errors import SpecError
+from ..errors import SpecError, brief
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,5 @@ def family_of(name: object) -> Family:
         SpecError: this version knows none of that name.
     """
     if not isinstance(name, str) or name not in FAMILIES:
-        raise SpecError(f"planner spec family must be one of {', '.join(FAMILIES)}, got {name!r}")
+        raise SpecError(f"planner spec family must be one of {', '.join(FAMILIES)}, got {brief(name)}")
     return FAMILIES[name]
