@@ -1,4 +1,4 @@
-"""One process with FLUX.1's widths: `real_shapes.py COMFYUI BASE CONDITION_TOKENS`; the last line of output is JSON.
+"""One process with FLUX.1's widths: `real_shapes.py COMFYUI BASE CONDITION_TOKENS ...`; a line of JSON for each.
 
 A random checkpoint in the original file layout (hidden 3072, 24 heads, one double and one single block, bf16), a base
 and a task LoRA of rank 128, and a small VAE go through the stock loader, our nodes and the stock sampler at 960x720.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN, HEAD, TEXT, POOLED, TOKEN = 3072, 128, 4096, 768, 64
-WORDS, RANK, STEPS = 512, 128, 2
+WORDS, RANK = 512, 128
+STEPS = {"first_cell": 1, "first_cell_cached": 2}
+"""The second step of a cached condition uses what the first has kept; a step is 2.5 TFLOP."""
 
 
 def checkpoint_shapes() -> dict[str, tuple[int, ...]]:
@@ -80,8 +82,8 @@ def write_lora(file: Path, metadata: dict[str, str], seed: int) -> None:
     save_file(tensors, file, metadata=metadata)
 
 
-def main(comfyui: Path, base: Path, condition_tokens: str) -> dict:
-    """Run it all and return what there is to check."""
+def main(comfyui: Path, base: Path, kinds: list[str]) -> None:
+    """Plan with each kind of condition tokens; prints a line of JSON each: what there is to check."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
     import torch
     from tiny_factory import write_vae
@@ -90,35 +92,44 @@ def main(comfyui: Path, base: Path, condition_tokens: str) -> dict:
     from support.inprocess import InProcessComfyUI
     from visual_planner.planner.spec import PlannerSpec
 
-    spec = PlannerSpec(condition_tokens=condition_tokens, modes=("text",))
     write_checkpoint(base / "models" / "diffusion_models" / "flux.safetensors")
     write_lora(base / "models" / "loras" / "pretrain.safetensors", {}, seed=1)
-    write_lora(base / "models" / "loras" / "task.safetensors", spec.to_metadata(), seed=2)
+    for kind in kinds:
+        spec = PlannerSpec(condition_tokens=kind, modes=("text",))
+        write_lora(base / "models" / "loras" / f"{kind}.safetensors", spec.to_metadata(), seed=2)
     write_vae(base / "tiny" / "vae")
 
     comfy = InProcessComfyUI(ComfyUI(comfyui, "", Path(sys.executable), bundled=True), base)
     from comfy.cli_args import args
 
     args.bf16_unet = True  # what a user without 32-bit room gives the server: --bf16-unet
-    tiny = sys.modules[f"{comfy.plugin.__name__}.nodes.comfy.tiny"]
     with torch.inference_mode():
         (model,) = comfy.call("UNETLoader", unet_name="flux.safetensors", weight_dtype="default")
-        network = model.model.diffusion_model
-        planner, read = comfy.call(
-            "VisualPlannerLoraLoader", model=model, lora_name="task.safetensors", base_lora_name="pretrain.safetensors"
-        )
-        generator = torch.Generator().manual_seed(3)
-        words = torch.randn(1, WORDS, TEXT, generator=generator)
-        positive = [[words, {"pooled_output": torch.randn(1, POOLED, generator=generator)}]]
-        frame = torch.rand(1, 240, 320, 3, generator=generator)
-        conditioned = comfy.call(
-            "VisualPlannerCondition", model=planner, positive=positive, vae=tiny.load_vae(base / "tiny"), spec=read,
-            first_frame=frame, plans=1, fit="crop",
-        )  # fmt: skip
-        (latent,) = comfy.call(
-            "KSampler", model=conditioned[0], seed=4, steps=STEPS, cfg=1.0, sampler_name="euler", scheduler="simple",
-            positive=conditioned[1], negative=conditioned[2], latent_image=conditioned[3], denoise=1.0,
-        )  # fmt: skip
+        for kind in kinds:
+            print(json.dumps(plan(comfy, model, base, kind)), flush=True)
+
+
+def plan(comfy, model, base: Path, kind: str) -> dict:
+    """Load the planner of one kind of condition tokens onto the model and sample a plan; what there is to check."""
+    import torch
+
+    tiny = sys.modules[f"{comfy.plugin.__name__}.nodes.comfy.tiny"]
+    network = model.model.diffusion_model
+    planner, read = comfy.call(
+        "VisualPlannerLoraLoader", model=model, lora_name=f"{kind}.safetensors", base_lora_name="pretrain.safetensors"
+    )
+    generator = torch.Generator().manual_seed(3)
+    words = torch.randn(1, WORDS, TEXT, generator=generator)
+    positive = [[words, {"pooled_output": torch.randn(1, POOLED, generator=generator)}]]
+    frame = torch.rand(1, 240, 320, 3, generator=generator)
+    conditioned = comfy.call(
+        "VisualPlannerCondition", model=planner, positive=positive, vae=tiny.load_vae(base / "tiny"), spec=read,
+        first_frame=frame, plans=1, fit="crop",
+    )  # fmt: skip
+    (latent,) = comfy.call(
+        "KSampler", model=conditioned[0], seed=4, steps=STEPS[kind], cfg=1.0, sampler_name="euler", scheduler="simple",
+        positive=conditioned[1], negative=conditioned[2], latent_image=conditioned[3], denoise=1.0,
+    )  # fmt: skip
     samples = latent["samples"]
     return {
         "weight_type": str(network.double_blocks[0].img_attn.qkv.weight.dtype),
@@ -135,4 +146,4 @@ def main(comfyui: Path, base: Path, condition_tokens: str) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

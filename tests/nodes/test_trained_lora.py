@@ -15,6 +15,12 @@ pytestmark = pytest.mark.comfyui
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "models" / "tiny_planner"
 SEED, STEPS = 77, 2
+# In one process: each would import torch and diffusers again.
+COMMANDS = """
+from training.__main__ import main
+for command in ("prepare", "cache", "train", "export"):
+    assert main([command, "--config", "config.yaml"]) == 0, command
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +45,10 @@ def trained(tmp_path_factory) -> Path:
         "export": {"run": "run", "out": "planner.safetensors"},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    for command in ("prepare", "cache", "train", "export"):
-        subprocess.run(
-            [sys.executable, "-m", "training", command, "--config", "config.yaml"],
-            cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}, check=True,
-        )  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", COMMANDS],
+        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}, check=True,
+    )  # fmt: skip
     return folder
 
 

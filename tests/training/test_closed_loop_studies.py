@@ -206,7 +206,7 @@ def test_failure_detection_reads_a_saved_closed_loop(tmp_path):
     assert len(result["rows"]) == 8 and result["checks"]["least sure"]["auc"] == 1.0
     assert result["checks"]["sure"]["auc"] == 0.5 and "path as read" not in result["checks"]
     page = (tmp_path / "out" / "page.md").read_text()
-    assert "8 scenes a mode, seeds from 77" in page and "Planner `mine`" in page and "0.02 m" in page
+    assert "8 scenes per mode, seeds from 77" in page and "Planner `mine`" in page and "0.02 m" in page
 
 
 def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):

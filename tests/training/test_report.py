@@ -10,7 +10,7 @@ from PIL import Image
 
 from support.small_world import config_for
 from training.__main__ import main
-from training.evaluation.charts import interval_chart, loss_curve
+from training.evaluation.charts import interval_chart, loss_curve, svg
 from training.loop.runlog import RunLog, read_log
 from training.sections.config import save_config
 
@@ -56,7 +56,7 @@ def test_one_page_holds_figures_intervals_plots_and_pictures(evaluation):
     ):
         assert text in page, text
     assert page.count("<svg") == 4  # three figures and one run
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert page.count("data:image/png;base64,") == 1
 
 
@@ -67,14 +67,22 @@ def test_without_an_evaluation_there_is_one_line(evaluation, capsys):
 
 
 def test_plots_show_their_values():
-    svg = ElementTree.fromstring(interval_chart({"a": {"value": 1.0, "interval": [0.0, 2.0]}}, "t"))
-    name = "{http://www.w3.org/2000/svg}"
-    line, dot = svg.find(f"{name}line"), svg.find(f"{name}circle")
-    ends = [float(line.get("x1")), float(line.get("x2"))]
-    assert float(dot.get("cx")) == pytest.approx(sum(ends) / 2, abs=0.1)
-    curve = ElementTree.fromstring(loss_curve([{"step": i, "loss": 1.0 - 0.1 * i} for i in range(8)], "t"))
-    heights = [float(point.split(",")[1]) for point in curve.findall(f"{name}polyline")[0].get("points").split()]
-    assert heights == sorted(heights)  # falling loss goes down the page
+    (axis,) = interval_chart({"a": {"value": 1.0, "interval": [0.0, 2.0]}}, "t").axes
+    assert axis.lines[0].get_xdata()[0] == 1.0 and axis.collections[0].get_segments()[0][:, 0].tolist() == [0.0, 2.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a"]
+    log = [{"step": i, "loss": 1.0 - 0.1 * i} for i in range(8)] + [{"step": 7, "validation_loss": 0.4}]
+    (axis,) = loss_curve(log, "t").axes
+    raw, mean, unseen = (line.get_ydata() for line in axis.lines)
+    assert raw[3] == pytest.approx(0.7) and mean[0] == pytest.approx(0.8) and len(mean) == 4 and unseen[0] == 0.4
+
+
+def test_a_plot_is_one_element_of_a_page_whatever_its_names():
+    """A name is printed as it is: no markup, no formula; the same figure is the same text."""
+    name = 'a<b> $x$ & "c"'
+    texts = [svg(interval_chart({name: {"value": 1.0, "interval": [0.0, 2.0]}}, name)) for _ in range(2)]
+    assert texts[0] == texts[1]
+    root = ElementTree.fromstring(texts[0])
+    assert [element.text for element in root.iter() if element.text and "$x$" in element.text] == [name, name]
 
 
 def test_a_log_goes_on_after_the_step_that_is_resumed(tmp_path):

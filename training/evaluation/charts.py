@@ -1,109 +1,102 @@
-"""Plots as SVG text: loss curves of runs, and figures with their intervals. No plotting package is needed."""
+"""Plots of studies and reports, in one style: matplotlib figures without a window."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from io import StringIO
+from textwrap import fill
 
 import numpy as np
 
+INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
+SERIES = {"text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f"}
+"""Colour of each mode, the same in every plot."""
 _WINDOW = 5
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 420, 240, 56, 34, 26
-_COLOURS = ("#d1495b", "#30638e", "#edae49", "#00798c", "#6a4c93")
+_SVG = {"svg.fonttype": "none", "svg.hashsalt": "visual_planner", "font.family": "sans-serif"}
+"""Text stays text, and equal figures are equal files."""
 
 
-def loss_curve(log: Sequence[dict], title: str) -> str:
+def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
+    """A figure and its axes (a list).
+
+    Args:
+        width: [inches].
+        height: [inches].
+        columns: number of axes side by side.
+    """
+    from matplotlib.figure import Figure  # without pyplot, which would keep every figure until the process ends
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    axes = made.subplots(1, columns, squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    return made, list(axes[0])
+
+
+def svg(made) -> str:
+    """A figure as an SVG element to stand in an HTML page."""
+    from matplotlib import rc_context
+
+    with rc_context(_SVG):
+        text = StringIO()
+        made.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> None:
+    """Bars of success rates with their intervals, each with its figure above.
+
+    Args:
+        axis: to draw on.
+        rows: rate, low and high by name.
+        colours: by name.
+    """
+    for place, (name, row) in enumerate(rows.items()):
+        axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
+        axis.vlines(place, row["low"], row["high"], color=INK, linewidth=1.4)
+        axis.text(place, row["high"] + 0.02, f"{row['rate']:.0%}", ha="center", va="bottom", color=INK)
+    labels = ["\n".join(fill(line, 11, break_long_words=False) for line in name.splitlines()) for name in rows]
+    axis.set_xticks(range(len(rows)), labels)
+    axis.set_ylim(0, 1.12)
+    axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
+    axis.set_ylabel("success rate")
+
+
+def loss_curve(log: Sequence[dict], title: str):
     """Loss of a run over its steps, raw and as a mean of five lines; validation losses as dots.
 
     Args:
         log: lines of the run's log.
         title: printed above.
     """
+    made, (axis,) = figure(4.4, 2.6)
+    axis.set_title(title, fontsize="medium", parse_math=False)
+    axis.set_xlabel("step")
     lines = [line for line in log if "loss" in line]
     unseen = [(line["step"], line["validation_loss"]) for line in log if "validation_loss" in line]
-    if not lines:
-        return _svg(title, [], (0.0, 1.0), (0.0, 1.0))
-    steps, loss = np.array([[line["step"], line["loss"]] for line in lines], float).T
-    width = min(_WINDOW, len(loss))
-    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    top = max([float(np.quantile(loss, 0.98)), *(value for _, value in unseen)]) * 1.1
-    place = _Place((float(steps[0]), float(max(steps[-1], steps[0] + 1))), (0.0, top or 1.0))
-    shapes = [
-        _line(place, steps, np.minimum(loss, top), "#bbb", 1),
-        _line(place, steps[width - 1 :], np.minimum(smooth, top), _COLOURS[0], 2),
-    ]
-    shapes += [
-        f'<circle cx="{place.x(step):.1f}" cy="{place.y(min(value, top)):.1f}" r="3" fill="{_COLOURS[1]}">'
-        f"<title>validation, step {step}: {value:.4f}</title></circle>"
-        for step, value in unseen
-    ]
-    return _svg(title, shapes, place.across, place.up)
+    if lines:
+        steps, loss = np.array([[line["step"], line["loss"]] for line in lines], float).T
+        width = min(_WINDOW, len(loss))
+        axis.plot(steps, loss, color=GREY, linewidth=0.8)
+        axis.plot(steps[width - 1 :], np.convolve(loss, np.ones(width) / width, mode="valid"), color=SERIES["both"])
+        # A first loss far above the rest would flatten the curve.
+        axis.set_ylim(0, max([float(np.quantile(loss, 0.98)), *(value for _, value in unseen)]) * 1.1 or 1.0)
+    if unseen:
+        axis.plot(*zip(*unseen, strict=True), "o", color=SERIES["text"], markersize=4, label="validation")
+        axis.legend(frameon=False)
+    return made
 
 
-def interval_chart(figures: Mapping[str, Mapping], title: str) -> str:
+def interval_chart(figures: Mapping[str, Mapping], title: str):
     """One figure of several plans and baselines, as dots with their 95% intervals.
 
     Args:
         figures: {"value": v, "interval": (low, high)} by the name to print.
         title: printed above.
     """
-    ends = [end for figure in figures.values() for end in (figure["value"], *figure["interval"])]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
-    margin = 0.08 * (high - low) or 0.5
-    rows = len(figures)
-    height = max(_HEIGHT, 22 * rows + _TOP + _BOTTOM)
-    place = _Place((low - margin, high + margin), (0.0, float(max(rows, 1))), left=130, height=height)
-    shapes = []
-    for row, (name, figure) in enumerate(figures.items()):
-        y, (start, end) = place.y(rows - row - 0.5), figure["interval"]
-        shapes.append(f'<text x="124" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
-        shapes.append(
-            f'<line x1="{place.x(start):.1f}" x2="{place.x(end):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_COLOURS[1]}" '
-            f'stroke-width="2"/><circle cx="{place.x(figure["value"]):.1f}" cy="{y:.1f}" r="4" fill="{_COLOURS[0]}">'
-            f"<title>{figure['value']:.4f} ({start:.4f} to {end:.4f})</title></circle>"
-        )
-    return _svg(title, shapes, place.across, None, left=130, height=height)
-
-
-class _Place:
-    """From values to places on the paper."""
-
-    def __init__(
-        self, across: tuple[float, float], up: tuple[float, float], left: int = _LEFT, height: int = _HEIGHT
-    ) -> None:
-        self.across, self.up, self.left, self.height = across, up, left, height
-
-    def x(self, value: float) -> float:
-        low, high = self.across
-        return self.left + (value - low) / (high - low) * (_WIDTH - self.left - 12)
-
-    def y(self, value: float) -> float:
-        low, high = self.up
-        return self.height - _BOTTOM - (value - low) / (high - low) * (self.height - _BOTTOM - _TOP)
-
-
-def _line(place: _Place, xs: np.ndarray, ys: np.ndarray, colour: str, width: float) -> str:
-    points = " ".join(f"{place.x(x):.1f},{place.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _svg(
-    title: str,
-    shapes: list[str],
-    across: tuple[float, float],
-    up: tuple[float, float] | None,
-    left: int = _LEFT,
-    height: int = _HEIGHT,
-) -> str:
-    """The frame around a plot: title, both axes and their end values."""
-    foot = height - _BOTTOM
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        'font-family="sans-serif" font-size="11">',
-        f'<text x="{_WIDTH / 2}" y="15" text-anchor="middle" font-size="13">{escape(title)}</text>',
-        f'<path d="M{left},{_TOP} V{foot} H{_WIDTH - 12}" fill="none" stroke="#333"/>',
-        f'<text x="{left}" y="{foot + 15}">{across[0]:.4g}</text>',
-        f'<text x="{_WIDTH - 12}" y="{foot + 15}" text-anchor="end">{across[1]:.4g}</text>',
-    ]
-    if up is not None:
-        parts.append(f'<text x="{left - 5}" y="{foot}" text-anchor="end">{up[0]:.4g}</text>')
-        parts.append(f'<text x="{left - 5}" y="{_TOP + 8}" text-anchor="end">{up[1]:.4g}</text>')
-    return "\n".join([*parts, *shapes, "</svg>"])
+    made, (axis,) = figure(4.4, max(2.6, 0.3 * len(figures) + 0.9))
+    for place, row in enumerate(figures.values()):
+        axis.hlines(place, *row["interval"], color=GREY, linewidth=3)
+        axis.plot(row["value"], place, "o", color=INK)
+    axis.set_yticks(range(len(figures)), figures, parse_math=False)
+    axis.invert_yaxis()
+    axis.set_title(title, fontsize="medium", parse_math=False)
+    return made

@@ -8,7 +8,7 @@ from ..errors import TrainingError
 from ..files import read_json, write_text
 from ..loop.runlog import BESIDE, LOG, PLANS, read_log
 from ..sections.config import Config
-from .charts import interval_chart, loss_curve
+from .charts import interval_chart, loss_curve, svg
 
 _RUNS = ("vae", "pretrain", "train", "decoder")
 _CHARTS = {
@@ -52,7 +52,7 @@ def report(config: Config) -> Path:
         *(f"<li>{escape(line)}</li>" for line in result["protocol"]),
         "</ul><h2>Plots</h2><div class=plots>",
         *(_chart(rows, key, title) for key, title in _CHARTS.items()),
-        *(loss_curve(read_log(run), f"loss: {name}") for name, run in runs.items()),
+        *(svg(loss_curve(read_log(run), f"loss: {name}")) for name, run in runs.items()),
         "</div>",
         *_pictures(folder, rows),
         *_validation(runs.get("train")),
@@ -90,7 +90,7 @@ def _rate(figure: dict) -> str:
 
 def _chart(rows: dict[str, dict], key: str, title: str) -> str:
     figures = {name: row[key] for name, row in rows.items() if row.get(key)}
-    return interval_chart(figures, title) if figures else ""
+    return svg(interval_chart(figures, title)) if figures else ""
 
 
 def _pictures(folder: Path, rows: dict[str, dict]) -> list[str]:

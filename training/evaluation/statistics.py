@@ -1,19 +1,15 @@
 """Intervals and tests that stand beside every figure."""
 
 import numpy as np
-from scipy.stats import wilcoxon
-
-_Z = 1.959963984540054
+from scipy.stats import binomtest, wilcoxon
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95% interval of a success rate (Wilson 1927)."""
+    """95% interval of a success rate (Wilson 1927); (0, 1) where nothing was tried."""
     if n == 0:
         return 0.0, 1.0
-    rate = successes / n
-    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap(values: np.ndarray, statistic=np.mean, rounds: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from ...model.pipeline import PlannerPipeline, open_planner
+from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import bounds, plan_and_execute, rate
 from ..closed_loop.requests import Wording
-from .base import SERIES, Study, StudySettings, bars, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 LEFT_OUT = {
     "nothing": Wording(),
@@ -52,7 +53,7 @@ def page(result: dict) -> str:
         for mode, row in result["success"].items()
     ]
     static, frames = result["baselines"]["static"], result["bounds"]["true_frames"]
-    return f"""# What the LoRA, the prompt's sentence and the drawn path are worth
+    return f"""# What the LoRA, the prompt's sentence and the drawn path contribute
 
 ![Success with each left out](PLOT)
 
@@ -62,11 +63,11 @@ Static plan: {rate_cell(static)}. True frames: {rate_cell(frames)}.
 
 ## Method
 {method_lines(result["settings"])}
-*sentence*: the instruction alone is the prompt; *path*: the first frame without the drawn line;
-*LoRA*: the base model alone, given the same condition and prompt.
+Left out: *sentence*, the prompt is the bare instruction; *path*, the first frame has no drawn path; *LoRA*, the base
+model alone plans, with the same condition and prompt.
 
 ## Limits
-Things are left out when planning, not when training: a planner trained without them might do better.
+Each is left out at planning time, not in training; a planner trained without it might do better.
 """
 
 

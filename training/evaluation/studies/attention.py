@@ -13,8 +13,9 @@ from visual_planner.planner.spec import PlannerSpec
 from ...errors import TrainingError
 from ...model.sampling import draw_noise
 from ...sections.data import Positive
+from ..charts import SERIES, figure
 from ..closed_loop.requests import planner_input
-from .base import SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines
+from .base import Study, StudySettings, bench, markdown_table, method_lines
 
 
 class AttentionSettings(StudySettings):
@@ -161,18 +162,18 @@ def page(result: dict) -> str:
 
 ![Attention maps](PLOT)
 
-Order `{result["order"]}`, ids `{result["position_ids"]}`; fractions of attention of a frame's tokens, mean over heads
-and layers, in brackets those of the first and of the second half of the sampler's steps. *Even*: the share if every
-token were looked at alike.
+Order `{result["order"]}`, ids `{result["position_ids"]}`; where the attention of a frame's tokens goes, mean over
+heads and layers; in brackets, the first and the second half of the sampling steps. *Even*: the fraction under uniform
+attention.
 
 {markdown_table(["from a frame to", "even", *modes], rows)}
 
 ## Method
-{method_lines(result["settings"])} Attention weights of every layer and step, summed over the tokens of each frame.
+{method_lines(result["settings"])} Attention weights of every layer and step are summed over the tokens of each frame.
 
 ## Limits
-Attention says where a layer looks, not what it uses. To compare orders or ids, run this study
-on each of their planners.
+Attention shows where a layer looks, not what it uses. To compare orders or ids, run this study for each of their
+planners.
 """
 
 

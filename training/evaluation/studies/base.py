@@ -1,10 +1,10 @@
 """What the studies share: planners to study, scenes to study them in, plots and tables."""
 
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Any, Literal
 
 import torch
@@ -20,10 +20,6 @@ from ...model.readout import open_readout
 from ...sections.data import Positive, Section
 from ..closed_loop.evaluation import Settings, draw_all
 from ..closed_loop.requests import Asked
-
-INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
-SERIES = {"text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f"}
-"""Colour of each mode, the same in every plot."""
 
 
 class StudySettings(Section):
@@ -99,38 +95,6 @@ class Study:
     page: Callable[[dict], str]
 
 
-def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
-    """A matplotlib figure without a window, and its axes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made, axes = pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
-    for axis in axes[0]:
-        axis.spines[["top", "right"]].set_visible(False)
-    return made, list(axes[0])
-
-
-def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> None:
-    """Bars of success rates with their intervals, each with its figure above.
-
-    Args:
-        axis: to draw on.
-        rows: rate, low and high by name.
-        colours: by name.
-    """
-    for place, (name, row) in enumerate(rows.items()):
-        axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
-        axis.vlines(place, row["low"], row["high"], color=INK, linewidth=1.4)
-        axis.text(place, row["high"] + 0.02, f"{row['rate']:.0%}", ha="center", va="bottom", color=INK)
-    labels = ["\n".join(fill(line, 11, break_long_words=False) for line in name.splitlines()) for name in rows]
-    axis.set_xticks(range(len(rows)), labels)
-    axis.set_ylim(0, 1.12)
-    axis.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
-    axis.set_ylabel("success rate")
-
-
 def rate_cell(row: dict) -> str:
     """`12/20, 60% (39% to 78%)`."""
     return f"{row['successes']}/{row['n']}, {row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
@@ -147,14 +111,32 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def sentence_lines(text: str) -> str:
+    """Markdown with one sentence a line; headings, tables, lists and pictures stay as they are.
+
+    A sentence ends at `.`, `!` or `?` before a space and a capital letter.
+    """
+    blocks = []
+    for block in text.split("\n\n"):
+        lines, running = [], []
+        for line in [*block.split("\n"), "|"]:
+            if re.match(r"\s*(?:[-*] |[|#!<]|\d+\. |$)", line):
+                lines += re.split(r"(?<=[.!?]) +(?=[*_`(\[]*[A-Z])", " ".join(running)) if running else []
+                lines.append(line)
+                running = []
+            else:
+                running.append(line.strip())
+        blocks.append("\n".join(lines[:-1]))
+    return "\n\n".join(blocks)
+
+
 def method_lines(settings: dict) -> str:
     """Sentences of a page that say what was measured on."""
     turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
     return (
-        f"Planner `{Path(settings['planner']).name}`, modes {', '.join(settings['modes'])}; {settings['scenes']} "
-        f"scenes a mode, seeds from {settings['first_seed']}, the four tasks in turn, phrasings "
-        f"`{settings['wordings']}`, camera {camera}. A plan counts when the simulator, "
-        "given the actions read from its frames, reaches the goal. Intervals: 95%, Wilson for "
-        "rates, bootstrap over scenes for differences."
+        f"Planner `{Path(settings['planner']).name}`; modes {', '.join(settings['modes'])}; {settings['scenes']} "
+        f"scenes per mode, seeds from {settings['first_seed']}, the four tasks in turn; phrasings "
+        f"`{settings['wordings']}`, camera {camera}. A plan succeeds if the simulator, executing the actions read "
+        "from its frames, reaches the goal. Intervals: 95%, Wilson for rates, bootstrap over scenes for differences."
     )

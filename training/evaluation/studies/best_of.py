@@ -7,21 +7,11 @@ from pydantic import Field
 
 from ...files import write_json
 from ...sections.data import Positive
+from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import difference, evaluate_planner
 from ..closed_loop.replan import MOMENT, START
 from ..statistics import bootstrap
-from .base import (
-    SERIES,
-    Study,
-    StudySettings,
-    bars,
-    bench,
-    change_cell,
-    figure,
-    markdown_table,
-    method_lines,
-    rate_cell,
-)
+from .base import Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
 WAYS = {START: "replan", MOMENT: "restart"}
 """Where a new plan begins, and what its results are called."""
@@ -123,13 +113,13 @@ def page(result: dict) -> str:
     over = result["best_gain_over_modes"]
     words = f"- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
         f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
-        f"planning again, the past kept, {verdict(result[mode]['replan_gain'])}, from the moment "
+        f"re-planning with the past kept {verdict(result[mode]['replan_gain'])}, from now "
         f"{verdict(result[mode]['restart_gain'])}."
         for mode in modes
     )
     return f"""# Best of {settings["best_of"]} and re-planning
 
-![Success of each way](PLOT)
+![Success of each method](PLOT)
 
 {markdown_table(head, rows)}
 
@@ -137,19 +127,19 @@ def page(result: dict) -> str:
 
 ## Method
 {method_lines(settings)} The best of several plans is chosen by its frames alone (drawn path,
-checks, read-out, agreement with the other plans), as Rank Plans does; *any* is what a perfect choice would reach.
-*One plan*: mean of all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the same
-scenes: of the chosen plan from that mean, of re-planning from a single plan.
+checks, read-out, agreement with the other plans), as *Rank Plans* does; *any* is the success of a perfect choice.
+*One plan*: mean over all {settings["best_of"]} plans of a scene, interval over scenes. Gains are differences on the
+same scenes: between the chosen plan and that mean, and between re-planning and a single plan.
 
-Planning again, the past kept: after {every} moves the whole task is planned
-again; the frames that have happened stay in its grid as the camera saw them (their latents are put in at each step's
-noise, as where a latent has a noise mask), so only the rest is made. From now: the picture of the moment is the first
-frame of a new plan, with what is left of the drawn path.
+Re-planning, past kept: after {every} moves the whole task is planned again; the frames that have already happened
+stay in the grid as observed (their latents are inserted at the noise level of each step, as with a noise mask), so
+only the remaining frames are generated. Re-planning from now: the current image is the first frame of a new plan,
+with the rest of the drawn path.
 
 ## Limits
-A planner that begins from now sees an arm in the middle of its work as first frame; training showed it that only as
-later frames. With the past kept it sees nothing new, but the world here does what a plan expects: nobody moves an
-object while the arm is under way, which is what looking again is for.
+A planner that starts from now sees an arm in mid-task in its first frame; in training it saw that only in later frames.
+With the past kept it sees nothing unusual, but nothing unexpected happens in this simulator either: nobody moves an
+object while the arm is moving, which is what re-planning is for.
 """
 
 

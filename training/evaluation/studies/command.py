@@ -11,7 +11,7 @@ from simulation.errors import SimulationError
 
 from ...errors import TrainingError
 from ...files import ROOT, read_json, replacing, shown, write_json, write_text
-from .base import Study
+from .base import Study, sentence_lines
 
 STUDIES = {
     "failure_detection": "do the checks of a plan's frames predict that it fails?",
@@ -87,5 +87,4 @@ def write_page(study: Study, result: dict, page: Path) -> None:
     figure = study.plot(result)
     with replacing(plot) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    text = study.page(result).replace("PLOT", plot.name)
-    write_text(page, text)
+    write_text(page, sentence_lines(study.page(result).replace("PLOT", plot.name)))

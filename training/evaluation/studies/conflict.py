@@ -16,11 +16,12 @@ from visual_planner.execution.keyframes import keyframes
 
 from ...data.overlays.recorded import timed_trajectory
 from ...errors import TrainingError
+from ..charts import GREY, SERIES, figure
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
 from ..closed_loop.trial import read_plan
 from ..statistics import wilson
-from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 OUTCOMES = ("text", "trajectory", "neither")
 
@@ -115,17 +116,17 @@ def page(result: dict) -> str:
     rows = [[value, *(rate_cell(row[name]) for name in OUTCOMES)] for value, row in result["guidance"].items()]
     return f"""# The instruction against the drawn path
 
-![Who wins, over guidance](PLOT)
+![Which one wins, over guidance](PLOT)
 
-{markdown_table(["guidance", "the words win", "the path wins", "neither"], rows)}
+{markdown_table(["guidance", "the instruction wins", "the path wins", "neither"], rows)}
 
 ## Method
 {method_lines(result["settings"])}
-Of these scenes {result["conflicts"]} allow the task on a second object: the words name the first, the path is
-that of a demonstration for the second. The executed plan is judged by both requests.
+Of these scenes, {result["conflicts"]} allow the same task with a second object: the instruction names the first
+object, and the path is that of a demonstration with the second. The executed plan is judged against both requests.
 
 ## Limits
-Only conflicts about the object, the task is the same. *Neither* holds clumsy plans as well as undecided ones.
+The conflict is about the object only; the task is the same. *Neither* includes clumsy plans as well as undecided ones.
 """
 
 

@@ -10,9 +10,10 @@ from visual_planner.checks.diagnostics import RULES
 from ...errors import TrainingError
 from ...files import read_json
 from ...sections.data import Positive
+from ..charts import GREY, INK, figure
 from ..closed_loop.evaluation import plan_and_execute
 from ..statistics import wilson
-from .base import GREY, INK, Study, StudySettings, bench, figure, markdown_table, method_lines
+from .base import Study, StudySettings, bench, markdown_table, method_lines
 
 VANISHED = 0.35
 "An object counts as vanished if less than this fraction of its initial pixels is left in the last frame."
@@ -167,24 +168,26 @@ def page(result: dict) -> str:
     ]  # fmt: skip
     head = ["check", "AUC (95%)", "plans", "precision", "recall", "threshold from data", "its precision", "its recall"]
     failed = sum(row["failed"] for row in result["rows"])
-    return f"""# Failure detection: do a plan's pictures predict that it fails?
+    return f"""# Failure detection: do a plan's frames predict that it fails?
 
 ![AUC of the checks](PLOT)
 
-{len(result["rows"])} plans were executed, {failed} failed. A check is right when it warns of a plan that fails.
+{len(result["rows"])} plans were executed, {failed} failed. A warning is correct if the plan fails.
 
 {markdown_table(head, rows)}
 
 ## Method
 {method_lines(result["settings"])}
-*vanished*: fraction of its first pixels that the worst object has in the last frame. Read off the frames: *sure* and
-*least sure*, the confidence in the place, its mean and its least; *gripper*: how clearly it is open or closed; *path as
-read*: how closely it keeps to the drawn path; *score*: their mean, what Rank Plans orders by. Precision: warned
-plans that fail; recall: failing plans that were warned of. The threshold from data is that of Youden on scenes of even
-seeds; its precision and recall are those of odd seeds.
+From the frames: *vanished*, of the object that shrinks most, the fraction of its first-frame pixels left in the last
+frame. From the read-out: *sure* and *least sure*, the mean and the lowest confidence in the position; *gripper*, how
+clearly it is open or closed; *path as read*, how closely the end effector keeps to the drawn path; *score*, their
+mean, by which *Rank Plans* orders. Precision: fraction of warnings whose plan fails; recall: fraction of failing
+plans with a warning. The threshold from data maximises Youden's index on scenes with even seeds; its precision and
+recall are measured on odd seeds.
 
 ## Limits
-One planner, one table. Read a precision against the fraction of failures, {failed / len(result["rows"]):.0%} here.
+One planner, one simulated table. Compare a precision with the fraction of failing plans, {
+        failed / len(result["rows"]):.0%} here.
 """
 
 

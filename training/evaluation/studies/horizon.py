@@ -11,12 +11,13 @@ from visual_planner.planner.chaining import cut_in_time, join_plans, joined_leng
 
 from ...model.pipeline import PlannerPipeline
 from ...sections.data import Positive
+from ..charts import GREY, SERIES, figure
 from ..closed_loop.evaluation import draw_all, rate
 from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
-from .base import GREY, SERIES, Study, StudySettings, bench, figure, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 
 class HorizonSettings(StudySettings):
@@ -113,7 +114,8 @@ def page(result: dict) -> str:
 
     def cell(row: dict) -> str:
         error = row["median_hand_error_px"]
-        return f"{rate_cell(row['success'])}; error {error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
+        distance = f"{error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
+        return f"{rate_cell(row['success'])}; end effector {distance}"
 
     rows = [
         [f"{row['frames']} ({count})", *(cell(row["modes"][mode]) for mode in modes), rate_cell(row["true_frames"])]
@@ -121,8 +123,8 @@ def page(result: dict) -> str:
     ]
     return f"""# Chained plans: how far ahead?
 
-The same motions in ever more frames, planned by chaining: every plan starts from the last frame that the one before
-has painted, without a look at the world.
+The same motions over more and more frames, planned by chaining: every plan starts from the last frame that the previous
+plan generated, without observing the world.
 
 ![End effector error over the frames](PLOT)
 
@@ -130,13 +132,13 @@ has painted, without a look at the world.
 
 ## Method
 {method_lines(result["settings"])}
-In a chain every plan is given the whole instruction and its own part of the drawn path. The gripper is found by its
-colour in plan and demonstration; one that a plan does not show counts as standing at its start. Dotted lines: where
-one plan hands over to the next.
+In a chain, every plan is given the whole instruction and its own part of the drawn path. The end effector is located by
+its colour in plan and demonstration; if a plan does not show it, it counts as still at its start. Dotted lines mark
+where one plan ends and the next begins.
 
 ## Limits
-The planner was trained on whole tasks in nine frames: in a chain it is asked for parts of a task, at a slower pace
-than it knows.
+The planner was trained on whole tasks in nine frames; in a chain it has to plan parts of a task, at a slower pace
+than in training.
 """
 
 

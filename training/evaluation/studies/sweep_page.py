@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..charts import GREY, SERIES, bars, figure
 from ..closed_loop.evaluation import difference
-from .base import GREY, SERIES, bars, change_cell, figure, markdown_table, method_lines, rate_cell
+from .base import change_cell, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
 """Of the variants' loss curves."""
@@ -98,7 +99,7 @@ def page(result: dict) -> str:
 
 {markdown_table(["variant", *modes, "true keyframes", "true frames", "static plan"], rows)}
 
-How far the plans' gripper, as the read-out sees it, is from the demonstration's [mm, mean of all frames but the first]:
+Distance between the plans' end effector, as read out, and the demonstration's [mm, mean over all frames but the first]:
 
 {markdown_table(["variant", *modes], hands)}
 {compared}
@@ -133,7 +134,7 @@ def _compared(variants: dict[str, dict], modes: list[str]) -> str:
                 ])  # fmt: skip
     if not rows:
         return ""
-    head = ["variant", "mode", "executed", "end effector error"]
+    head = ["variant", "mode", "success", "end effector error"]
     return f"\nDifferences from *{base}* on the same scenes:\n\n{markdown_table(head, rows)}\n"
 
 
