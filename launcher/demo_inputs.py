@@ -87,10 +87,17 @@ def read_picture(file: Path) -> np.ndarray:
         LauncherError: It is missing, no picture, or of an impossible size.
     """
     what = f"first frame {file}"
-    height, width = picture_size(file, what, LauncherError)
-    if max(height, width) > MAX_SIDE_PX:
-        raise LauncherError(f"{what} must have sides of at most {MAX_SIDE_PX} px, got {width}x{height}")
-    return decode_picture(file, what, LauncherError)
+    try:
+        with file.open("rb") as stream:
+            height, width = picture_size(stream, what, LauncherError)
+            if max(height, width) > MAX_SIDE_PX:
+                raise LauncherError(f"{what} must have sides of at most {MAX_SIDE_PX} px, got {width}x{height}")
+            stream.seek(0)
+            return decode_picture(stream, what, LauncherError)
+    except FileNotFoundError:
+        raise LauncherError(f"{what} does not exist") from None
+    except OSError as error:  # a folder
+        raise LauncherError(f"{what} cannot be read: {error.strerror or error}") from error
 
 
 def read_trajectory(file: Path, size: tuple[int, int]) -> str:

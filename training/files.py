@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from visual_planner.json_text import json_record
 from visual_planner.text import decode_text, text_lines
 
 from .errors import TrainingError
@@ -103,14 +104,7 @@ def json_object(data: bytes | str, name: str) -> dict:
     Raises:
         TrainingError: it is none; `name` names the text.
     """
-    text = data if isinstance(data, str) else decode_text(data, name, TrainingError)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
-        raise TrainingError(f"{name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"{name} must contain a JSON object, got {type(value).__name__}")
-    return value
+    return json_record(data, name, TrainingError)
 
 
 def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:

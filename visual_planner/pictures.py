@@ -1,17 +1,19 @@
 """Pictures out of encoded bytes: one decoder for training data, the demo's first frame and pictures that are looked at.
 
 A picture is read as ComfyUI's Load Image shows it (turned as its EXIF orientation says) and as `grid.frame` takes
-frames: transparency is laid over black, 16-bit greys count to 65535.
+frames: transparency is laid over black, 16-bit greys count to 65535. Files are opened by the caller. Pillow is imported
+when a picture is read, since the nodes never read one.
 """
 
-import io
-from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from .errors import ImageError
+from .errors import ImageError, plain
 from .grid.frame import to_bytes, to_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are opened. Pillow knows others, of which PostScript starts a program."""
@@ -23,32 +25,31 @@ _KEPT_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I;16N", "I",
 "Pillow's modes whose arrays `to_rgb` understands as they are."
 
 
-def picture_size(source: "bytes | Path", what: str, error: type[Exception] = ImageError) -> tuple[int, int]:
-    """Size (h, w) that a picture has once it is turned, from its header alone; see `read_picture` for the errors."""
-    with _opened(source, what, error) as image:
-        height, width = image.height, image.width
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+def picture_size(stream: BinaryIO, what: str, error: type[Exception] = ImageError) -> tuple[int, int]:
+    """Size (h, w) that a picture has once it is turned, from its header alone; see `read_picture` for the rest."""
+    image = _opened(stream, what, error)
+    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
-def read_picture(source: "bytes | Path", what: str, error: type[Exception] = ImageError) -> np.ndarray:
+def read_picture(stream: BinaryIO, what: str, error: type[Exception] = ImageError) -> np.ndarray:
     """Picture (h, w, 3) uint8.
 
     Args:
-        source: a file, or a file's content.
+        stream: content of a file.
         what: names it in messages.
         error: class of the error to raise.
 
     Raises:
-        ImageError: (or `error`) it is missing, truncated, of another format, no picture, or too large.
+        ImageError: (or `error`) it is truncated, of another format, no picture, or too large.
     """
-    with _opened(source, what, error) as image:
-        try:
-            return _pixels(image)
-        except Exception as problem:  # decoders raise whatever a damaged file makes them
-            raise error(f"{what} cannot be read: {_reason(problem)}") from problem
+    image = _opened(stream, what, error)
+    try:
+        return _pixels(image)
+    except Exception as problem:  # decoders raise whatever a damaged file makes them
+        raise error(f"{what} cannot be read: {_reason(problem)}") from problem
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _pixels(image: "Image.Image") -> np.ndarray:
     image.load()
     orientation = _orientation(image)
     mode = image.mode
@@ -62,36 +63,23 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return _turned(pixels, orientation)
 
 
-class _opened:
-    """A picture whose header is read and within bounds; a context that closes its file."""
+def _opened(stream: BinaryIO, what: str, error: type[Exception]) -> "Image.Image":
+    """A picture whose header is read and within bounds."""
+    from PIL import Image, UnidentifiedImageError
 
-    def __init__(self, source: "bytes | Path", what: str, error: type[Exception]) -> None:
-        self.source, self.what, self.error = source, what, error
-
-    def __enter__(self) -> Image.Image:
-        what = self.what
-        stream = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
-        try:
-            self.image = Image.open(stream, formats=FORMATS)
-        except FileNotFoundError as problem:
-            raise self.error(f"{what} does not exist") from problem
-        except UnidentifiedImageError as problem:
-            raise self.error(f"{what} cannot be read: it must be a picture ({', '.join(FORMATS)})") from problem
-        except Exception as problem:
-            raise self.error(f"{what} cannot be read: {_reason(problem)}") from problem
-        width, height = self.image.size
-        if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-            self.image.close()
-            raise self.error(
-                f"{what} must have sides of at most {MAX_SIDE_PX} px and {MAX_PIXELS} pixels, got {width}x{height}"
-            )
-        return self.image
-
-    def __exit__(self, *_: object) -> None:
-        self.image.close()
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as problem:
+        raise error(f"{what} cannot be read: it must be a picture ({', '.join(FORMATS)})") from problem
+    except Exception as problem:
+        raise error(f"{what} cannot be read: {_reason(problem)}") from problem
+    width, height = image.size
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise error(f"{what} must have at most {MAX_PIXELS} pixels, got {width}x{height}")
+    return image
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: "Image.Image") -> int:
     """EXIF orientation, 1 to 8; a damaged or senseless one is that of a picture without any."""
     try:
         value = image.getexif().get(0x0112, 1)
@@ -109,4 +97,4 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _reason(problem: Exception) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
+    return plain(str(problem)) or type(problem).__name__

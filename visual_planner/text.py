@@ -18,7 +18,7 @@ def decode_text(data: bytes, what: str, error: type[Exception] = PlannerError) -
         error: class of the error to raise.
 
     Raises:
-        PlannerError: (or `error`) it is text of another encoding, or no text; the message names the first byte that is wrong.
+        PlannerError: (or `error`) it is text of another encoding, or no text; the message names the first wrong byte.
     """
     encoding, start = _UTF16.get(data[:2], "utf-8"), 2 if data[:2] in _UTF16 else 0
     if encoding == "utf-8" and data.startswith(_UTF8_MARK):
@@ -37,7 +37,7 @@ def decode_text(data: bytes, what: str, error: type[Exception] = PlannerError) -
 
 
 def text_lines(text: str) -> list[str]:
-    """Lines of a text, which end at "\\n" or "\\r\\n" alone: other line separators of Unicode may stand inside one."""
+    """Lines of a text: they end at a line feed, with or without a carriage return; others may stand inside a line."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from visual_planner.pictures import picture_size
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from .pairs_folder import first_frame_of, read_info, read_manifest, read_pairs
 from .sources.names import inside
-from .sources.pictures import read_picture
+from .sources.pictures import picture_size, read_picture
 from .splits import find_leaks
 
 
@@ -74,7 +73,7 @@ def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int],
     if not file.exists():
         return []  # its line says so already
     try:
-        size = picture_size(file, f"image {file}", TrainingError)
+        size = picture_size(file, f"image {file}")
     except TrainingError as error:
         return [str(error)]
     return [] if size in sizes else [f"image {file} must be {sizes[0]} (height, width), got {size}"]

@@ -38,9 +38,8 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
 
 
 def _tile(folder: Path, pair: dict, cell: tuple[int, int], font: ImageFont.FreeTypeFont) -> Image.Image:
-    condition, grid = (
-        Image.fromarray(read_picture(folder / pair[key], f"picture {folder / pair[key]}")) for key in ("source", "target")
-    )
+    files = [folder / pair[key] for key in ("source", "target")]
+    condition, grid = (Image.fromarray(read_picture(file, f"picture {file}")) for file in files)
     first = condition.crop((0, 0, cell[1], cell[0]))
     grid = grid.resize((round(grid.width * _SIDE / grid.height), _SIDE), Image.Resampling.LANCZOS)
     first = first.resize((round(first.width * _SIDE / 2 / first.height), _SIDE // 2), Image.Resampling.LANCZOS)

@@ -7,11 +7,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from visual_planner.errors import brief
+
 from ..errors import TrainingError
 from ..files import read_json, read_json_lines
 from .sources.names import safe_id
 from .sources.pictures import read_picture
-from .sources.records import Count, Finite, Record, SomeText, Text, checked, shown
+from .sources.records import Count, Finite, Record, SomeText, Text, checked
 
 _FORMAT = "visual_planner.episodes"
 _Place = Annotated[list[Finite], Field(min_length=3, max_length=3)]
@@ -98,8 +100,8 @@ class EpisodeSet:
         info = read_json(file, "episode data set")
         if info.get("format") != _FORMAT or info.get("version") != 1:
             raise TrainingError(
-                f"{file}: format must be {_FORMAT!r} version 1, got {shown(info.get('format'))} "
-                f"version {shown(info.get('version'))}"
+                f"{file}: format must be {_FORMAT!r} version 1, got {brief(info.get('format'))} "
+                f"version {brief(info.get('version'))}"
             )
         count = checked(_Info, info, f"episode data set {file}").frames
         lines = read_json_lines(folder / "episodes.jsonl", "episodes")
@@ -121,7 +123,7 @@ def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
     try:
         given = checked(_Record, record, what).id
         if name != given:
-            raise TrainingError(f"{what}: 'id' must be a plain file name such as {shown(name)}, got {shown(given)}")
+            raise TrainingError(f"{what}: 'id' must be a plain file name such as {brief(name)}, got {brief(given)}")
     except TrainingError as error:
         problem = str(error)
     return Episode(name, record, folder / "frames" / f"{name}.png", frames, problem)

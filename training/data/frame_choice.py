@@ -22,8 +22,8 @@ def choose_frames(
     Args:
         length: frames of the episode.
         count: cells to fill. If there are fewer frames, each is taken once and the last one repeated.
-        rule: uniform: evenly in time, first and last included; motion: equal amounts of motion between neighbours; trim:
-            evenly between the ends of motion.
+        rule: uniform: evenly in time, first and last included; motion: equal amounts of motion between neighbours;
+            trim: evenly between the ends of motion.
         motion: (length,) change of each frame against the one before, the first 0; see `motion_of`. Not for uniform.
         clock: (length,) as `clock_of` gives it; a frame that is shown for long may then be chosen more than once.
     """

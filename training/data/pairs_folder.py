@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from visual_planner.errors import brief
 from visual_planner.grid.cells import first_cell
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..files import read_json, read_json_lines
-from .sources.records import Index, Record, Text, checked, shown
+from .sources.records import Index, Record, Text, checked
 
 FORMAT = "visual_planner.pairs"
 MANIFEST = "manifest.json"
@@ -56,7 +57,7 @@ def read_info(folder: Path) -> PairsInfo:
     file = folder / "dataset.json"
     info = read_json(file, "folder of pairs")
     if info.get("format") != FORMAT:
-        raise TrainingError(f"{file}: format must be {FORMAT!r}, got {shown(info.get('format'))}")
+        raise TrainingError(f"{file}: format must be {FORMAT!r}, got {brief(info.get('format'))}")
     return checked(PairsInfo, info, str(file))
 
 

@@ -68,8 +68,8 @@ def split_episodes(scenes: Mapping[str, str], count: int, rule: str = "last", se
             kept.update(group)
     if not kept:
         raise TrainingError(
-            f"no episode can be held out: scenes (identical first frames, or cameras of one episode) come in groups "
-            f"larger than {count}"
+            "no episode can be held out: cameras of one scene or identical first frames come in groups larger "
+            f"than {count}"
         )
     return kept
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from visual_planner.errors import PlannerError
-from visual_planner.pictures import read_picture
 from visual_planner.planner.spec import PlannerSpec
 
+from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
@@ -195,7 +195,7 @@ def _thumbnail(section: ExportSection) -> str | None:
         file = next((plan for plan in plans if plan.parent == newest), None)
     if file is None:
         return None
-    small = Image.fromarray(read_picture(Path(file), f"export.thumbnail {file}", TrainingError))
+    small = Image.fromarray(read_picture(Path(file), f"export.thumbnail {file}"))
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     held = io.BytesIO()
     small.save(held, "jpeg", quality=85)

@@ -37,7 +37,8 @@ class PrepareSection(Section):
     camera: str = Field("", description="camera to use (default: the first; an unknown name lists them all)")
     instructions: Path | None = Field(None, description="CSV, JSON lines or text, for folders of videos or frames")
     folders: Literal["auto", "cameras", "episodes"] = Field(
-        "auto", description="what folders of videos or frames with the same names in them are, where names do not say it"
+        "auto",
+        description="what folders of videos or frames with the same names in them are, where names do not say it",
     )
     episodes: Positive | None = Field(None, description="use only this many episodes, from the first on")
     frames: Literal["uniform", "motion", "trim"] = Field(

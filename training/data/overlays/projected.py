@@ -94,9 +94,10 @@ class ProjectedPaths:
         if inside < _SEEN:
             low, high = pixels[span].min(axis=0), pixels[span].max(axis=0)
             raise TrainingError(
-                f"the end effector of episode {entry.id} ({entry.file}) must lie in the picture of {width}x{height} px, but "
-                f"{1 - inside:.0%} of its path do not (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}): "
-                "the states must be positions in metres, not joint angles, and in the frame of the extrinsics"
+                f"the end effector of episode {entry.id} ({entry.file}) must lie in the picture of {width}x{height} "
+                f"px, but {1 - inside:.0%} of its path does not (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
+                f"{high[1]:.0f}): the states must be positions in metres, not joint angles, and in the frame of the "
+                "extrinsics"
             )
         clock = clock_of(source.times(entry))
         return path_over(pixels * (size[1] / width, size[0] / height), chosen, size, clock)

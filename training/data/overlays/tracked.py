@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from visual_planner.errors import brief
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
@@ -14,7 +15,6 @@ from ..frame_choice import clock_of
 from ..sources import Entry, Source
 from ..sources.names import named_file
 from ..sources.pictures import read_picture
-from ..sources.records import shown
 from .recorded import path_over
 
 _AROUND = 0.05
@@ -58,7 +58,9 @@ class TrackedPaths:
             return np.array([xs.mean() + 0.5, ys.mean() + 0.5]), mask
         click = self.clicks.get(entry.id, self.clicks.get("*"))
         if not isinstance(click, list) or len(click) != 2 or not all(_is_number(v) for v in click):
-            raise TrainingError(f"clicks {self.data} must have [x, y] for episode {entry.id} (or *), got {shown(click)}")
+            raise TrainingError(
+                f"clicks {self.data} must have [x, y] for episode {entry.id} (or *), got {brief(click)}"
+            )
         place = np.array(click, float)
         if not ((place >= 0).all() and place[0] <= size[1] and place[1] <= size[0]):
             raise TrainingError(f"clicks {self.data}: {click} of episode {entry.id} lies outside the frame of {size}")

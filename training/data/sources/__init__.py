@@ -64,7 +64,11 @@ def _readings(path: Path) -> dict[str, str]:
     if videos:
         found["videos"] = f"{len(videos)}, such as {videos[0].relative_to(path)}"
     lines = grids.find_lines(path)
-    if lines is not None and lines.name.lower() not in ("instructions.jsonl", "metadata.jsonl") and grids.is_grids(lines):
+    if (
+        lines is not None
+        and lines.name.lower() not in ("instructions.jsonl", "metadata.jsonl")
+        and grids.is_grids(lines)
+    ):
         found["grids"] = lines.name
     # a picture named like a video is its thumbnail or its mask
     names = {file.stem for file in videos}

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from visual_planner.errors import brief
+
 from ...errors import TrainingError
 
 _UNSAFE = re.compile(r"[^\w.-]+")
@@ -100,10 +102,11 @@ def inside(folder: Path, name: str, what: str) -> Path:
     """
     try:
         path = (folder / name).resolve()
-        if not path.is_relative_to(folder.resolve()):
-            raise TrainingError(f"{what} must lie in {folder}, got {name!r}")
-        if not path.is_file():
-            raise TrainingError(f"{what} {path} does not exist")
+        exists = path.is_file()
     except (OSError, ValueError) as error:  # too long, or with a zero
-        raise TrainingError(f"{what} must be the name of a file, got {name[:80]!r}") from error
+        raise TrainingError(f"{what} must be the name of a file, got {brief(name)}") from error
+    if not path.is_relative_to(folder.resolve()):
+        raise TrainingError(f"{what} must lie in {folder}, got {brief(name)}")
+    if not exists:
+        raise TrainingError(f"{what} {path} does not exist")
     return path

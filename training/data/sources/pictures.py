@@ -1,6 +1,8 @@
 """Single pictures in files or in memory → RGB arrays."""
 
+import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,7 +23,29 @@ def read_picture(source: Path | bytes, what: str) -> np.ndarray:
     Raises:
         TrainingError: it is missing, truncated or no picture.
     """
-    return pictures.read_picture(source, what, TrainingError)
+    with _stream(source, what) as stream:
+        return pictures.read_picture(stream, what, TrainingError)
+
+
+def picture_size(source: Path, what: str) -> tuple[int, int]:
+    """Size (h, w) of a picture in a file, from its header alone.
+
+    Raises:
+        TrainingError: it is missing or no picture.
+    """
+    with _stream(source, what) as stream:
+        return pictures.picture_size(stream, what, TrainingError)
+
+
+def _stream(source: Path | bytes, what: str) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return source.open("rb")
+    except FileNotFoundError as error:
+        raise TrainingError(f"{what} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def stack_frames(frames: list[np.ndarray], what: str) -> np.ndarray:

@@ -1,18 +1,14 @@
 """Records that others wrote, checked before they are used: JSON objects, rows of tables."""
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from visual_planner.errors import brief
 from visual_planner.text import one_line
 
 from ...errors import TrainingError
-
-_SHOWN = 60
-"Longest value in a message [characters]."
 
 
 class Record(BaseModel):
@@ -66,7 +62,7 @@ def checked(kind: type[Record], value: object, what: str) -> Any:
         TrainingError: it is no object, or a key is missing or has another value; the message names the first one.
     """
     if not isinstance(value, Mapping):
-        raise TrainingError(f"{what} must be an object, got {shown(value)}")
+        raise TrainingError(f"{what} must be an object, got {brief(value)}")
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
@@ -77,20 +73,4 @@ def checked(kind: type[Record], value: object, what: str) -> Any:
         text = problem["msg"].removeprefix("Value error, ").replace("Input should", "must").replace(
             "must be a valid", "must be a"
         )  # fmt: skip
-        raise TrainingError(f"{what}: {place!r} {text}, got {shown(problem['input'])}") from None
-
-
-def shown(value: object) -> str:
-    """A value for a message: short, in one line, however large it is."""
-    if isinstance(value, str):
-        text = repr(value[: _SHOWN + 1])
-    elif isinstance(value, Mapping | list | tuple) and len(value) > 8:
-        text = f"{type(value).__name__} of {len(value)}"
-    elif isinstance(value, int) and abs(value) >= 10**_SHOWN:
-        text = f"a number of {math.floor(math.log10(abs(value))) + 1} digits"
-    else:
-        try:
-            text = json.dumps(value)
-        except (TypeError, ValueError, RecursionError):
-            text = repr(value) if isinstance(value, bytes | float | int) else type(value).__name__
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+        raise TrainingError(f"{what}: {place!r} {text}, got {brief(problem['input'])}") from None

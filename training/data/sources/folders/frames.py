@@ -102,8 +102,8 @@ def _picture_folders(path: Path) -> tuple[list[str], list[str]]:
             )
     if path in counts:
         raise TrainingError(
-            f"frames data set {path} must have a folder per episode (EPISODE/0.png), got {counts[path]} pictures directly "
-            "in it"
+            f"frames data set {path} must have a folder per episode (EPISODE/0.png), got {counts[path]} pictures "
+            "directly in it"
         )
     return [folder.relative_to(path).as_posix() for folder in sorted(counts)], notes
 
@@ -123,7 +123,9 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
     large = [name for name, size in sizes.items() if size > 1 and size * 4 >= len(files) and "#" in name]
     if len(large) > 1 and sum(sizes[name] for name in large) == len(files):
         shown = ", ".join(f"{name} ({sizes[name]})" for name in sorted(large))
-        raise TrainingError(f"folder {folder} must hold one series of pictures, got {shown}: move each to its own folder")
+        raise TrainingError(
+            f"folder {folder} must hold one series of pictures, got {shown}: move each to its own folder"
+        )
     twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise TrainingError(f"folder {folder} must hold each frame once, got {twice[0]} in several formats")

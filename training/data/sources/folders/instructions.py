@@ -5,12 +5,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from visual_planner.errors import brief
 from visual_planner.text import one_line, text_lines
 
 from ....errors import TrainingError
 from ....files import read_json_lines, read_text
 from ..names import is_hidden, plain
-from ..records import shown
 
 NAMES = tuple(f"{stem}.{suffix}" for stem in ("instructions", "metadata") for suffix in ("csv", "jsonl", "txt"))
 _FILE_KEYS = ("file", "file_name", "video", "folder", "episode", "id", "name")
@@ -70,7 +70,7 @@ def _text_rows(file: Path) -> Iterator[tuple[int, str, str]]:
         name, tab, words = line.partition("\t")
         if not tab:
             raise TrainingError(
-                f"instructions {file} line {number} must be a name, a tab and an instruction, got {shown(line)}"
+                f"instructions {file} line {number} must be a name, a tab and an instruction, got {brief(line)}"
             )
         yield number, plain(name), one_line(words)
 
@@ -91,8 +91,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, str, str]]:
                 continue
             if len(cells) > len(keys):
                 raise TrainingError(
-                    f"instructions {file} line {number} must have {len(keys)} cells as the heading has, got {len(cells)}: "
-                    f"a text with {delimiter!r} in it must be in quotes"
+                    f"instructions {file} line {number} must have {len(keys)} cells as the heading has, got "
+                    f"{len(cells)}: a text with {delimiter!r} in it must be in quotes"
                 )
             yield _row(file, number, dict(zip(keys, cells, strict=False)))
     except csv.Error as error:
@@ -110,9 +110,9 @@ def _row(file: Path, number: int, row: dict) -> tuple[int, str, str]:
     text = next((text for text in texts if text is not None), "" if texts else None)
     if not isinstance(name, str) or text is None:
         raise TrainingError(
-            f"{what} must have a name (one of {', '.join(_FILE_KEYS)}) and a text (one of {', '.join(_TEXT_KEYS)}), got "
-            f"the keys {shown(', '.join(str(key) for key in row))}"
+            f"{what} must have a name (one of {', '.join(_FILE_KEYS)}) and a text (one of {', '.join(_TEXT_KEYS)}), "
+            f"got the keys {brief(', '.join(str(key) for key in row))}"
         )
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise TrainingError(f"{what} must have a text as instruction, got {shown(text)}")
+        raise TrainingError(f"{what} must have a text as instruction, got {brief(text)}")
     return number, plain(name), one_line(text)

@@ -86,8 +86,8 @@ def read_layout(
     names = list(whole[0])
     count = len(next(iter(whole[0].values())))
     raise TrainingError(
-        f"{path}: the folders {_listed(names)} hold the same names, so they may be cameras of {count} episodes, or there "
-        f"are {len(items)} episodes of one camera: set prepare.folders to cameras or to episodes"
+        f"{path}: the folders {_listed(names)} hold the same names, so they may be cameras of {count} episodes, or "
+        f"there are {len(items)} episodes of one camera: set prepare.folders to cameras or to episodes"
     )
 
 
@@ -99,7 +99,7 @@ def is_camera_name(name: str) -> bool:
 
 
 def scenes_of(names: Iterable[str]) -> dict[str, str]:
-    """What names share that differ in camera words alone (`ep1_front`, `ep1_side`), for those that share it with others."""
+    """What names have in common that differ in camera words alone (`ep1_front`, `ep1_side`); others are left out."""
     rest = {}
     for name in names:
         words = re.split(r"([^A-Za-z0-9]+)", name)

@@ -8,14 +8,17 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from visual_planner.errors import brief
+
 from ....errors import TrainingError
 from ....files import read_json
-from ..records import Count, Finite, Record, SomeText, Text, checked, shown
+from ..records import Count, Finite, Record, SomeText, Text, checked
 
 _SPEC = re.compile(r"(0?[1-9])?d?")
 "Format of a number in a path template, such as 06d: wider ones only make long names."
 _JOINTS = re.compile(
-    r"joint|shoulder|elbow|wrist|waist|forearm|upper_?arm|motor|angle|degree|radian|(^|[._ -])(pan|lift|flex|roll|q|j)\d*($|[._ -])",
+    r"joint|shoulder|elbow|wrist|waist|forearm|upper_?arm|motor|angle|degree|radian|"
+    r"(^|[._ -])(pan|lift|flex|roll|q|j)\d*($|[._ -])",
     re.IGNORECASE,
 )
 _AXIS = re.compile(r"(^|[^a-z])[xyz]($|[^a-z])", re.IGNORECASE)
@@ -56,7 +59,7 @@ def read_info(path: Path) -> Info:
     record = read_json(file, "LeRobot data set")
     version = record.get("codebase_version", "")
     if not isinstance(version, str) or not version.startswith(("v2.", "v3.")):
-        raise TrainingError(f"{file}: codebase_version must be v2.x or v3.x, got {shown(version)}")
+        raise TrainingError(f"{file}: codebase_version must be v2.x or v3.x, got {brief(version)}")
     return checked(Info, record, str(file))
 
 
@@ -67,14 +70,16 @@ def fill(path: Path, template: str, **values: object) -> Path:
         TrainingError: the template has a field that is not known or a format that is not a plain number's, or it leads
             out of the folder.
     """
-    where = f"{path / 'meta' / 'info.json'}: path template {shown(template)}"
+    where = f"{path / 'meta' / 'info.json'}: path template {brief(template)}"
     try:
         for _, name, spec, conversion in string.Formatter().parse(template):
             if name is None:
                 continue
             plain_number = isinstance(values.get(name), int) and _SPEC.fullmatch(spec)
             if name not in values or conversion or not (plain_number or not spec):
-                raise TrainingError(f"{where} must have fields such as {{{'}, {'.join(values)}}}, got {name!r}:{spec!r}")
+                raise TrainingError(
+                    f"{where} must have fields such as {{{'}, {'.join(values)}}}, got {name!r}:{spec!r}"
+                )
         file = path / template.format(**values)
         if not file.resolve().is_relative_to(path.resolve()):
             raise TrainingError(f"{where} leaves the data set's folder")

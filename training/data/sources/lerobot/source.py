@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from visual_planner.errors import PlannerError
+from visual_planner.errors import PlannerError, brief
 from visual_planner.grid.frame import to_bytes, to_rgb
 
 from ....errors import TrainingError
@@ -17,7 +17,7 @@ from ....files import read_json_lines
 from ..base import Entry, Source, choose_camera
 from ..names import inside, visible_files
 from ..pictures import read_picture, stack_frames
-from ..records import Count, Finite, Index, Record, checked, shown
+from ..records import Count, Finite, Index, Record, checked
 from ..video import open_video
 from . import tables, texts
 from .hub import fetch
@@ -95,7 +95,7 @@ class LeRobotSource(Source):
             times = np.array([np.nan if row is None else row for row in rows], np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise TrainingError(
-                f"table {entry.place['table']} must have numbers as timestamp, got {shown(rows[0])}"
+                f"table {entry.place['table']} must have numbers as timestamp, got {brief(rows[0])}"
             ) from error
         if len(times) != entry.length or not np.isfinite(times).all():
             raise TrainingError(
@@ -133,11 +133,11 @@ class LeRobotSource(Source):
             return read_picture(inside(self.path, value, what), what)
         if isinstance(value, list) and value:
             return _of_values(value, self.info.features[self.camera].get("shape"), what)
-        raise TrainingError(f"{what} is empty" if not value else f"{what} must be a picture, got {shown(value)}")
+        raise TrainingError(f"{what} is empty" if not value else f"{what} must be a picture, got {brief(value)}")
 
 
 def _of_values(value: list, shape: object, what: str) -> np.ndarray:
-    """Picture (H, W, 3) uint8 of nested lists: rows of pixels, planes (channels first), or flat in the feature's shape."""
+    """Picture (H, W, 3) uint8 of nested lists: rows of pixels, planes, or flat values in the feature's shape."""
     try:
         pixels = np.array(value)
         if pixels.ndim == 1 and isinstance(shape, list):

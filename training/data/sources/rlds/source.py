@@ -90,7 +90,7 @@ class RldsSource(Source):
 
 
 def _records(files: list[Path]) -> Iterator[tuple[str, Path, int, bytes | TrainingError]]:
-    """Name, file, offset and data of every record; what is damaged ends its file, since nothing behind it can be found."""
+    """Name, file, offset and data of every record; a damaged one ends its file: nothing behind it can be found."""
     for file in files:
         match = _SHARD.match(file.name)
         prefix = safe_id("-".join(part for part in match.groups() if part) if match else file.name)

@@ -15,7 +15,9 @@ _NAMES = (
     "episode_metadata/language_instruction",
     "language_instruction",
 )
-_LIKE = re.compile(r"(natural_)?(language_)?instructions?(_\d+)?|task_description|task_language|language", re.IGNORECASE)
+_LIKE = re.compile(
+    r"(natural_)?(language_)?instructions?(_\d+)?|task_description|task_language|language", re.IGNORECASE
+)
 "Last part of other names: second phrasings (DROID), and the words of further data sets."
 
 

@@ -39,7 +39,7 @@ def scan_records(file: Path) -> Iterator[tuple[int, bytes]]:
                 offset = stream.tell()
                 if length > size - offset - 4:
                     raise TrainingError(
-                        f"{what} is truncated: it must have {length} bytes, got {max(size - offset - 4, 0)}"
+                        f"{what} is truncated: it must have {length} bytes, got {min(size - offset, length)}"
                     )
                 data, tail = stream.read(length), stream.read(4)
                 if masked_crc32c(data) != struct.unpack("<I", tail)[0]:

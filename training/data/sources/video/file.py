@@ -26,7 +26,7 @@ class VideoFile:
 
     Most containers say when each frame is shown, and frames are then reached from the key frame before them. Where
     they do not (AVI with B frames, streams without times), all frames are decoded in order, counted, and take the
-    times at which the container hands them out.
+    times at which the container releases them.
 
     Args:
         path: the file.
@@ -78,7 +78,8 @@ class VideoFile:
         apart = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
         far = np.abs(self.times[nearest] - times) > max(tolerance, 0.5 * apart) + 1e-6
         # between two frames the earlier one is shown, however long
-        far &= (times < self.times[0]) | (times > self.times[-1])
+        between = far & (times >= self.times[0]) & (times <= self.times[-1])
+        nearest, far = np.where(between, before, nearest), far & ~between
         if far.any():
             raise TrainingError(
                 f"video {self.path} has no frame at {times[far][0]:.3f} s: it runs from {self.times[0]:.3f} to "
@@ -109,9 +110,7 @@ class VideoFile:
         """Small grey pictures (N, h, w) uint8 of frames by number, scaled by the decoder and not turned."""
         height = min(THUMBNAIL_PX, self._stream.height)
         width = max(1, round(self._stream.width * height / self._stream.height))
-        return np.stack(
-            [self._frame(index).to_ndarray(width=width, height=height, format="gray") for index in indices]
-        )
+        return np.stack([self._frame(index).to_ndarray(width=width, height=height, format="gray") for index in indices])
 
     def _open(self) -> None:
         self._container = av.open(str(self.path), metadata_errors="replace")
@@ -137,9 +136,9 @@ class VideoFile:
             yield from self._codec.decode(packet if packet.size else None)
 
     def _times_hold(self, pts: list[int]) -> bool:
-        """Whether decoded frames come with ascending times: a codec that reorders frames needs a container that says so.
+        """Whether decoded frames come with ascending times: a codec that reorders frames needs the container's help.
 
-        Where the packets' times show that frames are reordered, the container does.
+        Where the packets' times show that frames are reordered, it is given.
         """
         context = self._stream.codec_context
         by_decoding = self._container.format.name == "avi" or not context.has_b_frames or pts == sorted(pts)
@@ -226,9 +225,7 @@ class VideoFile:
         entries = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
         announced = min(self._stream.frames, entries or self._stream.frames)
         if announced and count < announced:
-            raise TrainingError(
-                f"video {self.path} is truncated: its header announces {announced} frames, got {count}"
-            )
+            raise TrainingError(f"video {self.path} is truncated: its header announces {announced} frames, got {count}")
 
     def _broken(self, error: av.FFmpegError) -> TrainingError:
         return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} (damaged or truncated)")
