@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -43,7 +44,7 @@ class Config(Section):
         spec = data.get("spec") or {}
         if spec.get("fit", prepare["fit"]) != prepare["fit"]:
             raise ValueError(
-                f"prepare.fit is {prepare['fit']!r}, but spec.fit is {spec['fit']!r}: leave out prepare.fit"
+                f"prepare.fit is {brief(prepare['fit'])}, but spec.fit is {brief(spec['fit'])}: leave out prepare.fit"
             )
         rest = {name: value for name, value in prepare.items() if name != "fit"}
         return {**data, "prepare": rest, "spec": {**spec, "fit": prepare["fit"]}}
@@ -72,7 +73,7 @@ class Config(Section):
         """
         section = getattr(self, name)
         if section is None:
-            raise TrainingError(f"the configuration has no section {name!r}, which this command needs")
+            raise TrainingError(f"the configuration has no section {brief(name)}, which this command needs")
         return section
 
 
@@ -112,12 +113,12 @@ def save_config(config: Config, path: str | Path) -> None:
 def _override(data: dict, override: str) -> None:
     name, separator, value = override.partition("=")
     if not separator:
-        raise TrainingError(f"override must read section.key=value, got {override!r}")
+        raise TrainingError(f"override must read section.key=value, got {brief(override)}")
     *parents, last = name.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise TrainingError(f"override {override!r}: {parent!r} is a value, not a section")
+            raise TrainingError(f"override {brief(override)}: {brief(parent)} is a value, not a section")
     data[last] = yaml.safe_load(value)
 
 
@@ -128,6 +129,6 @@ def _first_problems(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{place}: unknown key")
         else:
-            got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+            got = "" if problem["type"] in ("missing", "value_error") else f", got {brief(problem['input'])}"
             lines.append(f"{place}: {problem['msg']}{got}")
     return "; ".join(lines)

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from visual_planner.errors import brief
+
 Positive = Annotated[int, Field(ge=1)]
 
 
 def _location(value: object) -> Path | str:
     if not isinstance(value, (str, Path)):
-        raise ValueError(f"must be a folder or a URL, got {value!r}")
+        raise ValueError(f"must be a folder or a URL, got {brief(value)}")
     return value if "://" in str(value) else Path(value)
 
 
