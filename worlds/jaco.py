@@ -17,7 +17,7 @@ from simulation.tasks import TASKS
 from visual_planner.execution.camera import View
 
 from .errors import UnreachableError, WorldError
-from .protocol import Demonstration, Executed, Request, Rollout, Viewpoint, World, checked_keyframes
+from .protocol import USUAL_VIEW, Demonstration, Executed, Request, Rollout, Viewpoint, World, checked_keyframes
 
 
 @contextmanager
@@ -54,13 +54,14 @@ class JacoTable(World):
     readout_config = "readout.yaml"
     readout = "models/readout"
     planner = "models/tiny_planner"
+    command = "simulation.__main__"
 
     def __init__(self, size: int = 64, look: str = "") -> None:
         super().__init__(size, look)
         with _own_errors():
             self.table = table.World(size)
 
-    def draw(self, seed: int, task: str = "", wordings: str = "", viewpoint: Viewpoint = Viewpoint()) -> Request:
+    def draw(self, seed: int, task: str = "", wordings: str = "", viewpoint: Viewpoint = USUAL_VIEW) -> Request:
         """See `World.draw`."""
         self.check("camera", viewpoint.camera)
         camera = FRONT.turned(viewpoint.turn_deg)

@@ -35,6 +35,9 @@ class Viewpoint:
     turn_deg: float = 0.0
 
 
+USUAL_VIEW = Viewpoint()
+
+
 @dataclass(frozen=True)
 class Request:
     """One scene and what is to be done in it: what a planner is given, without the picture.
@@ -159,6 +162,7 @@ class World(ABC):
         readout_config: configuration that trains its read-out, by its name in training/configs.
         readout: folder of its read-out, from the project's root.
         planner: folder of its planner, from the project's root.
+        command: module whose `main` is its command line (demonstrate and the like).
         keyframes: one of `keyframe_choice.RULES`, how its demonstrations choose their frames by default.
         needs_eyes: tasks in which a plan made for another scene mostly fails; empty where nobody has measured it.
     """
@@ -177,6 +181,7 @@ class World(ABC):
     readout_config: ClassVar[str] = ""
     readout: ClassVar[str] = ""
     planner: ClassVar[str] = ""
+    command: ClassVar[str] = ""
     keyframes: ClassVar[str] = RULES[0]
     needs_eyes: ClassVar[tuple[str, ...]] = ()
 
@@ -186,7 +191,7 @@ class World(ABC):
             raise WorldError(f"look must be {' or '.join(self.looks)} in world {self.name}, got {look!r}")
 
     @abstractmethod
-    def draw(self, seed: int, task: str = "", wordings: str = "", viewpoint: Viewpoint = Viewpoint()) -> Request:
+    def draw(self, seed: int, task: str = "", wordings: str = "", viewpoint: Viewpoint = USUAL_VIEW) -> Request:
         """The request of a seed, always the same.
 
         Args:
@@ -248,8 +253,8 @@ class World(ABC):
             raise WorldError(f"{name} must be one of {', '.join(known)} in world {cls.name}, got {value!r}")
         return value or known[0]
 
-    def close(self) -> None:
-        """Free what it holds."""
+    def close(self) -> None:  # noqa: B027
+        """Free what it holds; a world may hold nothing."""
 
     def __enter__(self) -> Self:
         return self

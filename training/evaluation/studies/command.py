@@ -7,8 +7,6 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from simulation.errors import SimulationError
-
 from ...errors import TrainingError
 from ...files import ROOT, read_json, replacing, shown, write_json, write_text
 from .base import Study, sentence_lines
@@ -74,11 +72,9 @@ def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise TrainingError(f"settings {file}: {problems}") from error
-    try:
-        told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
-        return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
-    except SimulationError as error:
-        raise TrainingError(str(error)) from error
+    study.check(settings)
+    told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
+    return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
 
 
 def write_page(study: Study, result: dict, page: Path) -> None:
