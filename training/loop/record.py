@@ -108,6 +108,14 @@ def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]
     return {name: values for name, values in found.items() if values[0] != values[1]}
 
 
+def with_current_spec(record: Mapping) -> dict:
+    """A run's record with the planner's spec in its present version: older ones are brought up to date."""
+    if not record.get("spec"):
+        return dict(record)
+    spec = PlannerSpec.from_json(json.dumps(record["spec"]))
+    return {**record, "spec": json.loads(json.dumps(asdict(spec)))}
+
+
 def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: list[str], step: int) -> dict:
     """The record to go on with, after a comparison of the run's own with this configuration's.
 
@@ -129,6 +137,7 @@ def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: 
             f"checkpoint {checkpoint} has no record of its settings (an older version wrote it): "
             f"with {now['kind']}.changes=[record] this configuration becomes its record"
         )
+    kept = with_current_spec(kept)
     noted = [*kept.get("changes", ())]
     for name, (before, after) in differences(kept, now).items():
         own = name.removeprefix(f"{now['kind']}.")
