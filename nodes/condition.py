@@ -5,8 +5,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.errors import ConditioningError
 from ..visual_planner.grid.cells import condition_grid, fit_frame
-from ..visual_planner.grid.masks import VAE_DOWNSCALE
-from ..visual_planner.planner.conditioning import LATENT_CHANNELS
+from ..visual_planner.planner.families import Family
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy.in_context import mark_conditioning, patch_model
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
@@ -89,7 +88,7 @@ class VisualPlannerCondition(io.ComfyNode):
         """Encode the condition, patch a clone of the model, size the latent."""
         patched = patch_model(model, spec)
         picture = condition_picture(first_frame, spec, fit_of(fit, spec))
-        latent = encode(vae, picture)
+        latent = encode(vae, picture, spec.base_family)
         marked = mark_conditioning(positive, latent, spec.guidance)
         other = marked if negative is None else mark_conditioning(negative, latent, spec.guidance)
         empty = empty_latent(spec, latent.shape[0] * plans)
@@ -102,25 +101,24 @@ def condition_picture(first_frame: torch.Tensor, spec: PlannerSpec, fit: str) ->
     return cell if spec.condition_is_cell else condition_grid(cell, spec.layout)
 
 
-def encode(vae, picture: torch.Tensor) -> torch.Tensor:
-    """Latent (B, 16, h, w) of a picture, as the VAE gives it.
+def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:
+    """Latent (B, C, h, w) of a picture, as the VAE gives it.
 
     Raises:
-        ConditioningError: the VAE is not one of FLUX.
+        ConditioningError: the VAE is not one of the family's.
     """
     latent = vae.encode(picture)
-    wanted = (picture.shape[0], LATENT_CHANNELS, picture.shape[1] // VAE_DOWNSCALE, picture.shape[2] // VAE_DOWNSCALE)
+    side = family.downscale
+    wanted = (picture.shape[0], family.channels, picture.shape[1] // side, picture.shape[2] // side)
     if tuple(latent.shape) != wanted:
         raise ConditioningError(
-            f"vae must be a FLUX.1 VAE that returns a latent of shape {wanted}, got {tuple(latent.shape)}"
+            f"vae must be a {family.title} VAE that returns a latent of shape {wanted}, got {tuple(latent.shape)}"
         )
     return latent
 
 
 def empty_latent(spec: PlannerSpec, batch: int) -> torch.Tensor:
-    """Zeros (batch, 16, H / 8, W / 8) of the planner's grid, where ComfyUI keeps latents."""
+    """Zeros (batch, C, h, w) of the planner's grid, where ComfyUI keeps latents."""
     import comfy.model_management
 
-    height, width = spec.grid_size
-    size = batch, LATENT_CHANNELS, height // VAE_DOWNSCALE, width // VAE_DOWNSCALE
-    return torch.zeros(size, device=comfy.model_management.intermediate_device())
+    return torch.zeros((batch, *spec.latent_shape), device=comfy.model_management.intermediate_device())

@@ -56,9 +56,10 @@ class VisualPlannerKeepFrames(io.ComfyNode):
         samples = latent["samples"]
         check(samples, spec, frames, count)
         cells = fit_frame(frames[:count], spec.cell_height, spec.cell_width, fit_of(fit, spec))
-        mask = latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
+        family = spec.base_family
+        mask = latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count), family.downscale)
         # frame by frame, as the first frame is: the same picture then has the same latent in every cell
-        known = grid_with(encode(vae, cells).movedim(1, -1), spec).movedim(-1, 1)
+        known = grid_with(encode(vae, cells, family).movedim(1, -1), spec).movedim(-1, 1)
         kept = torch.where(mask.to(samples) < 0.5, known.to(samples), samples)
         shown = grid_with(cells, spec)
         return io.NodeOutput({**latent, "samples": kept, "noise_mask": mask[None]}, ui=look(cls, shown))

@@ -2,8 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..visual_planner.planner.spec import PRESETS, PlannerSpec
-from .comfy import lora, tiny
+from ..visual_planner.planner.presets import PRESETS
+from ..visual_planner.planner.spec import PlannerSpec
+from .comfy import in_context, lora, tiny
 from .wires import PlannerSpecType, look, schema
 
 
@@ -112,6 +113,8 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         """Base LoRA first, then the planner's."""
         path = lora.lora_path(lora_name)
         spec = lora.read_spec(path, lora_name, preset)
+        if in_context.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
+            in_context.require_family(model, spec, f"planner LoRA {lora_name}")
         if base_lora_name != lora.NONE:
             model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength)
         return io.NodeOutput(lora.apply_lora(model, path, lora_name, strength), spec, ui=look(cls, text=_summary(spec)))
@@ -119,8 +122,9 @@ class VisualPlannerLoraLoader(io.ComfyNode):
 
 def _summary(spec: PlannerSpec) -> str:
     """The record in a few lines."""
+    cfg = f", cfg {spec.cfg:g}" if spec.cfg != 1 else ""
     return (
         f"{spec.layout}, cells {spec.cell_width} x {spec.cell_height} px, modes {', '.join(spec.modes)}\n"
         f"condition {spec.condition_tokens}, ids {spec.position_ids}, overlay {spec.overlay}\n"
-        f"{spec.steps} steps, guidance {spec.guidance:g}, shift {spec.mu():.3f}, for {spec.base_model}"
+        f"{spec.steps} steps, guidance {spec.guidance:g}{cfg}, shift {spec.mu():.3f}, for {spec.base_model}"
     )

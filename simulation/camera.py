@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from visual_planner.errors import brief
+
 from .engine import mujoco
 from .errors import SimulationError
 
@@ -45,10 +47,12 @@ class Camera:
             camera = cls(eye, lookat, float(value["fovy_deg"]))
         except (KeyError, TypeError, ValueError) as error:
             raise SimulationError(
-                f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg, got {value!r}"
+                f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg, got {brief(value)}"
             ) from error
         if len(eye) != 3 or len(lookat) != 3 or not 1 < camera.fovy_deg < 120:
-            raise SimulationError(f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg 1..120, got {value!r}")
+            raise SimulationError(
+                f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg 1..120, got {brief(value)}"
+            )
         return camera
 
     def jittered(self, rng: np.random.Generator, amount_m: float) -> Camera:

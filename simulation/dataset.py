@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from visual_planner.errors import brief
+
 from .camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from .engine import mujoco
 from .episode import Episode, demonstrate
@@ -76,11 +78,11 @@ class DatasetOptions:
         if not 16 <= self.size <= 512:
             raise SimulationError(f"size must be 16 to 512 px, got {self.size}")
         if self.policy not in POLICIES:
-            raise SimulationError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+            raise SimulationError(f"policy must be one of {', '.join(POLICIES)}, got {brief(self.policy)}")
         if not self.tasks or set(self.tasks) - set(TASKS):
-            raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {','.join(self.tasks)!r}")
+            raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {brief(','.join(self.tasks))}")
         if self.wordings not in WORDING_SETS:
-            raise SimulationError(f"`wordings` must be one of {', '.join(WORDING_SETS)}, got {self.wordings!r}")
+            raise SimulationError(f"`wordings` must be one of {', '.join(WORDING_SETS)}, got {brief(self.wordings)}")
         if not 0 <= self.camera_jitter_m <= MAX_JITTER_M:
             raise SimulationError(f"camera_jitter must be 0 to {MAX_JITTER_M} m, got {self.camera_jitter_m}")
         if not abs(self.camera_turn_deg) <= MAX_TURN_DEG:

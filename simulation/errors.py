@@ -1,7 +1,9 @@
 """Errors of the simulation."""
 
+from visual_planner.errors import PlannerError
 
-class SimulationError(ValueError):
+
+class SimulationError(PlannerError):
     """A request that the simulation cannot serve; the message is one line that says what would have been right."""
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from visual_planner.errors import brief
+
 from .errors import SimulationError, UnreachableError
 from .kinematics import POINTING_DOWN, ArmKinematics
 from .model import ARM_JOINTS, CONTROL_HZ
@@ -37,7 +39,9 @@ class JointLimits:
         for name in ("velocity_rad_s", "acceleration_rad_s2"):
             values = np.asarray(getattr(self, name), dtype=np.float64)
             if values.shape != (len(ARM_JOINTS),) or not (np.isfinite(values) & (values > 0)).all():
-                raise SimulationError(f"{name} must be {len(ARM_JOINTS)} positive numbers, got {getattr(self, name)!r}")
+                raise SimulationError(
+                    f"{name} must be {len(ARM_JOINTS)} positive numbers, got {brief(getattr(self, name))}"
+                )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.errors import brief
+
 from .camera import Camera, camera_of
 from .errors import SimulationError
 from .execution import check_keyframes
@@ -47,9 +49,9 @@ def parse_plan(value, name: str = "the plan") -> Plan:
         raise SimulationError(f"{name} lacks {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
     seed = value["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise SimulationError(f"{name}: seed must be a whole number from 0, got {seed!r}")
+        raise SimulationError(f"{name}: seed must be a whole number from 0, got {brief(seed)}")
     if value["task"] not in TASKS:
-        raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {value['task']!r}")
+        raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {brief(value['task'])}")
     if value.get("begins"):
         raise SimulationError(f"{name} starts in the middle of its task, but a plan is executed from the scene's start")
     try:

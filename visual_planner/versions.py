@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from .errors import brief, listed
+
 Upgrade = Callable[[dict], dict]
 """A record of one version → the fields that the next version adds to it."""
 
@@ -22,13 +24,13 @@ def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name
     """
     version = record.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise error(f"{name} version must be a whole number from 1 to {current}, got {version!r}")
+        raise error(f"{name} version must be a whole number from 1 to {current}, got {brief(version)}")
     if version > current:
-        raise error(f"{name} version must be at most {current}, got {version}: this file needs a newer plugin")
+        raise error(f"{name} version must be at most {current}, got {brief(version)}: this file needs a newer plugin")
     result = dict(record)
     for number in range(version, current):
         added = upgrades[number](result)
         if unknown := sorted(added.keys() & result.keys()):
-            raise error(f"{name} has unknown keys: {', '.join(unknown)}; version {number} had none of these")
+            raise error(f"{name} has unknown keys: {listed(unknown)}; version {number} had none of these")
         result = {**result, **added, "version": number + 1}
     return result

@@ -33,8 +33,8 @@ class Source(NamedTuple):
     """What the keys and values of one condition depend on, beside the weights.
 
     Args:
-        latent: (16, h, w), scaled as the network takes it.
-        ids: (M, 3) position ids.
+        latent: (C, h, w), scaled as the network takes it.
+        ids: (M, axes) position ids.
         guidance: () guidance to embed, None for a model without that input.
     """
 

@@ -1,4 +1,4 @@
-"""In-context conditioning on ComfyUI's own FLUX model: one wrapper on a clone of the MODEL, nothing global.
+"""In-context conditioning on ComfyUI's own FLUX models: one wrapper on a clone of the MODEL, nothing global.
 
 The condition travels as a reference latent in the CONDITIONING, so ComfyUI batches it, scales it (`process_latent_in`),
 counts its memory and appends its tokens after the image's. What ComfyUI lacks is the place that a planner's condition
@@ -16,8 +16,8 @@ import torch
 
 from ...visual_planner.errors import ConditioningError
 from ...visual_planner.grid.layout import GridLayout
-from ...visual_planner.grid.masks import TOKEN_PX
-from ...visual_planner.planner.conditioning import PATCH, condition_ids, condition_token_index, target_ids
+from ...visual_planner.planner.conditioning import condition_ids, condition_token_index, target_ids
+from ...visual_planner.planner.families import FAMILIES, FLUX1, FLUX2, Family
 from ...visual_planner.planner.spec import PlannerSpec
 from . import condition_cache
 from .condition_cache import OVERRIDE, ConditionCache, Source
@@ -38,11 +38,13 @@ class Placing:
         layout: the grid.
         condition_tokens: one of `conditioning.CONDITION_TOKENS`.
         position_ids: one of `conditioning.POSITION_IDS`.
+        family: of the base model.
     """
 
     layout: GridLayout
     condition_tokens: str
     position_ids: str
+    family: Family = FLUX1
 
     @property
     def apart(self) -> bool:
@@ -55,7 +57,7 @@ def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float)
 
     Args:
         conditioning: ComfyUI's list of [embedding, settings].
-        latent: (B, 16, h, w) as the VAE gives it; ComfyUI scales it.
+        latent: (B, C, h, w) as the VAE gives it; ComfyUI scales it.
         guidance: used where the conditioning has none yet.
     """
     marked = []
@@ -84,7 +86,7 @@ def read_mark(method: object) -> tuple[int | None, str | None]:
 
 
 def patch_model(model, spec: PlannerSpec, cached: bool = True):
-    """Clone of a FLUX.1 MODEL that gives a planner's condition its place, with the planner's noise schedule.
+    """Clone of a FLUX MODEL that gives a planner's condition its place, with the planner's noise schedule.
 
     Args:
         model: MODEL of ComfyUI.
@@ -93,12 +95,12 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
             plan, slower, to compare with.
 
     Raises:
-        ConditioningError: the model is not FLUX.1.
+        ConditioningError: the model is not of the family that the record names.
     """
     import comfy.model_sampling
     from comfy.patcher_extension import WrappersMP
 
-    require_flux(model)
+    require_family(model, spec)
 
     class Schedule(comfy.model_sampling.ModelSamplingFlux, comfy.model_sampling.CONST):
         """FLUX's shifted schedule."""
@@ -110,21 +112,38 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
     # A planner put on a planner: the last one counts, as with every other patch of ComfyUI.
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY)
-    placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids)
+    placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids, spec.base_family)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, in_context_wrapper(placing))
     if placing.apart and cached:
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY, condition_cache.hold_for_run)
     return patched
 
 
-def require_flux(model) -> None:
-    """Raise a ConditioningError unless the MODEL is FLUX.1 (three position axes, patches of 2)."""
+def family_of_model(model) -> Family | None:
+    """Family of a MODEL, by its network's position axes and patch size; None for a model of no known family."""
     network = getattr(getattr(model, "model", None), "diffusion_model", None)
     settings = getattr(network, "params", None)
-    axes = len(getattr(settings, "axes_dim", ()))
-    if axes != 3 or getattr(network, "patch_size", None) != PATCH or not hasattr(network, "double_blocks"):
+    kind = len(getattr(settings, "axes_dim", ())), getattr(network, "patch_size", None)
+    if not hasattr(network, "double_blocks"):
+        return None
+    found = next((family for family in FAMILIES.values() if (family.axes, family.patch) == kind), None)
+    # Other networks have four axes, too; this modulation, which all blocks share, is FLUX.2's own.
+    return None if found is FLUX2 and not getattr(settings, "global_modulation", False) else found
+
+
+def require_family(model, spec: PlannerSpec, planner: str = "the planner's record") -> None:
+    """Raise a ConditioningError unless the MODEL is of the family that a planner's record names.
+
+    Args:
+        model: MODEL of ComfyUI.
+        spec: the record.
+        planner: what it comes from, for the message.
+    """
+    family = family_of_model(model)
+    if family is not spec.base_family:
         kind = type(getattr(model, "model", model)).__name__
-        raise ConditioningError(f"model must be a FLUX.1 model (the tiny planner, FLUX.1-dev or -Kontext), got {kind}")
+        got = kind if family is None else f"a {family.title} model ({kind})"
+        raise ConditioningError(f"model must be a {spec.base_family.title} model, which {planner} asks for, got {got}")
 
 
 def in_context_wrapper(placing: Placing) -> Callable:
@@ -211,21 +230,22 @@ def _placer(
 
     Args:
         placing: where the condition stands.
-        x: (B, 16, h, w), the noisy latent of the grid.
-        condition: (B, 16, h', w'), None for a call without one.
+        x: (B, C, h, w), the noisy latent of the grid.
+        condition: (B, C, h', w'), None for a call without one.
         apart: given the condition's ids where its tokens are not in the sequence, else None.
     """
-    grid = _tokens(x)
+    patch = placing.family.patch
+    grid = _tokens(x, patch)
     count, layout = grid[0] * grid[1], placing.layout
     cell = grid[0] // layout.rows, grid[1] // layout.cols
-    index = None if condition is None else _places(placing, grid, _tokens(condition))
+    index = None if condition is None else _places(placing, grid, _tokens(condition, patch))
 
     def overwrite(tokens: dict) -> dict:
         ids = tokens["img_ids"].clone()
         if (cell[0] * layout.rows, cell[1] * layout.cols) == grid:
             ids[:, :count] = target_ids(ids[:, :count], layout, cell, placing.position_ids)
         if index is not None:
-            own = condition_ids(ids[:, :count], index, placing.position_ids).to(ids)
+            own = condition_ids(ids[:, :count], index, placing.position_ids, placing.family).to(ids)
             if apart is None:
                 ids[:, -index.numel() :] = own
             else:
@@ -235,9 +255,9 @@ def _placer(
     return overwrite
 
 
-def _tokens(latent: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of tokens of a latent; odd sizes are padded by the model."""
-    return (latent.shape[-2] + 1) // PATCH, (latent.shape[-1] + 1) // PATCH
+def _tokens(latent: torch.Tensor, patch: int) -> tuple[int, int]:
+    """Rows and columns of tokens of a latent; sizes that are no whole patches are padded by the model."""
+    return -(-latent.shape[-2] // patch), -(-latent.shape[-1] // patch)
 
 
 def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> torch.Tensor:
@@ -246,7 +266,7 @@ def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> to
     Raises:
         ConditioningError: the latent that is sampled has another size than the condition was made for.
     """
-    layout = placing.layout
+    layout, side = placing.layout, placing.family.token_px
     if placing.condition_tokens == "full_grid":
         wanted, index = grid, torch.arange(grid[0] * grid[1])
     elif grid[0] % layout.rows or grid[1] % layout.cols:
@@ -257,7 +277,7 @@ def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> to
     if own != wanted:
         rows, cols = own if placing.condition_tokens == "full_grid" else (own[0] * layout.rows, own[1] * layout.cols)
         raise ConditioningError(
-            f"latent must be the one of the Condition node, {rows * TOKEN_PX} px high x {cols * TOKEN_PX} px wide, got "
-            f"{grid[0] * TOKEN_PX} high x {grid[1] * TOKEN_PX} wide"
+            f"latent must be the one of the Condition node, {rows * side} px high x {cols * side} px wide, got "
+            f"{grid[0] * side} high x {grid[1] * side} wide"
         )
     return index

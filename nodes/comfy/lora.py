@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ...visual_planner.planner.spec import PRESETS, PlannerSpec
+from ...visual_planner.planner.presets import PRESETS
+from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
 from . import tiny
 from .lora_keys import LoraError, check_shapes, header_alphas, normalise

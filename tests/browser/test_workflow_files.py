@@ -17,7 +17,7 @@ from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from launcher.workflow import Workflow
 from training.__main__ import main as training
-from visual_planner.planner.spec import PRESETS
+from visual_planner.planner.presets import PRESETS
 
 INSTRUCTION = "put the red cube onto the plate"
 # What a machine without FLUX.1-dev cannot know: (node type, input) that names a file of weights.

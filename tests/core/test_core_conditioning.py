@@ -21,9 +21,11 @@ from visual_planner.planner.conditioning import (
     schedule_mu,
     sigmas,
     target_ids,
+    text_ids,
     unpack_latents,
     velocity,
 )
+from visual_planner.planner.families import FLUX1, FLUX2
 
 layouts = st.builds(GridLayout, st.integers(1, 5), st.integers(1, 5), st.sampled_from(ORDERS))
 cells = st.tuples(st.integers(1, 5), st.integers(1, 5))
@@ -57,6 +59,49 @@ def test_tokens_that_do_not_fit_are_refused():
         unpack_latents(torch.zeros(1, 5, 64), 4, 6)
     with pytest.raises(ConditioningError, match="latent height must be even, got 5"):
         unpack_latents(torch.zeros(1, 6, 64), 5, 6)
+
+
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
+def test_a_token_of_flux2_is_one_latent_pixel(batch, rows, cols):
+    latents = torch.randn(batch, 128, rows, cols)
+    tokens = pack_latents(latents, FLUX2)
+    assert torch.equal(tokens, latents.flatten(2).transpose(1, 2))
+    assert torch.equal(unpack_latents(tokens, rows, cols, FLUX2), latents)
+
+
+def test_flux2_packs_the_patches_of_its_raw_latent_as_flux1_would():
+    """32 channels at 1/8, patched to 128 at 1/16: the order (channel, row, column) that diffusers has."""
+    raw = torch.randn(2, 32, 6, 8)
+    patched = raw.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 1, 4, 5, 2, 3).reshape(2, 128, 3, 4)
+    token = pack_latents(patched, FLUX2)[0, 1 * 4 + 2]
+    assert torch.equal(token, raw[0, :, 2:4, 4:6].flatten())
+
+
+def test_latents_and_tokens_of_the_other_family_are_refused():
+    with pytest.raises(ConditioningError, match=r"must have shape \(B, 128, h, w\), got \(1, 16, 4, 4\)"):
+        pack_latents(torch.zeros(1, 16, 4, 4), FLUX2)
+    with pytest.raises(ConditioningError, match=r"\(B, 16, 128\) for 4 x 4 latents, got \(1, 4, 64\)"):
+        unpack_latents(torch.zeros(1, 4, 64), 4, 4, FLUX2)
+
+
+def test_ids_of_flux2_have_a_fourth_axis_in_which_text_is_counted():
+    assert image_ids(1, 2, index=10, family=FLUX2).tolist() == [[10, 0, 0, 0], [10, 0, 1, 0]]
+    assert text_ids(3, FLUX2).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]]
+    assert text_ids(2, FLUX1).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+@given(layouts, cells, st.sampled_from(("clone", "kontext", "fold")), st.sampled_from(CONDITION_TOKENS))
+def test_both_families_place_alike_but_for_a_references_index(layout, cell, position_ids, tokens):
+    index, placed = condition_token_index(layout, cell, tokens), []
+    for family in (FLUX1, FLUX2):
+        target = target_ids(image_ids(*layout.grid_size(*cell), family=family), layout, cell, position_ids)
+        placed.append((target, condition_ids(target, index, position_ids, family)))
+    (target, own), (other, other_own) = placed
+    assert torch.equal(target, other[:, :3])
+    assert torch.equal(own[:, 1:], other_own[:, 1:3])
+    assert not other[:, 3].any() and not other_own[:, 3].any()
+    wanted = torch.full_like(own[:, 0], 10) if position_ids == "kontext" else own[:, 0]
+    assert torch.equal(other_own[:, 0], wanted)
 
 
 def test_ids_count_rows_then_columns():
@@ -158,7 +203,7 @@ def test_batches_and_types_of_ids_are_kept(dtype):
             "position_ids must be one of clone, kontext, fold",
         ),
         (lambda: condition_ids(image_ids(2, 2), torch.arange(5)), "positions below 4, the number of target tokens"),
-        (lambda: condition_ids(torch.zeros(4, 4), torch.arange(4)), r"shape \(N, 3\) or \(B, N, 3\), got \(4, 4\)"),
+        (lambda: condition_ids(torch.zeros(4, 5), torch.arange(4)), r"with 3 or 4 axes, got \(4, 5\)"),
         (lambda: sigmas(0, 1.0), "steps must be a whole number of at least 1, got 0"),
         (lambda: sigmas(4, math.nan), "mu must be a finite number, got nan"),
         (lambda: schedule_mu(0), "tokens must be a whole number of at least 1"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from visual_planner.errors import PromptError
 from visual_planner.grid.layout import GridLayout
+from visual_planner.planner.presets import PRESETS
 from visual_planner.planner.prompts import (
     MODES,
     build_prompt,
@@ -16,7 +17,7 @@ from visual_planner.planner.prompts import (
     default_trajectory_prompt,
     text_templates,
 )
-from visual_planner.planner.spec import PRESETS, PlannerSpec
+from visual_planner.planner.spec import PlannerSpec
 
 
 def test_there_are_many_different_templates_with_one_slot_each():

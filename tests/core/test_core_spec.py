@@ -14,8 +14,10 @@ from visual_planner.errors import PlannerError, SpecError
 from visual_planner.grid.frame import FITS
 from visual_planner.grid.layout import ORDERS, GridLayout
 from visual_planner.planner.conditioning import CONDITION_TOKENS, POSITION_IDS
+from visual_planner.planner.families import FAMILIES, FLUX1, FLUX2
+from visual_planner.planner.presets import PRESETS
 from visual_planner.planner.prompts import MODES
-from visual_planner.planner.spec import PRESETS, SPEC_KEY, SPEC_VERSION, PlannerSpec
+from visual_planner.planner.spec import SPEC_KEY, SPEC_VERSION, PlannerSpec
 from visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES
 from visual_planner.versions import upgrade
 
@@ -42,6 +44,8 @@ specs = st.builds(
     guidance=st.floats(0, 30),
     steps=st.integers(1, 100),
     fit=st.sampled_from(FITS),
+    family=st.sampled_from(sorted(FAMILIES)),
+    cfg=st.floats(1, 20),
 )
 
 
@@ -69,15 +73,16 @@ def without(key: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({SPEC_KEY: "{"}, "planner spec must be JSON, but it cannot be read"),
-        ({SPEC_KEY: 3}, "planner spec must be JSON, but it cannot be read"),
+        ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
+        ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
-        (record(version=3, new=1), "version must be at most 2, got 3: this file needs a newer plugin"),
-        (record(version=None), "version must be a whole number from 1 to 2, got None"),
-        (record(version=0), "version must be a whole number from 1 to 2, got 0"),
-        (record(version=True), "version must be a whole number from 1 to 2, got True"),
-        (record(version="2"), "version must be a whole number from 1 to 2, got '2'"),
+        (record(version=4, new=1), "version must be at most 3, got 4: this file needs a newer plugin"),
+        (record(version=None), "version must be a whole number from 1 to 3, got None"),
+        (record(version=0), "version must be a whole number from 1 to 3, got 0"),
+        (record(version=True), "version must be a whole number from 1 to 3, got True"),
+        (record(version="2"), "version must be a whole number from 1 to 3, got '2'"),
         (record(version=1), "planner spec has unknown keys: fit; version 1 had none of these"),
+        (record(version=2), "planner spec has unknown keys: cfg, family; version 2 had none of these"),
         (record(fit="fill"), "planner spec fit must be one of letterbox, crop, stretch, got 'fill'"),
         (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
         (without("steps"), "planner spec lacks the keys steps"),
@@ -102,6 +107,12 @@ def without(key: str) -> dict[str, str]:
         (record(max_shift=math.nan), "planner spec max_shift must be a finite number, got nan"),
         (record(guidance=-1), "planner spec guidance must be 0 or more, got -1"),
         (record(shift_counts_condition=1), "planner spec shift_counts_condition must be true or false, got 1"),
+        (record(family="flux3"), "planner spec family must be one of flux1, flux2, got 'flux3'"),
+        (record(family=None), "planner spec family must be one of flux1, flux2, got None"),
+        (record(cfg=0.5), "planner spec cfg must be 1 or more, got 0.5"),
+        (record(cfg="4"), "planner spec cfg must be a finite number, got '4'"),
+        (record(base_shift=None), "planner spec base_shift must have a value, got null"),
+        (record(base_model=None), "planner spec base_model must have a value, got null"),
         (record(steps=2.5), "planner spec steps must be a whole number of at least 1, got 2.5"),
     ],
 )
@@ -180,6 +191,25 @@ def test_there_is_a_record_of_every_version():
 
 def test_the_first_version_did_not_say_the_fit():
     assert PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / "planner_spec_v1.json").read_text()}).fit == "letterbox"
+
+
+def test_until_the_second_version_there_was_one_family():
+    for version in (1, 2):
+        spec = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / f"planner_spec_v{version}.json").read_text()})
+        assert (spec.base_family, spec.cfg) == (FLUX1, 1.0)
+
+
+def test_a_family_gives_sizes_and_defaults():
+    one, two = (PlannerSpec(rows=2, cols=3, cell_height=32, cell_width=48, family=name) for name in FAMILIES)
+    assert (one.base_model, one.base_shift, one.max_shift) == ("black-forest-labs/FLUX.1-dev", 0.5, 1.15)
+    assert (two.base_model, two.base_shift, two.max_shift) == ("black-forest-labs/FLUX.2-klein-base-4B", 2.02, 2.02)
+    assert two.mu() == pytest.approx(2.02)
+    assert one.latent_shape == (16, 8, 18)
+    assert two.latent_shape == (128, 4, 9)
+    assert one.cell_tokens == two.cell_tokens == (2, 3)  # a token is 16 px wide in both
+    assert replace(two, condition_tokens="first_cell").condition_latent_shape == (128, 2, 3)
+    assert replace(two, base_shift=0.3).base_shift == 0.3
+    assert FLUX1.token_px == FLUX2.token_px == 16
 
 
 def test_older_records_are_brought_up_step_by_step():

@@ -231,5 +231,5 @@ def test_another_model_is_refused(in_context, spec_of):
     class Other:
         model = type("StableDiffusion", (), {"diffusion_model": object()})()
 
-    with pytest.raises(ValueError, match=r"model must be a FLUX\.1 model .*, got StableDiffusion"):
+    with pytest.raises(ValueError, match=r"model must be a FLUX\.1 model, .*, got StableDiffusion"):
         in_context.patch_model(Other(), spec_of())

@@ -144,7 +144,7 @@ def test_strength_zero_changes_nothing_but_reads_the_record(load, folder, lora, 
 
 def test_a_preset_serves_a_lora_without_record(load, folder, lora, module):
     lora_factory.save(lora_factory.diffusers_keys(lora), folder / "bridge.safetensors")
-    presets = module("visual_planner.planner.spec").PRESETS
+    presets = module("visual_planner.planner.presets").PRESETS
     for name in presets:
         assert load("bridge.safetensors", preset=name)[1] == presets[name]
     with pytest.raises(ValueError, match=r"no planner record in its header: set preset .*\(bridge_text, ") as caught:
@@ -215,7 +215,7 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
     refused(load, folder, tensors, spec, "number as alpha", {"ss_network_alpha": "much"})
     refused(load, folder, tensors, spec, "use_rslora", {"lora_adapter_metadata": '{"use_rslora": true}'})
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
-    message = "version must be at most 2, got 99: this file needs a newer plugin"
+    message = "version must be at most 3, got 99: this file needs a newer plugin"
     refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
 
 

@@ -250,7 +250,7 @@ def test_prompt_template_can_be_replaced_with_a_warning(comfy, tiny_spec, caplog
 
 
 def test_prompt_warns_of_a_mode_without_training(comfy, module, caplog):
-    prompt(comfy, "both", spec=module("visual_planner.planner.spec").PRESETS["bridge_text"])
+    prompt(comfy, "both", spec=module("visual_planner.planner.presets").PRESETS["bridge_text"])
     assert "trained for text plans, not for mode both" in caplog.text
 
 

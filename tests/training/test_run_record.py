@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from support.small_world import config_for
 from training.errors import TrainingError
 from training.loop.checkpoints import latest_checkpoint, list_checkpoints
-from training.loop.record import FREE, RUN, content_digest, differences, make_record
-from training.planner.export import export
+from training.loop.record import FREE, RUN, check_record, content_digest, differences, make_record
+from training.planner.export import export, run_record
 from training.planner.train import DECIDES_NOTHING, make_loop, train
 from training.sections.config import Config
 from training.sections.planner import TrainSection
@@ -35,6 +35,8 @@ OTHER = {
     "cell_height": 48,
     "cell_width": 48,
     "fit": "crop",
+    "family": "flux2",
+    "cfg": 4.0,
 }
 
 
@@ -247,6 +249,20 @@ def test_records_differ_by_dotted_names():
     assert {"train.seed", "spec.rows"} <= differences(one, two).keys()
     assert not any("max_steps" in name for name in differences(one, two))
     assert differences(one, make_record("train", section, {}, PlannerSpec(), processes=1, shares=None)) == {}
+
+
+def test_a_record_of_an_older_spec_version_goes_on():
+    """What a new version of the spec adds is no change of a run that was started before it."""
+    now = make_record("train", TrainSection(base=Path("b"), cache=Path("c"), out=Path("o")), {}, PlannerSpec())
+    old = json.loads(json.dumps(now))
+    for name in ("family", "cfg"):
+        del old["spec"][name]
+    old["spec"]["version"] = 2
+    assert check_record(old, now, Path("x"), [], 1) == now
+    assert run_record({RUN: old}, Path("x"))["spec"] == now["spec"]
+    old["spec"]["rows"] = 2
+    with pytest.raises(TrainingError, match=r"spec\.rows must be 2, as when"):
+        check_record(old, now, Path("x"), [], 1)
 
 
 def test_settings_that_decide_nothing_change_nothing(world, tmp_path):

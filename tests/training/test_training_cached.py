@@ -12,10 +12,10 @@ from support.dense import dense_velocity
 from support.small_world import SPEC, config_for
 from training.cache.write import cache
 from training.data.episodes import EpisodeSet
+from training.model.bases.split_attention import ConditionKeys
 from training.model.in_context import InContext
 from training.model.lora import add_lora
 from training.model.pipeline import PlannerPipeline, read_spec
-from training.model.split_attention import ConditionKeys
 from training.planner.export import export
 from training.planner.objective import flow_matching_loss
 from training.planner.train import train

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from visual_planner.errors import brief
+
 from ..data.pairs_folder import spec_from
 from ..errors import TrainingError
 from ..files import json_object, tensor_digest
@@ -33,7 +35,7 @@ class Cache:
         name = self._store.name(MANIFEST)
         self.manifest = json_object(self._store.read(MANIFEST, "cache manifest"), f"cache manifest {name}")
         if self.manifest.get("format") != FORMAT:
-            raise TrainingError(f"{name}: format must be {FORMAT!r}, got {self.manifest.get('format')!r}")
+            raise TrainingError(f"{name}: format must be {FORMAT!r}, got {brief(self.manifest.get('format'))}")
         self.spec = spec_from(self.manifest["spec"])
         lines = self._store.read(PAIRS, "cache pairs").decode().splitlines()
         self.pairs = [json.loads(line) for line in lines]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from visual_planner.errors import brief
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
@@ -113,7 +114,7 @@ def differences(manifest: dict, wanted: dict) -> list[str]:
         for name, value in wanted[part].items() if held is not None else ():
             # through JSON, since a tuple comes back as a list
             if json.loads(json.dumps(held.get(name))) != json.loads(json.dumps(value)):
-                found.append(f"made with {part} {name} {held.get(name)!r} instead of {value!r}")
+                found.append(f"made with {part} {name} {brief(held.get(name))} instead of {brief(value)}")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -107,6 +108,14 @@ def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]
     return {name: values for name, values in found.items() if values[0] != values[1]}
 
 
+def with_current_spec(record: Mapping) -> dict:
+    """A run's record with the planner's spec in its present version: older ones are brought up to date."""
+    if not record.get("spec"):
+        return dict(record)
+    spec = PlannerSpec.from_json(json.dumps(record["spec"]))
+    return {**record, "spec": json.loads(json.dumps(asdict(spec)))}
+
+
 def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: list[str], step: int) -> dict:
     """The record to go on with, after a comparison of the run's own with this configuration's.
 
@@ -128,6 +137,7 @@ def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: 
             f"checkpoint {checkpoint} has no record of its settings (an older version wrote it): "
             f"with {now['kind']}.changes=[record] this configuration becomes its record"
         )
+    kept = with_current_spec(kept)
     noted = [*kept.get("changes", ())]
     for name, (before, after) in differences(kept, now).items():
         own = name.removeprefix(f"{now['kind']}.")
@@ -135,7 +145,7 @@ def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: 
         if allowed and any(own == wanted or own.startswith(f"{wanted}.") for wanted in changes):
             noted.append({"step": step, "field": name, "from": before, "to": after})
             continue
-        hint = f"; to change it on purpose, add {own!r} to {now['kind']}.changes" if allowed else ""
+        hint = f"; to change it on purpose, add {brief(own)} to {now['kind']}.changes" if allowed else ""
         raise TrainingError(describe(name, before, after, checkpoint) + hint)
     return {**now, "changes": noted} if noted else dict(now)
 
@@ -144,7 +154,7 @@ def describe(name: str, before: object, after: object, checkpoint: Path) -> str:
     """One line about a field in which a configuration differs from a run."""
     if any(isinstance(value, str) and value.startswith(_DIGEST) for value in (before, after)):
         return f"{name} has other contents than when {checkpoint} was trained"
-    return f"{name} must be {before!r}, as when {checkpoint} was trained, got {after!r}"
+    return f"{name} must be {brief(before)}, as when {checkpoint} was trained, got {brief(after)}"
 
 
 def content_digest(path: str | Path | list | tuple) -> str:

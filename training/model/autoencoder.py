@@ -10,17 +10,19 @@ from visual_planner.grid.cells import assemble_grid
 from visual_planner.grid.layout import GridLayout
 
 from ..errors import TrainingError
+from .bases.folders import require_class
 
 
 def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> AutoencoderKL:
     """Load the autoencoder of a diffusers folder.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none, or one of another class.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
+    require_class(folder, (AutoencoderKL.__name__,), "autoencoder")
     vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 

@@ -5,7 +5,7 @@ import torch
 from visual_planner.planner.conditioning import condition_ids, condition_token_index, image_ids, target_ids
 from visual_planner.planner.spec import PlannerSpec
 
-from .split_attention import ConditionKeys, condition_keys
+from .bases.split_attention import ConditionKeys, condition_keys
 
 
 class InContext:

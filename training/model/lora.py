@@ -25,7 +25,11 @@ _PAPER = (
 
 
 def target_names(transformer: FluxTransformer2DModel, targets: str) -> list[str]:
-    """Names of the linear layers that get an adapter, for a preset of `LoraSection.targets`."""
+    """Names of the linear layers that get an adapter, for a preset of `LoraSection.targets`.
+
+    Raises:
+        TrainingError: the preset leaves out a whole kind of block: the model is of another family.
+    """
     names = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
     if targets == "all_linear":
         return names
@@ -33,7 +37,14 @@ def target_names(transformer: FluxTransformer2DModel, targets: str) -> list[str]
     if targets == "blocks":
         return blocks
     endings = tuple(name for name in _PAPER if name.startswith("attn.")) if targets == "attention" else _PAPER
-    return [name for name in blocks if name.endswith(endings)]
+    chosen = [name for name in blocks if name.endswith(endings)]
+    reached = {name.split(".")[0] for name in chosen}
+    if untouched := sorted({name.split(".")[0] for name in blocks} - reached):
+        raise TrainingError(
+            f"lora.targets {targets} must reach every kind of block, but names no layer of "
+            f"{type(transformer).__name__}'s {', '.join(untouched)}: choose blocks or all_linear"
+        )
+    return chosen
 
 
 def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:

@@ -4,16 +4,15 @@ from itertools import pairwise
 
 import torch
 
-from visual_planner.planner.conditioning import LATENT_CHANNELS, pack_latents, sigmas, unpack_latents
+from visual_planner.planner.conditioning import pack_latents, sigmas, unpack_latents
 from visual_planner.planner.spec import PlannerSpec
 
 from .in_context import InContext
 
 
 def draw_noise(spec: PlannerSpec, seeds: list[int], plans: int = 1) -> torch.Tensor:
-    """Noise (B * plans, 16, H/8, W/8), so many plans a seed: what ComfyUI's samplers draw for a batch of that size."""
-    height, width = spec.latent_size
-    shape = (plans, LATENT_CHANNELS, height, width)
+    """Noise (B * plans, C, h, w), so many plans a seed: what ComfyUI's samplers draw for a batch of that size."""
+    shape = (plans, *spec.latent_shape)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 

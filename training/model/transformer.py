@@ -7,13 +7,14 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from ..errors import TrainingError
+from .bases.folders import require_class
 
 
 def load_transformer(base: str | Path, dtype: str = "float32") -> FluxTransformer2DModel:
     """The transformer of a diffusers folder.
 
     Raises:
-        TrainingError: the folder has none.
+        TrainingError: the folder has none, or one of another class.
     """
     return FluxTransformer2DModel.from_pretrained(_transformer_folder(base), torch_dtype=getattr(torch, dtype))
 
@@ -22,7 +23,7 @@ def load_config_only(base: str | Path) -> FluxTransformer2DModel:
     """The transformer of a diffusers folder on the meta device: shapes and settings, no weights.
 
     Raises:
-        TrainingError: the folder has none.
+        TrainingError: the folder has none, or one of another class.
     """
     config = FluxTransformer2DModel.load_config(_transformer_folder(base))
     with torch.device("meta"):
@@ -47,4 +48,6 @@ def _transformer_folder(base: str | Path) -> Path:
         raise TrainingError(
             f"base model {base} has no transformer/config.json: it must be a FLUX pipeline in diffusers layout"
         )
+    # diffusers would read the settings of another class, leave the weights on the meta device, and say nothing
+    require_class(folder, (FluxTransformer2DModel.__name__,), f"base model {base}: transformer")
     return folder

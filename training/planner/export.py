@@ -19,7 +19,7 @@ from visual_planner.planner.spec import PlannerSpec
 from ..errors import TrainingError
 from ..files import replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
-from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings
+from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings, with_current_spec
 from ..loop.runlog import BESIDE, PLANS
 from ..model.key_map import check_loads
 from ..model.lora import file_tensors, read_lora, stack
@@ -89,7 +89,7 @@ def run_record(state: dict, checkpoint: Path) -> dict:
         )
     if record["kind"] != "train":
         raise TrainingError(f"export.run must be the run of a planner LoRA, but {checkpoint} is of {record['kind']}")
-    return record
+    return with_current_spec(record)
 
 
 def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from visual_planner.planner.conditioning import LATENT_CHANNELS
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -197,14 +196,11 @@ def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
 
 
 def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel) -> Batch:
-    height, width = spec.latent_size
-    cell = spec.cell_latent_size
-    shown = (height, width) if spec.condition_tokens == "full_grid" else cell
     count, config = section.batch_size, model.config
     with torch.device("meta"):
         return Batch(
-            torch.empty(count, LATENT_CHANNELS, height, width),
-            torch.empty(count, LATENT_CHANNELS, *shown),
+            torch.empty(count, *spec.latent_shape),
+            torch.empty(count, *spec.condition_latent_shape),
             torch.empty(count, text_tokens, config.joint_attention_dim),
             torch.empty(count, config.pooled_projection_dim),
         )

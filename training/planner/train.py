@@ -11,10 +11,10 @@ from ..cache.mixture import Mixture
 from ..errors import TrainingError
 from ..loop.loop import Loop, make_accelerator
 from ..loop.record import json_digest, make_record
+from ..model.bases.split_attention import split_attention
 from ..model.in_context import InContext
 from ..model.lora import add_lora, fuse_lora, start_from
 from ..model.quantize import quantize_frozen
-from ..model.split_attention import split_attention
 from ..model.transformer import load_transformer, shape_of
 from ..sections.config import Config, save_config
 from ..sections.planner import TrainSection

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from visual_planner.errors import brief
+
 from ..errors import TrainingError
 from .config import Config
 
@@ -34,7 +36,7 @@ def describe(arguments: list[str]) -> None:
     names = [name for name in arguments if name != MARKDOWN]
     unknown = [name for name in names if name not in sections]
     if unknown:
-        raise TrainingError(f"section must be one of {', '.join(sections)}, got {unknown[0]!r}")
+        raise TrainingError(f"section must be one of {', '.join(sections)}, got {brief(unknown[0])}")
     chosen = {name: sections[name] for name in names or sections}
     if MARKDOWN in arguments:
         print(reference(chosen), end="")

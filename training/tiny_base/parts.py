@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from visual_planner.planner.conditioning import TOKEN_CHANNELS
+from visual_planner.planner.families import FLUX1
 
 from ..files import write_json, write_tensors
 from ..sections.planner import PretrainSection
@@ -20,7 +20,7 @@ TEXT_WIDTH, POOLED_WIDTH = 128, 64
 def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> FluxTransformer2DModel:
     """An untrained FLUX transformer: heads of 128, rope axes (16, 56, 56), guidance input, adaLN-zero start."""
     transformer = FluxTransformer2DModel(
-        in_channels=TOKEN_CHANNELS,
+        in_channels=FLUX1.token_channels,
         num_layers=double_blocks,
         num_single_layers=single_blocks,
         attention_head_dim=128,

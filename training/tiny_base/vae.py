@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from visual_planner.grid.cells import assemble_grid
-from visual_planner.planner.conditioning import LATENT_CHANNELS
+from visual_planner.planner.families import FLUX1
 from visual_planner.trajectory.overlay import draw_overlay
 from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
@@ -42,7 +42,7 @@ def make_vae(section: VaeSection) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=section.channels,
         layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=FLUX1.channels,
         norm_num_groups=32,
         use_quant_conv=False,
         use_post_quant_conv=False,

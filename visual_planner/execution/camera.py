@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ReadoutError
+from ..errors import ReadoutError, brief
 
 THIRDS = ("depth", "height")
 """What may stand beside a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
@@ -40,7 +40,7 @@ class View:
         if not whole or abs(np.linalg.det(rays)) < 1e-9:
             raise ReadoutError(
                 f"a view must have eye_m of 3 and invertible rays of 3x3 finite numbers, "
-                f"got {self.eye_m!r} and {self.rays!r}"
+                f"got {brief(self.eye_m)} and {brief(self.rays)}"
             )
         object.__setattr__(self, "eye_m", tuple(eye.tolist()))
         object.__setattr__(self, "rays", tuple(map(tuple, rays.tolist())))

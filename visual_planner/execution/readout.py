@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import ReadoutError
+from ..errors import ReadoutError, brief
 from ..grid.frame import to_rgb
+from ..json_text import json_record
 from ..versions import upgrade
 from .camera import THIRDS, View
 
@@ -27,6 +28,8 @@ READOUT_KEY = "visual_planner.readout"
 READOUT_VERSION = 1
 _UPGRADES: dict = {}
 """Steps from older versions of the record; there is none yet."""
+MAX_SIDE_PX, MAX_CHANNELS = 1024, 1024
+"""Bounds of a record, which comes with somebody's file: a network is built from it."""
 TOLERANCE_M = 0.02
 "Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
 _LEAST_SCALE = -6.0
@@ -68,34 +71,38 @@ class ReadoutSpec:
 
     def __post_init__(self) -> None:
         if self.version != READOUT_VERSION:
-            raise ReadoutError(f"read-out version must be {READOUT_VERSION}, got {self.version!r}")
+            raise ReadoutError(f"read-out version must be {READOUT_VERSION}, got {brief(self.version)}")
         for name in ("height", "width"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 16 or value % 16:
-                raise ReadoutError(f"read-out {name} must be a multiple of 16 [px], got {value!r}")
+            if type(value) is not int or not 16 <= value <= MAX_SIDE_PX or value % 16:
+                raise ReadoutError(
+                    f"read-out {name} must be a multiple of 16 from 16 to {MAX_SIDE_PX} [px], got {brief(value)}"
+                )
         for name, kind, count, low in (
             ("channels", int, 2, 8), ("mean", float, 3, -math.inf), ("spread", float, 3, 1e-9),
         ):  # fmt: skip
             values = getattr(self, name)
             try:
-                values = tuple(kind(value) for value in values)
-            except (TypeError, ValueError):
+                values = tuple(kind(value) for value in values) if len(values) == count else ()
+            except (TypeError, ValueError, OverflowError):
                 values = ()
             if len(values) != count or not all(math.isfinite(value) and value >= low for value in values):
                 raise ReadoutError(
-                    f"read-out {name} must be {count} numbers of at least {low}, got {getattr(self, name)!r}"
+                    f"read-out {name} must be {count} numbers of at least {low}, got {brief(getattr(self, name))}"
                 )
             object.__setattr__(self, name, values)
-        if any(width % 8 for width in self.channels):
-            raise ReadoutError(f"read-out channels must divide by 8, got {self.channels!r}")
-        if not isinstance(self.points, int) or not 1 <= self.points <= 512:
-            raise ReadoutError(f"read-out points must be a whole number from 1 to 512, got {self.points!r}")
-        if not isinstance(self.context, int) or not 0 <= self.context <= 8:
-            raise ReadoutError(f"read-out context must be a whole number from 0 to 8, got {self.context!r}")
+        if any(width % 8 or width > MAX_CHANNELS for width in self.channels):
+            raise ReadoutError(
+                f"read-out channels must divide by 8 and be at most {MAX_CHANNELS}, got {brief(self.channels)}"
+            )
+        if type(self.points) is not int or not 1 <= self.points <= 512:
+            raise ReadoutError(f"read-out points must be a whole number from 1 to 512, got {brief(self.points)}")
+        if type(self.context) is not int or not 0 <= self.context <= 8:
+            raise ReadoutError(f"read-out context must be a whole number from 0 to 8, got {brief(self.context)}")
         if not isinstance(self.sees_camera, bool):
-            raise ReadoutError(f"read-out sees_camera must be true or false, got {self.sees_camera!r}")
+            raise ReadoutError(f"read-out sees_camera must be true or false, got {brief(self.sees_camera)}")
         if self.third not in THIRDS:
-            raise ReadoutError(f"read-out third must be one of {', '.join(THIRDS)}, got {self.third!r}")
+            raise ReadoutError(f"read-out third must be one of {', '.join(THIRDS)}, got {brief(self.third)}")
         if isinstance(self.view, Mapping):
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
 
@@ -123,9 +130,7 @@ class ReadoutSpec:
         if text is None:
             raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, got none")
         try:
-            record = json.loads(text)
-            if not isinstance(record, dict):
-                raise ReadoutError(f"the read-out's record must be a JSON object, got {type(record).__name__}")
+            record = json_record(text, "the read-out's record", ReadoutError)
             return cls(**upgrade(record, _UPGRADES, READOUT_VERSION, "read-out", ReadoutError))
         except (ValueError, TypeError) as error:
             if isinstance(error, ReadoutError):

@@ -6,7 +6,7 @@ Pixel coordinates are continuous: (0, 0) is the frame's top-left corner, the fir
 import numpy as np
 import torch
 
-from ..errors import ImageError
+from ..errors import ImageError, brief
 from .layout import whole_number
 
 FITS = ("letterbox", "crop", "stretch")
@@ -14,6 +14,9 @@ FITS = ("letterbox", "crop", "stretch")
 
 FLOAT_SLACK = 0.25
 """Float values may leave [0, 1] by this much (resampling overshoots) and are clamped; beyond it the scale is wrong."""
+
+_LARGEST_CROP = 64
+"""A crop that would resample to more cells than this is cut first: a picture of 1 x 16384 px would take 10 GB."""
 
 _UNSIGNED_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _SIGNED = (torch.int16, torch.int32, torch.int64)
@@ -42,6 +45,8 @@ def fit_frame(
     source = rgb.shape[1], rgb.shape[2]
     height, width = _pair((cell_height, cell_width), "cell size")
     resized_h, resized_w, top, left = _placement(source, (height, width), fit)
+    if resized_h * resized_w > _LARGEST_CROP * height * width:
+        return fit_frame(_middle(rgb, height, width), height, width, fit)
     if (resized_h, resized_w) != source:
         channels_first = rgb.permute(0, 3, 1, 2)
         # align_corners=False keeps continuous coordinates: x -> x * resized_w / w, as fit_transform says.
@@ -56,6 +61,14 @@ def fit_frame(
     cut = rgb[:, max(-top, 0) : max(-top, 0) + height, max(-left, 0) : max(-left, 0) + width]
     result[:, to_y : to_y + cut.shape[1], to_x : to_x + cut.shape[2]] = cut
     return result
+
+
+def _middle(rgb: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The part of pictures (B, h, w, 3) that a crop shows, in whole pixels: as long as the cell is, at least one."""
+    long, short = (1, 2) if rgb.shape[1] * width > rgb.shape[2] * height else (2, 1)
+    shown = rgb.shape[short] * (height / width if long == 1 else width / height)
+    kept = min(max(1, round(shown)), rgb.shape[long])
+    return rgb.narrow(long, (rgb.shape[long] - kept) // 2, kept)
 
 
 def fit_transform(
@@ -136,7 +149,7 @@ def _to_unit_range(image: torch.Tensor) -> torch.Tensor:
 def _placement(source: tuple[int, int], cell: tuple[int, int], fit: str) -> tuple[int, int, int, int]:
     """Size (h, w) after resampling and the place (top, left) of its corner in the cell [px, may be negative]."""
     if fit not in FITS:
-        raise ImageError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
+        raise ImageError(f"fit must be one of {', '.join(FITS)}, got {brief(fit)}")
     (source_h, source_w), (height, width) = source, cell
     if fit == "stretch":
         return height, width, 0, 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
-from ..errors import LayoutError, PlannerError
+from ..errors import LayoutError, PlannerError, brief
 
 SERPENTINE = "serpentine"
 RASTER = "raster"
@@ -26,7 +26,13 @@ ORDERS = (SERPENTINE, RASTER, COLUMN_SERPENTINE, SHUFFLED)
 _TEXT_FORM = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)(?:[\s:,/]+([A-Za-z_]+))?\s*")
 
 
-def whole_number(value: object, name: str, minimum: int = 1, error: type[PlannerError] = LayoutError) -> int:
+MAX_CELLS = 4096
+"""Most cells of a grid: far beyond any planner, and small enough that a record from outside costs nothing."""
+
+
+def whole_number(
+    value: object, name: str, minimum: int = 1, error: type[PlannerError] = LayoutError, maximum: int | None = None
+) -> int:
     """Return `value` as an int, or raise `error` naming it.
 
     Args:
@@ -34,13 +40,16 @@ def whole_number(value: object, name: str, minimum: int = 1, error: type[Planner
         name: what the number is, for the message.
         minimum: the smallest value allowed.
         error: the PlannerError class to raise.
+        maximum: the largest value allowed; None: any.
     """
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or number < minimum:
-        raise error(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+        raise error(f"{name} must be a whole number of at least {minimum}, got {brief(value)}")
+    if maximum is not None and number > maximum:
+        raise error(f"{name} must be at most {maximum}, got {brief(number)}")
     return number
 
 
@@ -54,7 +63,8 @@ class GridLayout:
         order: one of `ORDERS`.
 
     Raises:
-        LayoutError: rows or cols is not a positive whole number, or the order is unknown.
+        LayoutError: rows or cols is not a positive whole number, there are more than `MAX_CELLS` cells, or the order is
+            unknown.
     """
 
     rows: int = 3
@@ -64,8 +74,12 @@ class GridLayout:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", whole_number(self.rows, "grid rows"))
         object.__setattr__(self, "cols", whole_number(self.cols, "grid cols"))
+        if self.rows * self.cols > MAX_CELLS:
+            raise LayoutError(
+                f"grid must have at most {MAX_CELLS} cells, got {brief(self.rows)} rows x {brief(self.cols)} cols"
+            )
         if self.order not in ORDERS:
-            raise LayoutError(f"grid order must be one of {', '.join(ORDERS)}, got {self.order!r}")
+            raise LayoutError(f"grid order must be one of {', '.join(ORDERS)}, got {brief(self.order)}")
 
     @classmethod
     def parse(cls, text: str) -> "GridLayout":
@@ -76,8 +90,10 @@ class GridLayout:
         """
         match = _TEXT_FORM.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise LayoutError(f'grid layout must read like "3x3" or "3x3 serpentine" (rows x cols), got {text!r}')
+            raise LayoutError(f'grid layout must read like "3x3" or "3x3 serpentine" (rows x cols), got {brief(text)}')
         rows, cols, order = match.groups()
+        if len(rows) > 9 or len(cols) > 9:
+            raise LayoutError(f"grid must have at most {MAX_CELLS} cells, got {brief(text)}")
         return cls(int(rows), int(cols), (order or SERPENTINE).lower())
 
     def __str__(self) -> str:

@@ -11,9 +11,7 @@ import torch
 from .layout import GridLayout
 
 VAE_DOWNSCALE = 8
-"""Pixels per latent side of the FLUX VAE."""
-TOKEN_PX = 16
-"""Pixels per token side: the VAE's 8 times the transformer's 2x2 patch."""
+"""Pixels per latent side of FLUX.1's VAE."""
 
 
 def pixel_mask(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..errors import ChainError
+from ..errors import ChainError, brief
 from ..grid.layout import whole_number
 from ..trajectory.curves import resample_by
 from ..trajectory.path import DrawnPath
@@ -91,7 +91,7 @@ def share_paths(trajectory: Trajectory, count: int, frames: int, overlap: int, u
         ChainError: paths that do not fit the number of plans; unknown `use`.
     """
     if use not in PATH_USES:
-        raise ChainError(f"paths must be one of {', '.join(PATH_USES)}, got {use!r}")
+        raise ChainError(f"paths must be one of {', '.join(PATH_USES)}, got {brief(use)}")
     drawn = len(trajectory.paths)
     if use == PATH_EACH or (use == AUTO and drawn == count):
         if drawn != count:
@@ -170,7 +170,7 @@ def join_plans(before: torch.Tensor, after: torch.Tensor, overlap: int = 1, join
         ChainError: frames of different sizes, an overlap out of range, or an unknown `join`.
     """
     if join not in JOINS:
-        raise ChainError(f"join must be one of {', '.join(JOINS)}, got {join!r}")
+        raise ChainError(f"join must be one of {', '.join(JOINS)}, got {brief(join)}")
     if before.ndim != 4 or after.ndim != 4 or before.shape[1:] != after.shape[1:]:
         sizes = (" x ".join(map(str, frames.shape[1:])) for frames in (before, after))
         raise ChainError("before and after must have frames of one size (h x w x C), got {} and {}".format(*sizes))

@@ -12,15 +12,9 @@ import math
 
 import torch
 
-from ..errors import ConditioningError
+from ..errors import ConditioningError, brief
 from ..grid.layout import GridLayout, whole_number
-
-LATENT_CHANNELS = 16
-"""Channels of a FLUX latent."""
-PATCH = 2
-"""Latent pixels per token side."""
-TOKEN_CHANNELS = LATENT_CHANNELS * PATCH * PATCH
-"""Values per packed token (64)."""
+from .families import FAMILIES, FLUX1, Family
 
 CONDITION_TOKENS = ("full_grid", "first_cell", "first_cell_cached")
 """full_grid: the VAE encodes the whole condition grid, eight black cells included, and every token conditions.
@@ -29,64 +23,77 @@ first_cell_cached: the same tokens and ids, but they attend to one another only,
 pooled text vector of zeros; so their keys and values are the same at every step, and are computed once for a plan."""
 
 POSITION_IDS = ("clone", "kontext", "fold")
-"""clone: the ids of the tokens in the target grid; kontext: the same rows and columns at index 1; fold: every cell has
+"""clone: the ids of the tokens in the target grid; kontext: the same rows and columns at the index that the base knows
+a reference picture by (1 in FLUX.1-Kontext, 10 in FLUX.2); fold: every cell has
 the rows and columns of the first one, frame t of the grid stands at index t, and its condition at index -1 - t."""
 
 
-def pack_latents(latents: torch.Tensor) -> torch.Tensor:
-    """Fold 2x2 patches of a latent into tokens.
+def pack_latents(latents: torch.Tensor, family: Family = FLUX1) -> torch.Tensor:
+    """Fold the patches of a latent into tokens.
 
     Args:
-        latents: (B, 16, h, w) with even h and w.
+        latents: (B, C, h, w) with the family's channels and sides of whole patches (FLUX.1: 16 channels, even sides).
+        family: of the base model.
 
     Returns:
-        (B, h/2 * w/2, 64), tokens in row-major order, values ordered (channel, row in patch, column in patch).
+        (B, h/p * w/p, C * p * p), tokens in row-major order, values ordered (channel, row in patch, column in patch).
 
     Raises:
         ConditioningError: another shape.
     """
-    shape = tuple(latents.shape)
-    if len(shape) != 4 or shape[1] != LATENT_CHANNELS or shape[2] % PATCH or shape[3] % PATCH or 0 in shape:
-        raise ConditioningError(f"latents must have shape (B, {LATENT_CHANNELS}, h, w) with even h and w, got {shape}")
+    shape, patch = tuple(latents.shape), family.patch
+    if len(shape) != 4 or shape[1] != family.channels or shape[2] % patch or shape[3] % patch or 0 in shape:
+        even = " with even h and w" if patch == 2 else ""
+        raise ConditioningError(f"latents must have shape (B, {family.channels}, h, w){even}, got {shape}")
     batch, channels, height, width = shape
-    patches = latents.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, TOKEN_CHANNELS)
+    patches = latents.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, family.token_channels)
 
 
-def unpack_latents(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def unpack_latents(tokens: torch.Tensor, height: int, width: int, family: Family = FLUX1) -> torch.Tensor:
     """Unfold tokens into a latent: the inverse of `pack_latents`.
 
     Args:
-        tokens: (B, height/2 * width/2, 64).
-        height: height of the latent [latent px], even.
-        width: width of the latent [latent px], even.
+        tokens: (B, h/p * w/p, C * p * p).
+        height: height of the latent [latent px].
+        width: width of the latent [latent px].
+        family: of the base model.
 
     Returns:
-        (B, 16, height, width).
+        (B, C, height, width).
 
     Raises:
         ConditioningError: the number of tokens or channels does not fit that size.
     """
-    shape = tuple(tokens.shape)
-    height, width = _even(height, "latent height"), _even(width, "latent width")
-    rows, cols = height // PATCH, width // PATCH
-    if len(shape) != 3 or shape[1:] != (rows * cols, TOKEN_CHANNELS):
+    shape, patch = tuple(tokens.shape), family.patch
+    height, width = (_patches(side, name, patch) for side, name in ((height, "height"), (width, "width")))
+    rows, cols = height // patch, width // patch
+    if len(shape) != 3 or shape[1:] != (rows * cols, family.token_channels):
         raise ConditioningError(
-            f"tokens must have shape (B, {rows * cols}, {TOKEN_CHANNELS}) for {height} x {width} latents, got {shape}"
+            f"tokens must have shape (B, {rows * cols}, {family.token_channels}) for {height} x {width} latents, got "
+            f"{shape}"
         )
-    patches = tokens.reshape(shape[0], rows, cols, LATENT_CHANNELS, PATCH, PATCH)
-    return patches.permute(0, 3, 1, 4, 2, 5).reshape(shape[0], LATENT_CHANNELS, height, width)
+    patches = tokens.reshape(shape[0], rows, cols, family.channels, patch, patch)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(shape[0], family.channels, height, width)
 
 
-def image_ids(h_tokens: int, w_tokens: int, index: float = 0) -> torch.Tensor:
-    """Position ids (h_tokens * w_tokens, 3) float32 of a picture: (index, row, column), row-major."""
+def image_ids(h_tokens: int, w_tokens: int, index: float = 0, family: Family = FLUX1) -> torch.Tensor:
+    """Position ids (h_tokens * w_tokens, axes) float32 of a picture: (index, row, column), then zeros, row-major."""
     rows = whole_number(h_tokens, "token rows", error=ConditioningError)
     cols = whole_number(w_tokens, "token columns", error=ConditioningError)
-    ids = torch.zeros(rows, cols, 3, dtype=torch.float32)
+    ids = torch.zeros(rows, cols, family.axes, dtype=torch.float32)
     ids[..., 0] = index
     ids[..., 1] = torch.arange(rows, dtype=torch.float32)[:, None]
     ids[..., 2] = torch.arange(cols, dtype=torch.float32)[None, :]
-    return ids.reshape(-1, 3)
+    return ids.reshape(-1, family.axes)
+
+
+def text_ids(count: int, family: Family = FLUX1) -> torch.Tensor:
+    """Position ids (count, axes) float32 of text tokens: zeros, except where the family counts them."""
+    ids = torch.zeros(count, family.axes, dtype=torch.float32)
+    if family.text_axis is not None:
+        ids[:, family.text_axis] = torch.arange(count, dtype=torch.float32)
+    return ids
 
 
 def condition_token_index(
@@ -122,7 +129,8 @@ def target_ids(
     """Position ids of the noise tokens.
 
     Args:
-        ids: (N, 3) or (B, N, 3), row-major, what the model gives a picture of the grid's size (rope scaling included).
+        ids: (N, axes) or (B, N, axes), row-major, what the model gives a picture of the grid's size, with its rope
+            scaling.
         layout: the grid.
         cell_tokens: (h, w) of one cell [tokens].
         position_ids: one of `POSITION_IDS`; all but "fold" leave the ids as they are.
@@ -152,22 +160,29 @@ def target_ids(
 
 
 def _require_ids(ids: torch.Tensor, name: str, count: int | None = None) -> None:
-    if ids.ndim not in (2, 3) or ids.shape[-1] != 3:
-        raise ConditioningError(f"{name} must have shape (N, 3) or (B, N, 3), got {tuple(ids.shape)}")
+    known = sorted({family.axes for family in FAMILIES.values()})
+    if ids.ndim not in (2, 3) or ids.shape[-1] not in known:
+        axes = " or ".join(map(str, known))
+        raise ConditioningError(
+            f"{name} must have shape (N, axes) or (B, N, axes) with {axes} axes, got {tuple(ids.shape)}"
+        )
     if count is not None and ids.shape[-2] != count:
         raise ConditioningError(f"{name} must be of the grid's {count} tokens, got {ids.shape[-2]}")
 
 
-def condition_ids(target_ids: torch.Tensor, index: torch.Tensor, position_ids: str = "clone") -> torch.Tensor:
+def condition_ids(
+    target_ids: torch.Tensor, index: torch.Tensor, position_ids: str = "clone", family: Family = FLUX1
+) -> torch.Tensor:
     """Position ids of the condition's tokens.
 
     Args:
-        target_ids: (N, 3) or (B, N, 3), the ids of the noise tokens, from `target_ids`.
+        target_ids: (N, axes) or (B, N, axes), the ids of the noise tokens, from `target_ids`.
         index: (M,) from `condition_token_index`.
         position_ids: one of `POSITION_IDS`.
+        family: of the base model, for the index of a reference.
 
     Returns:
-        (M, 3) or (B, M, 3), a new tensor of the same dtype on the same device.
+        (M, axes) or (B, M, axes), a new tensor of the same dtype on the same device.
 
     Raises:
         ConditioningError: shapes do not fit, an index lies outside, or `position_ids` is unknown.
@@ -179,7 +194,7 @@ def condition_ids(target_ids: torch.Tensor, index: torch.Tensor, position_ids: s
         raise ConditioningError(f"index must be one row of positions below {count}, the number of target tokens")
     ids = target_ids.index_select(-2, index.to(target_ids.device))
     if position_ids == "kontext":
-        ids[..., 0] = 1
+        ids[..., 0] = family.reference_index
     elif position_ids == "fold":
         ids[..., 0] = -1 - ids[..., 0]
     return ids
@@ -235,13 +250,13 @@ def _per_sample(sigma: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor
     return level.reshape(-1, *[1] * (like.ndim - 1)) if level.ndim else level
 
 
-def _even(value: int, name: str) -> int:
-    number = whole_number(value, name, error=ConditioningError)
-    if number % PATCH:
-        raise ConditioningError(f"{name} must be even, got {number}")
+def _patches(value: int, name: str, patch: int) -> int:
+    number = whole_number(value, f"latent {name}", error=ConditioningError)
+    if number % patch:
+        raise ConditioningError(f"latent {name} must be even, got {number}")
     return number
 
 
 def _one_of(value: str, known: tuple[str, ...], name: str) -> None:
     if value not in known:
-        raise ConditioningError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        raise ConditioningError(f"{name} must be one of {', '.join(known)}, got {brief(value)}")

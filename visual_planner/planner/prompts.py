@@ -5,7 +5,7 @@ planner fell from 73% to 2.5% (arXiv 2512.00532). So templates are part of the P
 prompts from them the same way in training and in use.
 """
 
-from ..errors import PromptError
+from ..errors import PromptError, brief
 from ..grid.layout import GridLayout
 
 MODES = ("text", "trajectory", "both")
@@ -109,7 +109,7 @@ def clean_instruction(instruction: str) -> str:
     text = " ".join(instruction.split()).rstrip(". ").lower()
     if not text:
         raise PromptError(
-            f'instruction must say what the robot should do, such as "push the red cube", got {instruction!r}'
+            f'instruction must say what the robot should do, such as "push the red cube", got {brief(instruction)}'
         )
     return text
 
@@ -121,7 +121,7 @@ def check_template(template: str, name: str = "prompt template") -> str:
         PromptError: it has none or several.
     """
     if not isinstance(template, str) or template.count(SLOT) != 1:
-        raise PromptError(f"{name} must contain {SLOT} exactly once, got {template!r}")
+        raise PromptError(f"{name} must contain {SLOT} exactly once, got {brief(template)}")
     return template
 
 
@@ -138,11 +138,11 @@ def build_prompt(mode: str, instruction: str = "", template: str | None = None) 
         PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
     """
     if mode not in MODES:
-        raise PromptError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        raise PromptError(f"mode must be one of {', '.join(MODES)}, got {brief(mode)}")
     template = template or _DEFAULTS[mode](GridLayout())
     if mode == "trajectory":
         if SLOT in template:
-            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {template!r}")
+            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {brief(template)}")
         return template
     return check_template(template, f"{mode} prompt").replace(SLOT, clean_instruction(instruction))
 

@@ -1,22 +1,21 @@
 """PlannerSpec: what a planner LoRA was trained for, carried in the header of its safetensors file.
 
 Training writes the record, loaders read it, and every later step takes its settings from it, so training and use
-cannot disagree. Weights that were released without a record get one from `PRESETS`.
+cannot disagree. Weights that were released without a record get one from `presets.PRESETS`.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from types import MappingProxyType
 
-from ..errors import LayoutError, PromptError, SpecError
+from ..errors import LayoutError, PromptError, SpecError, brief, listed
 from ..grid.frame import FITS
 from ..grid.layout import ORDERS, GridLayout, whole_number
-from ..grid.masks import TOKEN_PX, VAE_DOWNSCALE
+from ..json_text import json_record
 from ..trajectory.overlay import COLOR_BY, OVERLAY_STYLES
 from ..versions import upgrade
 from .conditioning import CONDITION_TOKENS, POSITION_IDS, condition_token_count, schedule_mu
+from .families import FLUX1, Family, family_of
 from .prompts import (
     MODES,
     SLOT,
@@ -29,10 +28,15 @@ from .prompts import (
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 2
+SPEC_VERSION = 3
+MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
+"""Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
+_NOT_FINITE = (float("inf"), float("-inf"))
 _UPGRADES = {
     # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
     1: lambda record: {"fit": "letterbox"},
+    # Until version 2 there was one family, sampled without classifier-free guidance.
+    2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
 }
 
 
@@ -55,13 +59,15 @@ class PlannerSpec:
         text_prompt: template of text mode; empty = the default for the grid.
         trajectory_prompt: sentence of trajectory mode; empty = the default for the grid.
         both_prompt: template of both mode; empty = the default for the grid.
-        base_model: name of the model that the LoRA belongs to.
-        base_shift: schedule shift at 256 tokens.
-        max_shift: schedule shift at 4096 tokens.
+        base_model: name of the model that the LoRA belongs to; None = the family's.
+        base_shift: schedule shift at 256 tokens; None = the family's.
+        max_shift: schedule shift at 4096 tokens; None = the family's.
         shift_counts_condition: whether condition tokens count in that number (they do in the released code).
         guidance: distilled guidance to sample with.
         steps: Euler steps to sample with.
         fit: one of `frame.FITS`, how a picture of another shape fills a cell.
+        family: one of `families.FAMILIES`, the family of the base model.
+        cfg: classifier-free guidance to sample with, against the empty prompt; 1 = without.
 
     Raises:
         SpecError: a field is wrong; the message names it.
@@ -81,19 +87,26 @@ class PlannerSpec:
     text_prompt: str = ""
     trajectory_prompt: str = ""
     both_prompt: str = ""
-    base_model: str = "black-forest-labs/FLUX.1-dev"
-    base_shift: float = 0.5
-    max_shift: float = 1.15
+    base_model: str | None = None
+    base_shift: float | None = None
+    max_shift: float | None = None
     shift_counts_condition: bool = True
     guidance: float = 3.5
     steps: int = 20
     fit: str = "letterbox"
+    family: str = FLUX1.name
+    cfg: float = 1.0
 
     def __post_init__(self) -> None:
         if self.version != SPEC_VERSION or isinstance(self.version, bool):
-            raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {self.version!r}")
+            raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {brief(self.version)}")
+        family = family_of(self.family)
+        for name in ("base_model", "base_shift", "max_shift"):
+            if getattr(self, name) is None:
+                self._set(name, getattr(family, name))
         for name in ("rows", "cols", "cell_height", "cell_width", "steps"):
-            self._set(name, whole_number(getattr(self, name), f"planner spec {name}", error=SpecError))
+            most = MAX_STEPS if name == "steps" else MAX_SIDE_PX
+            self._set(name, whole_number(getattr(self, name), f"planner spec {name}", 1, SpecError, most))
         for name, known in (
             ("order", ORDERS),
             ("condition_tokens", CONDITION_TOKENS),
@@ -103,15 +116,17 @@ class PlannerSpec:
             ("fit", FITS),
         ):
             if getattr(self, name) not in known:
-                raise SpecError(f"planner spec {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("base_shift", "max_shift", "guidance"):
+                raise SpecError(
+                    f"planner spec {name} must be one of {', '.join(known)}, got {brief(getattr(self, name))}"
+                )
+        for name in ("base_shift", "max_shift", "guidance", "cfg"):
             self._set(name, self._number(name))
         if not isinstance(self.shift_counts_condition, bool):
             raise SpecError(
-                f"planner spec shift_counts_condition must be true or false, got {self.shift_counts_condition!r}"
+                f"planner spec shift_counts_condition must be true or false, got {brief(self.shift_counts_condition)}"
             )
         if not isinstance(self.base_model, str) or not self.base_model.strip():
-            raise SpecError(f"planner spec base_model must name a model, got {self.base_model!r}")
+            raise SpecError(f"planner spec base_model must name a model, got {brief(self.base_model)}")
         self._check_modes()
         self._check_cells()
         self._check_prompts()
@@ -127,9 +142,15 @@ class PlannerSpec:
         return self.layout.grid_size(self.cell_height, self.cell_width)
 
     @property
+    def base_family(self) -> Family:
+        """Family of the base model."""
+        return family_of(self.family)
+
+    @property
     def cell_tokens(self) -> tuple[int, int]:
         """Size (h, w) of one cell [tokens]."""
-        return self.cell_height // TOKEN_PX, self.cell_width // TOKEN_PX
+        side = self.base_family.token_px
+        return self.cell_height // side, self.cell_width // side
 
     @property
     def grid_tokens(self) -> tuple[int, int]:
@@ -139,12 +160,24 @@ class PlannerSpec:
     @property
     def latent_size(self) -> tuple[int, int]:
         """Size (h, w) of its grids' latents."""
-        return self.grid_size[0] // VAE_DOWNSCALE, self.grid_size[1] // VAE_DOWNSCALE
+        side = self.base_family.downscale
+        return self.grid_size[0] // side, self.grid_size[1] // side
 
     @property
     def cell_latent_size(self) -> tuple[int, int]:
         """Size (h, w) of one cell's latent."""
-        return self.cell_height // VAE_DOWNSCALE, self.cell_width // VAE_DOWNSCALE
+        side = self.base_family.downscale
+        return self.cell_height // side, self.cell_width // side
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of its grids' latents."""
+        return (self.base_family.channels, *self.latent_size)
+
+    @property
+    def condition_latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of its condition's latent."""
+        return (self.base_family.channels, *(self.cell_latent_size if self.condition_is_cell else self.latent_size))
 
     @property
     def condition_size(self) -> tuple[int, int]:
@@ -213,20 +246,18 @@ class PlannerSpec:
     @classmethod
     def from_json(cls, text: str) -> "PlannerSpec":
         """Read a record from JSON text; errors as `from_metadata`."""
-        try:
-            record = json.loads(text)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise SpecError(f"planner spec must be JSON, but it cannot be read: {error}") from None
-        if not isinstance(record, dict):
-            raise SpecError(f"planner spec must be a JSON object, got {type(record).__name__}")
+        if not isinstance(text, str):
+            raise SpecError(f"planner spec must be JSON text, got {brief(text)}")
+        record = json_record(text, "planner spec", SpecError)
         record = upgrade(record, _UPGRADES, SPEC_VERSION, "planner spec", SpecError)
         names = {field.name for field in fields(cls)}
         if unknown := sorted(record.keys() - names):
-            raise SpecError(
-                f"planner spec has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(names))}"
-            )
+            raise SpecError(f"planner spec has unknown keys: {listed(unknown)}; known are {', '.join(sorted(names))}")
         if missing := sorted(names - record.keys()):
             raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
+        for name in ("base_model", "base_shift", "max_shift"):  # a default of code, not of a record
+            if record[name] is None:
+                raise SpecError(f"planner spec {name} must have a value, got null")
         return cls(**record)
 
     def _set(self, name: str, value: object) -> None:
@@ -234,23 +265,29 @@ class PlannerSpec:
 
     def _number(self, name: str) -> float:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise SpecError(f"planner spec {name} must be a finite number, got {value!r}")
-        if name == "guidance" and value < 0:
-            raise SpecError(f"planner spec guidance must be 0 or more, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value in _NOT_FINITE or value != value:
+            raise SpecError(f"planner spec {name} must be a finite number, got {brief(value)}")
+        if abs(value) > MAX_NUMBER:
+            raise SpecError(f"planner spec {name} must be at most {MAX_NUMBER:g}, got {brief(value)}")
+        least = {"guidance": 0, "cfg": 1}.get(name)
+        if least is not None and value < least:
+            raise SpecError(f"planner spec {name} must be {least} or more, got {brief(value)}")
         return float(value)
 
     def _check_modes(self) -> None:
         modes = self.modes
-        if isinstance(modes, str) or not isinstance(modes, list | tuple) or not modes or not set(modes) <= set(MODES):
-            raise SpecError(f"planner spec modes must be one or more of {', '.join(MODES)}, got {modes!r}")
+        if not isinstance(modes, list | tuple) or not modes or not all(mode in MODES for mode in modes):
+            raise SpecError(f"planner spec modes must be one or more of {', '.join(MODES)}, got {brief(modes)}")
         self._set("modes", tuple(mode for mode in MODES if mode in modes))
 
     def _check_cells(self) -> None:
         try:
-            self.layout.require_cells_divisible(self.cell_height, self.cell_width, TOKEN_PX, "token")
+            self.layout.require_cells_divisible(self.cell_height, self.cell_width, self.base_family.token_px, "token")
         except LayoutError as error:
             raise SpecError(f"planner spec cell_height and cell_width: {error}") from None
+        height, width = self.grid_size
+        if height * width > MAX_GRID_PX:
+            raise SpecError(f"planner spec must have a grid of at most {MAX_GRID_PX} pixels, got {height} x {width}")
 
     def _check_prompts(self) -> None:
         defaults = {
@@ -261,7 +298,9 @@ class PlannerSpec:
         for name, default in defaults.items():
             value = getattr(self, name)
             if not isinstance(value, str):
-                raise SpecError(f"planner spec {name} must be text, got {value!r}")
+                raise SpecError(f"planner spec {name} must be text, got {brief(value)}")
+            if len(value) > MAX_TEXT:
+                raise SpecError(f"planner spec {name} must have at most {MAX_TEXT} characters, got {len(value)}")
             self._set(name, value if value.strip() else default(self.layout))
         try:
             check_template(self.text_prompt, "planner spec text_prompt")
@@ -269,31 +308,6 @@ class PlannerSpec:
         except PromptError as error:
             raise SpecError(str(error)) from None
         if SLOT in self.trajectory_prompt:
-            raise SpecError(f"planner spec trajectory_prompt must not contain {SLOT}, got {self.trajectory_prompt!r}")
-
-
-def _released(cell_height: int, cell_width: int, mode: str, overlay: str, grid: str = "3x3") -> PlannerSpec:
-    """Record of published weights: one mode each, whole condition grid, cloned ids, condition tokens counted."""
-    # The one sentence that the trajectory weights were trained with; they answer to no other.
-    sentence = (
-        f"A {grid} grid image to inpaint the blank black cells: only the top-left cell shows the real scene with "
-        "arrows indicating the start and end of the trajectory."
-    )
-    return PlannerSpec(
-        cell_height=cell_height, cell_width=cell_width, modes=(mode,), overlay=overlay, trajectory_prompt=sentence
-    )
-
-
-PRESETS: Mapping[str, PlannerSpec] = MappingProxyType(
-    {
-        "bridge_text": _released(240, 320, "text", "arrows_bridge"),
-        "bridge_trajectory": _released(240, 320, "trajectory", "arrows_bridge"),
-        "rt1_text": _released(256, 320, "text", "arrows_rt1", "3×3"),
-        "rt1_trajectory": _released(256, 320, "trajectory", "arrows_rt1", "3×3"),
-        "jaco_text": _released(224, 224, "text", "arrows_bridge", "3×3"),
-        "jaco_trajectory": _released(224, 224, "trajectory", "arrows_bridge", "3×3"),
-    }
-)
-"""Records for the weights published with arXiv 2512.00532, which carry none. Text weights were trained on clean first
-frames, trajectory weights on first frames with arrows. How Jaco's arrows looked is not
-published: Bridge's are assumed."""
+            raise SpecError(
+                f"planner spec trajectory_prompt must not contain {SLOT}, got {brief(self.trajectory_prompt)}"
+            )

@@ -127,31 +127,37 @@ def cut_to_frame(
     Returns:
         One (points (P, 2), times (P,)) per piece, P >= 2, in the order of time.
     """
-    pieces: list[tuple[list[np.ndarray], list[float]]] = []
-    connected = False
-    for start, end, t0, t1 in zip(points[:-1], points[1:], times[:-1], times[1:], strict=True):
-        inside = _inside_share(start, end, width, height)
-        if inside is None:
-            connected = False
-            continue
-        enter, leave = inside
-        if not (connected and enter == 0.0):
-            pieces.append(([start + enter * (end - start)], [t0 + enter * (t1 - t0)]))
-        pieces[-1][0].append(end if leave == 1.0 else start + leave * (end - start))
-        pieces[-1][1].append(t0 + leave * (t1 - t0))
-        connected = leave == 1.0
+    start, step = points[:-1], np.diff(points, axis=0)
+    enter, leave = _inside_share(start, step, np.array([width, height], dtype=np.float64))
+    inside = enter < leave
+    whole = leave == 1.0
+    connected = np.concatenate([[False], (inside & whole)[:-1]]) & (enter == 0.0)
+    first, last = start + enter[:, None] * step, np.where(whole[:, None], points[1:], start + leave[:, None] * step)
+    begins, ends = times[:-1] + enter * np.diff(times), times[:-1] + leave * np.diff(times)
+    held = np.flatnonzero(inside)
+    heads = np.flatnonzero(inside & ~connected)
     limit = np.array([width, height])
-    return [(np.clip(np.array(place), 0.0, limit), np.array(moment)) for place, moment in pieces]
+    pieces = []
+    for rows in np.split(held, np.searchsorted(held, heads[1:])) if len(held) else []:
+        place = np.concatenate([first[rows[:1]], last[rows]])
+        moment = np.concatenate([begins[rows[:1]], ends[rows]])
+        pieces.append((np.clip(place, 0.0, limit), moment))
+    return pieces
 
 
-def _inside_share(start: np.ndarray, end: np.ndarray, width: float, height: float) -> tuple[float, float] | None:
-    """Part (enter, leave) in [0, 1] of a straight piece that is inside the frame (Liang-Barsky), None if none is."""
-    enter, leave = 0.0, 1.0
-    for value, step, limit in ((start[0], end[0] - start[0], width), (start[1], end[1] - start[1], height)):
-        if step == 0.0:
-            if not 0.0 <= value <= limit:
-                return None
-            continue
-        first, last = sorted(((0.0 - value) / step, (limit - value) / step))
-        enter, leave = max(enter, first), min(leave, last)
-    return (float(enter), float(leave)) if enter < leave else None
+def _inside_share(start: np.ndarray, step: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Part (enter, leave), each (N,), of straight pieces that is inside the frame (Liang-Barsky).
+
+    Args:
+        start: (N, 2) their starts.
+        step: (N, 2) from start to end.
+        limit: (2,) width and height; a piece is inside nowhere where enter is not below leave.
+    """
+    still = step == 0.0
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        one, other = (0.0 - start) / step, (limit - start) / step
+    first, last = np.minimum(one, other), np.maximum(one, other)
+    missed = (still & ~((start >= 0.0) & (start <= limit))).any(axis=1)
+    enter = np.maximum(np.where(still, 0.0, first).max(axis=1), 0.0)
+    leave = np.minimum(np.where(still, 1.0, last).min(axis=1), 1.0)
+    return enter, np.where(missed, -1.0, leave)

@@ -11,12 +11,13 @@ from xml.parsers import expat
 import numpy as np
 import torch
 
-from ..errors import TrajectoryError
+from ..errors import TrajectoryError, brief, listed
 from ..grid.layout import whole_number
 from .parse import parse_trajectory
 from .path import DrawnPath, Point
 from .trajectory import Trajectory
 
+_NUMBER_LENGTH = 100
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 
 
@@ -70,7 +71,7 @@ def read_track_tensors(tracks: object, width: int, height: int) -> Trajectory:
     visible = None
     if isinstance(tracks, Mapping):
         if "track_path" not in tracks:
-            raise TrajectoryError(f'tracks must have a "track_path", got {", ".join(map(str, tracks)) or "nothing"}')
+            raise TrajectoryError(f'tracks must have a "track_path", got {listed(tracks) or "nothing"}')
         tracks, visible = tracks["track_path"], tracks.get("track_visibility")
     places = np.asarray(tracks, dtype=np.float64)
     if places.ndim != 3 or places.shape[2] != 2 or places.shape[0] < 2 or places.shape[1] < 1:
@@ -134,8 +135,10 @@ def read_cvat(xml: str) -> Trajectory:
     except expat.ExpatError as error:
         raise TrajectoryError(
             f"CVAT file must be XML, but line {error.lineno} column {error.offset + 1} cannot be read: "
-            f"{expat.errors.messages[error.code]}"
+            f"{expat.ErrorString(error.code)}"
         ) from None
+    except UnicodeEncodeError:
+        raise TrajectoryError("CVAT file must be XML, but it holds half a surrogate pair") from None
     if reader.size is None:
         raise TrajectoryError("CVAT file must say the size of its picture (image width/height, or original_size)")
     if not reader.paths:
@@ -160,7 +163,9 @@ class _CvatReader:
         raise TrajectoryError("CVAT file must not have a document type or entities, got one that has")
 
     def characters(self, text: str) -> None:
-        self._text += text
+        # the only text that counts is a number; a reader that gathered all would be slow on a file of line ends
+        if self._inside[-2:-1] == ["original_size"] and len(self._text) < _NUMBER_LENGTH:
+            self._text += text[:_NUMBER_LENGTH]
 
     def start(self, name: str, values: dict[str, str]) -> None:
         self._text = ""
@@ -195,7 +200,7 @@ def _pixels(text: str | None, name: str) -> int:
     try:
         return whole_number(int(text or ""), f"CVAT {name}", error=TrajectoryError)
     except ValueError:
-        raise TrajectoryError(f"CVAT {name} must be a positive whole number of pixels, got {text!r}") from None
+        raise TrajectoryError(f"CVAT {name} must be a positive whole number of pixels, got {brief(text)}") from None
 
 
 def _cvat_points(text: str, label: str) -> tuple[Point, ...]:
@@ -204,6 +209,8 @@ def _cvat_points(text: str, label: str) -> tuple[Point, ...]:
         try:
             x, y = map(float, pair.split(","))
         except ValueError:
-            raise TrajectoryError(f"CVAT polyline {label!r}, point {number} must be x,y, got {pair!r}") from None
+            raise TrajectoryError(
+                f"CVAT polyline {brief(label)}, point {number} must be x,y, got {brief(pair)}"
+            ) from None
         points.append(Point(x, y))
     return tuple(points)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ImageError, TrajectoryError
+from ..errors import ImageError, TrajectoryError, brief
 from .curves import arc_key, arc_lengths, cut_to_frame, resample_by
 from .path import DrawnPath
 from .trajectory import Trajectory
@@ -265,9 +265,9 @@ def _check(image: np.ndarray, trajectory: Trajectory, style: str, color_by: str,
     if image.dtype not in (np.uint8, np.float32):
         raise ImageError(f"image must be uint8 or float32, got {image.dtype}")
     if style not in OVERLAY_STYLES:
-        raise TrajectoryError(f"overlay style must be one of {', '.join(OVERLAY_STYLES)}, got {style!r}")
+        raise TrajectoryError(f"overlay style must be one of {', '.join(OVERLAY_STYLES)}, got {brief(style)}")
     if color_by not in COLOR_BY:
-        raise TrajectoryError(f"overlay colour must go by one of {', '.join(COLOR_BY)}, got {color_by!r}")
+        raise TrajectoryError(f"overlay colour must go by one of {', '.join(COLOR_BY)}, got {brief(color_by)}")
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ImageError(f"overlay thickness must be more than 0 px, got {thickness}")
     height, width = image.shape[:2]

@@ -11,11 +11,11 @@ Forms:
   control points of splines without times; Bezier handles are left out. A single point is a hold.
 """
 
-import json
 from collections.abc import Callable
 
-from ..errors import TrajectoryError
-from .path import DrawnPath, Point
+from ..errors import TrajectoryError, brief, listed
+from ..json_text import json_value
+from .path import MAX_POINTS, DrawnPath, Point
 from .trajectory import VERSION, Trajectory
 
 _V1_KEYS = ("version", "width", "height", "paths")
@@ -63,14 +63,7 @@ def _load(text: str | bytes | bytearray, what: str = "trajectory") -> object:
         ) from None
     if not text.strip():
         raise TrajectoryError(f"{what} must be {_FORMS}, got empty text")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TrajectoryError(
-            f"{what} must be JSON, but line {error.lineno} column {error.colno} cannot be read: {error.msg}"
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise TrajectoryError(f"{what} must be JSON, but it cannot be read: {error}") from None
+    return json_value(text, what, TrajectoryError)
 
 
 def _version_1(record: dict, width: int | None, height: int | None) -> Trajectory:
@@ -78,10 +71,10 @@ def _version_1(record: dict, width: int | None, height: int | None) -> Trajector
         raise TrajectoryError("trajectory must be paths, got the positive and negative points of a points editor")
     _known_keys(record, _V1_KEYS, "trajectory")
     if record.get("version") != VERSION or isinstance(record["version"], bool):
-        raise TrajectoryError(f'trajectory "version" must be {VERSION}, got {record.get("version")!r}')
+        raise TrajectoryError(f'trajectory "version" must be {VERSION}, got {brief(record.get("version"))}')
     paths = record.get("paths")
     if not isinstance(paths, list | tuple) or not paths:
-        raise TrajectoryError(f'trajectory "paths" must be a list of at least one path, got {_brief(paths)}')
+        raise TrajectoryError(f'trajectory "paths" must be a list of at least one path, got {brief(paths)}')
     width = record.get("width", width)
     height = record.get("height", height)
     if width is None or height is None:
@@ -91,7 +84,7 @@ def _version_1(record: dict, width: int | None, height: int | None) -> Trajector
 
 def _v1_path(record: object, number: int) -> DrawnPath:
     if not isinstance(record, dict):
-        raise TrajectoryError(f'trajectory path {number} must be an object with "points", got {_brief(record)}')
+        raise TrajectoryError(f'trajectory path {number} must be an object with "points", got {brief(record)}')
     _known_keys(record, _PATH_KEYS, f"trajectory path {number}")
     name = record.get("name", "gripper" if number == 1 else f"path {number}")
     points = _points(record.get("points"), name, _v1_point)
@@ -100,7 +93,7 @@ def _v1_path(record: object, number: int) -> DrawnPath:
 
 def _v1_point(record: object) -> Point:
     if not isinstance(record, dict):
-        raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, got {_brief(record)}')
+        raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, got {brief(record)}')
     _known_keys(record, _POINT_KEYS, "a point")
     return _peer_point(record)
 
@@ -118,7 +111,7 @@ def _peer_paths(items: list | tuple) -> tuple[DrawnPath, ...]:
         return (_track(items, "gripper"),)
     if all(isinstance(item, list | tuple) for item in items):
         return tuple(_track(item, name, len(items) > 1) for item, name in zip(items, names, strict=True))
-    raise TrajectoryError(f"trajectory must be {_FORMS}, got a list that starts with {_brief(items[0])}")
+    raise TrajectoryError(f"trajectory must be {_FORMS}, got a list that starts with {brief(items[0])}")
 
 
 def _editor_path(record: dict, name: str) -> DrawnPath:
@@ -133,7 +126,7 @@ def _track(items: list | tuple, name: str, among_others: bool = False) -> DrawnP
         points = tuple(Point(point.x, point.y, index / last) for index, point in enumerate(points))
     seen = tuple(point for point in points if (point.x, point.y) != _NOT_SEEN)
     if points and not seen:
-        raise TrajectoryError(f"path {name!r} must have a visible point, but all are at (-100, -100)")
+        raise TrajectoryError(f"path {brief(name)} must have a visible point, but all are at (-100, -100)")
     return DrawnPath(name, _hold(seen[0]) if len(seen) == 1 and among_others else seen, "polyline")
 
 
@@ -144,19 +137,21 @@ def _hold(point: Point) -> tuple[Point, Point]:
 def _ati_tracks(record: dict) -> list:
     circles = record.get("circle_trajectories", [])
     if not isinstance(circles, list):
-        raise TrajectoryError(f'"circle_trajectories" must be a list of tracks, got {_brief(circles)}')
+        raise TrajectoryError(f'"circle_trajectories" must be a list of tracks, got {brief(circles)}')
     return record["tracks"] + circles
 
 
 def _points(records: object, name: str, read: Callable[[object], Point]) -> tuple[Point, ...]:
     if not isinstance(records, list | tuple):
-        raise TrajectoryError(f'path {name!r}: "points" must be a list of points, got {_brief(records)}')
+        raise TrajectoryError(f'path {brief(name)}: "points" must be a list of points, got {brief(records)}')
+    if len(records) > MAX_POINTS:
+        raise TrajectoryError(f"path {brief(name)} must have at most {MAX_POINTS} points, got {len(records)}")
     points = []
     for number, record in enumerate(records, 1):
         try:
             points.append(read(record))
         except TrajectoryError as error:
-            raise TrajectoryError(f"path {name!r}, point {number}: {error}") from None
+            raise TrajectoryError(f"path {brief(name)}, point {number}: {error}") from None
     return tuple(points)
 
 
@@ -167,7 +162,7 @@ def _peer_point(record: object) -> Point:
         return Point(record["x"], record["y"], record.get("t"))
     if isinstance(record, list | tuple) and len(record) in (2, 3):
         return Point(*record)
-    raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, [x, y] or [x, y, t], got {_brief(record)}')
+    raise TrajectoryError(f'a point must be {{"x": .., "y": ..}}, [x, y] or [x, y, t], got {brief(record)}')
 
 
 def _is_point(item: object) -> bool:
@@ -177,10 +172,5 @@ def _is_point(item: object) -> bool:
 
 
 def _known_keys(record: dict, known: tuple[str, ...], where: str) -> None:
-    if unknown := [str(key) for key in record if key not in known]:
-        raise TrajectoryError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}")
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    if unknown := [key for key in record if key not in known]:
+        raise TrajectoryError(f"{where} has unknown keys: {listed(unknown)}; known are {', '.join(known)}")

@@ -13,13 +13,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..errors import TrajectoryError
+from ..errors import TrajectoryError, brief
 from ..grid.layout import whole_number
 from .curves import arc_key, arc_lengths, dense_curve, fill_times, resample_by, spread_times
 
 INTERPOLATIONS = ("spline", "polyline")
 """spline: centripetal Catmull-Rom through the points; polyline: straight lines between them."""
 RESAMPLE_BY = ("time", "arc")
+MAX_POINTS = 100_000
+"""Most control points of a trajectory."""
+MAX_PLACE_PX = 1e12
+"""Farthest place of a point [px]; beyond it, lengths and times would lose all precision."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Point:
         t: time in [0, 1], or None to have it filled in.
 
     Raises:
-        TrajectoryError: a value is not a finite number, or t lies outside [0, 1].
+        TrajectoryError: a value is not a finite number, a place is beyond `MAX_PLACE_PX`, or t lies outside [0, 1].
     """
 
     x: float
@@ -42,6 +46,8 @@ class Point:
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", _finite(self.x, "x"))
         object.__setattr__(self, "y", _finite(self.y, "y"))
+        if not (-MAX_PLACE_PX <= self.x <= MAX_PLACE_PX and -MAX_PLACE_PX <= self.y <= MAX_PLACE_PX):
+            raise TrajectoryError(f"x and y must be at most {MAX_PLACE_PX:g} px, got ({self.x:g}, {self.y:g})")
         if self.t is not None:
             time = _finite(self.t, "t")
             if not 0.0 <= time <= 1.0:
@@ -72,16 +78,20 @@ class DrawnPath:
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(self.points))
         if not isinstance(self.name, str):
-            raise TrajectoryError(f"path name must be text, got {self.name!r}")
+            raise TrajectoryError(f"path name must be text, got {brief(self.name)}")
         if self.interpolation not in INTERPOLATIONS:
             raise TrajectoryError(
-                f"path {self.name!r}: interpolation must be one of {', '.join(INTERPOLATIONS)}, "
-                f"got {self.interpolation!r}"
+                f"path {brief(self.name)}: interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"got {brief(self.interpolation)}"
             )
         if len(self.points) < 2:
             raise TrajectoryError(
-                f"path {self.name!r} must have at least 2 points, got {len(self.points)} (to hold still, give the "
+                f"path {brief(self.name)} must have at least 2 points, got {len(self.points)} (to hold still, give the "
                 "same position at two times)"
+            )
+        if len(self.points) > MAX_POINTS:
+            raise TrajectoryError(
+                f"path {brief(self.name)} must have at most {MAX_POINTS} points, got {len(self.points)}"
             )
         self._check_times()
 
@@ -96,7 +106,7 @@ class DrawnPath:
         """
         rows = [tuple(row) for row in points]
         if any(len(row) not in (2, 3) for row in rows):
-            raise TrajectoryError(f"path {name!r}: each point must be (x, y) or (x, y, t)")
+            raise TrajectoryError(f"path {brief(name)}: each point must be (x, y) or (x, y, t)")
         return cls(name, tuple(Point(*row) for row in rows), interpolation)
 
     def times(self) -> np.ndarray:
@@ -138,7 +148,7 @@ class DrawnPath:
         """
         n = whole_number(n, "number of samples", 1, TrajectoryError)
         if by not in RESAMPLE_BY:
-            raise TrajectoryError(f"by must be one of {', '.join(RESAMPLE_BY)}, got {by!r}")
+            raise TrajectoryError(f"by must be one of {', '.join(RESAMPLE_BY)}, got {brief(by)}")
         _, points, times, arc = self._timed
         if by == "time":
             key, wanted = times, np.linspace(0.0, 1.0, n)
@@ -164,14 +174,14 @@ class DrawnPath:
         for (before, earlier), (number, later) in pairwise(given):
             if not later > earlier:
                 raise TrajectoryError(
-                    f"path {self.name!r}: times must strictly increase, got t={later:g} at point {number} after "
+                    f"path {brief(self.name)}: times must strictly increase, got t={later:g} at point {number} after "
                     f"t={earlier:g} at point {before}"
                 )
         if open_start or open_end:
             number, time = given[0] if open_start else given[-1]
             side = "before" if open_start else "after"
             raise TrajectoryError(
-                f"path {self.name!r}: point {number} has t={time:g}, which leaves no time for the points {side} it"
+                f"path {brief(self.name)}: point {number} has t={time:g}, which leaves no time for the points {side} it"
             )
 
 
@@ -179,7 +189,7 @@ def _finite(value: object, name: str) -> float:
     if type(value) is float and math.isfinite(value):
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TrajectoryError(f"{name} must be a number, got {value!r}")
+        raise TrajectoryError(f"{name} must be a number, got {brief(value)}")
     try:
         number = float(value)
     except OverflowError:

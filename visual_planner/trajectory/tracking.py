@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..errors import ImageError, TrajectoryError
+from ..errors import ImageError, TrajectoryError, brief
 from ..grid.frame import to_bytes, to_rgb
 from .path import DrawnPath
 from .trajectory import Trajectory
@@ -64,8 +64,8 @@ def track_points(
         kept = found[:, number]
         if kept.sum() < 2:
             raise TrajectoryError(
-                f"path {path.name!r}: its point at ({path.points[0].x:g}, {path.points[0].y:g}) is lost immediately; "
-                "start on something that stands out from its surroundings"
+                f"path {brief(path.name)}: its point at ({path.points[0].x:g}, {path.points[0].y:g}) is lost "
+                "immediately; start on something that stands out from its surroundings"
             )
         rows = np.column_stack([places[kept, number] + 0.5, times[kept]])
         paths.append(DrawnPath.from_array(rows.tolist(), path.name))

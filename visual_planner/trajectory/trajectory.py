@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import TrajectoryError
+from ..errors import TrajectoryError, brief
 from ..grid.frame import fit_transform
 from ..grid.layout import whole_number
 from .curves import cut_to_frame
-from .path import DrawnPath, Point
+from .path import MAX_POINTS, DrawnPath, Point
 
 CLIP_RULES = ("error", "clamp", "cut")
 """error: refuse points outside the frame; clamp: move them to the nearest edge; cut: keep what lies inside."""
 VERSION = 1
+MAX_SIDE_PX, MAX_PATHS = 2**20, 4096
+"""Largest side of a frame [px] and most paths on it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Trajectory:
         paths: one or more paths.
 
     Raises:
-        TrajectoryError: no path, or a size that is not a positive whole number.
+        TrajectoryError: no path, more than `MAX_PATHS` or `MAX_POINTS` in all, or a size that is not a whole number
+            from 1 to `MAX_SIDE_PX`.
     """
 
     width: int
@@ -41,9 +44,16 @@ class Trajectory:
     paths: tuple[DrawnPath, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "width", whole_number(self.width, "trajectory width", error=TrajectoryError))
-        object.__setattr__(self, "height", whole_number(self.height, "trajectory height", error=TrajectoryError))
+        for side in ("width", "height"):
+            value = whole_number(getattr(self, side), f"trajectory {side}", 1, TrajectoryError, MAX_SIDE_PX)
+            object.__setattr__(self, side, value)
         object.__setattr__(self, "paths", tuple(self.paths))
+        points = sum(len(path.points) for path in self.paths)
+        if len(self.paths) > MAX_PATHS or points > MAX_POINTS:
+            raise TrajectoryError(
+                f"trajectory must have at most {MAX_PATHS} paths and {MAX_POINTS} points, got {len(self.paths)} paths "
+                f"and {points} points"
+            )
         if not self.paths:
             raise TrajectoryError("trajectory must have at least one path, got none")
 
@@ -91,8 +101,8 @@ class Trajectory:
 
     def scaled(self, width: int, height: int) -> "Trajectory":
         """The same paths on a frame of another size."""
-        width = whole_number(width, "trajectory width", error=TrajectoryError)
-        height = whole_number(height, "trajectory height", error=TrajectoryError)
+        width = whole_number(width, "trajectory width", 1, TrajectoryError, MAX_SIDE_PX)
+        height = whole_number(height, "trajectory height", 1, TrajectoryError, MAX_SIDE_PX)
         return self.transformed(width / self.width, height / self.height, 0.0, 0.0, width, height)
 
     def fitted(self, height: int, width: int, fit: str = "letterbox") -> "Trajectory":
@@ -121,7 +131,7 @@ class Trajectory:
             TrajectoryError: rule "error" and a point outside; rule "cut" and a path wholly outside; unknown rule.
         """
         if rule not in CLIP_RULES:
-            raise TrajectoryError(f"clip rule must be one of {', '.join(CLIP_RULES)}, got {rule!r}")
+            raise TrajectoryError(f"clip rule must be one of {', '.join(CLIP_RULES)}, got {brief(rule)}")
         if rule == "clamp":
             return self._mapped(lambda p: Point(min(max(p.x, 0.0), self.width), min(max(p.y, 0.0), self.height), p.t))
         paths: list[DrawnPath] = []
@@ -134,8 +144,8 @@ class Trajectory:
             else:
                 point = path.points[outside - 1]
                 raise TrajectoryError(
-                    f"path {path.name!r}: point {outside} at ({point.x:g}, {point.y:g}) must lie inside the frame of "
-                    f"{self.width} x {self.height} px"
+                    f"path {brief(path.name)}: point {outside} at ({point.x:g}, {point.y:g}) must lie inside the frame "
+                    f"of {self.width} x {self.height} px"
                 )
         return replace(self, paths=tuple(paths))
 
@@ -144,9 +154,13 @@ class Trajectory:
 
     def _cut(self, path: DrawnPath) -> list[DrawnPath]:
         pieces = cut_to_frame(*path.polyline(), self.width, self.height)
+        if len(pieces) > MAX_PATHS:
+            raise TrajectoryError(
+                f"path {brief(path.name)} must leave the frame at most {MAX_PATHS} times, got {len(pieces)} pieces"
+            )
         if not pieces:
             raise TrajectoryError(
-                f"path {path.name!r} must cross the frame of {self.width} x {self.height} px, but lies outside it"
+                f"path {brief(path.name)} must cross the frame of {self.width} x {self.height} px, but lies outside it"
             )
         names = [path.name] + [f"{path.name} ({number})" for number in range(2, len(pieces) + 1)]
         return [

@@ -11,6 +11,8 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxAttention
 from torch import nn
 
+from ...errors import TrainingError
+
 
 class ConditionKeys:
     """Keys and values (B, M, heads, head size) of the condition's tokens, by attention layer; keys are rotated."""
@@ -30,7 +32,7 @@ def condition_keys(
     """Run the condition's tokens through all blocks.
 
     Args:
-        transformer: FluxTransformer2DModel; its attention layers get CPUs that can record.
+        transformer: FluxTransformer2DModel; its attention layers get attention processors that can record.
         condition: (B, M, 64) packed condition latents.
         ids: (M, 3) their position ids.
         text: (B, T, D) T5 states; only their type and width are used.
@@ -54,10 +56,17 @@ def condition_keys(
 
 
 def split_attention(transformer: nn.Module) -> None:
-    """Give every attention layer of a FluxTransformer2DModel a CPU that can record; in place."""
-    for module in transformer.modules():
-        if isinstance(module, FluxAttention) and not isinstance(module.processor, SplitAttention):
-            module.set_processor(SplitAttention())
+    """Give every attention layer of a FluxTransformer2DModel an attention processor that can record; in place.
+
+    Raises:
+        TrainingError: the transformer has no such layer, so that nothing would be recorded.
+    """
+    layers = [module for module in transformer.modules() if isinstance(module, FluxAttention)]
+    if not layers:
+        raise TrainingError(f"transformer must have FLUX.1's attention layers, got {type(transformer).__name__}")
+    for layer in layers:
+        if not isinstance(layer.processor, SplitAttention):
+            layer.set_processor(SplitAttention())
 
 
 def rotate(states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
