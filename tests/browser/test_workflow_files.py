@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -14,7 +15,7 @@ from PIL import Image
 from workflow_files import ALL, FIRST_FRAME, FLUX, NAMES, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
-from launcher.paths import EXAMPLES, PLUGIN_NAME, WORKFLOWS
+from launcher.paths import EXAMPLES, PLUGIN_NAME, ROOT, WORKFLOWS
 from launcher.workflow import Workflow
 from training.__main__ import main as training
 from visual_planner.planner.presets import PRESETS
@@ -56,6 +57,11 @@ def prompts(client: ComfyClient) -> dict[str, JsonObject]:
 def test_each_workflow_has_a_picture() -> None:
     assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == sorted(ALL)
     assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == sorted(ALL)
+
+
+def test_the_readme_names_each_workflow() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in ALL if not re.search(rf"\b{name}\b", text)] == []
 
 
 @pytest.mark.parametrize("name", ALL)
