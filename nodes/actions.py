@@ -1,5 +1,6 @@
 """Nodes from a plan to what an arm does: a simulated scene, actions for the arm, and execution in the simulator."""
 
+import glob
 from pathlib import Path
 
 import torch
@@ -167,7 +168,7 @@ def _free_name(prefix: str) -> Path:
     import folder_paths
 
     folder, name, number, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    while any(Path(folder).glob(f"{name}_{number:05}*")):
+    while any(Path(folder).glob(f"{glob.escape(name)}_{number:05}*")):
         number += 1
     return Path(folder) / f"{name}_{number:05}"
 

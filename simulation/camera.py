@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visual_planner.errors import brief
-
 from .engine import mujoco
 from .errors import SimulationError
+from .shared import brief
 
 MAX_JITTER_M = 0.2
 MAX_TURN_DEG = 90

@@ -17,8 +17,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from visual_planner.errors import brief
-
 from .camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from .engine import mujoco
 from .episode import Episode, demonstrate
@@ -27,6 +25,7 @@ from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
 from .scene import rng_for
+from .shared import RULES, brief
 from .tasks import TASKS
 from .toolpath import PLAN_STEPS
 from .wordings import WORDING_SETS
@@ -36,7 +35,6 @@ from .world import World
 FORMAT = "visual_planner.episodes"
 VERSION = 1
 POLICIES = {"demonstration": "demonstrations", "play": "play"}
-KEYFRAMES = ("time", "shape")
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
 LATEST = 0.75
@@ -94,8 +92,8 @@ class DatasetOptions:
             )
         if not 2 <= self.frames <= MAX_FRAMES:
             raise SimulationError(f"frames must be 2 to {MAX_FRAMES}, got {self.frames}")
-        if self.keyframes not in KEYFRAMES:
-            raise SimulationError(f"keyframes must be {' or '.join(KEYFRAMES)}, got {self.keyframes!r}")
+        if self.keyframes not in RULES:
+            raise SimulationError(f"keyframes must be {' or '.join(RULES)}, got {brief(self.keyframes)}")
         if self.policy == "play" and self.keyframes != "time":
             raise SimulationError(f"keyframes must be time for play, got {self.keyframes}")
         if not 0 <= self.later_share <= 1:

@@ -10,6 +10,7 @@ from .camera import FRONT, Camera
 from .motion import FRAMES, Motion
 from .policy import demonstration
 from .scene import SceneSpec, rng_for
+from .shared import GRIPPER_LENGTH_M, choose_by_shape
 from .tasks import TASKS, Task, Trace, draw_task, is_done
 from .toolpath import STEPS_PER_FRAME, frame_steps
 from .wordings import instruction
@@ -197,8 +198,6 @@ def demonstration_of(
 
 def _steps_by_shape(trace: Trace, motion: Motion, first: int, frames: int) -> np.ndarray:
     """Control steps (frames,) from the first on, chosen by the shape of the tool's path and the gripper's opening."""
-    from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, choose_by_shape
-
     opening = [1 - motion.at(step / STEPS_PER_FRAME)[1] for step in range(len(trace.tool_m))]
     path = np.column_stack([trace.tool_m, GRIPPER_LENGTH_M * np.array(opening)])[first:]
     return first + choose_by_shape(path, frames, _CHOICE_STEP)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from visual_planner.errors import brief
-
 from .camera import Camera, camera_of
 from .errors import SimulationError
 from .execution import check_keyframes
 from .scene import SceneSpec
+from .shared import brief
 from .tasks import TASKS, Task, draw_task
 
 REQUIRED = ("seed", "task", "end_effector_m", "gripper")

@@ -119,6 +119,20 @@ def test_files_are_written_and_numbered_on(comfy, demonstration, oracle):
     assert json.loads((folder / "plan_00001.json").read_text())["instruction"] == "pick it"
 
 
+@pytest.mark.parametrize("prefix", ["run [left]", "a[0-9]b", "[!x]", "test_actions/[a]/[b]"])
+def test_a_name_with_brackets_is_numbered_on_as_well(comfy, demonstration, oracle, prefix):
+    import folder_paths
+
+    oracle(demonstration.tool_m, demonstration.gripper)
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    for words in ("first", "second", "third"):
+        inputs = {"frames": frames, "instruction": words, "save": "json", "filename_prefix": prefix}
+        comfy.call("VisualPlannerPlanToActions", **inputs)
+    home = Path(folder_paths.get_output_directory()) / prefix
+    files = [home.with_name(f"{home.name}_0000{number}.json") for number in (1, 2, 3)]
+    assert [json.loads(file.read_text())["instruction"] for file in files] == ["first", "second", "third"]
+
+
 def test_without_the_simulator_it_says_what_to_install(comfy, module, monkeypatch):
     name = module("visual_planner.errors").__name__.removesuffix("visual_planner.errors") + "simulation"
     for loaded in [key for key in sys.modules if key.startswith(f"{name}.")]:

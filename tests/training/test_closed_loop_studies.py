@@ -321,7 +321,7 @@ def test_an_untrained_variant_needs_a_planner_to_start_from(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["secnes=2"], "secnes: Extra inputs"),
+        (["secnes=2"], "secnes: unknown key"),
         (["scenes"], "--set must read KEY=VALUE"),
         (["scenes=0"], "scenes: Input"),
     ],

@@ -123,7 +123,8 @@ def write_card(
         for part in before
     )
     write_text(folder / "README.md", _CARD.format(
-        arm=arm_of(section), parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, defects=defects,
+        arm=arm_of(section), parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames,
+        defects=defects,
         planner=of_planner or "No planner's output was used.",
         earlier=f"\nBefore that, steps of frames: {earlier}." if earlier else "",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
@@ -131,7 +132,7 @@ def write_card(
 
 
 def arm_of(section: ReadoutSection) -> str:
-    """What a card calls the arm: the sources' world says it."""
+    """What the model card calls the arm: the sources' world says it."""
     names = {read_json(path / "dataset.json", "data set").get("world", "jaco") if (path / "dataset.json").is_file()
              else "" for path in section.source}  # fmt: skip
     known = [world_class(name).title for name in sorted(names) if name in WORLDS]

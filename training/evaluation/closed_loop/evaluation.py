@@ -44,7 +44,7 @@ def plan_and_execute(
     plans = make_plans(planner, asked, mode, settings.best_of, *how, steps=settings.steps or None)
     seconds = (time.perf_counter() - start) / (len(asked) * settings.best_of)
     rows, first = [], []
-    for item, group in zip(tqdm(asked, desc=f"{mode}: execution", leave=False, disable=None), plans, strict=True):
+    for item, group in zip(_bar(asked, f"{mode}: execution"), plans, strict=True):
         judged, order = rank(group, item, mode, net)
         done = [execute_plan(plan, item, world, settings.follow_path) for plan in judged]
         best = judged[order[0]]

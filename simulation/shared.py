@@ -1,0 +1,14 @@
+"""What the simulation takes from `visual_planner`.
+
+This is the only file of the room that names it: inside ComfyUI both are parts of the plugin, whose name ComfyUI makes
+from its path, and everywhere else both are packages of their own. Either way the classes are those that the rest has.
+"""
+
+if "." in __package__:
+    from ..visual_planner.errors import PlannerError, brief
+    from ..visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
+else:
+    from visual_planner.errors import PlannerError, brief
+    from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
+
+__all__ = ["GRIPPER_LENGTH_M", "RULES", "PlannerError", "brief", "choose_by_shape"]
