@@ -145,7 +145,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(world, tmp_path):
     manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     manifest["shards"]["targets"] = ["../targets-00000.safetensors"]
     (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(TrainingError, match=r"cannot be read: .*targets-00000.*, which must lie inside"):
+    with pytest.raises(TrainingError, match=r"must lie inside the cache"):
         Cache(tmp_path / "cache")
 
 
