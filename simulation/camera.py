@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visual_planner.errors import brief
-from visual_planner.json_text import numbers
-
 from .engine import mujoco
 from .errors import SimulationError
+from .shared import brief, numbers
 
 MAX_JITTER_M = 0.2
 MAX_TURN_DEG = 90

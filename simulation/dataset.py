@@ -17,8 +17,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from visual_planner.errors import brief
-
 from .camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from .engine import mujoco
 from .episode import Episode, demonstrate
@@ -27,6 +25,7 @@ from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
 from .scene import rng_for
+from .shared import brief
 from .tasks import TASKS
 from .toolpath import PLAN_STEPS
 from .wordings import WORDING_SETS

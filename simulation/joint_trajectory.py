@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visual_planner.errors import brief
-
 from .errors import SimulationError, UnreachableError
 from .kinematics import POINTING_DOWN, ArmKinematics
 from .model import ARM_JOINTS, CONTROL_HZ
+from .shared import brief
 from .toolpath import STEPS_PER_FRAME, commands, hermite
 
 FORMAT = "visual_planner.actions"

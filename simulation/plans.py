@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from visual_planner.errors import brief, plain
-from visual_planner.json_text import json_value, numbers
-
 from .camera import Camera, camera_of
 from .errors import SimulationError
 from .execution import check_keyframes
 from .scene import SceneSpec
+from .shared import brief, json_value, numbers, plain
 from .tasks import TASKS, Task, draw_task
 
 MAX_KEYFRAMES = 1000
