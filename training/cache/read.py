@@ -88,6 +88,7 @@ class Cache:
         self._shards = {"text": ["text.safetensors"], **held.shards}
         self._files: dict[str, safe_open] = {}
         self._room = {kind: len(names) * held.shard_size for kind, names in self._shards.items()}
+        self._text_shard_size = held.text_shard_size
         self._room["text"] = len(self._shards["text"]) * (held.text_shard_size or _ANY)
         self._check_place("text", held.empty_prompt, f"{what}: empty_prompt")
         self.pairs = [self._pair(number, line) for number, line in self._lines()]
@@ -144,7 +145,7 @@ class Cache:
 
     def text(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """T5 states (T, D) and pooled CLIP state (P,) of prompt `index`."""
-        shard, row = divmod(index, self.manifest.get("text_shard_size", index + 1))
+        shard, row = divmod(index, self._text_shard_size or index + 1)
         file = self._shards["text"][shard]
         return self._row(file, "states", row, 2), self._row(file, "pooled", row, 1)
 
