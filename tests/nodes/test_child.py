@@ -142,8 +142,8 @@ def test_an_error_is_one_line_and_the_process_stays(made, world, call, line):
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        ("crash", "^the simulator's process was ended by SIGSEGV during crash; it last said: libEGL warning: no device; "
-                  "the next run starts it again$"),
+        ("crash", "^the simulator's process was ended by SIGSEGV during crash; "
+                  "it last said: libEGL warning: no device; the next run starts it again$"),
         ("leave", "^the simulator's process ended with code 3 during leave; the next run starts it again$"),
     ],
 )  # fmt: skip
