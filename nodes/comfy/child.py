@@ -1,7 +1,7 @@
 """A process beside the server in which worlds are simulated and rendered (`worlds.child`).
 
-It is started at the first question, kept for the next ones, and ended with the server. OpenGL libraries that a server has loaded for itself cannot reach it, and a crash of it is an error of one node: the
-next question starts it again.
+It is started at the first question, kept for the next ones, and ended with the server. OpenGL libraries that a server
+has loaded for itself cannot reach it, and a crash of it is an error of one node: the next question starts it again.
 """
 
 import atexit
