@@ -85,6 +85,7 @@ def test_a_plan_is_executed_alike(comfy, module, table, monkeypatch, seed, task,
     np.testing.assert_allclose(ran[0].actions.joints_rad, done[0].actions.joints_rad, atol=1e-5)
     np.testing.assert_allclose(ran[0].moved_m, done[0].moved_m, atol=1e-4)
     text, *_ = comfy.call("VisualPlannerPlanToActions", **inputs)
-    planned = simulator.trajectory_for(simulator.read(inputs["frames"], scene), scene, spec.layout.frames)
-    assert text == planned.to_json(instruction=scene.instruction)
+    reading = simulator.read(inputs["frames"], scene)
+    planned = simulator.trajectory_for(reading, scene, spec.layout.frames, scene.instruction)
+    assert text == planned.json == done[0].actions.to_json(instruction=scene.instruction)
     assert planned.keyframe_steps == done[0].actions.keyframe_steps
