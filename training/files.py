@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from visual_planner.errors import brief
+from visual_planner.json_text import json_record
 
 from .errors import TrainingError
 
@@ -85,13 +86,7 @@ def json_object(data: bytes | str, name: str) -> dict:
     Raises:
         TrainingError: it is none; `name` names the text.
     """
-    try:
-        value = json.loads(data if isinstance(data, str) else data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TrainingError(f"{name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"{name} must contain a JSON object, got {type(value).__name__}")
-    return value
+    return json_record(data, name, TrainingError)
 
 
 def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:

@@ -23,8 +23,6 @@ ALLOWED = {
 ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {
-    # Execution runs plans in the simulator, which is imported when a node needs it.
-    ("nodes/simulator.py", "simulation"): "lazily",
     # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
     ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
     ("launcher/demo_results.py", "visual_planner"): "anywhere",

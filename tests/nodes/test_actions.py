@@ -1,7 +1,6 @@
 """Scene, Plan to Actions and Execute: true frames of a demonstration go through, files are whole, extras are named."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +132,26 @@ def test_a_name_with_brackets_is_numbered_on_as_well(comfy, demonstration, oracl
     assert [json.loads(file.read_text())["instruction"] for file in files] == ["first", "second", "third"]
 
 
-def test_without_the_simulator_it_says_what_to_install(comfy, module, monkeypatch):
-    name = module("visual_planner.errors").__name__.removesuffix("visual_planner.errors") + "simulation"
-    for loaded in [key for key in sys.modules if key.startswith(f"{name}.")]:
-        monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setitem(sys.modules, "mujoco", None)
+@pytest.fixture
+def fresh(module):
+    """The simulator's process starts again, with the environment as it is then; and once more afterwards."""
+    child = module("nodes.comfy.child").child
+    child.close()
+    yield child
+    child.close()
+
+
+def test_without_the_simulator_it_says_what_to_install(comfy, fresh, monkeypatch, tmp_path):
+    (tmp_path / "mujoco.py").write_text("raise ModuleNotFoundError(\"No module named 'mujoco'\", name='mujoco')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ValueError, match="pip install 'mujoco") as caught:
+        draw(comfy)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_opengl_it_says_what_to_install(comfy, fresh, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    with pytest.raises(ValueError, match="no picture can be rendered .*libegl1") as caught:
         draw(comfy)
     assert "\n" not in str(caught.value)
 

@@ -90,6 +90,7 @@ def test_a_plan_is_executed_alike(comfy, module, table, monkeypatch, seed, task,
     moved = np.linalg.norm(trace.objects_m[-1] - trace.objects_m[0], axis=-1)
     np.testing.assert_allclose(ran[0].moved_m, moved, atol=1e-4)
     text, *_ = comfy.call("VisualPlannerPlanToActions", **inputs)
-    planned = simulator.trajectory_for(simulator.read(inputs["frames"], scene), scene, spec.layout.frames)
-    assert text == planned.to_json(instruction=scene.instruction)
+    reading = simulator.read(inputs["frames"], scene)
+    planned = simulator.trajectory_for(reading, scene, spec.layout.frames, scene.instruction)
+    assert text == planned.json == actions.to_json(instruction=scene.instruction)
     assert planned.keyframe_steps == actions.keyframe_steps

@@ -22,7 +22,7 @@ from ...cache.write import cache
 from ...data.episodes import EpisodeSet
 from ...data.prepare import prepare
 from ...errors import TrainingError
-from ...files import read_json, read_json_lines, write_json
+from ...files import file_name, read_json, read_json_lines, write_json
 from ...loop.runlog import read_log
 from ...model.pipeline import open_planner
 from ...model.readout import open_readout
@@ -78,6 +78,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     result: dict = {"variants": {}}
     trained: list[tuple[dict, Config]] = []  # variants that differ in their scenes only share a planner
     for name, variant in settings.variants.items():
+        file_name(name, "variants: a name, which is also that of a folder,")
         own = config_for(settings, variant, out / name)
         config = next((config for changes, config in trained if changes == variant.changes), own)
         trained.append((variant.changes, config))
