@@ -1,5 +1,6 @@
 """Nodes from a plan to what an arm does: a simulated scene, actions for the arm, and execution in the simulator."""
 
+import glob
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ class VisualPlannerScene(io.ComfyNode):
     def execute(cls, seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> io.NodeOutput:
         """Draw the scene and look at it."""
         request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size)
-        words = f"{request.task.name}: {request.instruction}"
+        words = f"{request.task}: {request.instruction}"
         return io.NodeOutput(frame, request.instruction, request, ui=look(cls, frame, words))
 
 
@@ -151,15 +152,13 @@ class VisualPlannerPlanToActions(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read, plan the joints, write."""  # fmt: skip
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
-        actions = simulator.trajectory_for(reading, scene, layout_of(spec).frames)
-        lines = simulator.reading_lines(reading)
         words = instruction or (scene.instruction if scene is not None else "")
-        files = [] if save == SAVE[0] else simulator.save_actions(
-            actions, frames, _free_name(filename_prefix), save, words
-        )  # fmt: skip
+        files = None if save == SAVE[0] else simulator.to_save(frames, _free_name(filename_prefix), save)
+        actions = simulator.trajectory_for(reading, scene, layout_of(spec).frames, words, files)
+        lines = simulator.reading_lines(reading)
         picture = torch.from_numpy(draw_sheet(frames[..., :3].cpu().numpy(), lines))[None]
-        text = "\n".join([*(line for _, line in lines), f"{actions.times_s[-1]:.1f} s", *map(str, files)])
-        return io.NodeOutput(actions.to_json(instruction=words), text, picture, ui=look(cls, picture, text))
+        text = "\n".join([*(line for _, line in lines), f"{actions.times_s[-1]:.1f} s", *actions.files])
+        return io.NodeOutput(actions.json, text, picture, ui=look(cls, picture, text))
 
 
 def _free_name(prefix: str) -> Path:
@@ -167,7 +166,7 @@ def _free_name(prefix: str) -> Path:
     import folder_paths
 
     folder, name, number, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    while any(Path(folder).glob(f"{name}_{number:05}*")):
+    while any(Path(folder).glob(f"{glob.escape(name)}_{number:05}*")):
         number += 1
     return Path(folder) / f"{name}_{number:05}"
 
@@ -231,8 +230,7 @@ class VisualPlannerExecute(io.ComfyNode):
         both = simulator.beside(frames, executed)
         report = "\n".join(
             [
-                f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task.name}, "
-                f"seed {scene.seed})",
+                f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task}, seed {scene.seed})",
                 f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
                 f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
                 *(line for _, line in simulator.reading_lines(reading)),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from visual_planner.errors import brief
 from visual_planner.json_text import json_record
 from visual_planner.text import decode_text, text_lines
 
@@ -19,6 +21,8 @@ from .errors import TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
+_NAME_BYTES = 200
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029\ud800-\udfff]|^[A-Za-z]:")
 
 
 @contextmanager
@@ -115,6 +119,38 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     """
     lines = enumerate(text_lines(read_text(path, what)), 1)
     return [(number, json_object(line, f"{what} {path} line {number}")) for number, line in lines if line.strip()]
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a name out of data can be that of a file, in any folder and on any system.
+
+    It may have letters of any script, but no separator, drive or control character; it must not be "." or "..", nor
+    so long that no ending fits behind it.
+    """
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and _NOT_IN_NAMES.search(name) is None
+        and len(name.encode()) <= _NAME_BYTES
+    )
+
+
+def file_name(name: object, what: str) -> str:
+    """A name out of data that is going to be that of a file.
+
+    Args:
+        name: as it was read.
+        what: names the data and the key in messages.
+
+    Raises:
+        TrainingError: it is no plain name (see `is_file_name`): it could lead out of the folder.
+    """
+    if not is_file_name(name):
+        raise TrainingError(
+            f"{what} must be a plain file name of at most {_NAME_BYTES} bytes (no folders, no control characters), "
+            f"got {brief(name)}"
+        )
+    return name
 
 
 def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:

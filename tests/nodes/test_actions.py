@@ -1,7 +1,6 @@
 """Scene, Plan to Actions and Execute: true frames of a demonstration go through, files are whole, extras are named."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +118,40 @@ def test_files_are_written_and_numbered_on(comfy, demonstration, oracle):
     assert json.loads((folder / "plan_00001.json").read_text())["instruction"] == "pick it"
 
 
-def test_without_the_simulator_it_says_what_to_install(comfy, module, monkeypatch):
-    name = module("visual_planner.errors").__name__.removesuffix("visual_planner.errors") + "simulation"
-    for loaded in [key for key in sys.modules if key.startswith(f"{name}.")]:
-        monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setitem(sys.modules, "mujoco", None)
+@pytest.mark.parametrize("prefix", ["run [left]", "a[0-9]b", "[!x]", "test_actions/[a]/[b]"])
+def test_a_name_with_brackets_is_numbered_on_as_well(comfy, demonstration, oracle, prefix):
+    import folder_paths
+
+    oracle(demonstration.tool_m, demonstration.gripper)
+    frames = torch.from_numpy(demonstration.frames).float() / 255
+    for words in ("first", "second", "third"):
+        inputs = {"frames": frames, "instruction": words, "save": "json", "filename_prefix": prefix}
+        comfy.call("VisualPlannerPlanToActions", **inputs)
+    home = Path(folder_paths.get_output_directory()) / prefix
+    files = [home.with_name(f"{home.name}_0000{number}.json") for number in (1, 2, 3)]
+    assert [json.loads(file.read_text())["instruction"] for file in files] == ["first", "second", "third"]
+
+
+@pytest.fixture
+def fresh(module):
+    """The simulator's process starts again, with the environment as it is then; and once more afterwards."""
+    child = module("nodes.comfy.child").child
+    child.close()
+    yield child
+    child.close()
+
+
+def test_without_the_simulator_it_says_what_to_install(comfy, fresh, monkeypatch, tmp_path):
+    (tmp_path / "mujoco.py").write_text("raise ModuleNotFoundError(\"No module named 'mujoco'\", name='mujoco')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ValueError, match="pip install 'mujoco") as caught:
+        draw(comfy)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_opengl_it_says_what_to_install(comfy, fresh, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    with pytest.raises(ValueError, match="no picture can be rendered .*libegl1") as caught:
         draw(comfy)
     assert "\n" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from visual_planner.errors import brief
 
 from ..errors import TrainingError
-from ..files import read_json, read_json_lines
+from ..files import file_name, is_file_name, read_json, read_json_lines
 from .sources.names import safe_id
 from .sources.pictures import read_picture
 from .sources.records import Count, Finite, Record, SomeText, Text, checked
@@ -118,12 +118,10 @@ class EpisodeSet:
 def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
     """An episode of a line; one that cannot be used keeps a name that is safe, and says why."""
     name = record.get("id")
-    name = safe_id(name) if isinstance(name, str) else safe_id(what.rpartition("/")[2])
+    name = name if is_file_name(name) else safe_id(name if isinstance(name, str) else what.rpartition("/")[2])
     problem = ""
     try:
-        given = checked(_Record, record, what).id
-        if name != given:
-            raise TrainingError(f"{what}: 'id' must be a plain file name such as {brief(name)}, got {brief(given)}")
+        file_name(checked(_Record, record, what).id, f"{what}: 'id'")
     except TrainingError as error:
         problem = str(error)
     return Episode(name, record, folder / "frames" / f"{name}.png", frames, problem)

@@ -19,7 +19,7 @@ from visual_planner.grid.frame import to_bytes
 
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
-from ..files import replacing
+from ..files import file_name, replacing
 from ..loop.loop import Loop
 from ..loop.parallel import like, whole
 from ..loop.randomness import step_generator
@@ -102,7 +102,7 @@ class Validation:
                 "seed": str(self.section.validation.seed + number), "steps": str(spec.steps), "pair": pair["id"],
                 "mode": pair["mode"], "training_step": str(loop.step),
             }  # fmt: skip
-            name = f"{pair['id']}_seed{notes['seed']}"
+            name = file_name(f"{pair['id']}_seed{notes['seed']}", f"id of a pair in cache {self.mixture.name}")
             _save(self.folder / f"{loop.step:08d}" / f"{name}.png", picture, notes)
             _save(self.folder / f"{loop.step:08d}" / f"{name}{BESIDE}.png", sheet, notes)
             if loop.log is not None:

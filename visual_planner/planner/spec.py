@@ -240,6 +240,8 @@ class PlannerSpec:
         Raises:
             SpecError: the record is not JSON, is of a newer version, lacks keys, has unknown keys or wrong values.
         """
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise SpecError(f"planner spec must stand in a header of texts, got {brief(metadata)}")
         text = (metadata or {}).get(SPEC_KEY)
         return None if text is None else cls.from_json(text)
 
