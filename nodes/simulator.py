@@ -1,56 +1,103 @@
 """What the nodes of actions and ranking share: the read-out that comes with the plugin, and the simulator.
 
-The simulator (MuJoCo) is an extra: it is imported when a node needs it, and reports in one line when it is missing.
+The simulator (MuJoCo) is an extra, and runs in a process of its own (`comfy.child`); it reports in one line when it is
+missing.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..visual_planner.execution.camera import View
+from ..visual_planner.execution.keyframe_choice import RULES
 from ..visual_planner.execution.keyframes import keyframes, on_path
 from ..visual_planner.execution.readout import Reading, ReadoutNet, load_net, read_frames
+from ..visual_planner.execution.timing import shares_by_distance
 from ..visual_planner.grid.frame import to_bytes
+from ..visual_planner.planner.spec import PlannerSpec
 from .check import asked_of
-from .comfy.safetensors_files import load_tensors, read_header
+from .comfy.child import child
+from .comfy.safetensors_files import ModelFileError, load_tensors, read_header
 
 if TYPE_CHECKING:
-    from ..simulation.episode import Request
-    from ..simulation.execution import Execution
     from ..visual_planner.trajectory.trajectory import Trajectory
 
-READOUT_FILE = Path(__file__).resolve().parents[1] / "models" / "readout" / "readout.safetensors"
-"""The read-out that comes with the plugin."""
+_MODELS = Path(__file__).resolve().parents[1] / "models"
+READOUT_FILE = _MODELS / "readout" / "readout.safetensors"
+"""The read-out of the Jaco's table."""
+READOUTS = {"jaco": READOUT_FILE, "metaworld": _MODELS / "metaworld_readout" / "readout.safetensors"}
+"""The read-out of each world."""
+TASKS = {
+    "jaco": ("reach", "push", "pick", "place"),
+    "metaworld": (
+        "door-open", "door-close", "basketball", "shelf-place", "button-press", "button-press-topdown", "faucet-close",
+        "faucet-open", "handle-press", "hammer", "assembly",
+    ),
+}  # fmt: skip
+"""Worlds that scenes can be drawn in, and their tasks."""
+CAMERAS = ("the world's first", "front", "corner", "corner2", "corner3")
+LOOKS = ("plain", "shadows")
 FROM_SEED = "from the seed"
 """Choice of a task that is drawn from the seed."""
+JACO = "jaco"
+"""World that scenes are drawn in."""
 
 
-def load_readout(path: Path | None = None) -> ReadoutNet:
-    """The read-out network.
+@dataclass(frozen=True)
+class Scene:
+    """A request in a world, as it travels on a wire.
+
+    Args:
+        world: name of the world.
+        seed: of the scene.
+        task: name of the task.
+        instruction: the task in words.
+        view: the camera, for square pictures.
+        own: what the world itself needs to set the scene up again.
+    """
+
+    world: str
+    seed: int
+    task: str
+    instruction: str
+    view: View
+    own: bytes
+
+
+def load_readout(world: str = JACO) -> ReadoutNet:
+    """The read-out network of a world.
 
     Raises:
         ModelFileError: the file is missing or broken.
         ReadoutError: it holds something else.
     """
-    path = path or READOUT_FILE
+    path = READOUTS[world]
+    if not path.is_file():
+        raise ModelFileError(
+            f"world {world} needs its read-out {path}, which does not exist: train it with "
+            f"python -m training readout --world {world}, or copy the file there"
+        )
     header = read_header(path, "read-out")
     return load_net(load_tensors(path, "read-out"), header.metadata)
 
 
-def read(frames: torch.Tensor, scene: "Request | None", net: ReadoutNet | None = None) -> Reading:
+def read(frames: torch.Tensor, scene: Scene | None, net: ReadoutNet | None = None) -> Reading:
     """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; without a network: load it."""
-    return read_frames(net or load_readout(), frames[..., :3], view_of(scene, *frames.shape[1:3]))
+    net = net or load_readout(world_of(scene))
+    return read_frames(net, frames[..., :3], view_of(scene, *frames.shape[1:3]))
 
 
-def read_on_path(frames: torch.Tensor, scene: "Request | None", trajectory: "Trajectory | None", fit: str) -> Reading:
+def read_on_path(frames: torch.Tensor, scene: Scene | None, trajectory: "Trajectory | None", fit: str) -> Reading:
     """The same by the read-out that comes with the plugin; with a drawn path, the gripper is kept on it in the picture.
 
     Raises:
         ImageError: the path's frame has another shape than the plan's and `fit` refuses that.
     """
-    net = load_readout()
+    net = load_readout(world_of(scene))
     reading = read(frames, scene, net)
     if trajectory is None:
         return reading
@@ -59,28 +106,53 @@ def read_on_path(frames: torch.Tensor, scene: "Request | None", trajectory: "Tra
     return on_path(reading, places[:, 0] / (width, height), view_of(scene, height, width) or net.spec.view)
 
 
-def view_of(scene: "Request | None", height: int, width: int) -> View | None:
+def view_of(scene: Scene | None, height: int, width: int) -> View | None:
     """The scene's camera for pictures of that size [px]; None: the read-out's own."""
-    return None if scene is None else View(scene.camera.eye, scene.camera.rays(height, width))
+    return None if scene is None else scene.view.shaped(height, width)
 
 
-def draw_scene(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> tuple["Request", torch.Tensor]:
+def world_of(scene: Scene | None) -> str:
+    """Name of a scene's world; without a scene the Jaco's table."""
+    return JACO if scene is None else scene.world
+
+
+def spacing_of(spec: object) -> str:
+    """How the frames of a planner's plans are spaced; evenly in time without a spec."""
+    return spec.keyframes if isinstance(spec, PlannerSpec) else RULES[0]
+
+
+def shown_for(reading: Reading, spacing: str) -> np.ndarray | None:
+    """Fractions (F,) of a video's time for which each frame of a plan is shown; None: all alike."""
+    return shares_by_distance(keyframes(reading)) if spacing == "shape" else None
+
+
+def draw_scene(
+    seed: int,
+    task: str,
+    wordings: str,
+    camera_jitter: float,
+    size: int,
+    world: str = JACO,
+    camera: str = CAMERAS[0],
+    look: str = LOOKS[0],
+) -> tuple[Scene, torch.Tensor]:
     """The request of a seed, and its first frame (1, size, size, 3) float32 in [0, 1].
 
     Raises:
-        SimulationError: MuJoCo is not installed, or cannot render here.
+        SimulatorError: MuJoCo is not installed, or cannot render here.
     """
-    from ..simulation.episode import draw_request, first_frame
-    from ..simulation.tasks import TASKS
-    from ..simulation.world import World
+    drawn = child.call(
+        world, "draw", seed=seed, task="" if task == FROM_SEED else task, wordings=wordings,
+        camera_jitter=camera_jitter, size=size, camera="" if camera == CAMERAS[0] else camera, look=look,
+    )  # fmt: skip
+    view = View(drawn["eye_m"], drawn["rays"])
+    scene = Scene(world, seed, drawn["task"], drawn["instruction"], view, drawn["own"])
+    return scene, torch.from_numpy(drawn["frame"].astype(np.float32) / 255.0)[None]
 
-    request = draw_request(seed, TASKS if task == FROM_SEED else (task,), wordings, camera_jitter)
-    with World(size) as world:
-        picture = first_frame(world, request)
-    return request, torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
 
-
-def run_in(scene: "Request", reading: Reading, size: int | None, plan_frames: int) -> "Execution":
+def run_in(
+    scene: Scene, reading: Reading, size: int | None, plan_frames: int, spacing: str = RULES[0]
+) -> SimpleNamespace:
     """Execute what was read in the scene; with pictures of a size [px], or without.
 
     Args:
@@ -88,64 +160,57 @@ def run_in(scene: "Request", reading: Reading, size: int | None, plan_frames: in
         reading: of the frames.
         size: of the pictures [px]; None: none.
         plan_frames: frames of a whole plan, which say how far apart in time they are.
+        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
+
+    Returns:
+        the fields of `simulation.execution.Execution`; other worlds have no `actions`.
 
     Raises:
-        SimulationError: MuJoCo is not installed, or the plan has only one frame.
+        SimulatorError: MuJoCo is not installed, or the plan has only one frame.
     """
-    from ..simulation.execution import execute
-    from ..simulation.world import World
+    done = child.call(
+        scene.world, "execute", request=scene.own, keyframes=keyframes(reading), size=size, plan_frames=plan_frames,
+        spacing=spacing,
+    )  # fmt: skip
+    return SimpleNamespace(**{**done, "actions": done["actions"] and SimpleNamespace(**done["actions"])})
 
-    with World(size) as world:
-        return execute(keyframes(reading), scene.scene, scene.task, world, scene.camera, plan_frames=plan_frames)
 
-
-def trajectory_for(reading: Reading, scene: "Request | None", plan_frames: int):
+def trajectory_for(
+    reading: Reading,
+    scene: Scene | None,
+    plan_frames: int,
+    instruction: str = "",
+    save: dict | None = None,
+    spacing: str = RULES[0],
+) -> SimpleNamespace:
     """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the gripper.
 
     Args:
         reading: of the frames.
         scene: the request; None: none is known.
         plan_frames: frames of a whole plan, which say how far apart in time they are.
+        instruction: the task, for the text and the files.
+        save: from `to_save`; None: no files.
+        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
+
+    Returns:
+        the fields of `simulation.joint_trajectory.JointTrajectory`, `times_s`, `json`, and `files` that were written.
 
     Raises:
-        SimulationError: MuJoCo is not installed, or a place cannot be reached.
+        SimulatorError: MuJoCo is not installed, a place cannot be reached, or a LeRobot episode is asked for and
+            pyarrow or PyAV is not installed.
     """
-    from ..simulation.execution import check_keyframes
-    from ..simulation.joint_trajectory import plan_actions
-    from ..simulation.scene import draw_scene as scene_of
-    from ..simulation.scene import rng_for
-    from ..simulation.toolpath import steps_between
-    from ..simulation.world import World
-
-    plan, _ = check_keyframes(keyframes(reading), frames=None)
-    with World(None) as world:
-        world.reset(scene_of(rng_for(0, "scene")) if scene is None else scene.scene, 0.0)
-        start = world.joints
-        if scene is None:
-            start = world.place_arm(plan[0, :3], 0.0)
-        else:
-            plan[0] = (*world.tool(), 0.0)
-        return plan_actions(world.arm, plan, start, steps_per_frame=steps_between(plan_frames))
+    world, own = (JACO, None) if scene is None else (scene.world, scene.own)
+    planned = child.call(
+        world, "actions", request=own, keyframes=keyframes(reading), plan_frames=plan_frames, instruction=instruction,
+        save=save, spacing=spacing,
+    )  # fmt: skip
+    return SimpleNamespace(**planned)
 
 
-def save_actions(actions, frames: torch.Tensor, stem: Path, formats: str, instruction: str) -> list[Path]:
-    """Write the formats that are named in `formats` (json, csv, lerobot); returns the files.
-
-    Raises:
-        SimulationError: a LeRobot episode is asked for and pyarrow or PyAV is not installed.
-    """
-    from ..simulation.files import write_text
-    from ..simulation.lerobot_episode import write_lerobot
-
-    written = []
-    for kind, text in (("json", lambda: actions.to_json(instruction=instruction)), ("csv", actions.to_csv)):
-        if kind in formats:
-            written.append(stem.with_name(f"{stem.name}.{kind}"))
-            write_text(written[-1], text())
-    if "lerobot" in formats:
-        pictures = to_bytes(frames[..., :3])
-        written.append(write_lerobot(stem.with_name(f"{stem.name}_lerobot"), actions, pictures, instruction))
-    return written
+def to_save(frames: torch.Tensor, stem: Path, formats: str) -> dict:
+    """What `trajectory_for` is to write: formats that are named in `formats` (json, csv, lerobot), under a stem."""
+    return {"stem": str(stem), "formats": formats, "frames": to_bytes(frames[..., :3])}
 
 
 def as_images(pictures: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
@@ -170,3 +235,15 @@ def reading_lines(reading: Reading) -> list[tuple[bool, str]]:
             (bool(sure >= 0.5), f"frame {number}: x {x:.3f}  y {y:+.3f}  z {z:.3f} m, {error:.0f} mm, {state}")
         )
     return lines
+
+
+def report_of(scene: Scene, done: SimpleNamespace, reading: Reading) -> str:
+    """What became of a plan in a scene, and what was read from it."""
+    return "\n".join(
+        [
+            f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task}, seed {scene.seed})",
+            f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
+            f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
+            *(line for _, line in reading_lines(reading)),
+        ]
+    )

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visual_planner.errors import brief
-
 from .engine import mujoco
 from .errors import SimulationError
+from .shared import brief, numbers
 
 MAX_JITTER_M = 0.2
 MAX_TURN_DEG = 90
-"Limits within which a camera may be moved and rotated around the table so that the table stays in its image."
+MOST_M = 1e4
+"""Limits within which a camera may be moved and rotated around the table so that the table stays in its image, and of
+the coordinates of any camera [m]."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,16 @@ class Camera:
         Raises:
             SimulationError: something else.
         """
-        try:
-            eye, lookat = (tuple(float(v) for v in value[key]) for key in ("eye_m", "lookat_m"))
-            camera = cls(eye, lookat, float(value["fovy_deg"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SimulationError(
-                f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg, got {brief(value)}"
-            ) from error
-        if len(eye) != 3 or len(lookat) != 3 or not 1 < camera.fovy_deg < 120:
+        held = value if isinstance(value, dict) else {}
+        eye, lookat = (numbers(held.get(key), 3, MOST_M) for key in ("eye_m", "lookat_m"))
+        view = numbers([held.get("fovy_deg")], 1, 120.0)
+        if not (eye and lookat and len(eye) == len(lookat) == 3 and view and view[0] > 1) or view[0] == 120:
             raise SimulationError(
                 f"a camera must have eye_m, lookat_m (3 numbers) and fovy_deg 1..120, got {brief(value)}"
             )
+        camera = cls(tuple(map(float, eye)), tuple(map(float, lookat)), float(view[0]))
+        if not np.hypot(*np.subtract(camera.lookat, camera.eye)[:2]) > 1e-6:
+            raise SimulationError(f"a camera must not look straight up or down, got {brief(value)}")
         return camera
 
     def jittered(self, rng: np.random.Generator, amount_m: float) -> Camera:

@@ -1,6 +1,6 @@
 """Errors of the simulation."""
 
-from visual_planner.errors import PlannerError
+from .shared import PlannerError
 
 
 class SimulationError(PlannerError):

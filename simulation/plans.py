@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from visual_planner.errors import brief
-
 from .camera import Camera, camera_of
 from .errors import SimulationError
 from .execution import check_keyframes
 from .scene import SceneSpec
+from .shared import brief, json_value, numbers, plain
 from .tasks import TASKS, Task, draw_task
 
+MAX_KEYFRAMES = 1000
 REQUIRED = ("seed", "task", "end_effector_m", "gripper")
 
 
@@ -48,17 +47,21 @@ def parse_plan(value, name: str = "the plan") -> Plan:
     if missing:
         raise SimulationError(f"{name} lacks {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
     seed = value["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise SimulationError(f"{name}: seed must be a whole number from 0, got {brief(seed)}")
     if value["task"] not in TASKS:
         raise SimulationError(f"{name}: task must be one of {', '.join(TASKS)}, got {brief(value['task'])}")
     if value.get("begins"):
         raise SimulationError(f"{name} starts in the middle of its task, but a plan is executed from the scene's start")
-    try:
-        places = np.array(value["end_effector_m"], dtype=np.float64)
-        gripper = np.array(value["gripper"], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SimulationError(f"{name}: end_effector_m and gripper must be lists of numbers ({error})") from error
+    bad = "" if numbers(value["gripper"], MAX_KEYFRAMES) else "gripper"
+    bad = bad if numbers(value["end_effector_m"], 3 * MAX_KEYFRAMES, depth=2) else "end_effector_m"
+    if bad:
+        raise SimulationError(
+            f"{name}: end_effector_m and gripper must be lists of finite numbers, at most {MAX_KEYFRAMES}, got {bad} "
+            f"{brief(value[bad])}"
+        )
+    places = np.array(value["end_effector_m"], dtype=np.float64)
+    gripper = np.array(value["gripper"], dtype=np.float64)
     count = len(gripper) if gripper.ndim == 1 else 0
     if count < 2 or places.shape != (count, 3):
         raise SimulationError(
@@ -82,7 +85,7 @@ def _check_scene(scene: SceneSpec, objects, name: str) -> None:
             label == item.name and np.allclose((x, y), item.position_m, atol=2e-3)
             for (label, x, y), item in zip(recorded, scene.objects, strict=True)
         )
-    except (KeyError, TypeError, IndexError, ValueError):
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError):
         fits = False
     if not fits:
         names = ", ".join(item.name for item in scene.objects)
@@ -103,21 +106,19 @@ def read_plans(path, limit: int | None = None) -> list[Plan]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
         raise SimulationError(f"the plan file {path} cannot be read: {error}") from error
-    try:
-        if path.suffix == ".jsonl":
-            values = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SimulationError(f"{path} is not valid JSON: {error}") from error
+    if path.suffix == ".jsonl":
+        lines = enumerate(data.split(b"\n"), 1)
+        values = [json_value(line, f"{path} line {number}", SimulationError) for number, line in lines if line.strip()]
+    else:
+        values = json_value(data, f"the plan file {path}", SimulationError)
     values = values if isinstance(values, list) else [values]
     if not values:
         raise SimulationError(f"{path} holds no plan")
     plans = []
     for number, value in enumerate(values[:limit]):
         label = value.get("id", number) if isinstance(value, dict) else number
-        plans.append(parse_plan(value, f"plan {label}"))
+        plans.append(parse_plan(value, f"plan {plain(label)}"))
     return plans

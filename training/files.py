@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from visual_planner.errors import brief
+from visual_planner.json_text import json_record
+
 from .errors import TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
+_NAME_BYTES = 200
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029\ud800-\udfff]|^[A-Za-z]:")
 
 
 @contextmanager
@@ -80,13 +86,7 @@ def json_object(data: bytes | str, name: str) -> dict:
     Raises:
         TrainingError: it is none; `name` names the text.
     """
-    try:
-        value = json.loads(data if isinstance(data, str) else data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TrainingError(f"{name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"{name} must contain a JSON object, got {type(value).__name__}")
-    return value
+    return json_record(data, name, TrainingError)
 
 
 def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
@@ -107,6 +107,38 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
         if line.strip():
             rows.append((number, json_object(line, f"{what} {path} line {number}")))
     return rows
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a name out of data can be that of a file, in any folder and on any system.
+
+    It may have letters of any script, but no separator, drive or control character; it must not be "." or "..", nor
+    so long that no ending fits behind it.
+    """
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and _NOT_IN_NAMES.search(name) is None
+        and len(name.encode()) <= _NAME_BYTES
+    )
+
+
+def file_name(name: object, what: str) -> str:
+    """A name out of data that is going to be that of a file.
+
+    Args:
+        name: as it was read.
+        what: names the data and the key in messages.
+
+    Raises:
+        TrainingError: it is no plain name (see `is_file_name`): it could lead out of the folder.
+    """
+    if not is_file_name(name):
+        raise TrainingError(
+            f"{what} must be a plain file name of at most {_NAME_BYTES} bytes (no folders, no control characters), "
+            f"got {brief(name)}"
+        )
+    return name
 
 
 def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from .errors import PlannerError, plain
+from .errors import PlannerError, brief, plain
 
 MAX_DEPTH = 64
 """Deepest nesting of a record: a value beyond it would break what walks through it later."""
@@ -20,6 +20,8 @@ def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception
         PlannerError: (or `error`) it is not JSON, is nested deeper than `MAX_DEPTH`, or has a number of thousands of
             digits; the message says where.
     """
+    if not isinstance(text, str | bytes | bytearray):
+        raise error(f"{what} must be JSON text, got {brief(text)}")
     if not isinstance(text, str):
         try:
             text = bytes(text).decode("utf-8-sig")
@@ -52,6 +54,28 @@ def json_record(text: "str | bytes | bytearray", what: str, error: type[Exceptio
     if not isinstance(value, dict):
         raise error(f"{what} must be a JSON object, got {type(value).__name__}")
     return value
+
+
+def numbers(value: object, most: int, limit: float = 1e9, depth: int = 1) -> list | None:
+    """A list of finite numbers, or of equally long lists of them, as JSON gives it; None for everything else.
+
+    Args:
+        value: as it was read.
+        most: how many numbers it may hold.
+        limit: largest absolute value of one; also what keeps later arithmetic finite.
+        depth: 1 for a list of numbers, 2 for a list of such lists.
+    """
+    if not isinstance(value, list | tuple) or len(value) > most:
+        return None
+    flat = value
+    for _ in range(depth - 1):
+        if not all(isinstance(item, list | tuple) for item in flat):
+            return None
+        if len({len(item) for item in flat}) > 1 or (flat and len(flat) * len(flat[0]) > most):
+            return None
+        flat = [part for item in flat for part in item]
+    plain_numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in flat)
+    return list(value) if plain_numbers and all(-limit <= item <= limit for item in flat) else None
 
 
 def _too_deep(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...visual_planner.errors import brief
 from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.presets import PRESETS
 from ...visual_planner.planner.spec import PlannerSpec
@@ -41,11 +42,11 @@ def lora_path(name: str) -> Path:
             and Path(stem).name == stem
         ):
             return path
-        raise ModelFileError(f"LoRA must be one of those that ship with the plugin, got {stem!r}")
+        raise ModelFileError(f"LoRA must be one of those that ship with the plugin, got {brief(stem)}")
     if not name.endswith(".safetensors"):
-        raise ModelFileError(f"LoRA must be a .safetensors file, got {name!r}")
+        raise ModelFileError(f"LoRA must be a .safetensors file, got {brief(name)}")
     if name not in folder_paths.get_filename_list("loras"):
-        raise ModelFileError(f"LoRA must be one of the files in ComfyUI's loras folder, got {name!r}")
+        raise ModelFileError(f"LoRA must be one of the files in ComfyUI's loras folder, got {brief(name)}")
     return Path(folder_paths.get_full_path_or_raise("loras", name))
 
 

@@ -4,15 +4,22 @@ Format: 8 bytes with the header's length (little endian), the header as JSON (`n
 and `__metadata__`, text → text), then the data (https://github.com/huggingface/safetensors).
 """
 
-import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...visual_planner.errors import PlannerError
+from ...visual_planner.errors import PlannerError, brief, plain
+from ...visual_planner.json_text import json_record
 
 MAX_HEADER = 100_000_000
 """Longest header that the format allows [bytes]."""
+MAX_DIMENSIONS = 16
+_BITS = {
+    **{"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16},
+    **{"U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8},
+}
+"""Bits of a value by dtype; of others the file's own reader knows."""
 
 
 class ModelFileError(PlannerError):
@@ -52,17 +59,47 @@ def read_header(path: Path, what: str) -> Header:
             raise ModelFileError(f"{what} must be a safetensors file, but it has no header ({size} bytes): {path}")
         raw = file.read(length)
     try:
-        entries = json.loads(raw)
-        metadata = entries.pop("__metadata__", {})
-        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        entries = json_record(raw, "header", ModelFileError)
+    except ModelFileError:
         raise ModelFileError(f"{what} must be a safetensors file, but its header cannot be read: {path}") from None
+    metadata = entries.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ModelFileError(f"{what} must have texts alone in its header's __metadata__: {path}")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: _begin(item[1])):
+        end = _end_of(entry, end, f"{what} has a header that says of {plain(name)}", path)
     if size != 8 + length + end:
         raise ModelFileError(
             f"{what} must have {8 + length + end} bytes, but has {size}: it was truncated or modified: {path}"
         )
-    return Header(metadata, shapes)
+    return Header(metadata, {name: tuple(entry["shape"]) for name, entry in entries.items()})
+
+
+def _begin(entry: object) -> int:
+    """Where a tensor's data begins; what is no entry comes first and is refused then."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1
+
+
+def _end_of(entry: object, begin: int, where: str, path: Path) -> int:
+    """Where a tensor's data ends, which must begin where those before it end."""
+    if not isinstance(entry, dict):
+        raise ModelFileError(f"{where} {brief(entry)}: {path}")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
+        raise ModelFileError(f"{where} that its shape is {brief(shape)}: {path}")
+    if not _whole_numbers(offsets) or len(offsets) != 2 or not begin == offsets[0] <= offsets[1]:
+        raise ModelFileError(f"{where} that its data lies at {brief(offsets)}, it must begin at {begin}: {path}")
+    if not isinstance(dtype, str) or (dtype in _BITS and math.prod(shape) * _BITS[dtype] != 8 * (offsets[1] - begin)):
+        raise ModelFileError(
+            f"{where} that {brief(dtype)} of shape {brief(shape)} takes {offsets[1] - begin} bytes: {path}"
+        )
+    return offsets[1]
+
+
+def _whole_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def load_tensors(path: Path, what: str) -> dict:
@@ -80,11 +117,7 @@ def read_json(path: Path, what: str) -> dict:
         ModelFileError: it is missing or not a JSON object.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except FileNotFoundError:
         raise ModelFileError(f"{what} must be a file, but {path} does not exist") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{what} must be JSON, but {path} cannot be read: {error}") from None
-    if not isinstance(record, dict):
-        raise ModelFileError(f"{what} must be a JSON object, got {type(record).__name__}: {path}")
-    return record
+    return json_record(data, f"{what} {path}", ModelFileError)

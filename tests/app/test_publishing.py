@@ -70,3 +70,13 @@ def test_the_icon_is_a_small_square(metadata):
 def test_another_address_is_refused(metadata):
     with pytest.raises(ValueError, match="must be https://github.com/OWNER/NAME, got 'https://example.com/a/b'"):
         metadata.filled("", "https://example.com/a/b", "main")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.name)
+def test_actions_are_pinned_by_commit(file):
+    """A tag can be moved to other code; the comment says which version the commit is."""
+    used = re.findall(r"uses: *(\S+)(.*)", file.read_text(encoding="utf-8"))
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r" # \S+", comment), f"{action} must say its version in a comment"

@@ -1,8 +1,8 @@
 """Photographs the workflows in the editor: their thumbnails and the README's pictures.
 
 Run `PYTHONPATH=. .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the planner
-has changed, and look at the result; with names of workflows behind it, these alone. The workflows of the tiny planner
-are shown after a run.
+has changed, and look at the result; with names of workflows behind it, these alone. Workflows that need no further
+weights are shown after a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from chrome import chrome
 from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, HANDED_ON, SIMULATED, TINY
+from workflow_files import ALL, FIRST_FRAME, RUNNABLE
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -42,7 +42,7 @@ def main(names: tuple[str, ...] = ALL) -> None:
         for name in names:
             editor.open_file(WORKFLOWS / f"{name}.json")
             place = editor.show_all()
-            if name in (*TINY, *SIMULATED, *HANDED_ON):
+            if name in RUNNABLE:
                 ended = editor.run()
                 if ended["kind"] != "execution_success":
                     raise SystemExit(f"{name} did not run: {ended}")

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import pytest
 from editor import Editor
-from workflow_files import HANDED_ON, NAMES, SIMULATED, TINY, WAN, JsonObject, read
+from workflow_files import ALL, TINY, JsonObject, read
 
 from launcher.client import ComfyClient, Run
 from launcher.paths import WORKFLOWS
@@ -52,7 +52,7 @@ def check_layout(editor: Editor) -> None:
         assert len(homes) == (node["type"] != "MarkdownNote"), f"{node['title']} lies in {homes}"
 
 
-@pytest.mark.parametrize("name", (*NAMES, *SIMULATED, *HANDED_ON, WAN))
+@pytest.mark.parametrize("name", ALL)
 def test_a_workflow_opens_as_it_was_saved(editor: Editor, client: ComfyClient, pictures: Path, name: str) -> None:
     file = WORKFLOWS / f"{name}.json"
     saved = read(name)
@@ -83,7 +83,7 @@ def without_shown_texts(prompt: JsonObject) -> JsonObject:
 
 def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
     values = {int(node["id"]): node.get("widgets_values") or [] for node in workflow["nodes"]}
-    assert sum(map(len, values.values())) > 20
+    assert any(values.values())
     return values
 
 

@@ -13,21 +13,21 @@ ALLOWED = {
     "nodes": {"visual_planner"},
     "simulation": {"visual_planner"},
     "worlds": {"visual_planner", "simulation"},
-    "training": {"visual_planner", "simulation"},
+    "training": {"visual_planner", "simulation", "worlds"},
     "launcher": set(),
     "benchmarks": {"visual_planner", "nodes", "simulation", "worlds", "training", "launcher"},
     "run.py": {"launcher"},
     "__init__.py": {"nodes"},
 }
-"""nodes → visual_planner ← training → simulation → visual_planner, and nothing else."""
+"""nodes → visual_planner ← simulation ← worlds ← training, and nothing else."""
 ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {
-    # Execution runs plans in the simulator, which is imported when a node needs it.
-    ("nodes/simulator.py", "simulation"): "lazily",
     # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
     ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
     ("launcher/demo_results.py", "visual_planner"): "anywhere",
+    # Bounds that look at pictures need a read-out and an autoencoder, which training opens.
+    ("worlds/metaworld/__main__.py", "training"): "lazily",
     # `run.py bench` hands over to the benchmarks when they are asked for.
     ("launcher/__main__.py", "benchmarks"): "lazily",
 }
@@ -70,6 +70,33 @@ def test_the_plugin_reaches_its_own_rooms_by_relative_imports(room):
     # ComfyUI loads the plugin under a name made from its path: an absolute name would miss it, or find another pack's.
     absolute = [f"{e.file} imports {e.name}" for e in all_imports(room) if e.target in ROOMS and not e.relative]
     assert not absolute
+
+
+def test_the_simulation_names_the_core_in_one_file():
+    """It runs inside the plugin as well as beside `training`; `simulation/shared.py` knows both names of the core."""
+    files = {e.file for e in all_imports("simulation") if e.target in ROOMS and e.target != "simulation"}
+    assert files == {"simulation/shared.py"}
+
+
+def test_the_simulation_loads_under_the_name_that_comfyui_gives_the_plugin(tmp_path):
+    """As in a server: the repository's root is on no path, and only the plugin's name leads to its rooms."""
+    modules = [dotted(path) for path in source_files("simulation") if not path.name.startswith("__")]
+    assert len(modules) > 20
+    script = f"""
+import importlib, sys, types
+plugin = types.ModuleType("/custom_nodes/any")
+plugin.__path__ = [{str(ROOT)!r}]
+sys.modules[plugin.__name__] = plugin
+for module in {modules!r}:
+    importlib.import_module(plugin.__name__ + "." + module)
+core = importlib.import_module(plugin.__name__ + ".visual_planner.errors")
+errors = importlib.import_module(plugin.__name__ + ".simulation.errors")
+assert issubclass(errors.SimulationError, core.PlannerError)
+assert not {{"visual_planner", "simulation"}} & set(sys.modules), "a second copy was loaded"
+"""
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_core_needs_only_arrays_and_touches_no_file_or_network():

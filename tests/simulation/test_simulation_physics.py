@@ -123,7 +123,7 @@ def test_without_opengl_the_command_still_executes(demonstrations, command, tmp_
         ({"task": "juggle"}, "task must be one of"),
         ({"gripper": [0] * 8}, "gripper a number for each"),
         ({"gripper": [float("nan")] * 9}, "finite"),
-        ({"end_effector_m": "here"}, "lists of numbers"),
+        ({"end_effector_m": "here"}, "lists of finite numbers"),
         ({"camera": {}}, "a camera must have"),
         ({"objects": []}, "from those of its seed"),
     ],
@@ -138,7 +138,7 @@ def test_a_plan_file_that_is_none_gets_one_line(tmp_path):
     with pytest.raises(SimulationError, match="cannot be read"):
         read_plans(tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(SimulationError, match="not valid JSON"):
+    with pytest.raises(SimulationError, match="must be JSON, but line 1"):
         read_plans(tmp_path / "broken.json")
     (tmp_path / "empty.json").write_text("[]")
     with pytest.raises(SimulationError, match="holds no plan"):

@@ -145,7 +145,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(world, tmp_path):
     manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     manifest["shards"]["targets"] = ["../targets-00000.safetensors"]
     (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(TrainingError, match=r"cannot be read: .*targets-00000.*, which must lie inside"):
+    with pytest.raises(TrainingError, match=r"must lie inside the cache"):
         Cache(tmp_path / "cache")
 
 
@@ -211,7 +211,8 @@ def test_a_cache_of_the_first_spec_version_is_read(world, tmp_path):
     shutil.copytree(world / "cache", tmp_path / "cache")
     file = tmp_path / "cache" / "manifest.json"
     manifest = json.loads(file.read_text())
-    del manifest["spec"]["fit"]
+    for key in ("fit", "family", "cfg"):
+        del manifest["spec"][key]
     file.write_text(json.dumps({**manifest, "spec": {**manifest["spec"], "version": 1}}))
     assert Cache(tmp_path / "cache").spec == Cache(world / "cache").spec
     with pytest.raises(TrainingError, match=r"holds a finished cache \(of these encoders\):"):

@@ -106,3 +106,82 @@ def test_tensorboard_events_hold_what_the_log_holds(tmp_path):
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(3, 0.125)]
     assert (events.Images("plan")[0].width, events.Images("plan")[0].height) == (6, 4)
+
+
+MARKUP = '<img src=x onerror=alert(1)>"&'
+
+
+def _pages(folder, change):
+    file = folder / "evaluation" / "metrics.json"
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+    return main(["report", "--config", str(folder / "config.yaml")])
+
+
+@pytest.mark.parametrize("key", ["scenes", "steps", "seed", "lora", "source"])
+@pytest.mark.parametrize("value", [MARKUP, [MARKUP], {MARKUP: 1}, None, 1e400, "x" * 10**5])
+def test_nothing_in_a_record_is_markup(evaluation, key, value):
+    assert _pages(evaluation, lambda record: record.update({key: value})) == 0
+    page = (evaluation / "evaluation" / "report.html").read_text()
+    assert "<img src=x" not in page
+
+
+def test_names_of_rows_and_lines_of_the_protocol_are_no_markup(evaluation):
+    def change(record):
+        record[MARKUP] = record["both"]
+        record["protocol"] = [MARKUP, 3, None]
+
+    assert _pages(evaluation, change) == 0
+    assert "<img src=x" not in (evaluation / "evaluation" / "report.html").read_text()
+
+
+def test_the_name_of_a_row_is_no_path(evaluation):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(evaluation / "private.png")
+    names = ("../private", str(evaluation / "private"))
+    assert _pages(evaluation, lambda record: record.update(dict.fromkeys(names, record["both"]))) == 0
+    page = (evaluation / "evaluation" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 1 and "private" in page
+
+
+@pytest.mark.parametrize("key", ["scenes", "steps", "seed", "protocol"])
+def test_a_record_that_lacks_something_is_one_line(evaluation, capsys, key):
+    assert _pages(evaluation, lambda record: record.pop(key)) == 2
+    assert f"metrics.json must have '{key}'" in capsys.readouterr().err
+
+
+PARTS = [
+    "psnr_db", "moved_most", ("psnr_db", "value"), ("psnr_db", "interval"), ("moved_most", "n"),
+    ("moved_most", "successes"), ("checks_passed", "interval"), "protocol",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("value", [MARKUP, ["a", "b"], [1], {"n": MARKUP}, True, -1, 1e400, "missing"])
+def test_a_figure_is_a_number_or_one_line_says_so(evaluation, capsys, part, value):
+    def change(record):
+        if part == "protocol":
+            record["protocol"] = value
+            return
+        *inner, key = [part] if isinstance(part, str) else part
+        row = record["both"]
+        for name in inner:
+            row = row[name]
+        row.pop(key) if value == "missing" else row.update({key: value})
+
+    code = _pages(evaluation, change)
+    printed = capsys.readouterr().err
+    page = evaluation / "evaluation" / "report.html"
+    assert (code == 2 and printed.startswith("error: ") and printed.count("\n") == 1) or code == 0
+    assert not page.exists() or "<img src=x" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": "x"}', "{]}", "[1]}", '{"loss": 1}', '{"step": 1, "loss": "<b>"}', "\x00}", '{"step": 1e400}']
+)
+def test_a_broken_line_of_a_log_is_named(evaluation, capsys, line):
+    with (evaluation / "lora" / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    assert main(["report", "--config", str(evaluation / "config.yaml")]) == 2
+    printed = capsys.readouterr().err
+    assert "log.jsonl line 9" in printed and printed.count("\n") == 1

@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from training.__main__ import main
+from training.data.sources import FORMATS
 from training.sections.config import Config
+from training.sections.data import PrepareSection
 
 
 def test_every_section_and_nested_key_is_described(capsys):
@@ -31,3 +34,10 @@ def test_the_reference_page_is_current(capsys):
     assert page.read_text(encoding="utf-8") == capsys.readouterr().out, (
         f"{page.name} is out of date: .venv/bin/python -m training describe --markdown > docs/reference/{page.name}"
     )
+
+
+def test_every_data_format_can_be_chosen_and_has_its_row():
+    assert get_args(PrepareSection.model_fields["format"].annotation) == ("auto", *FORMATS)
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    sources = page.partition("\n## Sources\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", sources, re.MULTILINE) == list(FORMATS)

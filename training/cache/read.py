@@ -1,21 +1,66 @@
 """Reading a cache of latents and text embeddings: it is checked against its manifest, a shard opened when needed."""
 
 import hashlib
-import json
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from visual_planner.errors import brief
 
 from ..data.pairs_folder import spec_from
+from ..data.sources.records import Count, Index, Record, Text, checked
 from ..errors import TrainingError
-from ..files import json_object, tensor_digest
+from ..files import file_name, is_file_name, json_object, tensor_digest
 from .storage import Folder
 
 FORMAT = "visual_planner.cache"
+_ANY = 2**31
 MANIFEST, PAIRS = "manifest.json", "pairs.jsonl"
+
+
+def _plain_name(name: str) -> str:
+    if not is_file_name(name):
+        raise ValueError("must lie inside the cache and be the plain name of a file")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+class _Manifest(Record):
+    """manifest.json of a cache, as far as it is read again."""
+
+    spec: dict
+    shards: dict[str, list[_Name]]
+    shard_size: Count
+    text_shard_size: Count | None = None
+    empty_prompt: Index
+    encoders: dict[Text, Text] = Field(default_factory=dict)
+    files: dict[_Name, Annotated[list[Annotated[int, Field(ge=0)] | Text], Field(min_length=2, max_length=2)]] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="after")
+    def _has_all_kinds(self) -> "_Manifest":
+        if lacking := {"targets", "conditions"} - self.shards.keys():
+            raise ValueError(f"shards must have {' and '.join(sorted(lacking))}")
+        return self
+
+
+class _Pair(Record):
+    """A line of a cache's pairs.jsonl."""
+
+    id: Text
+    mode: Text
+    split: Text
+    target: Index
+    condition: Index
+    text: Index
+    rank: Index = 0
+    first_frame: Text = ""
 
 
 class Cache:
@@ -33,23 +78,51 @@ class Cache:
         self._store = Folder(folder, keep)
         self.folder = folder
         name = self._store.name(MANIFEST)
-        self.manifest = json_object(self._store.read(MANIFEST, "cache manifest"), f"cache manifest {name}")
+        what = f"cache manifest {self._store.name(MANIFEST)}"
+        self.manifest = json_object(self._store.read(MANIFEST, "cache manifest"), what)
         if self.manifest.get("format") != FORMAT:
-            raise TrainingError(f"{name}: format must be {FORMAT!r}, got {brief(self.manifest.get('format'))}")
-        self.spec = spec_from(self.manifest["spec"])
-        lines = self._store.read(PAIRS, "cache pairs").decode().splitlines()
-        self.pairs = [json.loads(line) for line in lines]
+            raise TrainingError(f"{what}: format must be {FORMAT!r}, got {brief(self.manifest.get('format'))}")
+        held = checked(_Manifest, self.manifest, what)
+        self.spec = spec_from(held.spec)
         # caches of version 1 have their text in one file, and no checksums
-        self._shards = {"text": ["text.safetensors"], **self.manifest["shards"]}
+        self._shards = {"text": ["text.safetensors"], **held.shards}
         self._files: dict[str, safe_open] = {}
+        self._room = {kind: len(names) * held.shard_size for kind, names in self._shards.items()}
+        self._text_shard_size = held.text_shard_size
+        self._room["text"] = len(self._shards["text"]) * (held.text_shard_size or _ANY)
+        self._check_place("text", held.empty_prompt, f"{what}: empty_prompt")
+        self.pairs = [self._pair(number, line) for number, line in self._lines()]
         if "://" not in str(folder):
             for name in (name for names in self._shards.values() for name in names):
                 self._open(name)
 
+    def _lines(self) -> list[tuple[int, bytes]]:
+        lines = self._store.read(PAIRS, "cache pairs").split(b"\n")
+        return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+    def _pair(self, number: int, line: bytes) -> dict:
+        what = f"cache pairs {self._store.name(PAIRS)} line {number}"
+        pair = json_object(line, what)
+        checked(_Pair, pair, what)
+        file_name(pair["id"], f"{what}: id")
+        for kind, key in (("targets", "target"), ("conditions", "condition"), ("text", "text")):
+            self._check_place(kind, pair[key], f"{what}: {key}")
+        return pair
+
+    def _check_place(self, kind: str, index: int, what: str) -> None:
+        if index >= self._room[kind]:
+            raise TrainingError(
+                f"{what} must be below {self._room[kind]}, the places of the cache's shards, got {index}"
+            )
+
     def check_encoders(self, base: Path) -> None:
         """Raise TrainingError if the cache was made with other encoders than those of `base`."""
-        for name, value in encoder_digests(base).items():
-            if self.manifest["encoders"].get(name) != value:
+        digests = encoder_digests(base)
+        for part in ("vae", "text_encoder", "text_encoder_2"):
+            if not any(name.startswith(f"{part}/") for name in digests):
+                raise TrainingError(f"{base / part} must have weights as safetensors, so that caches can be told apart")
+        for name, value in digests.items():
+            if self.manifest.get("encoders", {}).get(name) != value:
                 raise TrainingError(
                     f"cache {self.folder} was made with a {name} that differs from that of {base}: create it again"
                 )
@@ -68,13 +141,29 @@ class Cache:
     def latents(self, kind: str, index: int) -> torch.Tensor:
         """Normalised latents (16, h, w) of picture `index` of kind "targets" or "conditions"."""
         shard, row = divmod(index, self.manifest["shard_size"])
-        return self._open(self._shards[kind][shard]).get_slice("latents")[row]
+        return self._row(self._shards[kind][shard], "latents", row, 3)
 
     def text(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """T5 states (T, D) and pooled CLIP state (P,) of prompt `index`."""
-        shard, row = divmod(index, self.manifest.get("text_shard_size", index + 1))
-        file = self._open(self._shards["text"][shard])
-        return file.get_slice("states")[row], file.get_slice("pooled")[row]
+        shard, row = divmod(index, self._text_shard_size or index + 1)
+        file = self._shards["text"][shard]
+        return self._row(file, "states", row, 2), self._row(file, "pooled", row, 1)
+
+    def _row(self, name: str, key: str, row: int, dimensions: int) -> torch.Tensor:
+        """One row of a tensor in a shard.
+
+        Raises:
+            TrainingError: there is none with so many dimensions, or it has values that are not finite.
+        """
+        file = self._open(name)
+        try:
+            values = file.get_slice(key)[row]
+        except (SafetensorError, IndexError, TypeError) as error:
+            raise TrainingError(f"cache file {self._store.name(name)} has no row {row} of {key}: {error}") from error
+        if values.ndim != dimensions or not torch.isfinite(values).all():
+            what = f"{dimensions} dimensions, got {values.ndim}" if values.ndim != dimensions else "finite values"
+            raise TrainingError(f"cache file {self._store.name(name)}: row {row} of {key} must have {what}")
+        return values
 
     def _open(self, name: str) -> safe_open:
         if name not in self._files:

@@ -10,10 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from visual_planner.errors import brief
-
 from ..errors import TrainingError
-from ..files import replacing
+from ..files import file_name, replacing
 
 
 class Folder:
@@ -103,8 +101,7 @@ class Folder:
         Raises:
             TrainingError: it does not exist, is not the one of this SHA-256, or its name leads out of the folder.
         """
-        if Path(file).name != file:
-            raise TrainingError(f"{self.place} names {brief(file)}, which must lie inside it")
+        file_name(file, f"{self.place}: the name of a file")
         if self._system is None:
             return Path(self.place) / file
         if file not in self._copies:

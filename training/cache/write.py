@@ -11,19 +11,22 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from tqdm import tqdm
 
-from visual_planner.errors import brief
+from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.pairs_folder import condition_picture, read_pairs, spec_from
 from ..data.sources.pictures import read_picture
+from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
-from ..files import read_json
+from ..files import json_object, read_json
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
 from ..model.text import TextEncoders
 from ..sections.config import Config
@@ -73,7 +76,8 @@ def cache(config: Config) -> None:
     }
     wanted = _contract(section, spec)
     if out.exists(MANIFEST):
-        different = differences(json.loads(out.read(MANIFEST, "cache manifest")), wanted)
+        held = json_object(out.read(MANIFEST, "cache manifest"), f"cache manifest {out.name(MANIFEST)}")
+        different = differences(held, wanted)
         raise TrainingError(
             f"cache.out {out} already holds a finished cache ({', '.join(different) or 'of these encoders'}): remove "
             "it or choose another folder"
@@ -102,13 +106,18 @@ def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
 
 def differences(manifest: dict, wanted: dict) -> list[str]:
     """In what a cache differs from the one that is wanted, in words: encoders, spec, settings."""
+    held = manifest.get("encoders")
+    encoders = held if isinstance(held, dict) else {}
     found = [
-        f"made with another {name}"
-        for name in sorted(wanted["encoders"].keys() | manifest.get("encoders", {}).keys())
-        if manifest.get("encoders", {}).get(name) != wanted["encoders"].get(name)
+        f"made with another {plain(name)}"
+        for name in sorted(wanted["encoders"].keys() | encoders.keys())
+        if encoders.get(name) != wanted["encoders"].get(name)
     ]
     for part in ("spec", "settings"):
         held = manifest.get(part)
+        if held is not None and not isinstance(held, dict):
+            found.append(f"made with {part} {brief(held)}")
+            continue
         if part == "spec" and held is not None:  # of an older version, too
             held = asdict(spec_from(held))
         for name, value in wanted[part].items() if held is not None else ():
@@ -146,10 +155,30 @@ def _file_digest(file: Path) -> str:
 def _is_finished(out: Folder, shard: Shard) -> bool:
     if not out.exists(shard.note):
         return False
-    if json.loads(out.read(shard.note, "note"))["stamp"] == shard.stamp:
+    if read_note(out, shard).get("stamp") == shard.stamp:
         return out.exists(shard.file)
     print(f"{out.name(shard.file)} comes from other images, encoders or settings: recomputed")
     return False
+
+
+def read_note(out: Folder, shard: Shard) -> dict:
+    """What is noted of a finished shard: its stamp, size and digest; nothing where the note is damaged."""
+    try:
+        note = json_object(out.read(shard.note, "note"), f"note {out.name(shard.note)}")
+        return checked(_Note, note, f"note {out.name(shard.note)}").model_dump()
+    except TrainingError as error:
+        if not out.exists(shard.note):
+            raise
+        print(f"{error}: recomputed")
+        return {}
+
+
+class _Note(Record):
+    """The note of a shard."""
+
+    stamp: Text
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Text
 
 
 def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: Folder, process: Process) -> None:
@@ -201,7 +230,7 @@ def _write_manifest(
     contract: dict,
     section: CacheSection,
 ) -> None:
-    notes = {shard.file: json.loads(out.read(shard.note, "note")) for shard in shards}
+    notes = {shard.file: read_note(out, shard) for shard in shards}
     place = {kind: {name: number for number, name in enumerate(names[kind])} for kind in _KINDS}
     lines = [
         {

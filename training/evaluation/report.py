@@ -4,8 +4,10 @@ import base64
 from html import escape
 from pathlib import Path
 
+from visual_planner.errors import brief, plain
+
 from ..errors import TrainingError
-from ..files import read_json, write_text
+from ..files import is_file_name, read_json, write_text
 from ..loop.runlog import BESIDE, LOG, PLANS, read_log
 from ..sections.config import Config
 from .charts import interval_chart, loss_curve, svg
@@ -37,19 +39,18 @@ def report(config: Config) -> Path:
     folder = Path(config.section("evaluate").out)
     if not (folder / "metrics.json").is_file():
         raise TrainingError(f"evaluation {folder} has no metrics.json: run evaluate first")
-    result = read_json(folder / "metrics.json", "figures")
-    rows = {name: row for name, row in result.items() if isinstance(row, dict) and "psnr_db" in row}
+    result, rows = read_metrics(folder / "metrics.json")
     runs = {name: Path(section.out) for name in _RUNS if (section := getattr(config, name)) is not None}
     runs = {name: run for name, run in runs.items() if (run / LOG).is_file()}
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>Planner evaluation</title><style>{_STYLE}</style><h1>Planner evaluation</h1>",
-        f"<p>{escape(str(result.get('lora')))} on {result['scenes']} scenes of {escape(str(result.get('source')))}, "
-        f"{result['steps']} steps, seed {result['seed']}.</p>",
+        f"<p>{_text(result['lora'])} on {_text(result['scenes'])} scenes of {_text(result['source'])}, "
+        f"{_text(result['steps'])} steps, seed {_text(result['seed'])}.</p>",
         "<h2>Figures</h2>",
         _table(rows),
         "<h2>Protocol</h2><ul>",
-        *(f"<li>{escape(line)}</li>" for line in result["protocol"]),
+        *(f"<li>{_text(line)}</li>" for line in result["protocol"]),
         "</ul><h2>Plots</h2><div class=plots>",
         *(_chart(rows, key, title) for key, title in _CHARTS.items()),
         *(svg(loss_curve(read_log(run), f"loss: {name}")) for name, run in runs.items()),
@@ -60,6 +61,56 @@ def report(config: Config) -> Path:
     write_text(folder / "report.html", "\n".join(parts) + "\n")
     print(folder / "report.html")
     return folder / "report.html"
+
+
+def read_metrics(file: Path) -> tuple[dict, dict[str, dict]]:
+    """What an evaluation measured: the whole record, and its rows of figures by name.
+
+    Raises:
+        TrainingError: the file is no record of `evaluate`; the message names what it lacks.
+    """
+    result = read_json(file, "figures")
+    rows = {name: row for name, row in result.items() if isinstance(row, dict) and "psnr_db" in row}
+    result = {"lora": None, "source": None, **result}
+    for key in ("scenes", "steps", "seed", "protocol"):
+        if key not in result:
+            raise TrainingError(f"figures {file} must have {key!r}: were they written by evaluate?")
+    if not isinstance(result["protocol"], list):
+        raise TrainingError(f"figures {file}: protocol must be a list of lines, got {brief(result['protocol'])}")
+    for name, row in rows.items():
+        for key in (*_CHARTS, "fvd_i3d"):
+            if row.get(key):
+                _check_figure(row[key], f"figures {file}: {plain(name)}.{key}", needs_interval=key in _CHARTS)
+        for key in _RATES:
+            _check_rate(row.get(key), f"figures {file}: {plain(name)}.{key}")
+    return result, rows
+
+
+def _check_figure(figure: object, what: str, needs_interval: bool) -> None:
+    held = figure if isinstance(figure, dict) else {}
+    interval = held.get("interval")
+    numbers = [held.get("value"), *(interval if isinstance(interval, list) else [] if interval is None else [interval])]
+    if not all(_is_number(value) for value in numbers) or len(numbers) not in ((3,) if needs_interval else (1, 3)):
+        raise TrainingError(f"{what} must have a number as value and two as interval, got {brief(figure)}")
+
+
+def _check_rate(figure: object, what: str) -> None:
+    held = figure if isinstance(figure, dict) else {}
+    count, interval = held.get("n"), held.get("interval")
+    if type(count) is int and count == 0:
+        return
+    counts = all(type(value) is int and 0 <= value < 2**53 for value in (count, held.get("successes")))
+    if not counts or not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
+        raise TrainingError(f"{what} must have n, successes and an interval of two numbers, got {brief(figure)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
+
+
+def _text(value: object) -> str:
+    """A value of a record for the page: short, and nothing in it is markup."""
+    return escape(value if isinstance(value, str) else str(value) if type(value) in (int, float) else brief(value))
 
 
 def _table(rows: dict[str, dict]) -> str:
@@ -89,13 +140,14 @@ def _rate(figure: dict) -> str:
 
 
 def _chart(rows: dict[str, dict], key: str, title: str) -> str:
-    figures = {name: row[key] for name, row in rows.items() if row.get(key)}
+    figures = {plain(name, 40): row[key] for name, row in rows.items() if row.get(key)}
     return svg(interval_chart(figures, title)) if figures else ""
 
 
 def _pictures(folder: Path, rows: dict[str, dict]) -> list[str]:
     """Truth (upper row) and plan (lower row) of some scenes, by mode."""
-    found = [(name, folder / f"{name}.png") for name in rows if (folder / f"{name}.png").is_file()]
+    named = [(name, folder / f"{name}.png") for name in rows if is_file_name(name)]
+    found = [(name, file) for name, file in named if file.is_file()]
     return [
         f"<h2>Plans, mode {escape(name)}: ground truth above, plan below</h2>{_image(file)}" for name, file in found
     ]
@@ -106,7 +158,7 @@ def _validation(run: Path | None) -> list[str]:
     steps = sorted((run / PLANS).glob("[0-9]*")) if run is not None else []
     if not steps:
         return []
-    title = f"<h2>Validation at step {int(steps[-1].name)}: given frame, ground truth, plan</h2>"
+    title = f"<h2>Validation at step {escape(steps[-1].name.lstrip('0') or '0')}: given frame, ground truth, plan</h2>"
     return [title, *(_image(file) for file in sorted(steps[-1].glob(f"*{BESIDE}.png")))]
 
 

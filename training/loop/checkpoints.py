@@ -5,11 +5,16 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from visual_planner.errors import plain
+
+from ..data.sources.records import Finite, Index, Record, Text, checked
 from ..errors import TrainingError
 from ..files import read_json, write_json
 from .parallel import like, whole
@@ -17,6 +22,26 @@ from .parallel import like, whole
 _FOLDER = "checkpoints"
 _GROUP_STATE = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "d_coef_sum", "k")
 "Values that Prodigy keeps next to the settings of a parameter group and changes at every step."
+
+
+class _Run(Record):
+    """What a run says of itself; see `record`."""
+
+    kind: Text
+    spec: dict | None = None
+    settings: dict
+    inputs: dict[Text, Text]
+    changes: list = Field(default_factory=list)
+
+
+class _State(Record):
+    """state.json of a checkpoint, as far as it is read again."""
+
+    step: Index
+    seconds: Annotated[Finite, Field(ge=0)] = 0.0
+    optimizers: list[list[dict[Text, Finite]]] = Field(default_factory=list)
+    run: _Run | None = None
+    scaler: dict[Text, Finite] | None = None
 
 
 def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[list[dict]]]:
@@ -60,7 +85,7 @@ def restore_optimizers(optimizers: list, tensors: dict[str, torch.Tensor], numbe
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if numbers:
             for group, values in zip(optimizer.param_groups, numbers[number], strict=True):
-                group.update(values)
+                group.update({key: value for key, value in values.items() if key in _GROUP_STATE})
 
 
 def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tensor]], record: dict, keep: int) -> Path:
@@ -140,6 +165,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
         TrainingError: a file is missing or broken.
     """
     record = read_json(path / "state.json", "checkpoint record")
+    checked(_State, record, f"checkpoint record {path / 'state.json'}")
     parts = {}
     for file in sorted(path.glob("*.safetensors")):
         try:
@@ -149,6 +175,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     absent = {"weights", "optimizer"} - parts.keys()
     if absent:
         raise TrainingError(f"checkpoint {path} lacks {', '.join(sorted(absent))}.safetensors: remove that folder")
+    for name in ("weights", "averaged"):
+        bad = [key for key, tensor in parts.get(name, {}).items() if not torch.isfinite(tensor).all()]
+        if bad:
+            raise TrainingError(
+                f"checkpoint {path} has {len(bad)} {name} that are not finite (first {plain(bad[0])}): remove it"
+            )
     return parts, record
 
 

@@ -112,10 +112,15 @@ class Loop:
         self._copy(parts["weights"], self.trained, path)
         if self.averaged:
             self._copy(parts.get("averaged", parts["weights"]), self.averaged, path)
-        restore_optimizers(self.optimizers, parts["optimizer"], record.get("optimizers", ()))
-        if self.accelerator.scaler is not None and "scaler" in record:
-            self.accelerator.scaler.load_state_dict(record["scaler"])
-        self.step, self.seconds = record["step"], record["seconds"]
+        try:
+            restore_optimizers(self.optimizers, parts["optimizer"], record.get("optimizers", ()))
+            if self.accelerator.scaler is not None and record.get("scaler"):
+                self.accelerator.scaler.load_state_dict(record["scaler"])
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
+            raise TrainingError(
+                f"checkpoint {path} has a state of the optimizer that is damaged or of another one: {error}"
+            ) from error
+        self.step, self.seconds = record["step"], record.get("seconds", 0.0)
 
     @staticmethod
     def _copy(source: dict, target: dict, path: Path) -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.errors import brief
+from visual_planner.json_text import json_record
+
 from ..errors import TrainingError
 from ..files import write_text
 
@@ -15,15 +18,25 @@ BESIDE = "_beside_truth"
 
 
 def read_log(run: Path) -> list[dict]:
-    """The lines of a run's log; half a line that a kill left at the end is skipped.
+    """The lines of a run's log; half a line that a kill left is skipped.
 
     Raises:
-        TrainingError: the run has no log.
+        TrainingError: the run has no log, or a line is none of a log.
     """
     file = Path(run) / LOG
     if not file.is_file():
         raise TrainingError(f"run {run} has no {LOG}")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    rows = []
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        if not line.rstrip().endswith(b"}"):
+            continue
+        what = f"log {file} line {number}"
+        row = json_record(line, what, TrainingError)
+        values = {"step": row.get("step"), **{key: row[key] for key in ("loss", "validation_loss") if key in row}}
+        if type(values["step"]) is not int or not all(type(value) in (int, float) for value in values.values()):
+            raise TrainingError(f"{what} must have a whole number as step and numbers as losses, got {brief(values)}")
+        rows.append(row)
+    return rows
 
 
 class RunLog:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from visual_planner.errors import brief
+from visual_planner.errors import brief, listed, plain
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -18,6 +18,7 @@ from ..files import write_text
 from .data import CacheSection, PrepareSection, Section
 from .planner import DecoderSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
 from .result import EvaluateSection, ExportSection
+from .yaml_text import read_yaml, read_yaml_mapping
 
 
 class Config(Section):
@@ -42,6 +43,8 @@ class Config(Section):
         if not isinstance(prepare, dict) or "fit" not in prepare:
             return data
         spec = data.get("spec") or {}
+        if not isinstance(spec, dict):
+            return data
         if spec.get("fit", prepare["fit"]) != prepare["fit"]:
             raise ValueError(
                 f"prepare.fit is {brief(prepare['fit'])}, but spec.fit is {brief(spec['fit'])}: leave out prepare.fit"
@@ -60,9 +63,9 @@ class Config(Section):
         Raises:
             PlannerError: a field is unknown or out of range.
         """
-        unknown = sorted(self.spec.keys() - {field.name for field in fields(PlannerSpec)})
+        unknown = sorted(self.spec.keys() - {field.name for field in fields(PlannerSpec)}, key=str)
         if unknown:
-            raise TrainingError(f"spec: unknown keys {', '.join(unknown)}")
+            raise TrainingError(f"spec: unknown keys {listed(unknown)}")
         return PlannerSpec(**self.spec)
 
     def section(self, name: str) -> Section:
@@ -90,18 +93,13 @@ def load_config(path: str | Path | None, overrides: list[str] = ()) -> Config:
     where = "of the command line" if path is None else str(path)
     if path is not None and not Path(path).is_file():
         raise TrainingError(f"configuration {path} is not a file")
-    try:
-        data = {} if path is None else yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        for override in overrides:
-            _override(data, override)
-    except yaml.YAMLError as error:
-        raise TrainingError(f"configuration {where} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise TrainingError(f"configuration {where} must be a mapping of sections, got {type(data).__name__}")
+    data = {} if path is None else read_yaml_mapping(Path(path), "configuration")
+    for override in overrides:
+        _override(data, override)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise TrainingError(f"configuration {where}: {_first_problems(error)}") from error
+        raise TrainingError(f"configuration {where}: {first_problems(error)}") from error
 
 
 def save_config(config: Config, path: str | Path) -> None:
@@ -119,16 +117,19 @@ def _override(data: dict, override: str) -> None:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
             raise TrainingError(f"override {brief(override)}: {brief(parent)} is a value, not a section")
-    data[last] = yaml.safe_load(value)
+    data[last] = read_yaml(value, f"override {brief(override)}")
 
 
-def _first_problems(error: ValidationError) -> str:
+def first_problems(error: ValidationError, most: int = 5) -> str:
+    """What is wrong with values, the first ones, each with its place."""
+    problems = error.errors(include_url=False)
     lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "file"
+    for problem in problems[:most]:
+        place = plain(".".join(str(part) for part in problem["loc"]) or "file")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{place}: unknown key")
         else:
             got = "" if problem["type"] in ("missing", "value_error") else f", got {brief(problem['input'])}"
-            lines.append(f"{place}: {problem['msg']}{got}")
-    return "; ".join(lines)
+            lines.append(f"{place}: {plain(problem['msg'], 300)}{got}")
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(lines) + more

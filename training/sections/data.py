@@ -1,13 +1,15 @@
 """The sections of a configuration that are about data: `prepare` and `cache`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from visual_planner.errors import brief
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**53)]
+Seed = Annotated[int, Field(ge=-(2**62), le=2**62)]
 
 
 def _location(value: object) -> Path | str:
@@ -21,9 +23,34 @@ Location = Annotated[Path | str, BeforeValidator(_location)]
 
 
 class Section(BaseModel):
-    """A section that refuses keys it does not know."""
+    """A section that refuses keys it does not know, numbers that are not finite, and true and false as numbers."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, data: object) -> object:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            field = cls.model_fields.get(name)
+            if field is not None and not _takes(field.annotation, bool) and any(map(_is_truth, _parts(field, value))):
+                raise ValueError(f"{name} must not be true or false, got {brief(value)}")
+        return data
+
+
+def _parts(field: FieldInfo, value: object) -> list:
+    """The value, or what a list or a mapping to numbers holds; a section in a section looks after its own."""
+    if isinstance(value, dict):
+        return list(value.values()) if _takes(field.annotation, float) else []
+    return value if isinstance(value, list) else [value]
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _takes(annotation: object, kind: type) -> bool:
+    """Whether a type, or what it holds, has values of a kind."""
+    return annotation is kind or any(_takes(part, kind) for part in get_args(annotation))
 
 
 class PrepareSection(Section):
@@ -37,9 +64,10 @@ class PrepareSection(Section):
     camera: str = Field("", description="camera to use (default: the first; an unknown name lists them all)")
     instructions: Path | None = Field(None, description="CSV, JSON lines or text, for folders of videos or frames")
     episodes: Positive | None = Field(None, description="use only this many episodes, from the first on")
-    frames: Literal["uniform", "motion", "trim"] = Field(
+    frames: Literal["uniform", "motion", "trim", "shape"] = Field(
         "uniform",
-        description="frame selection: evenly in time, by equal amounts of motion, or evenly between the idle ends",
+        description="frame selection: evenly in time, by equal amounts of motion, evenly between the idle ends, or "
+        "where the end effector's path bends (needs states; the planner's record then says so: spec.keyframes)",
     )
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: drop them, repeat the last frame, or refuse"
@@ -51,6 +79,10 @@ class PrepareSection(Section):
     )
     overlay_data: Path | None = Field(None, description="file or folder that the overlay needs, see docs/data.md")
     states: str = Field("", description="feature with the end effector's position (default: the format's usual one)")
+    gripper_column: int | None = Field(
+        None, description="column of the states with the gripper, whose opening counts as a part of the path"
+    )
+    gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
     prompts: str = Field(
         "spec", description="spec: the spec's sentence; varied: many sentences; or a file of templates"
     )
@@ -58,7 +90,7 @@ class PrepareSection(Section):
     validation_episodes: Annotated[int, Field(ge=0)] = Field(32, description="number of held-out episodes")
     subsets: list[Positive] = Field(default_factory=list, description="sizes of nested training subsets [episodes]")
     broken: Literal["error", "skip"] = Field("error", description="episodes that cannot be used: refuse, or skip them")
-    seed: int = Field(0, description="seed of the random split, the subsets and varied prompts")
+    seed: Seed = Field(0, description="seed of the random split, the subsets and varied prompts")
     processes: Positive = Field(2, description="worker processes")
 
 

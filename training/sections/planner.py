@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from visual_planner.execution.camera import THIRDS
 from visual_planner.execution.readout import ReadoutSpec
 from visual_planner.planner.prompts import MODES
 
-from .data import Location, Positive, Section
-from .run import Fraction, RunSection
+from .data import Location, Positive, Section, Seed
+from .run import Fraction, RunSection, ascending
 
 ModeWeights = dict[Literal[MODES], Annotated[float, Field(ge=0.0)]]
 Caches = Annotated[list[Location], Field(min_length=1)]
@@ -79,7 +79,7 @@ class ValidationSection(Section):
 
     every: Annotated[int, Field(ge=0)] = Field(0, description="steps between validations (0: none)")
     scenes: Positive = Field(3, description="number of plans, distributed over the modes")
-    seed: int = Field(0, description="seed of the first plan's noise; each following plan adds 1")
+    seed: Seed = Field(0, description="seed of the first plan's noise; each following plan adds 1")
     batches: Annotated[int, Field(ge=0)] = Field(4, description="batches over which the validation loss is averaged")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the autoencoder")
 
@@ -117,7 +117,7 @@ class PlannedSection(Section):
         None, description="use only this many sources, from the first on: those that the planner can generate"
     )
     share: Fraction = Field(0.5, description="fraction of a batch that these frames make up")
-    kept: tuple[Fraction, Fraction] = Field(
+    kept: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = Field(
         (0.25, 1.0),
         description="smallest and largest fraction of the sampler's steps that are skipped; 1: only the autoencoder",
     )
@@ -136,7 +136,9 @@ class ReadoutSection(RunSection):
     states: str = Field("", description="feature with the states; columns 0 to 2 are x, y, z [m] (not simulated ones)")
     gripper_column: int = Field(-1, description="column of the states with the gripper")
     gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
-    view: dict | None = Field(None, description="camera of such data: eye_m and rays of visual_planner.readout.View")
+    view: dict | None = Field(
+        None, description="camera of such data: eye_m and rays, as execution.camera.View has them"
+    )
     third: Literal[THIRDS] = Field(
         "height", description="what the network outputs in addition to the position in the image (with a camera) [m]"
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .data import Positive, Section
+from .data import Positive, Section, Seed
 
 
 class ExportSection(Section):
@@ -27,7 +27,7 @@ class EvaluateSection(Section):
     lora: Path = Field(description="planner LoRA with its record")
     out: Path = Field(description="folder of metrics.json and pictures")
     scenes: Positive = Field(96, description="number of scenes")
-    seed: int = Field(0, description="seed of the plans' noise")
+    seed: Seed = Field(0, description="seed of the plans' noise")
     steps: Positive | None = Field(None, description="Euler steps (default: the record's)")
     batch_size: Positive = 16
     baselines: bool = Field(True, description="also plan without the LoRA")

@@ -3,11 +3,22 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from .data import Positive, Section
+from .data import Positive, Section, Seed
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def ascending(values: tuple[float, float]) -> tuple[float, float]:
+    """A range, from its smaller to its larger value.
+
+    Raises:
+        ValueError: it is the other way round.
+    """
+    if values[0] > values[1]:
+        raise ValueError(f"must be a range from its smaller to its larger value, got {values[0]:g} to {values[1]:g}")
+    return values
 
 
 class OptimizerSection(Section):
@@ -45,7 +56,7 @@ class ObjectiveSection(Section):
     motion_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="extra loss weight of latents that differ from the first frame's (0: plain mean squared error)"
     )
-    guidance: tuple[float, float] = Field(
+    guidance: Annotated[tuple[float, float], AfterValidator(ascending)] = Field(
         (1.0, 1.0), description="guidance embedded in training: range, drawn uniformly"
     )
     caption_dropout: Fraction = Field(0.0, description="fraction of examples whose prompt is replaced by the empty one")
@@ -58,7 +69,7 @@ class RunSection(Section):
     """The loop: how long, how often saved."""
 
     out: Path = Field(description="folder of the run: checkpoints, log, resolved configuration")
-    seed: int = Field(0, description="seed of weights, data order and noise")
+    seed: Seed = Field(0, description="seed of weights, data order and noise")
     batch_size: Positive = Field(1, description="examples per step and process")
     max_steps: Positive = Field(1000, description="steps of the whole run")
     max_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="stop (and save) after this time")

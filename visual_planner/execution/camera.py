@@ -13,6 +13,8 @@ Where a camera is moved, the same place in its picture at the same height is fou
 have to be estimated again.
 """
 LEAST_FALL_DEG = 6
+MOST_M = 1e6
+"""Largest number of a camera: with larger ones its matrix has no inverse in floating point."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class View:
     def __post_init__(self) -> None:
         try:
             eye, rays = np.asarray(self.eye_m, dtype=np.float64), np.asarray(self.rays, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             eye = rays = np.zeros(0)
+        if eye.shape == (3,) and rays.shape == (3, 3) and not max(np.abs(eye).max(), np.abs(rays).max()) <= MOST_M:
+            eye = np.zeros(0)
         whole = eye.shape == (3,) and rays.shape == (3, 3) and np.isfinite(eye).all() and np.isfinite(rays).all()
         if not whole or abs(np.linalg.det(rays)) < 1e-9:
             raise ReadoutError(
@@ -58,6 +62,18 @@ class View:
         scaled = (points - np.asarray(self.eye_m)) @ np.linalg.inv(self.rays).T
         depth = scaled[..., 2:]
         return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
+
+    def shaped(self, height: int, width: int) -> "View":
+        """The view of pictures (height, width) from the same camera, this one being that of square pictures.
+
+        The vertical field of view stays; the picture is wider or narrower.
+        """
+        if height == width:
+            return self
+        rays = np.asarray(self.rays)
+        across, along, corner = rays.T
+        forward, wider = corner + (across + along) / 2, across * width / height
+        return View(self.eye_m, np.stack([wider, along, forward - (wider + along) / 2], axis=1))
 
     def shifted(self, across: float, down: float) -> "View":
         """The view of pictures that are moved by these fractions of their sides: as of a camera turned a little."""

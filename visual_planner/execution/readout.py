@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import ReadoutError, brief
+from ..errors import ReadoutError, brief, plain
 from ..grid.frame import to_rgb
 from ..json_text import json_record
 from ..versions import upgrade
@@ -103,6 +103,8 @@ class ReadoutSpec:
             raise ReadoutError(f"read-out sees_camera must be true or false, got {brief(self.sees_camera)}")
         if self.third not in THIRDS:
             raise ReadoutError(f"read-out third must be one of {', '.join(THIRDS)}, got {brief(self.third)}")
+        if self.view is not None and not isinstance(self.view, Mapping | View):
+            raise ReadoutError(f"read-out view must be a camera or null, got {brief(self.view)}")
         if isinstance(self.view, Mapping):
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
 
@@ -126,6 +128,8 @@ class ReadoutSpec:
         Raises:
             ReadoutError: there is none, or it is broken.
         """
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise ReadoutError(f"the read-out's record must stand in a header of texts, got {brief(metadata)}")
         text = (metadata or {}).get(READOUT_KEY)
         if text is None:
             raise ReadoutError(f"read-out weights must have a record {READOUT_KEY!r} in their header, got none")
@@ -135,7 +139,7 @@ class ReadoutSpec:
         except (ValueError, TypeError) as error:
             if isinstance(error, ReadoutError):
                 raise
-            raise ReadoutError(f"the read-out's record cannot be read: {error}") from None
+            raise ReadoutError(f"the read-out's record cannot be read: {plain(str(error), 200)}") from None
 
 
 @dataclass(frozen=True)

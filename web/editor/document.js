@@ -2,7 +2,7 @@
 //
 // document = {width, height, paths: [{name, interpolation, points: [{x, y, t}]}]}; pixels of the first frame; t from 0
 // to 1, null where it is left to Python. While drawing, a path may have fewer than the two points that a plan needs.
-import { firstBadCharacter, lineAndColumn } from "./json_place.js";
+import { MAX_DEPTH, firstBadCharacter, lineAndColumn, nestsTooDeep } from "./json_place.js";
 import { wordsOf } from "./texts.js";
 
 export const INTERPOLATIONS = ["spline", "polyline"];
@@ -66,6 +66,7 @@ export function parse(text, size = null) {
 
 function load(text) {
   if (!text.trim()) throw new DocumentError("noText");
+  if (nestsTooDeep(text)) throw new DocumentError("tooDeep", { most: MAX_DEPTH });
   try {
     return JSON.parse(text);
   } catch {
@@ -153,7 +154,7 @@ function side(value, name) {
 
 function knownKeys(record, known, where) {
   const unknown = Object.keys(record).filter((key) => !known.includes(key));
-  if (unknown.length) throw new DocumentError("unknownKeys", { where, unknown: unknown.join(", "), known: known.join(", ") });
+  if (unknown.length) throw new DocumentError("unknownKeys", { where, unknown: listed(unknown), known: known.join(", ") });
 }
 
 /** A path, or a point of it, as a text of the editor. */
@@ -168,6 +169,15 @@ function isObject(value) {
 /** A value that was found, short. */
 function brief(value) {
   const text = JSON.stringify(value);
-  if (text === undefined) return { key: "nothing" };
+  return text === undefined ? { key: "nothing" } : cut(text);
+}
+
+/** Names that were found, the first ones. */
+function listed(names) {
+  const more = names.length > 8 ? ", ..." : "";
+  return `${names.slice(0, 8).map(cut).join(", ")}${more}`;
+}
+
+function cut(text) {
   return text.length <= 40 ? text : `${text.slice(0, 37)}...`;
 }

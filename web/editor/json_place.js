@@ -1,5 +1,27 @@
 // Where a text stops being JSON. Browsers word this differently and some do not say the place at all.
 
+/** Deepest nesting of lists and objects that the editor reads; as MAX_DEPTH in visual_planner/json_text.py. */
+export const MAX_DEPTH = 64;
+
+/**
+ * Whether lists and objects are nested deeper than MAX_DEPTH, in a text that may be no JSON.
+ * @param {string} text
+ */
+export function nestsTooDeep(text) {
+  let depth = 0;
+  let quoted = false;
+  for (let at = 0; at < text.length; at++) {
+    const sign = text[at];
+    if (quoted) {
+      if (sign === "\\") at++;
+      else if (sign === '"') quoted = false;
+    } else if (sign === '"') quoted = true;
+    else if ((sign === "[" || sign === "{") && ++depth > MAX_DEPTH) return true;
+    else if (sign === "]" || sign === "}") depth--;
+  }
+  return false;
+}
+
 /**
  * Index of the first character that cannot be JSON, or -1 for good JSON.
  * @param {string} text

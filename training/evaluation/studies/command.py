@@ -4,13 +4,14 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from simulation.errors import SimulationError
+from visual_planner.errors import brief
 
 from ...errors import TrainingError
 from ...files import ROOT, read_json, replacing, shown, write_json, write_text
+from ...sections.config import first_problems
+from ...sections.yaml_text import read_yaml, read_yaml_mapping
 from .base import Study, sentence_lines
 
 STUDIES = {
@@ -61,24 +62,19 @@ def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
     """Read the settings and measure; the settings stand in the result."""
     if not file.is_file():
         raise TrainingError(f"settings {file} do not exist")
+    data = read_yaml_mapping(file, "settings file")
+    for change in changes:
+        name, separator, value = change.partition("=")
+        if not separator:
+            raise TrainingError(f"--set must read KEY=VALUE, got {brief(change)}")
+        data[name] = read_yaml(value, f"--set {brief(change)}")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        for change in changes:
-            name, separator, value = change.partition("=")
-            if not separator:
-                raise TrainingError(f"--set must read KEY=VALUE, got {change!r}")
-            data[name] = yaml.safe_load(value)
         settings = study.settings.model_validate(data)
-    except yaml.YAMLError as error:
-        raise TrainingError(f"settings {file} are not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise TrainingError(f"settings {file}: {problems}") from error
-    try:
-        told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
-        return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
-    except SimulationError as error:
-        raise TrainingError(str(error)) from error
+        raise TrainingError(f"settings {file}: {first_problems(error)}") from error
+    study.check(settings)
+    told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
+    return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
 
 
 def write_page(study: Study, result: dict, page: Path) -> None:

@@ -12,14 +12,17 @@ import torch
 from pydantic import Field
 
 from simulation.camera import camera_of
-from simulation.world import World
+from simulation.episode import draw_request
+from worlds.jaco import request_of
+from worlds.protocol import World
+from worlds.registry import open_world
 
 from ...cache.read import MANIFEST
 from ...cache.write import cache
 from ...data.episodes import EpisodeSet
 from ...data.prepare import prepare
 from ...errors import TrainingError
-from ...files import read_json, read_json_lines, write_json
+from ...files import file_name, read_json, read_json_lines, write_json
 from ...loop.runlog import read_log
 from ...model.pipeline import open_planner
 from ...model.readout import open_readout
@@ -28,7 +31,7 @@ from ...planner.train import train
 from ...sections.config import Config, load_config
 from ...sections.data import Section
 from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
-from ..closed_loop.requests import Asked, draw
+from ..closed_loop.requests import Asked, asked_of
 from ..statistics import bootstrap
 from .base import Study, StudySettings
 from .sweep_page import page, plot
@@ -75,6 +78,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     result: dict = {"variants": {}}
     trained: list[tuple[dict, Config]] = []  # variants that differ in their scenes only share a planner
     for name, variant in settings.variants.items():
+        file_name(name, "variants: a name, which is also that of a folder,")
         own = config_for(settings, variant, out / name)
         config = next((config for changes, config in trained if changes == variant.changes), own)
         trained.append((variant.changes, config))
@@ -142,7 +146,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
     planner, _ = open_planner(config.section("train").base, lora)
     net = open_readout(settings.readout)
     modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
-    with World(planner.spec.cell_height) as world:
+    with open_world(settings.world, planner.spec.cell_height) as world:
         asked = requests(settings, variant, config, world, planner.spec.layout.frames)
         loop = settings.model_copy(update={"modes": modes}).closed_loop()
         rates = evaluate_planner(planner, asked, world, net, loop)
@@ -183,9 +187,10 @@ def requests(settings: SweepSettings, variant: Variant, config: Config, world: W
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
-    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames, camera_of(record)) for record in chosen]
+    drawn = (draw_request(r["seed"], (r["task"],), "train", 0.0, camera_of(r)) for r in chosen)
+    known = [asked_of(world, request_of(request), frames) for request in drawn]
     rounds = (divmod(number, len(known)) for number in range(settings.scenes))
     return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
 
 
-STUDY = Study(SweepSettings, measure, plot, page)
+STUDY = Study(SweepSettings, measure, plot, page, ("jaco",))

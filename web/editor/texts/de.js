@@ -54,6 +54,7 @@ export default {
   endOfText: "Ende des Textes",
   noText: "da ist kein Text",
   notJson: "kein JSON: Zeile {line} Spalte {column}: unerwartet: {found}",
+  tooDeep: "mehr als {most} Ebenen tief verschachtelt",
   notTrajectory: "eine Trajektorie muss ein Objekt oder eine Liste sein, nicht {got}",
   unknownKeys: "{where} hat unbekannte Schlüssel: {unknown}; bekannt sind {known}",
   badVersion: '"version" muss 1 sein, nicht {got}',

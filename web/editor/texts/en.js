@@ -54,6 +54,7 @@ export default {
   endOfText: "the end of the text",
   noText: "there is no text",
   notJson: "not JSON: line {line} column {column}: unexpected {found}",
+  tooDeep: "nested more than {most} deep",
   notTrajectory: "a trajectory must be an object or a list, got {got}",
   unknownKeys: "{where} has unknown keys: {unknown}; known are {known}",
   badVersion: '"version" must be 1, got {got}',

@@ -54,6 +54,7 @@ export default {
   endOfText: "el final del texto",
   noText: "no hay texto",
   notJson: "no es JSON: línea {line} columna {column}: inesperado: {found}",
+  tooDeep: "anidado a más de {most} niveles",
   notTrajectory: "una trayectoria debe ser un objeto o una lista, no {got}",
   unknownKeys: "{where}: claves desconocidas: {unknown}; las conocidas son {known}",
   badVersion: '"version" debe ser 1, no {got}',

@@ -54,6 +54,7 @@ export default {
   endOfText: "fin du texte",
   noText: "il n'y a pas de texte",
   notJson: "ce n'est pas du JSON : ligne {line} colonne {column} : inattendu : {found}",
+  tooDeep: "imbriqué sur plus de {most} niveaux",
   notTrajectory: "une trajectoire doit être un objet ou une liste, pas {got}",
   unknownKeys: "{where} : clés inconnues : {unknown} ; les clés connues sont {known}",
   badVersion: '"version" doit être 1, pas {got}',

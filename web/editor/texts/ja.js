@@ -54,6 +54,7 @@ export default {
   endOfText: "テキストの終わり",
   noText: "テキストがありません",
   notJson: "JSONではありません：{line}行目{column}文字目：予期しない {found}",
+  tooDeep: "{most}段より深い入れ子です",
   notTrajectory: "軌道はオブジェクトかリストである必要があります。実際の値：{got}",
   unknownKeys: "{where}に未知のキーがあります：{unknown}。使えるのは {known} です",
   badVersion: '"version" は1である必要があります。実際の値：{got}',

@@ -54,6 +54,7 @@ export default {
   endOfText: "텍스트의 끝",
   noText: "텍스트가 없습니다",
   notJson: "JSON이 아닙니다: {line}행 {column}열: 예상하지 못한 것: {found}",
+  tooDeep: "{most}단계보다 깊게 중첩되어 있습니다",
   notTrajectory: "궤적은 객체나 목록이어야 합니다. 실제 값: {got}",
   unknownKeys: "{where}: 알 수 없는 키: {unknown}. 쓸 수 있는 키: {known}",
   badVersion: '"version"은 1이어야 합니다. 실제 값: {got}',

@@ -54,6 +54,7 @@ export default {
   endOfText: "文本结尾",
   noText: "没有文本",
   notJson: "不是 JSON：第 {line} 行第 {column} 列：意外的 {found}",
+  tooDeep: "嵌套超过 {most} 层",
   notTrajectory: "轨迹必须是对象或列表，实际为 {got}",
   unknownKeys: "{where}有未知的键：{unknown}；已知的键为 {known}",
   badVersion: '"version" 必须是 1，实际为 {got}',
