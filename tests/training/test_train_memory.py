@@ -78,7 +78,7 @@ def test_a_plan_keeps_the_laws():
 
 def test_flux_has_twelve_billion_weights():
     """Shapes without a folder are those of FLUX.1-dev: 11.90 billion numbers."""
-    assert sum(p.numel() for p in base_shapes(section()).parameters()) == 11_901_408_320
+    assert sum(p.numel() for p in base_shapes(section(), PlannerSpec()).parameters()) == 11_901_408_320
 
 
 def test_the_command_prints_every_part(capsys, tmp_path):
