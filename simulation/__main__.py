@@ -41,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="fraction of episodes that start in the middle of the task (default 0)",
     )
+    make.add_argument(
+        "--keyframes",
+        default="time",
+        help="which moments the frames are: evenly in time (default), or by the shape of the gripper's path",
+    )
     make.add_argument("--quiet", action="store_true", help="no progress bar")
 
     scene = commands.add_parser("scene", help="write the first frame of a scene and print its request")
@@ -72,6 +77,7 @@ def _demonstrate(args: argparse.Namespace) -> None:
         camera_turn_deg=args.camera_turn,
         frames=args.frames,
         later_share=args.later_share,
+        keyframes=args.keyframes,
     )
     start = time.perf_counter()
     summary = write_dataset(args.out, options, args.processes, progress=not args.quiet)

@@ -25,7 +25,7 @@ from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
 from .scene import rng_for
-from .shared import brief
+from .shared import RULES, brief
 from .tasks import TASKS
 from .toolpath import PLAN_STEPS
 from .wordings import WORDING_SETS
@@ -56,6 +56,7 @@ class DatasetOptions:
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
         later_share: fraction of the episodes that begin in the middle of the task (demonstrations).
+        keyframes: "time": evenly spaced; "shape": where the tool's path bends (demonstrations).
     """
 
     episodes: int
@@ -68,6 +69,7 @@ class DatasetOptions:
     camera_turn_deg: float = 0.0
     frames: int = FRAMES
     later_share: float = 0.0
+    keyframes: str = "time"
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -90,6 +92,10 @@ class DatasetOptions:
             )
         if not 2 <= self.frames <= MAX_FRAMES:
             raise SimulationError(f"frames must be 2 to {MAX_FRAMES}, got {self.frames}")
+        if self.keyframes not in RULES:
+            raise SimulationError(f"keyframes must be {' or '.join(RULES)}, got {brief(self.keyframes)}")
+        if self.policy == "play" and self.keyframes != "time":
+            raise SimulationError(f"keyframes must be time for play, got {self.keyframes}")
         if not 0 <= self.later_share <= 1:
             raise SimulationError(f"later_share must be 0 to 1, got {self.later_share}")
         if self.policy == "play" and self.later_share:
@@ -122,7 +128,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
             return play(world, seed, options.camera_jitter_m, camera), failed
         episode = demonstrate(
             world, seed, options.tasks, options.wordings, options.camera_jitter_m, options.frames,
-            draw_beginning(seed, options.later_share), camera,
+            draw_beginning(seed, options.later_share), camera, options.keyframes,
         )  # fmt: skip
         if episode.success:
             return episode, failed
@@ -213,7 +219,7 @@ def _write(part: Path, options: DatasetOptions, processes: int, progress: bool) 
         "version": VERSION,
         "height": options.size,
         "width": options.size,
-        "seconds_per_frame": PLAN_STEPS / CONTROL_HZ / (options.frames - 1),
+        "seconds_per_frame": PLAN_STEPS / CONTROL_HZ / (options.frames - 1) if options.keyframes == "time" else None,
         "kind": POLICIES[options.policy],
         **asdict(options),
         "episodes_of_task": tasks,

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from .camera import FRONT, Camera
-from .motion import FRAMES
+from .motion import FRAMES, Motion
 from .policy import demonstration
 from .scene import SceneSpec, rng_for
-from .tasks import TASKS, Task, draw_task, is_done
+from .shared import GRIPPER_LENGTH_M, choose_by_shape
+from .tasks import TASKS, Task, Trace, draw_task, is_done
 from .toolpath import STEPS_PER_FRAME, frame_steps
 from .wordings import instruction
 from .world import World
 
 PATH_POINTS = 33
+_CHOICE_STEP = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Episode:
         camera: the camera that saw it.
         success: whether the request was fulfilled.
         begins: fraction of the motion that is over at the first frame.
+        steps: control step of each frame (F,), where they are not evenly spaced.
     """
 
     seed: int
@@ -49,6 +52,7 @@ class Episode:
     camera: Camera
     success: bool
     begins: float = 0.0
+    steps: np.ndarray | None = None
 
     def strip(self) -> np.ndarray:
         """Return the frames side by side, (H, F W, 3) uint8."""
@@ -63,6 +67,10 @@ class Episode:
 
         path = self.camera.project(self.path_m, height, width).round(2)
         times = np.linspace(0.0, 1.0, len(path)).round(5)
+        if self.steps is not None:  # the plan's time: a frame has that of its cell
+            dense = np.linspace(self.steps[0], self.steps[-1], len(path))
+            numbers, cells = np.unique(self.steps, return_index=True)
+            times = np.interp(dense, numbers, cells / (len(self.steps) - 1)).round(5)
         return {
             "id": name,
             "seed": self.seed,
@@ -89,6 +97,7 @@ class Episode:
             "camera": self.camera.to_json(),
             "begins": round(self.begins, 4),
             "success": self.success,
+            **({} if self.steps is None else {"moments": self.steps.tolist()}),
         }
 
 
@@ -137,6 +146,7 @@ def demonstrate(
     frames: int = FRAMES,
     begins: float = 0.0,
     camera: Camera = FRONT,
+    keyframes: str = "time",
 ) -> Episode:
     """Execute one scripted demonstration, successful or not (see ``Episode.success``).
 
@@ -149,15 +159,28 @@ def demonstrate(
         frames: pictures that are taken of it; the motion is the same whatever their number.
         begins: fraction of the motion that is over at the first of them, below 1: what a planner sees that plans again.
         camera: where it stands without jitter.
+        keyframes: "time": the pictures are evenly spaced; "shape": they are where the tool's path bends.
     """
     request = draw_request(seed, tasks, wordings, camera_jitter_m, camera)
+    return demonstration_of(world, request, frames, begins, keyframes)
+
+
+def demonstration_of(
+    world: World, request: Request, frames: int = FRAMES, begins: float = 0.0, keyframes: str = "time"
+) -> Episode:
+    """The same for a request that is drawn already."""
     scene, task, camera = request.scene, request.task, request.camera
-    motion = demonstration(scene, task, rng_for(seed, "motion"))
+    motion = demonstration(scene, task, rng_for(request.seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)
     steps = frame_steps(frames, begins)
+    if keyframes == "shape":
+        steps = _steps_by_shape(world.run(motion.at, ())[0], motion, int(steps[0]), frames)
+        world.reset(scene, motion.at(0)[1], camera)
     trace, pictures = world.run(motion.at, steps)
+    if pictures:  # a step that several frames have was pictured once
+        pictures = [pictures[place] for place in np.searchsorted(np.unique(steps), steps)]
     return Episode(
-        seed=seed,
+        seed=request.seed,
         scene=scene,
         task=task,
         instruction=request.instruction,
@@ -169,4 +192,12 @@ def demonstrate(
         camera=camera,
         success=is_done(task, scene, trace),
         begins=begins,
+        steps=steps if keyframes == "shape" else None,
     )
+
+
+def _steps_by_shape(trace: Trace, motion: Motion, first: int, frames: int) -> np.ndarray:
+    """Control steps (frames,) from the first on, chosen by the shape of the tool's path and the gripper's opening."""
+    opening = [1 - motion.at(step / STEPS_PER_FRAME)[1] for step in range(len(trace.tool_m))]
+    path = np.column_stack([trace.tool_m, GRIPPER_LENGTH_M * np.array(opening)])[first:]
+    return first + choose_by_shape(path, frames, _CHOICE_STEP)

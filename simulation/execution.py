@@ -12,7 +12,7 @@ from .joint_trajectory import JointLimits, JointTrajectory, plan_actions
 from .motion import FRAMES
 from .scene import SceneSpec
 from .tasks import Task, Trace, is_done
-from .toolpath import steps_between
+from .toolpath import steps_between, steps_between_each
 from .world import World
 
 # Where the arm may be sent (x, y, z) [m]; lower, its fingertips would be pressed into the table.
@@ -99,6 +99,7 @@ class Rollout:
         camera: the camera of the pictures (default: the unmoved one).
         limits: of the arm's joints (default: Kinova's).
         plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
+        spacing: "time": they are evenly spaced; "shape": as far apart in time as in space.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class Rollout:
         camera: Camera | None = None,
         limits: JointLimits | None = None,
         plan_frames: int = FRAMES,
+        spacing: str = "time",
     ) -> None:
         self.world, self.scene, self.task, self.limits = world, scene, task, limits
-        self.steps_per_frame = steps_between(plan_frames)
+        self.plan_frames, self.by_shape = plan_frames, spacing == "shape"
         world.reset(scene, 0.0, camera)
         self.gripper = 0.0
         self._traces: list[Trace] = []
@@ -124,7 +126,8 @@ class Rollout:
         """
         plan = np.array(keyframes, dtype=np.float64)
         plan[0] = (*self.world.tool(), self.gripper)
-        actions = plan_actions(self.world.arm, plan, self.world.joints, self.limits, self.steps_per_frame)
+        spans = steps_between_each(plan, self.plan_frames, True) if self.by_shape else steps_between(self.plan_frames)
+        actions = plan_actions(self.world.arm, plan, self.world.joints, self.limits, spans)
         trace, frames = self.world.follow(actions.commands(), actions.keyframe_steps, joints=True)
         self.gripper = float(plan[-1, 3])
         self._traces.append(trace)
@@ -149,6 +152,7 @@ def execute(
     limit: str = "clamp",
     joint_limits: JointLimits | None = None,
     plan_frames: int = FRAMES,
+    spacing: str = "time",
 ) -> Execution:
     """Execute a plan in a scene and say whether the request was done.
 
@@ -163,6 +167,7 @@ def execute(
         limit: what to do with keyframes outside the workspace: "clamp" (counted in the answer) or "error".
         joint_limits: of the arm's joints (default: Kinova's).
         plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
+        spacing: of the keyframes, see ``Rollout``.
 
     Raises:
         SimulationError: bad keyframes.
@@ -170,8 +175,8 @@ def execute(
     plan, clamped = check_keyframes(keyframes, limit, None)
     if world is None:
         with World(size=None) as own:
-            return execute(keyframes, scene, task, own, camera, limit, joint_limits, plan_frames)
-    rollout = Rollout(world, scene, task, camera, joint_limits, plan_frames)
+            return execute(keyframes, scene, task, own, camera, limit, joint_limits, plan_frames, spacing)
+    rollout = Rollout(world, scene, task, camera, joint_limits, plan_frames, spacing)
     start_error = float(np.linalg.norm(np.asarray(keyframes, dtype=np.float64)[0, :3] - world.tool()))
     trace, pictures, actions = rollout.carry_out(plan)
     done = list(actions.keyframe_steps)

@@ -115,7 +115,7 @@ def plan_actions(
     keyframes: np.ndarray,
     start_rad: np.ndarray,
     limits: JointLimits | None = None,
-    steps_per_frame: int = STEPS_PER_FRAME,
+    steps_per_frame: int | np.ndarray = STEPS_PER_FRAME,
 ) -> JointTrajectory:
     """Turn checked keyframes into a joint trajectory.
 
@@ -127,7 +127,7 @@ def plan_actions(
         keyframes: (F, 4) x, y, z [m] and gripper [0..1]; the first is where the arm stands.
         start_rad: joints (6,) where it stands [rad].
         limits: of the joints.
-        steps_per_frame: control steps from keyframe to keyframe in the plan's own rhythm.
+        steps_per_frame: control steps from keyframe to keyframe in the plan's own rhythm, one number or (F - 1,).
 
     Raises:
         SimulationError: a place on the path cannot be reached.

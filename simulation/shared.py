@@ -6,9 +6,13 @@ from its path, and everywhere else both are packages of their own. Either way th
 
 if "." in __package__:
     from ..visual_planner.errors import PlannerError, brief, plain
+    from ..visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
     from ..visual_planner.json_text import json_value, numbers
 else:
     from visual_planner.errors import PlannerError, brief, plain
+    from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
     from visual_planner.json_text import json_value, numbers
 
-__all__ = ["PlannerError", "brief", "json_value", "numbers", "plain"]
+__all__ = [
+    "GRIPPER_LENGTH_M", "RULES", "PlannerError", "brief", "choose_by_shape", "json_value", "numbers", "plain",
+]  # fmt: skip

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from visual_planner.errors import PlannerError
 
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         if own is not None:
             return own(arguments[1:]) or 0
         options = _parser().parse_args(arguments)
+        if options.config is None:
+            options.config = _config_of(options.world)
         more = (options.install,) if options.command == "export" else ()
         _load(CONFIGURED[options.command][0])(load_config(options.config, options.set), *more)
         return 0
@@ -64,6 +67,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _config_of(world: str) -> Path:
+    """The configuration that trains the read-out of a world."""
+    from worlds.registry import world_class
+
+    name = world_class(world).readout_config
+    if not name:
+        raise PlannerError(f"--world must be one with a configuration for its read-out, got {world}: use --config")
+    return Path(__file__).resolve().parent / "configs" / name
 
 
 def _with_own_arguments(arguments: list[str]) -> Callable[[list[str]], int | None] | None:
@@ -87,7 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, text) in (CONFIGURED | WITH_OWN_ARGUMENTS).items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", required=True, help="YAML file, see training/configs")
+        if name == "readout":
+            one = command.add_mutually_exclusive_group(required=True)
+            one.add_argument("--config", help="YAML file, see training/configs")
+            one.add_argument("--world", help="instead: the configuration of this world's own read-out")
+        else:
+            command.add_argument("--config", required=True, help="YAML file, see training/configs")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
         if name == "export":
             command.add_argument("--install", metavar="COMFYUI", help="also copy the file to a ComfyUI's models/loras")

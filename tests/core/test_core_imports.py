@@ -13,13 +13,13 @@ ALLOWED = {
     "nodes": {"visual_planner"},
     "simulation": {"visual_planner"},
     "worlds": {"visual_planner", "simulation"},
-    "training": {"visual_planner", "simulation"},
+    "training": {"visual_planner", "simulation", "worlds"},
     "launcher": set(),
     "benchmarks": {"visual_planner", "nodes", "simulation", "worlds", "training", "launcher"},
     "run.py": {"launcher"},
     "__init__.py": {"nodes"},
 }
-"""nodes → visual_planner ← training → simulation → visual_planner, and nothing else."""
+"""nodes → visual_planner ← simulation ← worlds ← training, and nothing else."""
 ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {

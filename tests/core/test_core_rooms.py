@@ -21,13 +21,15 @@ def folders(room: str) -> dict[str, set[str]]:
     return edges
 
 
-@pytest.mark.parametrize("room", ["visual_planner", "nodes", "simulation", "training", "launcher", "benchmarks"])
+@pytest.mark.parametrize(
+    "room", ["visual_planner", "nodes", "simulation", "worlds", "training", "launcher", "benchmarks"]
+)
 def test_no_two_files_import_each_other(room):
     named = [sorted(path.relative_to(ROOT).as_posix() for path in circle) for circle in circles(graph(room))]
     assert not named
 
 
-@pytest.mark.parametrize("room", ["visual_planner", "nodes", "training"])
+@pytest.mark.parametrize("room", ["visual_planner", "nodes", "worlds", "training"])
 def test_folders_stand_on_few_levels(room, capsys):
     found = levels(folders(room))
     with capsys.disabled():
@@ -37,7 +39,7 @@ def test_folders_stand_on_few_levels(room, capsys):
     assert max(found.values()) <= MAX_LEVELS
 
 
-@pytest.mark.parametrize("room", ["visual_planner", "training"])
+@pytest.mark.parametrize("room", ["visual_planner", "worlds", "training"])
 def test_a_folder_can_be_seen_at_a_glance(room):
     for folder in {Path(room), *(path.parent.relative_to(ROOT) for path in (ROOT / room).rglob("*.py"))}:
         entries = {path.name for path in (ROOT / folder).iterdir() if not path.name.startswith("__")}

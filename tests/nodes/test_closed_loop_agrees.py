@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from simulation.errors import SimulationError
-from simulation.world import World
 from training.evaluation.closed_loop import trial
 from training.evaluation.closed_loop.requests import draw
 from training.model.readout import open_readout
 from visual_planner.execution.keyframes import keyframes
 from visual_planner.planner.spec import PlannerSpec
+from worlds.errors import WorldError
+from worlds.jaco import JacoRollout
+from worlds.registry import open_world
 
 pytestmark = pytest.mark.comfyui
 READOUT = Path(__file__).resolve().parents[2] / "models" / "readout"
@@ -22,8 +23,8 @@ SEEDS = ((9_000_001, "pick"), (9_000_002, "push"))
 @pytest.fixture(scope="module")
 def table():
     try:
-        made = World(64)
-    except SimulationError as error:
+        made = open_world("jaco", 64)
+    except WorldError as error:
         pytest.skip(f"NO RENDERING TEST HAS RUN: {error}")
     with made:
         yield made
@@ -47,7 +48,7 @@ def as_node_path(module, asked):
 @pytest.mark.parametrize("mode", ["text", "both"])
 def test_a_plan_has_the_same_score(comfy, module, table, seed, task, mode):
     """The demonstration and a still plan: the parts of both scores agree, and the better one is the demonstration."""
-    asked = draw(table, seed, task, "held_out", 0.0)
+    asked = draw(table, seed, task, "held_out")
     plans = np.stack([np.repeat(asked.truth[:1], 9, axis=0), asked.truth])
     judged, order = trial.rank(plans, asked, mode, open_readout(READOUT))
     first, _, scene = scene_of(comfy, seed, task)
@@ -66,10 +67,12 @@ def test_a_plan_has_the_same_score(comfy, module, table, seed, task, mode):
 def test_a_plan_is_executed_alike(comfy, module, table, monkeypatch, seed, task, rows, cols):
     """The same joints at the same times, and the same success, however many frames the planner's grid has."""
     spec = PlannerSpec(rows=rows, cols=cols, cell_height=64, cell_width=64)
-    asked = draw(table, seed, task, "held_out", 0.0, spec.layout.frames)
+    asked = draw(table, seed, task, "held_out", frames=spec.layout.frames)
     done = []
-    execute = trial.execute
-    monkeypatch.setattr(trial, "execute", lambda *args, **more: done.append(execute(*args, **more)) or done[-1])
+    carry_out = JacoRollout.carry_out
+    monkeypatch.setattr(
+        JacoRollout, "carry_out", lambda *args, **more: done.append(carry_out(*args, **more)) or done[-1]
+    )
     reading = trial.read_plan(asked.truth, asked, open_readout(READOUT))
     success = trial.carry_out(keyframes(reading), asked, table)
 
@@ -81,11 +84,13 @@ def test_a_plan_is_executed_alike(comfy, module, table, monkeypatch, seed, task,
     inputs = {"frames": as_node_frames(asked.truth), "scene": scene, "spec": own}
     node_success, *_ = comfy.call("VisualPlannerExecute", **inputs)
     assert node_success is success
-    assert ran[0].actions.keyframe_steps == done[0].actions.keyframe_steps
-    np.testing.assert_allclose(ran[0].actions.joints_rad, done[0].actions.joints_rad, atol=1e-5)
-    np.testing.assert_allclose(ran[0].moved_m, done[0].moved_m, atol=1e-4)
+    trace, actions = done[0].own
+    assert ran[0].actions.keyframe_steps == actions.keyframe_steps
+    np.testing.assert_allclose(ran[0].actions.joints_rad, actions.joints_rad, atol=1e-5)
+    moved = np.linalg.norm(trace.objects_m[-1] - trace.objects_m[0], axis=-1)
+    np.testing.assert_allclose(ran[0].moved_m, moved, atol=1e-4)
     text, *_ = comfy.call("VisualPlannerPlanToActions", **inputs)
     reading = simulator.read(inputs["frames"], scene)
     planned = simulator.trajectory_for(reading, scene, spec.layout.frames, scene.instruction)
-    assert text == planned.json == done[0].actions.to_json(instruction=scene.instruction)
-    assert planned.keyframe_steps == done[0].actions.keyframe_steps
+    assert text == planned.json == actions.to_json(instruction=scene.instruction)
+    assert planned.keyframe_steps == actions.keyframe_steps

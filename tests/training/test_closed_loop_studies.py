@@ -11,9 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from simulation.camera import FRONT
-from simulation.errors import SimulationError
 from simulation.tasks import TASKS, draw_task
-from simulation.world import World
 from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
@@ -31,6 +29,8 @@ from visual_planner.execution.camera import View
 from visual_planner.execution.readout import ReadoutNet, ReadoutSpec
 from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.spec import PlannerSpec
+from worlds.errors import WorldError
+from worlds.registry import open_world
 
 SCENES = ["scenes=2", "first_seed=9000100", "modes=[text]"]
 
@@ -38,9 +38,9 @@ SCENES = ["scenes=2", "first_seed=9000100", "modes=[text]"]
 @pytest.fixture(scope="module", autouse=True)
 def rendering():
     try:
-        with World(32) as world:
+        with open_world("jaco", 32) as world:
             yield world
-    except SimulationError as error:
+    except WorldError as error:
         pytest.skip(f"NO RENDERING TEST HAS RUN: {error}")
 
 
@@ -115,17 +115,18 @@ def test_a_vanished_object_is_seen():
 def test_the_other_request_is_about_another_object(rendering):
     found = 0
     for seed in range(9_000_000, 9_000_012):
-        asked = draw(rendering, seed, TASKS[seed % 4], "held_out", 0.0)
+        asked = draw(rendering, seed, TASKS[seed % 4], "held_out")
         other = other_task(asked)
         if other is None:
             continue
         found += 1
-        assert other.slot != asked.task.slot and other.name == asked.task.name
+        own = asked.request.own
+        assert other.slot != own.task.slot and other.name == own.task.name
         torn = with_path_of(asked, other, rendering)
         assert torn.instruction == asked.instruction and torn.trajectory != asked.trajectory
         if other.name == "reach":
             end = torn.trajectory.paths[0].points[-1]
-            place = asked.camera.project((*asked.scene.objects[other.slot].position_m, 0.135), 32, 32)
+            place = own.camera.project((*own.scene.objects[other.slot].position_m, 0.135), 32, 32)
             assert np.hypot(end.x - place[0], end.y - place[1]) < 2.0
     assert found >= 4
     assert draw_task(9_000_000, ("reach",))[1].name == "reach"
@@ -282,8 +283,8 @@ def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, 
     own = sweep.Variant(scenes="training")
     asked = sweep.requests(sweep.SweepSettings.model_validate(settings), own, config, rendering, 9)
     assert [item.seed for item in asked] == [0, 1, 2, 3, 1, 2]  # four episodes are trained on, of seeds 0 to 3
-    assert asked[4].scene == asked[0].scene and np.array_equal(asked[4].first, asked[0].first)
-    assert {item.task.name for item in asked} == {"push"} and {item.camera for item in asked} == {turned}
+    assert asked[4].request == asked[0].request and np.array_equal(asked[4].first, asked[0].first)
+    assert {item.task for item in asked} == {"push"} and {item.request.own.camera for item in asked} == {turned}
 
 
 def test_variants_that_differ_in_scenes_alone_share_a_planner(monkeypatch, tmp_path):
@@ -320,7 +321,7 @@ def test_an_untrained_variant_needs_a_planner_to_start_from(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["secnes=2"], "secnes: Extra inputs"),
+        (["secnes=2"], "secnes: unknown key"),
         (["scenes"], "--set must read KEY=VALUE"),
         (["scenes=0"], "scenes: Input"),
     ],

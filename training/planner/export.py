@@ -57,7 +57,7 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
-        tensors = stack(_base_lora(config, record, checkpoint), tensors)
+        tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     transformer = from_shape(record["model"])
@@ -108,8 +108,7 @@ def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
         raise TrainingError(describe(name, before, after, checkpoint))
 
 
-def _base_lora(config: Config, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
-    file = config.section("train").lora.base
+def _base_lora(file: Path | None, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
     if file is None or not file.is_file() or content_digest(file) != record["inputs"]["lora.base"]:
         raise TrainingError(f"train.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
     return read_lora(file)

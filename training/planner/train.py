@@ -87,7 +87,7 @@ def make_loop(config: Config) -> Loop:
         return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
 
     every = section.validation.every
-    validation = Validation(config, mixture, transformer, in_context, accelerator) if every else None
+    validation = Validation(section, config.export, mixture, transformer, in_context, accelerator) if every else None
     record = planner_record(section, mixture, transformer, accelerator.num_processes)
     return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
 

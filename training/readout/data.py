@@ -29,6 +29,7 @@ class Frames:
         episode: number of each frame's episode (N,).
         source: number of each episode's source.
         views: camera of each episode; empty for a source without one.
+        cameras: name of each episode's camera; empty where it has none.
         instructions: what the robot was told in each episode.
     """
 
@@ -40,11 +41,18 @@ class Frames:
     views: tuple[View, ...]
     instructions: tuple[str, ...]
     source: tuple[int, ...]
+    cameras: tuple[str, ...] = ()
 
     def part(self, chosen: np.ndarray) -> "Frames":
         """The frames of the given numbers."""
         parts = (values[chosen] for values in (self.pictures, self.places_m, self.seen, self.gripper, self.episode))
-        return Frames(*parts, self.views, self.instructions, self.source)
+        return Frames(*parts, self.views, self.instructions, self.source, self.cameras)
+
+    def of_cameras(self) -> dict[str, np.ndarray]:
+        """Numbers of the frames of each camera, where there are several by name."""
+        names = np.array(self.cameras or [""])
+        known = [name for name in dict.fromkeys(self.cameras) if name]
+        return {name: np.flatnonzero(names[self.episode] == name) for name in known} if len(known) > 1 else {}
 
 
 def load_frames(section: ReadoutSection) -> Frames:
@@ -53,7 +61,7 @@ def load_frames(section: ReadoutSection) -> Frames:
     Raises:
         TrainingError: a source cannot be read, has no states, or cameras are known for some episodes only.
     """
-    pieces, views, instructions, numbers = [], [], [], []
+    pieces, views, instructions, numbers, cameras = [], [], [], [], []
     for number, path in enumerate(section.source):
         source = open_source(path, section.format, section.camera)
         for entry in source.entries[: section.episodes]:
@@ -65,6 +73,7 @@ def load_frames(section: ReadoutSection) -> Frames:
             views.append(view)
             instructions.append(entry.instruction)
             numbers.append(number)
+            cameras.append(_camera_name(source, entry))
     known = [view for view in views if view is not None]
     if known and len(known) < len(views):
         raise TrainingError("readout.source: all episodes must have a camera, or none of them")
@@ -72,7 +81,13 @@ def load_frames(section: ReadoutSection) -> Frames:
     episode = np.repeat(np.arange(len(pieces)), [len(piece[0]) for piece in pieces])
     if not np.isfinite(columns[1]).all() or not np.isfinite(columns[3]).all():
         raise TrainingError("readout.source: the end effector's positions and the gripper must be finite numbers")
-    return Frames(*columns, episode, tuple(known), tuple(instructions), tuple(numbers))
+    return Frames(*columns, episode, tuple(known), tuple(instructions), tuple(numbers), tuple(cameras))
+
+
+def _camera_name(source: Source, entry: Entry) -> str:
+    """What a simulated episode's record calls its camera, if that is a name."""
+    name = entry.place.record.get("camera") if source.format == "simulated" else None
+    return name if isinstance(name, str) else ""
 
 
 def _seen(view: View, places_m: np.ndarray, section: ReadoutSection) -> np.ndarray:

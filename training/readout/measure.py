@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from visual_planner.execution.readout import TOLERANCE_M, ReadoutNet, read_frames
+from worlds.registry import WORLDS, world_class
 
 from ..evaluation.statistics import bootstrap, wilson
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from ..sections.planner import ReadoutSection
 from .data import Frames
 from .degrade import degrade
@@ -35,6 +36,10 @@ def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
             if len(chosen):
                 part = frames.part(chosen)
                 figures[f"clean, of {path.name}"] = score(net, part, part.pictures)
+    for name, chosen in frames.of_cameras().items():
+        if len(chosen):
+            part = frames.part(chosen)
+            figures[f"clean, camera {name}"] = score(net, part, part.pictures)
     figures["degraded"] = score(net, frames, degraded)
     if section.planner is not None:
         few = section.planner.model_copy(update={"episodes": min(section.planner.episodes, _PLANNED_EPISODES)})
@@ -118,14 +123,23 @@ def write_card(
         for part in before
     )
     write_text(folder / "README.md", _CARD.format(
-        parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames, defects=defects,
+        arm=arm_of(section), parameters=parameters, steps=steps, start=start, batch=section.batch_size, frames=frames,
+        defects=defects,
         planner=of_planner or "No planner's output was used.",
         earlier=f"\nBefore that, steps of frames: {earlier}." if earlier else "",
         episodes=figures["clean"]["episodes"], tolerance=1000 * TOLERANCE_M, rows="\n".join(rows),
     ))  # fmt: skip
 
 
-_CARD = """# Read-out of the simulated Jaco arm
+def arm_of(section: ReadoutSection) -> str:
+    """What the model card calls the arm: the sources' world says it."""
+    names = {read_json(path / "dataset.json", "data set").get("world", "jaco") if (path / "dataset.json").is_file()
+             else "" for path in section.source}  # fmt: skip
+    known = [world_class(name).title for name in sorted(names) if name in WORLDS]
+    return " and ".join(known) if len(known) == len(names) else "the arm of its sources"
+
+
+_CARD = """# Read-out of {arm}
 
 A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
 place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
@@ -144,6 +158,6 @@ generated frame may be wrong as none of them was (a gripper in two places, an ar
 and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
 the steps kept it is a whole plan, whose own error against the demonstration counts too.
 
-Made for one arm at one table; a camera that stands elsewhere is given as a view, and is read best where frames from
+Made for {arm} and its scenes; a camera that stands elsewhere is given as a view, and is read best where frames from
 there were trained with. Train another with `python -m training readout --config FILE`; see docs/guides/execute.md.
 """

@@ -63,6 +63,18 @@ class View:
         depth = scaled[..., 2:]
         return np.concatenate([scaled[..., :2] / depth, depth if third == "depth" else points[..., 2:]], axis=-1)
 
+    def shaped(self, height: int, width: int) -> "View":
+        """The view of pictures (height, width) from the same camera, this one being that of square pictures.
+
+        The vertical field of view stays; the picture is wider or narrower.
+        """
+        if height == width:
+            return self
+        rays = np.asarray(self.rays)
+        across, along, corner = rays.T
+        forward, wider = corner + (across + along) / 2, across * width / height
+        return View(self.eye_m, np.stack([wider, along, forward - (wider + along) / 2], axis=1))
+
     def shifted(self, across: float, down: float) -> "View":
         """The view of pictures that are moved by these fractions of their sides: as of a camera turned a little."""
         rays = np.asarray(self.rays)

@@ -4,6 +4,8 @@ import numpy as np
 
 from ..errors import PlannerError
 
+RULES = ("time", "shape")
+"""How the frames of a plan are spaced: evenly in time, or so that the line through them lies nearest to the path."""
 GRIPPER_LENGTH_M = 0.1
 """How far a full opening of the gripper counts as a path of the end effector [m]."""
 

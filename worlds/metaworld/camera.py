@@ -57,8 +57,15 @@ class Pictures:
         self._fovy = {name: float(model.camera(name).fovy[0]) for name in CAMERAS}
 
     def take(self, camera: str) -> np.ndarray:
-        """The picture (size, size, 3) uint8 of a camera, as the environment stands now."""
-        model = self.env.model
+        """The picture (size, size, 3) uint8 of a camera, as the environment stands now.
+
+        After a step or a reset MuJoCo's places are those of a moment before: they are brought up to date, which the
+        next step would do as well, so that looking does not change what happens.
+        """
+        model, data = self.env.model, self.env.data
+        self._mujoco.mj_kinematics(model, data)
+        self._mujoco.mj_camlight(model, data)
+        self._mujoco.mj_tendon(model, data)
         model.camera(camera).fovy = self._narrowed(camera)
         try:
             self._renderer.update_scene(self.env.data, camera)

@@ -1,5 +1,6 @@
 """Executing keyframes with Meta-World's own action: (dx, dy, dz, gripper), a fraction of a step each, in -1 .. 1."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ _GAIN = 10.0
 _TOLERANCE_M = 0.01
 _PROGRESS_M = 0.001
 _STALLED_STEPS, _MOST_STEPS, _GRIP_STEPS, _LAST_STEPS = 12, 70, 20, 60
+PATIENCE = 15
+"""Steps without `_PROGRESS_M` of motion, counted over a plan, after which it is planned again (AVDC's rule)."""
 
 
 @dataclass
@@ -21,14 +24,16 @@ class Outcome:
     Attributes:
         success: whether the task was done at any step.
         steps: steps taken.
-        reached: number of keyframes that were aimed at.
+        reached: number of the last keyframe that was aimed at to its end.
         hand_m: places of the hand (steps + 1, 3) [m].
+        stalled: whether it stopped because `PATIENCE` was over.
     """
 
     success: bool
     steps: int
     reached: int
     hand_m: np.ndarray
+    stalled: bool = False
 
 
 class Executor:
@@ -40,12 +45,13 @@ class Executor:
     Args:
         env: the environment in its scene.
         observation: (39,) the newest.
-        limit: steps that may be taken in all.
+        limit: steps that may be taken in all, whatever the number of plans.
     """
 
     def __init__(self, env, observation: np.ndarray, limit: int = MAX_STEPS) -> None:
         self._env, self._now, self._limit = env, observation, limit
         self.steps, self.success, self._grip = 0, False, -1.0
+        self._patience, self._idle = None, 0
         self._places = [np.array(observation[:3])]
 
     @property
@@ -53,45 +59,74 @@ class Executor:
         """Place of the hand now (3,) [m]."""
         return np.array(self._now[:3])
 
-    def run(self, keyframes: np.ndarray, follow_through: int = _LAST_STEPS) -> Outcome:
-        """Execute keyframes (F, 4): place of the hand [m] and the gripper's opening; the first is where it starts.
+    @property
+    def closed(self) -> bool:
+        """Whether the gripper is told to close."""
+        return self._grip > 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the task is done, or no step is left."""
+        return self.success or self.steps >= self._limit
+
+    def run(
+        self,
+        keyframes: np.ndarray,
+        follow_through: int = _LAST_STEPS,
+        patience: int | None = None,
+        done: Callable[[int], None] = lambda number: None,
+    ) -> Outcome:
+        """Execute keyframes (F, 4): place of the hand [m] and the gripper's opening.
+
+        Where the hand is and what its gripper was told last replace the first keyframe.
 
         Args:
             keyframes: the plan.
             follow_through: steps for which the last keyframe is still aimed at.
+            patience: steps without motion, over the whole plan, after which it is given up; steps in which the hand
+                waits for its gripper are not counted. None: never.
+            done: called with a keyframe's number when it was aimed at to its end.
         """
         closed = keyframes[:, 3] < CLOSED_BELOW
-        reached = 0
+        closed[0] = self.closed
+        reached, self._patience, self._idle = 0, patience, 0
+        start = self.hand_m
         for number in range(1, len(keyframes)):
             if closed[number - 1] and not closed[number]:
                 self._grip = -1.0
-                self._wait(keyframes[number - 1, :3], _GRIP_STEPS)
+                self._wait(keyframes[number - 1, :3] if number > 1 else start, _GRIP_STEPS, gripping=True)
             self._go(keyframes[number, :3])
             if closed[number] and not closed[number - 1]:
                 self._grip = 1.0
-                self._wait(keyframes[number, :3], _GRIP_STEPS)
+                self._wait(keyframes[number, :3], _GRIP_STEPS, gripping=True)
             if self._over:
                 break
             reached = number
+            done(number)
         self._wait(keyframes[-1, :3], follow_through)
-        return Outcome(self.success, self.steps, reached, np.array(self._places))
+        return Outcome(self.success, self.steps, reached, np.array(self._places), self._stalled)
+
+    @property
+    def _stalled(self) -> bool:
+        return self._patience is not None and self._idle >= self._patience
 
     @property
     def _over(self) -> bool:
-        return self.success or self.steps >= self._limit
+        return self.over or self._stalled
 
-    def _step(self, target_m: np.ndarray) -> None:
+    def _step(self, target_m: np.ndarray, counts: bool = True) -> None:
         action = np.append(np.clip(_GAIN * (target_m - self._now[:3]), -1.0, 1.0), self._grip)
         self._now, _, _, _, info = self._env.step(action)
         self.steps += 1
         self.success = self.success or bool(info["success"])
         self._places.append(np.array(self._now[:3]))
+        self._idle += counts and float(np.linalg.norm(self._places[-1] - self._places[-2])) < _PROGRESS_M
 
-    def _wait(self, target_m: np.ndarray, steps: int) -> None:
+    def _wait(self, target_m: np.ndarray, steps: int, gripping: bool = False) -> None:
         for _ in range(steps):
             if self._over:
                 return
-            self._step(target_m)
+            self._step(target_m, counts=not gripping)
 
     def _go(self, target_m: np.ndarray) -> None:
         nearest, since = np.inf, 0

@@ -1,123 +1,247 @@
-"""`python -m training evaluate --closed-loop`: success of plans in the simulator, beside bounds and baselines."""
+"""`python -m training evaluate --closed-loop`: success of plans in a world, beside bounds and baselines."""
 
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from simulation.errors import SimulationError
-from simulation.tasks import TASKS
-from simulation.wordings import WORDING_SETS
-from simulation.world import World
+from visual_planner.execution.keyframe_choice import RULES
 from visual_planner.planner.prompts import MODES
+from worlds.protocol import World
+from worlds.registry import WORLDS, open_world, world_class
 
 from ...errors import TrainingError
 from ...files import ROOT, shown, write_json
 from ...model.pipeline import PlannerPipeline, open_planner
-from ...model.readout import open_readout
-from .evaluation import Settings, bounds, draw_all, evaluate_planner, plan_and_execute, rate
+from ...model.readout import WEIGHTS, open_readout
+from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
+from .journal import Journal
+from .rates import rate, with_groups
 from .replan import REPLAN_FROM
+from .requests import Asked
+from .settings import Settings
+from .table import table
+from .trial import carry_out
 
 FORMAT = "visual_planner.closed_loop"
 PROTOCOL = (
-    "frames -> read-out (place and gripper of each frame) -> keyframes -> joint trajectory within limits -> MuJoCo -> "
-    "the task's check; seeds follow each other, tasks in turn, no scene is left out; 95% intervals: Wilson for rates, "
+    "frames -> read-out (place and gripper of each frame) -> keyframes -> the world's executor -> "
+    "the task's check; no scene is left out; 95% intervals: Wilson for rates, "
     "bootstrap over scenes for differences; the path drawn in modes trajectory and both is that of the scene's "
     "scripted demonstration; on_path (and success, with follow_path): the end effector is kept on it, and "
     "the frames say only height and gripper; true keyframes: those of the demonstration; true frames: its pictures "
     "through the read-out; autoencoder: the same after the planner's autoencoder; static: the first frame "
-    "repeated; no_lora: the base model alone, given the same"
+    "repeated; other_scene: keyframes of the next scene of the same task, executed without looking; no_lora: the base "
+    "model alone, given the same"
 )
+_NOT_IN_ROWS = ("batch_size",)
+"""Settings that do not decide what a row is."""
 
 
-def table(result: dict) -> str:
-    """The figures as a text table."""
-    lines = [f"{'':18}{'success':>10}{'rate':>7}{'95% interval':>16}   per task"]
+class Run(tuple):
+    """(seed, task, camera) of a scene."""
 
-    def add(name: str, row: dict) -> None:
-        tasks = "  ".join(f"{task} {r['successes']}/{r['n']}" for task, r in row["tasks"].items())
-        interval = f"{row['low']:.0%} to {row['high']:.0%}"
-        lines.append(f"{name:18}{row['successes']:>6}/{row['n']:<3}{row['rate']:>7.0%}{interval:>16}   {tasks}")
-
-    for name, row in result.get("bounds", {}).items():
-        add(name, row)
-    for group in ("success", "single", "any", "once", "on_path"):
-        for mode, row in result.get(group, {}).items():
-            add(mode if group == "success" else f"{mode} ({group})", row)
-    for name, row in result.get("baselines", {}).items():
-        for mode, one in row.items() if name == "no_lora" else ((None, row),):
-            add(name if mode is None else f"{name} {mode}", one)
-    return "\n".join(lines)
+    @property
+    def task(self) -> str:
+        """Its task."""
+        return self[1]
 
 
 def run(options: argparse.Namespace) -> dict:
     """Evaluate and write the JSON file; returns what is in it.
+
+    Stopped, the same command goes on: finished scenes are kept beside the file.
 
     Raises:
         TrainingError: planner, read-out or settings cannot be used.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    modes = MODES if options.mode == "all" else (options.mode,)
-    settings = Settings(
-        modes, options.first_seed, options.scenes, tuple(options.tasks.split(",")), options.wordings,
-        options.camera_jitter, options.camera_turn, options.best_of, options.replan, options.replan_from,
-        options.follow_path, options.batch_size,
-    )  # fmt: skip
-    planner, lora = open_planner(options.planner, options.lora)
-    spec, net = planner.spec, open_readout(options.readout)
-    if missing := [mode for mode in modes if mode not in spec.modes]:
-        raise TrainingError(f"--mode must be one of {', '.join(spec.modes)} for {lora}, got {', '.join(missing)}")
+    settings, kind = settings_of(options), world_class(options.world)
+    planner, lora = open_planner(options.planner or ROOT / kind.planner, options.lora)
+    readout = options.readout or ROOT / kind.readout
+    spec, net = planner.spec, open_readout(readout)
+    settings = replace(settings, modes=modes_of(options.mode, spec.modes, lora))
     if spec.cell_height != spec.cell_width:
-        raise TrainingError(f"the simulator's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
-    try:
-        with World(spec.cell_height) as world:
-            asked = draw_all(world, settings, spec.layout.frames)
-            used = {"planner": options.planner, "lora": lora, "readout": options.readout}
-            result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings)}
-            result |= {name: shown(path) for name, path in used.items()}
-            result |= evaluate_planner(planner, asked, world, net, settings)
-            if not options.no_baselines:
-                result |= bounds(asked, world, net, planner, modes != ("text",))
-                base = PlannerPipeline.load(options.planner, None, spec)
-                once = replace(settings, best_of=1)
-                rows = {mode: plan_and_execute(base, asked, mode, world, net, once) for mode in modes}
-                result["baselines"]["no_lora"] = {
-                    mode: rate([row["plans"][0]["success"] for row in rows[mode]], asked) for mode in modes
-                }
-    except SimulationError as error:
-        raise TrainingError(str(error)) from error
+        raise TrainingError(f"a world's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
+    used = {"planner": options.planner or ROOT / kind.planner, "lora": lora, "readout": readout}
+    told = {name: shown(path) for name, path in used.items()}
+    base = None
+    if not options.no_baselines and not options.no_base:
+        base = PlannerPipeline.load(used["planner"], None, spec)
+    journal = Journal(_journal_file(options.json), _made_from(options, settings, told, [lora, readout / WEIGHTS]))
+    runs = [Run(entry) for entry in settings.runs()]
+    with open_world(settings.world, spec.cell_height, settings.look) as world:
+        waiting = [entry for entry in runs if entry not in journal.rows]
+        if len(waiting) < len(runs):
+            print(f"resuming: {len(runs) - len(waiting)} of {len(runs)} scenes are finished")
+        parts = [
+            waiting[start : start + settings.batch_size] for start in range(0, len(waiting), settings.batch_size)
+        ]  # fmt: skip
+        with tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="scenes", unit="scene") as bar:
+            for part in parts:
+                asked = draw_all(world, settings, spec.layout.frames, part)
+                rows = {"plans": planner_rows(planner, asked, world, net, settings)}
+                if not options.no_baselines:
+                    rows |= _baseline_rows(planner, base, asked, part, world, net, settings)
+                journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
+                bar.update(len(part))
+    result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings), **told}
+    result |= {"needs_eyes": [task for task in kind.needs_eyes if task in settings.tasks]}
+    result |= summary(journal.rows, runs, result["needs_eyes"])
     if options.json is not None:
         write_json(options.json, result)
+    journal.remove()
     print(table(result))
+    return result
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The command's options as settings; what is not given stays the world's own."""
+
+    def names(text: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
+    return Settings(
+        MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,
+        options.camera_turn, options.best_of, options.replan, options.replan_from, options.follow_path,
+        options.batch_size, options.world, names(options.cameras), options.look, options.replans, options.steps,
+        options.keyframes,
+    )  # fmt: skip
+
+
+def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]:
+    """The modes to plan in: the one that is named, or all that the planner has.
+
+    Raises:
+        TrainingError: it has not been trained in that one.
+    """
+    if wanted == "all":
+        return known
+    if wanted not in known:
+        raise TrainingError(f"--mode must be one of {', '.join(known)} for {lora}, got {wanted}")
+    return (wanted,)
+
+
+def _journal_file(results: Path | None) -> Path | None:
+    return None if results is None else results.with_name(f".{results.name}.runs.jsonl")
+
+
+def _made_from(options: argparse.Namespace, settings: Settings, told: dict, weights: list[Path]) -> dict:
+    chosen = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_ROWS}
+    stamps = [[file.stat().st_size, file.stat().st_mtime_ns] for file in weights]
+    return {"settings": chosen, **told, "weights": stamps, "baselines": [options.no_baselines, options.no_base]}
+
+
+def _baseline_rows(
+    planner: PlannerPipeline, base: PlannerPipeline | None, asked: list[Asked], part: list[Run], world: World, net,
+    settings: Settings,
+) -> dict:  # fmt: skip
+    """Rows of bounds and baselines of some scenes."""
+    rows = {"bounds": bound_rows(asked, world, net, planner, settings.modes != ("text",))}
+    if world.needs_eyes:
+        rows["bounds"]["other_scene"] = [
+            carry_out(_other_scene(world, entry, settings, len(item.truth)), item, world)
+            for item, entry in zip(asked, part, strict=True)
+        ]
+    if base is not None:
+        once = replace(settings, best_of=1, replans=0)
+        rows["no_lora"] = {
+            mode: [row["plans"][0]["success"] for row in plan_and_execute(base, asked, mode, world, net, once)]
+            for mode in settings.modes
+        }
+    return rows
+
+
+def _other_scene(world: World, entry: Run, settings: Settings, frames: int):
+    """Keyframes of the next seed's demonstration, in a circle; of one that succeeds."""
+    seed, task, camera = entry
+    seeds = sorted({other for other, name, _ in settings.runs() if name == task} | {seed + 1})
+    place = seeds.index(seed)
+    for other in [*seeds[place + 1 :], *seeds[:place]]:
+        request = world.draw(other, task, settings.wordings, settings.viewpoint(camera))
+        shown = world.demonstrate(request, frames, settings.keyframes)
+        if shown.success:
+            return shown.keyframes
+    return shown.keyframes
+
+
+def _of_scene(rows: dict, place: int) -> dict:
+    """One scene's part of the rows."""
+    kept = {"plans": {mode: mode_rows[place] for mode, mode_rows in rows["plans"].items()}}
+    for group in ("bounds", "no_lora"):
+        if group in rows:
+            kept[group] = {name: done[place] for name, done in rows[group].items()}
+    return kept
+
+
+def summary(rows: dict, runs: list[Run], needs_eyes: list[str]) -> dict:
+    """Rates of all scenes, and the plans' rows in the order of the scenes."""
+    first = rows[runs[0]]
+
+    def column(group: str, name: str) -> list:
+        return [rows[entry][group][name] for entry in runs]
+
+    plans = {mode: column("plans", mode) for mode in first["plans"]}
+    result = {**planner_rates(plans, runs), "plans": plans}
+    if "bounds" in first:
+        done = {name: column("bounds", name) for name in first["bounds"]}
+        result |= bound_rates(done, runs)
+        for group in ("bounds", "baselines"):
+            for name, row in result[group].items():
+                result[group][name] = with_groups(row, done[name], runs, needs_eyes)
+    if "no_lora" in first:
+        result["baselines"]["no_lora"] = {
+            mode: with_groups(rate(column("no_lora", mode), runs), column("no_lora", mode), runs, needs_eyes)
+            for mode in first["no_lora"]
+        }
+    for mode, mode_rows in plans.items():
+        once = [row["success"] for row in mode_rows]
+        again = [row.get("replanned", row)["success"] for row in mode_rows]
+        for group, done in (("success", again), ("once", once)):
+            if group in result:
+                result[group][mode] = with_groups(result[group][mode], done, runs, needs_eyes)
     return result
 
 
 def planner_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which planner and which read-out."""
-    parser.add_argument("--planner", type=Path, default=ROOT / "models" / "tiny_planner", help="folder of the planner")
+    parser.add_argument("--planner", type=Path, help="folder of the planner (default: the world's)")
     parser.add_argument("--lora", type=Path, help="planner LoRA (default: the one in the folder's loras/)")
-    parser.add_argument("--readout", type=Path, default=ROOT / "models" / "readout", help="folder of the read-out")
+    parser.add_argument("--readout", type=Path, help="folder of the read-out (default: the world's)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's default)")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m training evaluate --closed-loop", description="Execute plans of unseen scenes in the simulator."
+        prog="python -m training evaluate --closed-loop", description="Execute plans of unseen scenes in a world."
     )
     parser.add_argument("--closed-loop", action="store_true", help="(this command)")
+    parser.add_argument("--world", default="jaco", help=f"{' or '.join(WORLDS)} (default jaco)")
     planner_arguments(parser)
     parser.add_argument(
         "--mode", choices=[*MODES, "all"], default="all", help="what plans are conditioned on (default all)"
     )
-    parser.add_argument("--first-seed", type=int, default=Settings.first_seed, help="seed of the first scene")
-    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="scenes per mode (default 100)")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="tasks to cycle through (default: all four)")
+    parser.add_argument("--first-seed", type=int, help="seed of the first scene (default: the world's)")
     parser.add_argument(
-        "--wordings", choices=WORDING_SETS, default="held_out", help="phrasings of the instructions (default held_out)"
-    )
+        "--scenes", type=int,
+        help="scenes per mode (default in world jaco: 100); in world metaworld: seeds, each with every task and camera "
+        "(default 25)",
+    )  # fmt: skip
+    parser.add_argument("--tasks", default="", help="tasks, comma-separated (default: all)")
+    parser.add_argument("--cameras", default="", help="cameras, comma-separated (default: all)")
+    parser.add_argument("--look", default="", help="how the world is rendered; metaworld: plain (default) or shadows")
+    parser.add_argument(
+        "--wordings", default="", help="phrasings of the instructions (default in world jaco: held_out)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--keyframes", choices=RULES,
+        help="how the frames of demonstrations and plans are spaced: evenly in time, or by the shape of the path "
+        "(default: the world's; jaco: time, metaworld: shape)",
+    )  # fmt: skip
     parser.add_argument(
         "--camera-jitter", type=float, default=0.0, help="standard deviation of the camera's position [m] (default 0)"
     )
@@ -134,13 +258,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "start)",
     )  # fmt: skip
     parser.add_argument(
+        "--replans", type=int, default=0,
+        help="at most this many further plans, each where the end effector no longer moves (world metaworld; 0: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--follow-path", action="store_true", help="keep the end effector on the drawn path, if there is one"
     )
     parser.add_argument(
         "--batch-size", type=int, default=Settings.batch_size, help="plans generated at once (default 16)"
     )
+    parser.add_argument("--steps", type=int, default=0, help="steps of the sampler (0: the planner's own)")
     parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--no-base", action="store_true", help="omit the base model without its LoRA")
+    parser.add_argument("--json", type=Path, help="file to write the results to; finished scenes are kept beside it")
     return parser.parse_args(arguments)
 
 

@@ -17,6 +17,7 @@ def make_plans(
     wording: Wording | None = None,
     batch_size: int = 16,
     seen: np.ndarray | None = None,
+    steps: int | None = None,
 ) -> list[np.ndarray]:
     """Plans (plans, F, h, w, 3) uint8 of each request.
 
@@ -28,6 +29,7 @@ def make_plans(
         wording: how they are put.
         batch_size: plans that are made at once.
         seen: (requests, K, h, w, 3) uint8, the frames that have happened already and stay; only the rest is planned.
+        steps: of the sampler; None: the planner's own.
     """
     wording = wording or Wording()
     spec = planner.spec
@@ -40,6 +42,8 @@ def make_plans(
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         past = None if kept is None else kept[part]
-        frames = planner.plan(pictures[part], prompts[part], noise=noise[part], guidance=wording.guidance, seen=past)
+        frames = planner.plan(
+            pictures[part], prompts[part], steps=steps, noise=noise[part], guidance=wording.guidance, seen=past
+        )
         made.append(to_bytes(frames))
     return list(np.concatenate(made).reshape(len(asked), plans, *made[0].shape[1:]))

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from simulation.errors import UnreachableError
-from simulation.execution import Rollout, check_keyframes
-from simulation.world import World
 from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import ReadoutNet
+from worlds.errors import UnreachableError
+from worlds.protocol import World
 
 from ...errors import TrainingError
 from ...model.pipeline import PlannerPipeline
@@ -54,7 +53,7 @@ def replan(
     moves = planner.spec.layout.frames - 1
     if not 1 <= every <= moves:
         raise TrainingError(f"--replan must be 1 to {moves} frames, got {every}")
-    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=moves + 1)
+    rollout = world.start(asked.request, moves + 1, asked.spacing)
     now, seen = asked, [asked.first]
     for passed in range(0, moves, every):
         past = np.stack(seen) if begin == START else None
@@ -67,14 +66,17 @@ def replan(
         else:
             part = keys if passed + every >= moves else keys[: _moves_to_make(every, passed, moves) + 1]
         try:
-            trace, frames, _ = rollout.carry_out(check_keyframes(part, frames=None)[0])
+            done = rollout.carry_out(part)
         except UnreachableError:
             break
-        seen += [np.asarray(frame) for frame in frames[1:]]
+        if rollout.over:
+            break
+        seen += list(done.frames[1:])
         if begin == MOMENT and passed + every < moves:
-            tool_px = asked.camera.project(trace.tool_m[-1], *asked.first.shape[:2])
+            height, width = asked.first.shape[:2]
+            tool_px = asked.view.see(done.tool_m[-1])[:2] * (width, height)
             now = asked.later(seen[-1], (passed + every) / moves, tool_px)
-    return rollout.success
+    return bool(rollout.success)
 
 
 def _moves_to_make(every: int, passed: int, moves: int) -> int:

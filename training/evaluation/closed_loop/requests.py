@@ -4,18 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulation.camera import FRONT, Camera
-from simulation.episode import demonstrate
-from simulation.motion import FRAMES
-from simulation.scene import SceneSpec
-from simulation.tasks import TASKS, Task
-from simulation.world import World
 from visual_planner.execution.camera import View
 from visual_planner.planner.spec import PlannerSpec
 from visual_planner.trajectory.trajectory import Trajectory
+from worlds.protocol import USUAL_VIEW, Request, Viewpoint, World
 
 from ...data.overlays import with_path
-from ...data.overlays.recorded import episode_trajectory, timed_trajectory
+from ...data.overlays.recorded import timed_trajectory
 
 
 @dataclass(frozen=True)
@@ -23,31 +18,37 @@ class Asked:
     """One request in one scene.
 
     Args:
-        seed: of the scene; the noise of its plans is drawn from it too.
-        scene: objects, plate and start.
-        task: what is to be done.
-        instruction: the same in words.
-        camera: that sees the scene.
+        request: scene, task and camera.
+        seed: from which the noise of its plans is drawn; the scene's, unless it is planned for again.
         first: first frame (h, w, 3) uint8.
         trajectory: the demonstration's path in the first frame, with times.
         truth: frames of the demonstration (F, h, w, 3) uint8, as many as a plan has.
-        keyframes: its tool places [m] and gripper states (F, 4).
+        keyframes: its end effector places [m] and gripper states (F, 4).
+        spacing: one of `keyframe_choice.RULES`: how these and the frames of its plans are spaced.
     """
 
+    request: Request
     seed: int
-    scene: SceneSpec
-    task: Task
-    instruction: str
-    camera: Camera
     first: np.ndarray
     trajectory: Trajectory
     truth: np.ndarray
     keyframes: np.ndarray
+    spacing: str = ""
+
+    @property
+    def task(self) -> str:
+        """What is to be done."""
+        return self.request.task
+
+    @property
+    def instruction(self) -> str:
+        """The same in words."""
+        return self.request.instruction
 
     @property
     def view(self) -> View:
         """The camera as the read-out takes it."""
-        return View(self.camera.eye, self.camera.rays(*self.first.shape[:2]))
+        return self.request.view
 
     def places_norm(self, count: int) -> np.ndarray:
         """The drawn path at the times of `count` frames (count, 2), in fractions of the frame's sides."""
@@ -74,27 +75,21 @@ def draw(
     world: World,
     seed: int,
     task: str,
-    wordings: str,
-    camera_jitter_m: float,
-    frames: int = FRAMES,
-    camera: Camera = FRONT,
+    wordings: str = "",
+    viewpoint: Viewpoint = USUAL_VIEW,
+    frames: int = 9,
+    spacing: str = "",
 ) -> Asked:
-    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced.
-
-    The camera is where it stands without jitter.
-    """
-    episode = demonstrate(world, seed, (task,), wordings, camera_jitter_m, frames, camera=camera)
-    trajectory = episode_trajectory(episode.record(str(seed)), *episode.frames.shape[1:3])
-    keyframes = np.concatenate([episode.tool_m, episode.gripper[:, None]], axis=1)
-    return Asked(
-        seed, episode.scene, episode.task, episode.instruction, episode.camera, episode.frames[0], trajectory,
-        episode.frames, keyframes,
-    )  # fmt: skip
+    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced."""
+    return asked_of(world, world.draw(seed, task, wordings, viewpoint), frames, spacing)
 
 
-def seeds_and_tasks(first_seed: int, scenes: int, tasks: tuple[str, ...] = TASKS) -> list[tuple[int, str]]:
-    """Seeds that follow each other, tasks in turn."""
-    return [(first_seed + number, tasks[number % len(tasks)]) for number in range(scenes)]
+def asked_of(world: World, request: Request, frames: int = 9, spacing: str = "") -> Asked:
+    """A request with its demonstration."""
+    shown = world.demonstrate(request, frames, spacing)
+    places, times = shown.path_px[:, :2], shown.path_px[:, 2]
+    path = timed_trajectory(places, times, shown.frames.shape[1:3]).clipped("clamp")
+    return Asked(request, request.seed, shown.frames[0], path, shown.frames, shown.keyframes, spacing)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulation.errors import UnreachableError
-from simulation.execution import execute
-from simulation.world import World
 from visual_planner.checks.diagnostics import Report
 from visual_planner.execution.judging import judge
 from visual_planner.execution.keyframes import keyframes, on_path
 from visual_planner.execution.ranking import Score, compare, order_of
 from visual_planner.execution.readout import Reading, ReadoutNet, read_frames
+from worlds.errors import UnreachableError
+from worlds.protocol import World
 
 from ..colours import HUES, colour_mask
 from .requests import Asked
@@ -52,7 +51,7 @@ def judge_plan(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> 
     count, height, width = frames.shape[:3]
     path = None if mode == "text" else asked.places_norm(count)
     report, score = judge(frames, reading, asked.first, None if path is None else path[:, None] * (width, height))
-    left = remaining(frames, [item.color for item in asked.scene.objects])
+    left = remaining(frames, list(asked.request.colours))
     followed = reading if path is None else on_path(reading, path, asked.view)
     return Judged(frames, reading, report, score, left, followed)
 
@@ -82,7 +81,9 @@ def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[l
 def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
     """Whether the request is done by keyframes (F, 4) from the scene's start; not, if the arm cannot get to one."""
     try:
-        return execute(keys, asked.scene, asked.task, world, asked.camera, plan_frames=len(asked.truth)).success
+        rollout = world.start(asked.request, len(asked.truth), asked.spacing)
+        rollout.carry_out(keys, pictures=False)
+        return bool(rollout.success)
     except UnreachableError:
         return False
 

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
-from simulation.camera import MAX_JITTER_M, MAX_TURN_DEG
-from simulation.world import World
 from visual_planner.planner.prompts import MODES
+from worlds.protocol import World
+from worlds.registry import open_world
 
+from ...errors import TrainingError
 from ...files import ROOT
 from ...model.pipeline import PlannerPipeline, open_planner
 from ...model.readout import open_readout
@@ -21,30 +22,29 @@ from ...sections.data import Positive, Section
 from ..closed_loop.evaluation import Settings, draw_all
 from ..closed_loop.requests import Asked
 
+NotNegative = Annotated[int, Field(ge=0)]
+
 
 class StudySettings(Section):
     """What every study is told."""
 
+    world: str = Field("jaco", description="name of the world")
     planner: Path = Field(ROOT / "models" / "tiny_planner", description="folder of the planner")
     lora: Path | None = Field(None, description="its LoRA (default: the one in loras/)")
     readout: Path = Field(ROOT / "models" / "readout", description="folder of the read-out")
     modes: tuple[Literal[MODES], ...] = Field(MODES, description="modes of planning")
-    first_seed: Positive = Field(9_100_000, description="seed of the first scene")
+    first_seed: NotNegative = Field(9_100_000, description="seed of the first scene")
     scenes: Positive = Field(100, description="scenes per mode")
-    wordings: Literal["train", "held_out", "all"] = Field("held_out", description="phrasings of the instructions")
-    camera_jitter_m: float = Field(
-        0.0, ge=0, le=MAX_JITTER_M, description="standard deviation of the camera's position [m]"
-    )
-    camera_turn_deg: float = Field(
-        0.0, ge=-MAX_TURN_DEG, le=MAX_TURN_DEG, description="mean rotation of the camera around the table [degrees]"
-    )
+    wordings: str = Field("held_out", description="phrasings of the instructions, one of the world's sets")
+    camera_jitter_m: float = Field(0.0, description="standard deviation of the camera's position [m]")
+    camera_turn_deg: float = Field(0.0, description="mean rotation of the camera around the table [degrees]")
     batch_size: Positive = Field(16, description="plans generated at once")
     threads: int = Field(0, ge=0, description="CPU threads (0: torch's default)")
 
     def closed_loop(self, **more: Any) -> Settings:
         """The same as the closed loop takes it."""
         return Settings(
-            modes=self.modes, first_seed=self.first_seed, scenes=self.scenes, wordings=self.wordings,
+            world=self.world, modes=self.modes, first_seed=self.first_seed, scenes=self.scenes, wordings=self.wordings,
             camera_jitter_m=self.camera_jitter_m, camera_turn_deg=self.camera_turn_deg,
             batch_size=self.batch_size, **more,
         )  # fmt: skip
@@ -57,7 +57,7 @@ class Bench:
     Args:
         planner: with its LoRA.
         net: the read-out.
-        world: the table.
+        world: the open world.
         asked: the requests.
     """
 
@@ -69,12 +69,12 @@ class Bench:
 
 @contextmanager
 def bench(settings: StudySettings):
-    """Open everything that the settings name; closes the table."""
+    """Open everything that the settings name; closes the world."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     planner, _ = open_planner(settings.planner, settings.lora)
     net = open_readout(settings.readout)
-    with World(planner.spec.cell_height) as world:
+    with open_world(settings.world, planner.spec.cell_height) as world:
         yield Bench(planner, net, world, draw_all(world, settings.closed_loop(), planner.spec.layout.frames))
 
 
@@ -87,12 +87,24 @@ class Study:
         measure: (settings, folder for intermediate files) → results, ready for JSON.
         plot: results → matplotlib figure.
         page: results → Markdown; the word PLOT becomes the plot's file name.
+        worlds: in which it can be run, because it looks into them; empty: in every one.
     """
 
     settings: type[StudySettings]
     measure: Callable[[StudySettings, Path], dict]
     plot: Callable[[dict], Any]
     page: Callable[[dict], str]
+    worlds: tuple[str, ...] = ()
+
+    def check(self, settings: StudySettings) -> None:
+        """Refuse, with one line, settings that cannot be studied.
+
+        Raises:
+            TrainingError: a world that this study does not know, or values that the world refuses.
+        """
+        if self.worlds and settings.world not in self.worlds:
+            raise TrainingError(f"world must be {' or '.join(self.worlds)} for this study, got {settings.world}")
+        settings.closed_loop()
 
 
 def rate_cell(row: dict) -> str:

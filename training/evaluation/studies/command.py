@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from simulation.errors import SimulationError
 from visual_planner.errors import brief
 
 from ...errors import TrainingError
@@ -73,11 +72,9 @@ def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
         settings = study.settings.model_validate(data)
     except ValidationError as error:
         raise TrainingError(f"settings {file}: {first_problems(error)}") from error
-    try:
-        told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
-        return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
-    except SimulationError as error:
-        raise TrainingError(str(error)) from error
+    study.check(settings)
+    told = {name: shown(value) for name, value in settings if isinstance(value, Path)}
+    return {"settings": settings.model_dump(mode="json") | told, **study.measure(settings, out)}
 
 
 def write_page(study: Study, result: dict, page: Path) -> None:

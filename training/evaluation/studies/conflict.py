@@ -7,12 +7,11 @@ import numpy as np
 from pydantic import Field
 
 from simulation.episode import PATH_POINTS, resample
-from simulation.execution import Rollout, check_keyframes
 from simulation.policy import demonstration
 from simulation.scene import rng_for
 from simulation.tasks import Task, is_done, possible_tasks
-from simulation.world import World
 from visual_planner.execution.keyframes import keyframes
+from worlds.jaco import JacoTable
 
 from ...data.overlays.recorded import timed_trajectory
 from ...errors import TrainingError
@@ -59,30 +58,32 @@ def measure(settings: ConflictSettings, out: Path) -> dict:
 
 def other_task(asked: Asked) -> Task | None:
     """The same task on another object of the scene (any direction), or None."""
-    others = [task for task in possible_tasks(asked.scene, asked.task.name) if task.slot != asked.task.slot]
-    same = [task for task in others if task.direction == asked.task.direction]
+    own = asked.request.own
+    others = [task for task in possible_tasks(own.scene, own.task.name) if task.slot != own.task.slot]
+    same = [task for task in others if task.direction == own.task.direction]
     return (same or others or [None])[0]
 
 
-def with_path_of(asked: Asked, other: Task, world: World) -> Asked:
+def with_path_of(asked: Asked, other: Task, world: JacoTable) -> Asked:
     """The request with the path of a demonstration of another task in the same scene."""
-    motion = demonstration(asked.scene, other, rng_for(asked.seed, "motion"))
-    world.reset(asked.scene, motion.at(0)[1], asked.camera)
-    trace, _ = world.run(motion.at)
+    own, table = asked.request.own, world.table
+    motion = demonstration(own.scene, other, rng_for(asked.seed, "motion"))
+    table.reset(own.scene, motion.at(0)[1], own.camera)
+    trace, _ = table.run(motion.at)
     size = asked.first.shape[:2]
-    places = asked.camera.project(resample(trace.tool_m, PATH_POINTS), *size)
+    places = own.camera.project(resample(trace.tool_m, PATH_POINTS), *size)
     path = timed_trajectory(places, np.linspace(0.0, 1.0, PATH_POINTS), size).clipped("clamp")
     return replace(asked, trajectory=path)
 
 
-def outcome(frames: np.ndarray, asked: Asked, other: Task, world: World, net) -> str:
+def outcome(frames: np.ndarray, asked: Asked, other: Task, world: JacoTable, net) -> str:
     """`text`, `trajectory` or `neither`: whose request the plan fulfils."""
     reading = read_plan(frames, asked, net)
-    rollout = Rollout(world, asked.scene, asked.task, asked.camera, plan_frames=len(frames))
-    trace, _, _ = rollout.carry_out(check_keyframes(keyframes(reading), frames=None)[0])
+    rollout = world.start(asked.request, len(frames))
+    trace, _ = rollout.carry_out(keyframes(reading)).own
     if rollout.success:
         return "text"
-    return "trajectory" if is_done(other, asked.scene, trace) else "neither"
+    return "trajectory" if is_done(other, asked.request.own.scene, trace) else "neither"
 
 
 def share(outcomes: list[str], name: str) -> dict:
@@ -130,4 +131,4 @@ The conflict is about the object only; the task is the same. *Neither* includes 
 """
 
 
-STUDY = Study(ConflictSettings, measure, plot, page)
+STUDY = Study(ConflictSettings, measure, plot, page, ("jaco",))

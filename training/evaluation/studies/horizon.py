@@ -142,4 +142,4 @@ than in training.
 """
 
 
-STUDY = Study(HorizonSettings, measure, plot, page)
+STUDY = Study(HorizonSettings, measure, plot, page, ("jaco",))  # it finds the gripper by its colour

@@ -12,7 +12,10 @@ import torch
 from pydantic import Field
 
 from simulation.camera import camera_of
-from simulation.world import World
+from simulation.episode import draw_request
+from worlds.jaco import request_of
+from worlds.protocol import World
+from worlds.registry import open_world
 
 from ...cache.read import MANIFEST
 from ...cache.write import cache
@@ -28,7 +31,7 @@ from ...planner.train import train
 from ...sections.config import Config, load_config
 from ...sections.data import Section
 from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
-from ..closed_loop.requests import Asked, draw
+from ..closed_loop.requests import Asked, asked_of
 from ..statistics import bootstrap
 from .base import Study, StudySettings
 from .sweep_page import page, plot
@@ -143,7 +146,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
     planner, _ = open_planner(config.section("train").base, lora)
     net = open_readout(settings.readout)
     modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
-    with World(planner.spec.cell_height) as world:
+    with open_world(settings.world, planner.spec.cell_height) as world:
         asked = requests(settings, variant, config, world, planner.spec.layout.frames)
         loop = settings.model_copy(update={"modes": modes}).closed_loop()
         rates = evaluate_planner(planner, asked, world, net, loop)
@@ -184,9 +187,10 @@ def requests(settings: SweepSettings, variant: Variant, config: Config, world: W
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
-    known = [draw(world, record["seed"], record["task"], "train", 0.0, frames, camera_of(record)) for record in chosen]
+    drawn = (draw_request(r["seed"], (r["task"],), "train", 0.0, camera_of(r)) for r in chosen)
+    known = [asked_of(world, request_of(request), frames) for request in drawn]
     rounds = (divmod(number, len(known)) for number in range(settings.scenes))
     return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
 
 
-STUDY = Study(SweepSettings, measure, plot, page)
+STUDY = Study(SweepSettings, measure, plot, page, ("jaco",))

@@ -1,0 +1,104 @@
+"""What is evaluated, in which world."""
+
+from dataclasses import dataclass
+
+from visual_planner.execution.keyframe_choice import RULES
+from visual_planner.planner.prompts import MODES
+from worlds.protocol import Viewpoint, World
+from worlds.registry import world_class
+
+from ...errors import TrainingError
+from .replan import REPLAN_FROM, START
+
+LEAST = {"first_seed": 0, "scenes": 1, "best_of": 1, "replan": 0, "replans": 0, "batch_size": 1, "steps": 0}
+"""Numbers and the smallest that each may be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is evaluated. What is left empty is what the world does by default.
+
+    Args:
+        modes: of planning.
+        first_seed: of the scenes.
+        scenes: how many for each mode; what one is, the world's `runs` says.
+        tasks: which.
+        wordings: one of the world's sets of phrasings.
+        camera_jitter_m: spread of the camera's place [m].
+        camera_turn_deg: where it stands without that, carried so far around the table [degrees].
+        best_of: plans of which the best-looking is kept.
+        replan: moves after which is planned again; 0: never.
+        replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
+        follow_path: keep the gripper on the drawn path; the plan's frames then say height, gripper and nothing else.
+        batch_size: plans made at once.
+        world: name of the world.
+        cameras: which of its cameras.
+        look: how it is rendered.
+        replans: further plans at most, each made where the end effector no longer moves.
+        steps: of the sampler; 0: the planner's own.
+        keyframes: how the frames of demonstrations and plans are spaced, one of `keyframe_choice.RULES`.
+    """
+
+    modes: tuple[str, ...] = MODES
+    first_seed: int | None = None
+    scenes: int | None = None
+    tasks: tuple[str, ...] = ()
+    wordings: str = ""
+    camera_jitter_m: float = 0.0
+    camera_turn_deg: float = 0.0
+    best_of: int = 1
+    replan: int = 0
+    replan_from: str = START
+    follow_path: bool = False
+    batch_size: int = 16
+    world: str = "jaco"
+    cameras: tuple[str, ...] = ()
+    look: str = ""
+    replans: int = 0
+    steps: int = 0
+    keyframes: str = ""
+
+    def __post_init__(self) -> None:
+        world = self.world_class
+        for name, own in (
+            ("first_seed", world.seeds), ("scenes", world.scenes), ("tasks", world.tasks), ("cameras", world.cameras),
+            ("wordings", world.wordings[0]), ("look", world.looks[0]), ("keyframes", world.keyframes),
+        ):  # fmt: skip
+            if getattr(self, name) in (None, "", ()):
+                object.__setattr__(self, name, own)
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise TrainingError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        if self.replan_from not in REPLAN_FROM:
+            raise TrainingError(f"--replan-from must be {' or '.join(REPLAN_FROM)}, got {self.replan_from!r}")
+        for option, given, known in (
+            ("tasks", self.tasks, world.tasks), ("cameras", self.cameras, world.cameras),
+            ("wordings", (self.wordings,), world.wordings), ("look", (self.look,), world.looks),
+            ("keyframes", (self.keyframes,), RULES),
+        ):  # fmt: skip
+            if unknown := [name for name in given if name not in known]:
+                raise TrainingError(f"--{option} must be some of {', '.join(known)}, got {', '.join(unknown)}")
+        if not 0 <= self.camera_jitter_m <= world.max_jitter_m:
+            raise TrainingError(f"--camera-jitter must be 0 to {world.max_jitter_m:g} m, got {self.camera_jitter_m}")
+        if not abs(self.camera_turn_deg) <= world.max_turn_deg:
+            raise TrainingError(
+                f"--camera-turn must be -{world.max_turn_deg:g} to {world.max_turn_deg:g} degrees, "
+                f"got {self.camera_turn_deg}"
+            )
+        if self.replans and not world.replans_when_stalled:
+            raise TrainingError(f"--replans must be 0 in world {self.world}, got {self.replans}: use --replan")
+        if self.replans and self.replan:
+            raise TrainingError(f"--replan must be 0 together with --replans, got {self.replan}")
+
+    @property
+    def world_class(self) -> type[World]:
+        """The world's class."""
+        return world_class(self.world)
+
+    def runs(self) -> list[tuple[int, str, str]]:
+        """Seed, task and camera of each scene."""
+        return self.world_class.runs(self.first_seed, self.scenes, self.tasks, self.cameras)
+
+    def viewpoint(self, camera: str) -> Viewpoint:
+        """From where a scene is seen."""
+        return Viewpoint(camera, self.camera_jitter_m, self.camera_turn_deg)

@@ -1,0 +1,111 @@
+"""Re-planning where a plan gets stuck or has ended without success: the rule of benchmarks that count any success.
+
+Scenes are planned for together and executed one after the other: the simulator of a world holds one scene at a time, so
+a scene that goes on is brought back by executing its earlier plans again. Physics is the same every time.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from visual_planner.execution.keyframes import keyframes
+from visual_planner.execution.readout import ReadoutNet
+from worlds.errors import UnreachableError
+from worlds.protocol import Executed, Rollout, World
+
+from ...model.pipeline import PlannerPipeline
+from .planning import make_plans
+from .requests import Asked
+from .settings import Settings
+from .trial import rank
+
+
+@dataclass
+class Attempt:
+    """One scene on its way.
+
+    Args:
+        asked: the request as it is seen now.
+        keys: keyframes to execute next (F, 4).
+        executed: those of earlier plans.
+        success: whether the task is done.
+        ended: whether there is nothing more to do.
+        ends: what each plan ended with: success, stalled, end, steps (no step is left) or unreachable.
+    """
+
+    asked: Asked
+    keys: np.ndarray
+    executed: list[np.ndarray] = field(default_factory=list)
+    success: bool = False
+    ended: bool = False
+    ends: list[str] = field(default_factory=list)
+
+
+def replan_when_stalled(
+    asked: list[Asked],
+    first: list[np.ndarray],
+    planner: PlannerPipeline,
+    mode: str,
+    net: ReadoutNet,
+    world: World,
+    settings: Settings,
+) -> list[dict]:
+    """Of each request: `success`, and `ends` of its plans, with at most `settings.replans` plans after the first.
+
+    Args:
+        asked: the requests.
+        first: keyframes (F, 4) of each one's first plan.
+        planner: makes the others.
+        mode: text, trajectory or both.
+        net: the read-out.
+        world: the open world.
+        settings: `replans`, `best_of`, `follow_path`, `batch_size` and `steps`.
+    """
+    attempts = [Attempt(item, keys) for item, keys in zip(asked, first, strict=True)]
+    for number in range(settings.replans + 1):
+        waiting = [attempt for attempt in attempts if not attempt.ended]
+        if number and waiting:
+            now = [replace(attempt.asked, seed=attempt.asked.request.seed + number) for attempt in waiting]
+            plans = make_plans(
+                planner, now, mode, settings.best_of, batch_size=settings.batch_size, steps=settings.steps or None
+            )
+            for attempt, group in zip(waiting, plans, strict=True):
+                judged, order = rank(group, attempt.asked, mode, net)
+                best = judged[order[0]]
+                attempt.keys = keyframes(best.followed if settings.follow_path else best.reading)
+        for attempt in waiting:
+            advance(attempt, world, last=number == settings.replans)
+    return [{"success": attempt.success, "ends": attempt.ends} for attempt in attempts]
+
+
+def advance(attempt: Attempt, world: World, last: bool) -> None:
+    """Execute an attempt's next plan, the last one to its end, others until they are stuck; then look again."""
+    rollout = world.start(attempt.asked.request, len(attempt.asked.truth), attempt.asked.spacing)
+    try:
+        for keys in attempt.executed:
+            rollout.carry_out(keys, until_stalled=True, pictures=False)
+        done = rollout.carry_out(attempt.keys, until_stalled=not last, pictures=False)
+    except UnreachableError:
+        attempt.ends.append("unreachable")
+        attempt.ended = True
+        return
+    attempt.executed.append(attempt.keys)
+    attempt.success = bool(rollout.success)
+    attempt.ended = bool(last or rollout.success or rollout.over)
+    attempt.ends.append(_end(rollout, done))
+    if not attempt.ended:
+        attempt.asked = _seen_now(attempt.asked, rollout, done)
+
+
+def _end(rollout: Rollout, done: Executed) -> str:
+    if rollout.success:
+        return "success"
+    return "steps" if rollout.over else "stalled" if done.stalled else "end"
+
+
+def _seen_now(asked: Asked, rollout: Rollout, done: Executed) -> Asked:
+    """The request with the picture of now, and with what is left of its path after the keyframes that were reached."""
+    picture, moves = rollout.frame(), len(asked.truth) - 1
+    height, width = picture.shape[:2]
+    tool_px = asked.view.see(done.tool_m[-1])[:2] * (width, height)
+    return asked.later(picture, min(done.reached, moves - 1) / moves, tool_px)

@@ -1,0 +1,41 @@
+"""Command line: `python -m worlds COMMAND --world NAME ...` hands over to the world's own command line."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from visual_planner.errors import PlannerError
+
+from .registry import WORLDS, world_class
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worlds", add_help=False,
+        description="Commands of a world, such as demonstrate and execute; its own help has the rest.",
+    )  # fmt: skip
+    parser.add_argument("--world", help=f"{' or '.join(WORLDS)}; without it: list the worlds")
+    options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if options.world is None:
+            parser.print_help()
+            for name in WORLDS:
+                print(f"  {name}: {_line(name)}")
+            return 2 if set(rest) - {"-h", "--help"} else 0
+        return import_module(world_class(options.world).command).main(rest)
+    except PlannerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _line(name: str) -> str:
+    try:
+        world = world_class(name)
+        return f"{world.title}; tasks {', '.join(world.tasks)}"
+    except PlannerError as error:
+        return f"not available: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""What the rest of the project asks of a world: a simulator, or a robot, in which plans are executed.
+
+A world is opened for frames of one size. It draws a request from a seed (`draw`), shows how its own script does it
+(`demonstrate`), and executes plans (`start`, then `Rollout.carry_out`). Closed loop, training of the read-out, studies
+and nodes use these classes and nothing else of it; `registry` knows the worlds by name.
+
+Everywhere: metres in the robot's frame; a gripper is 0 open and 1 closed; pictures are square, uint8, RGB.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from visual_planner.execution.camera import View
+from visual_planner.execution.keyframe_choice import RULES
+
+from .errors import WorldError
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """From where a scene is seen.
+
+    Args:
+        camera: name; empty: the world's first.
+        jitter_m: standard deviation of a random offset of the camera [m].
+        turn_deg: how far it is carried around the scene before that [degrees].
+    """
+
+    camera: str = ""
+    jitter_m: float = 0.0
+    turn_deg: float = 0.0
+
+
+USUAL_VIEW = Viewpoint()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One scene and what is to be done in it: what a planner is given, without the picture.
+
+    Args:
+        seed: of the scene.
+        task: one of the world's.
+        instruction: the task in words.
+        caption: what can be seen, without the task.
+        camera: name of the camera that sees it.
+        view: the same camera as rays of a square picture.
+        colours: of the things that checks may track, by the names of `training.evaluation.colours`; may be empty.
+        own: what the world itself needs to set the scene up again.
+    """
+
+    seed: int
+    task: str
+    instruction: str
+    caption: str
+    camera: str
+    view: View
+    colours: tuple[str, ...] = ()
+    own: object = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """How the world's script does it.
+
+    Args:
+        frames: pictures (F, size, size, 3); the first shows the scene before anything moves.
+        keyframes: end effector [m] and gripper at the frames (F, 4).
+        path_px: end effector (N, 3): x, y [px] and the plan's time t, which is k / (F - 1) at frame k.
+        success: whether the task was done. A scene that the script cannot solve stays in every count.
+    """
+
+    frames: np.ndarray
+    keyframes: np.ndarray
+    path_px: np.ndarray
+    success: bool
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What became of some keyframes.
+
+    Args:
+        frames: pictures (F, size, size, 3) when each keyframe was done, the last one repeated if the attempt ended
+            before; (0,) if none were wanted.
+        tool_m: end effector then (F, 3).
+        reached: number of the last keyframe that was aimed at to its end.
+        clamped: how many keyframes lay outside the workspace and were moved to its edge.
+        stalled: whether the execution stopped because the end effector no longer moved.
+        start_error_m: distance of the first keyframe from where the end effector really was.
+        own: what the world itself knows beyond that, such as the joints' trajectory.
+    """
+
+    frames: np.ndarray
+    tool_m: np.ndarray
+    reached: int
+    clamped: int
+    stalled: bool
+    start_error_m: float
+    own: object = None
+
+    def tracking_error_m(self, keyframes: np.ndarray) -> float:
+        """Mean distance of the end effector from the keyframes (F, 4), all but the first."""
+        return float(np.linalg.norm(self.tool_m[1:] - np.asarray(keyframes, float)[1:, :3], axis=-1).mean())
+
+
+class Rollout(ABC):
+    """One attempt at a request, from its start: any number of plans, one after the other."""
+
+    @abstractmethod
+    def carry_out(self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True) -> Executed:
+        """Execute keyframes (F, 4), F >= 2; where the arm really is replaces the first.
+
+        Args:
+            keyframes: places [m] and gripper.
+            until_stalled: stop where the world's rule says that the arm is stuck or done, so that it is planned again.
+            pictures: take pictures. Physics must be the same without them.
+
+        Raises:
+            WorldError: the keyframes are no such numbers.
+            UnreachableError: the arm cannot get to one of them.
+        """
+
+    @property
+    @abstractmethod
+    def success(self) -> bool:
+        """Whether the task is done, judged by all that has happened so far."""
+
+    @property
+    @abstractmethod
+    def over(self) -> bool:
+        """Whether nothing can change any more: no steps are left, or success counts at any time and is there."""
+
+    @abstractmethod
+    def frame(self) -> np.ndarray:
+        """Picture (size, size, 3) of this moment."""
+
+
+class World(ABC):
+    """An open world. One rollout at a time: `start`, `draw` and `demonstrate` end the one before.
+
+    Args:
+        size: side of its frames [px].
+        look: one of `looks`.
+
+    Attributes:
+        name: what commands call it.
+        title: what pages and model cards call its arm.
+        tasks: names.
+        cameras: names, the usual one first.
+        wordings: sets of phrasings, the usual one first.
+        looks: ways of rendering, the usual one first.
+        seeds: seeds from which on evaluation draws its scenes by default; nothing is trained on them.
+        scenes: how many it draws by default.
+        max_jitter_m: largest `Viewpoint.jitter_m`.
+        max_turn_deg: largest `Viewpoint.turn_deg`, to either side.
+        replans_when_stalled: whether `Rollout.carry_out` knows `until_stalled`.
+        readout_config: configuration that trains its read-out, by its name in training/configs.
+        readout: folder of its read-out, from the project's root.
+        planner: folder of its planner, from the project's root.
+        command: module whose `main` is its command line (demonstrate and the like).
+        keyframes: one of `keyframe_choice.RULES`, how its demonstrations choose their frames by default.
+        needs_eyes: tasks in which a plan made for another scene mostly fails; empty where nobody has measured it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+    cameras: ClassVar[tuple[str, ...]]
+    wordings: ClassVar[tuple[str, ...]]
+    looks: ClassVar[tuple[str, ...]] = ("plain",)
+    seeds: ClassVar[int] = 0
+    scenes: ClassVar[int] = 100
+    max_jitter_m: ClassVar[float] = 0.0
+    max_turn_deg: ClassVar[float] = 0.0
+    replans_when_stalled: ClassVar[bool] = False
+    readout_config: ClassVar[str] = ""
+    readout: ClassVar[str] = ""
+    planner: ClassVar[str] = ""
+    command: ClassVar[str] = ""
+    keyframes: ClassVar[str] = RULES[0]
+    needs_eyes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, size: int, look: str = "") -> None:
+        self.size, self.look = size, look or self.looks[0]
+        if self.look not in self.looks:
+            raise WorldError(f"look must be {' or '.join(self.looks)} in world {self.name}, got {look!r}")
+
+    @abstractmethod
+    def draw(self, seed: int, task: str = "", wordings: str = "", viewpoint: Viewpoint = USUAL_VIEW) -> Request:
+        """The request of a seed, always the same.
+
+        Args:
+            seed: of the scene.
+            task: one of `tasks`; empty: drawn from the seed.
+            wordings: one of `wordings`; empty: the first.
+            viewpoint: from where it is seen.
+
+        Raises:
+            WorldError: a value that the world does not know.
+        """
+
+    @abstractmethod
+    def first_frame(self, request: Request) -> np.ndarray:
+        """Picture (size, size, 3) of the scene before anything moves."""
+
+    @abstractmethod
+    def demonstrate(self, request: Request, frames: int = 9, keyframes: str = "") -> Demonstration:
+        """Let the world's own script do it, whether it succeeds or not.
+
+        Args:
+            request: from `draw`.
+            frames: pictures of it.
+            keyframes: one of `keyframe_choice.RULES`: which moments they are; empty: the world's `keyframes`.
+        """
+
+    @abstractmethod
+    def start(self, request: Request, frames: int = 9, keyframes: str = "") -> Rollout:
+        """Set the scene up and begin an attempt.
+
+        Args:
+            request: from `draw`.
+            frames: of a whole plan.
+            keyframes: how the frames of its plans are spaced; empty: the world's `keyframes`.
+        """
+
+    @classmethod
+    def runs(
+        cls, first_seed: int, scenes: int, tasks: Sequence[str], cameras: Sequence[str]
+    ) -> list[tuple[int, str, str]]:
+        """Seed, task and camera of an evaluation: seeds follow each other, tasks in turn, then cameras.
+
+        A benchmark that says otherwise overrides this.
+        """
+        return [
+            (first_seed + number, tasks[number % len(tasks)], cameras[number // len(tasks) % len(cameras)])
+            for number in range(scenes)
+        ]
+
+    @classmethod
+    def check(cls, name: str, value: str) -> str:
+        """A value of one of the attributes with choices; empty: the first choice.
+
+        Raises:
+            WorldError: the world does not know it.
+        """
+        known = {"task": cls.tasks, "camera": cls.cameras, "wordings": cls.wordings, "look": cls.looks}[name]
+        if value and value not in known:
+            raise WorldError(f"{name} must be one of {', '.join(known)} in world {cls.name}, got {value!r}")
+        return value or known[0]
+
+    def close(self) -> None:  # noqa: B027
+        """Free what it holds; a world may hold nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def checked_keyframes(keyframes: np.ndarray) -> np.ndarray:
+    """Keyframes (F, 4) float64 of finite numbers, F >= 2: what every world may rely on.
+
+    Raises:
+        WorldError: they are something else.
+    """
+    try:
+        values = np.array(keyframes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise WorldError(f"keyframes must be numbers (F, 4): x, y, z [m] and gripper 0..1; {error}") from None
+    if values.ndim != 2 or values.shape[1] != 4 or len(values) < 2:
+        raise WorldError(f"keyframes must have shape (F from 2, 4): x, y, z [m] and gripper 0..1, got {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).all(axis=1)))
+        raise WorldError(f"keyframes must be finite, got {values[row].tolist()} at keyframe {row}")
+    return values
