@@ -6,11 +6,13 @@ python -m tests.fuzz --inputs 100 --only "trajectory json"
 
 import argparse
 import logging
+import os
 import resource
 import sys
 import time
 from pathlib import Path
 
+os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from .core_targets import TARGETS as CORE
