@@ -1,12 +1,19 @@
-"""Parsers of what training makes and reads again: pairs, caches, checkpoints."""
+"""Parsers of what training makes and reads again: pairs, caches, checkpoints, weights."""
 
+import importlib
 import json
+import struct
+import sys
+import types
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from support.small_world import SPEC
@@ -16,9 +23,10 @@ from training.data.pairs_folder import FORMAT as PAIRS
 from training.loop.checkpoints import load_checkpoint, save_checkpoint
 from visual_planner.planner.spec import PlannerSpec
 
+from .core_targets import ROOT
 from .data_targets import within
 from .law import LONGEST, Target
-from .mutate import of_json, of_lines
+from .mutate import bytes_change, json_bytes, of_json, of_lines
 
 
 def _pairs(home: Path) -> None:
@@ -81,7 +89,44 @@ _STATE = {
     "step": 4, "seconds": 1.5, "optimizers": [[{"k": 3, "d": 0.5}]],
     "run": {"kind": "train", "spec": None, "settings": {"lora": {}}, "inputs": {"cache": "sha256:0"}},
 }  # fmt: skip
+
+
+def _reader() -> Callable[[Path, str], object]:
+    """`read_header` of the nodes, which are reached by relative imports alone, as parts of a plugin."""
+    name = "plugin_of_fuzz"
+    for part, folder in ((name, ROOT), (f"{name}.nodes", ROOT / "nodes")):
+        sys.modules[part] = types.ModuleType(part)
+        sys.modules[part].__path__ = [str(folder)]
+    return importlib.import_module(f"{name}.nodes.comfy.safetensors_files").read_header
+
+
+read_header = _reader()
+_TENSORS = {
+    "__metadata__": {"visual_planner.spec": PlannerSpec().to_metadata()["visual_planner.spec"], "format": "pt"},
+    "a.lora_up.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    "a.alpha": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]},
+}
+
+
+def _safetensors(header: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header + bytes(26)
+
+
+def _broken_header(random: Random) -> bytes:
+    data = _safetensors(of_json([_TENSORS])[1](random))
+    return bytes_change(random, data) if random.random() < 0.3 else data
+
+
+def _open_header(data: bytes, folder: Path) -> None:
+    (folder / "a.safetensors").write_bytes(data)
+    header = read_header(folder / "a.safetensors", "LoRA a")
+    with safe_open(folder / "a.safetensors", "pt") as file:  # what passed is what the format's own reader opens
+        assert {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()} == header.shapes  # noqa: SIM118
+    PlannerSpec.from_metadata(header.metadata)
+
+
 TARGETS = [
+    Target("safetensors headers", [_safetensors(json_bytes(_TENSORS))], _broken_header, _open_header),
     Target("pairs", *of_lines([_PAIR, _PAIR]), within("pairs.jsonl", _pairs, _check)),
     Target("pairs data set", *of_json([_PAIRS_INFO]), within("dataset.json", _pairs, _check)),
     Target("pairs manifest", *of_json([_MANIFEST]), within("manifest.json", _pairs, _check)),
