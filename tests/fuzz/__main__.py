@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="stop after so much time [s]")
     parser.add_argument("--inputs", type=int, help="stop after so many inputs of each target")
     parser.add_argument("--seed", type=int, default=0, help="number of the first input")
-    parser.add_argument("--only", help="targets whose name holds this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="targets whose name holds one of these texts")
     parser.add_argument("--cpu", type=float, default=CPU_S, help="CPU time that an input may take [s]")
     parser.add_argument(
         "--keep", type=Path, default=Path("output") / "fuzz", help="folder for inputs that broke the law"
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("one of --seconds and --inputs is required")
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     logging.disable(logging.CRITICAL)
-    targets = [target for target in [*CORE, *DATA, *RUNS] if options.only is None or options.only in target.name]
+    targets = [target for target in [*CORE, *DATA, *RUNS] if any(text in target.name for text in options.only)]
     tallies = {target.name: Tally() for target in targets}
     end = time.monotonic() + options.seconds if options.seconds else None
     done = 0
