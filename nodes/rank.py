@@ -70,7 +70,7 @@ class VisualPlannerRank(io.ComfyNode):
     ) -> io.NodeOutput:
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
-        net = simulator.load_readout()
+        net = simulator.load_readout(simulator.world_of(scene))
         looked = [score(plan, fit_of(fit, layout), first_frame, trajectory, scene, net) for plan in plans]
         scores = compare([alone for alone, _ in looked], [reading for _, reading in looked])
         order = order_of(scores)

@@ -21,7 +21,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 
 from ..errors import TrainingError
 from ..sections.data import PrepareSection
-from .frame_choice import choose_frames, motion_of
+from .frame_choice import choose_frames, motion_of, path_of_states
 from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
@@ -112,10 +112,7 @@ def process(job: Job, entry: Entry) -> dict:
 
 def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
     spec = job.spec
-    motion = None
-    if job.section.frames != "uniform" and entry.length > spec.layout.frames:
-        motion = motion_of(job.source.thumbnails(entry))
-    chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion)
+    chosen = _choose(job, entry)
     raw = job.source.frames(entry, chosen.tolist())
     size = raw.shape[1:3]
     frames = fit_cells(raw, spec)
@@ -140,6 +137,25 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
         "instruction": entry.instruction,
     }
     return pictures, pairs, statistics
+
+
+def _choose(job: Job, entry: Entry) -> np.ndarray:
+    """Numbers of the frames that fill the cells."""
+    rule, count = job.section.frames, job.spec.layout.frames
+    motion = path = None
+    if rule == "shape":
+        states = job.source.positions(entry, job.section.states)
+        column = job.section.gripper_column
+        if column is None and job.source.format == "simulated":
+            column = 3
+        path = path_of_states(states, column, job.section.gripper_range)
+        if len(path) != entry.length:
+            raise TrainingError(
+                f"states of episode {entry.id} ({entry.file}) must have {entry.length} rows, got {len(path)}"
+            )
+    elif rule != "uniform" and entry.length > count:
+        motion = motion_of(job.source.thumbnails(entry))
+    return choose_frames(entry.length, count, rule, motion, path)
 
 
 def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from visual_planner.grid.cells import assemble_grid
+from visual_planner.grid.cells import assemble_grid, slice_grid
+from visual_planner.grid.frame import to_bytes
 from visual_planner.grid.layout import GridLayout
 
 from ..errors import TrainingError
@@ -51,6 +52,12 @@ def encode_cells(vae: AutoencoderKL, frames: np.ndarray | torch.Tensor, layout: 
     """
     latents = encode_pictures(vae, frames).permute(0, 2, 3, 1)
     return assemble_grid(latents, layout).permute(0, 3, 1, 2).contiguous()
+
+
+def round_trip(vae: AutoencoderKL, frames: np.ndarray, layout: GridLayout) -> np.ndarray:
+    """True frames (F, h, w, 3) uint8 as a faultless plan would show them: encoded one by one, decoded as one grid."""
+    grid = decode_latents(vae, encode_cells(vae, frames, layout))
+    return to_bytes(slice_grid(grid, layout))
 
 
 @torch.no_grad()

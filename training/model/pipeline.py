@@ -7,12 +7,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from visual_planner.grid.cells import condition_grid, slice_grid
-from visual_planner.grid.frame import to_bytes
 from visual_planner.grid.masks import latent_mask
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from .autoencoder import decode_latents, encode_cells, encode_pictures, load_vae
+from .autoencoder import decode_latents, encode_cells, encode_pictures, load_vae, round_trip
 from .in_context import InContext
 from .lora import fuse_lora
 from .sampling import draw_noise, sample
@@ -159,8 +158,7 @@ class PlannerPipeline:
 
     def through_autoencoder(self, frames: np.ndarray) -> np.ndarray:
         """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
-        latents = encode_cells(self.vae, frames, self.spec.layout)
-        return to_bytes(self.slice(decode_latents(self.vae, latents))[0])
+        return round_trip(self.vae, frames, self.spec.layout)
 
 
 def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:

@@ -1,6 +1,7 @@
 """Training a planner LoRA on a frozen base, from a cache."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -68,10 +69,11 @@ def make_loop(config: Config) -> Loop:
     """
     section: TrainSection = config.section("train")
     mixture = Mixture.open(section.cache)
-    if config.planner_spec() != mixture.spec:
+    if (spec := config.planner_spec()) != mixture.spec:
+        names = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(mixture.spec, field.name)]
         raise TrainingError(
-            f"the configuration's spec differs from the one that cache {mixture.name} was made with: create the "
-            "cache again"
+            f"the configuration's spec differs from the one that cache {mixture.name} was made with in "
+            f"{', '.join(names)}: create the cache again"
         )
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)

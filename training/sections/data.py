@@ -64,9 +64,10 @@ class PrepareSection(Section):
     camera: str = Field("", description="camera to use (default: the first; an unknown name lists them all)")
     instructions: Path | None = Field(None, description="CSV, JSON lines or text, for folders of videos or frames")
     episodes: Positive | None = Field(None, description="use only this many episodes, from the first on")
-    frames: Literal["uniform", "motion", "trim"] = Field(
+    frames: Literal["uniform", "motion", "trim", "shape"] = Field(
         "uniform",
-        description="frame selection: evenly in time, by equal amounts of motion, or evenly between the idle ends",
+        description="frame selection: evenly in time, by equal amounts of motion, evenly between the idle ends, or "
+        "where the end effector's path bends (needs states; the planner's record then says so: spec.keyframes)",
     )
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: drop them, repeat the last frame, or refuse"
@@ -78,6 +79,10 @@ class PrepareSection(Section):
     )
     overlay_data: Path | None = Field(None, description="file or folder that the overlay needs, see docs/data.md")
     states: str = Field("", description="feature with the end effector's position (default: the format's usual one)")
+    gripper_column: int | None = Field(
+        None, description="column of the states with the gripper, whose opening counts as a part of the path"
+    )
+    gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
     prompts: str = Field(
         "spec", description="spec: the spec's sentence; varied: many sentences; or a file of templates"
     )

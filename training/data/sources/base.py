@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.execution.keyframe_choice import RULES
+
 from ...errors import TrainingError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -47,10 +49,12 @@ class Source(ABC):
         camera: whose pictures are read.
         cameras: all there are.
         ready_grids: whether it holds grids that are made already.
+        keyframes: how its frames are spaced, one of `keyframe_choice.RULES`.
     """
 
     format: str = ""
     ready_grids = False
+    keyframes = RULES[0]
 
     def __init__(self, path: Path, entries: Sequence[Entry], camera: str = "", cameras: Sequence[str] = ()) -> None:
         self.path, self.camera, self.cameras = path, camera, tuple(cameras)
