@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from ...visual_planner.errors import brief
+from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.presets import PRESETS
 from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
-from . import tiny
+from . import flux2_names, tiny
+from .in_context import family_of_model
 from .lora_keys import LoraError, check_shapes, header_alphas, normalise
 from .safetensors_files import ModelFileError, load_tensors, read_header
 
@@ -83,6 +85,8 @@ def apply_lora(model, path: Path, name: str, strength: float):
 
     header = read_header(path, f"LoRA {name}")
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
+    if family_of_model(model) is FLUX2:  # ComfyUI's own map lacks some of its layers
+        key_map |= flux2_names.lora_keys(model.model)
     shapes = normalise(header.shapes, key_map, name)
     check_shapes(shapes, key_map, _weight_shapes(model), name)
     patched = model.clone()

@@ -37,7 +37,7 @@ class Mark:
     def dtype(self):
         """Not there, as far as a planner's model is concerned.
 
-        ComfyUI asks every value that it hands to a network for its dtype, which is the one moment at which a model
+        ComfyUI asks every value that goes to a network for its dtype, which is the one moment at which a model
         that knows nothing of the planner looks at the mark.
 
         Raises:

@@ -9,6 +9,8 @@ import pytest
 import tiny_factory
 import torch
 
+from support.tiny_flux2 import write_tiny_flux2
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
@@ -61,6 +63,34 @@ def pair(comfy, plugin, tiny, tmp_path_factory):
         transformer = tiny_factory.make_transformer().requires_grad_(False)
         transformer.save_pretrained(folder / "transformer")
     return tiny.load_model(folder), transformer
+
+
+@pytest.fixture(scope="session")
+def flux2_folder(tmp_path_factory) -> Path:
+    """A random tiny FLUX.2 in diffusers' folder layout."""
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of diffusers and transformers about themselves
+        return write_tiny_flux2(tmp_path_factory.mktemp("tiny_flux2"))
+
+
+@pytest.fixture(scope="session")
+def flux2_pair(tiny, flux2_folder):
+    """(ComfyUI's MODEL, diffusers' transformer) of the same random FLUX.2 weights."""
+    from diffusers import Flux2Transformer2DModel
+
+    with torch.inference_mode(False):
+        transformer = Flux2Transformer2DModel.from_pretrained(flux2_folder / "transformer")
+    return tiny.load_model(flux2_folder), transformer.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def flux2_clip(tiny, flux2_folder):
+    return tiny.load_clip(flux2_folder)
+
+
+@pytest.fixture(scope="session")
+def flux2_vae(tiny, flux2_folder):
+    return tiny.load_vae(flux2_folder)
 
 
 @pytest.fixture
