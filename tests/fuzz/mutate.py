@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
+LONGEST = 2**18
+"""Longest input [bytes]: what is large may cost time."""
 NUMBERS = (0, -1, 1, 2, 3.5, 2**31, 2**63, -(2**63), 10**30, 10**400, 1e308, -1e308, 1e-320, float("nan"), float("inf"))
 TEXTS = (
     "", " ", "x", "../../x", "/etc/passwd", "C:\\x", "a\nb", "\x1b[2J\x1b[31m", "\u202e\u200f", "\ud800", "\0",
@@ -90,7 +92,7 @@ def of_json(seeds: Sequence[object]) -> tuple[list[bytes], Callable[[Random], by
     """Inputs of JSON, good and broken: mostly another structure, sometimes another text."""
 
     def make(random: Random) -> bytes:
-        data = json_bytes(changed(random, random.choice(seeds)))
+        data = json_bytes(changed(random, random.choice(seeds)))[:LONGEST]
         return text_change(random, data, _JSON_WORDS) if random.random() < 0.2 else data
 
     return [json_bytes(seed) for seed in seeds], make
@@ -106,7 +108,7 @@ def of_lines(rows: Sequence[object]) -> tuple[list[bytes], Callable[[Random], by
         lines[at] = json_bytes(changed(random, json.loads(lines[at])))
         if random.random() < 0.2:
             lines = [random.choice(lines) for _ in range(random.randrange(1, 6))]
-        data = random.choice((b"\n", b"\r\n", b"\n\n")).join(lines) + random.choice((b"\n", b"", b"\x85"))
+        data = random.choice((b"\n", b"\r\n", b"\n\n")).join(lines)[:LONGEST] + random.choice((b"\n", b"", b"\x85"))
         return text_change(random, data, _JSON_WORDS) if random.random() < 0.2 else data
 
     return [b"\n".join(good) + b"\n"], make
@@ -131,7 +133,7 @@ def text_change(random: Random, data: bytes, words: Sequence[bytes]) -> bytes:
             data = data[:at] + data[max(0, at - random.randrange(1, 60)) : at] * random.choice((1, 3, 300)) + data[at:]
         else:
             data = bytes_change(random, data)
-    return data[: 2**18]
+    return data[:LONGEST]
 
 
 def of_text(seeds: Sequence[bytes], words: Sequence[bytes]) -> tuple[Sequence[bytes], Callable[[Random], bytes]]:
