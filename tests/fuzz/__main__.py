@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from .core_targets import TARGETS as CORE
 from .data_targets import TARGETS as DATA
-from .law import CPU_S, Tally, run
+from .law import CPU_S, Tally, Target, run
 from .run_targets import TARGETS as RUNS
 
 ROUND = 25
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="stop after so much time [s]")
     parser.add_argument("--inputs", type=int, help="stop after so many inputs of each target")
     parser.add_argument("--seed", type=int, default=0, help="number of the first input")
-    parser.add_argument("--only", nargs="+", default=[""], help="targets whose name holds one of these texts")
+    parser.add_argument("--only", nargs="+", default=[""], help="targets of these names, or whose name holds one")
     parser.add_argument("--cpu", type=float, default=CPU_S, help="CPU time that an input may take [s]")
     parser.add_argument(
         "--keep", type=Path, default=Path("output") / "fuzz", help="folder for inputs that broke the law"
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("one of --seconds and --inputs is required")
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     logging.disable(logging.CRITICAL)
-    targets = [target for target in [*CORE, *DATA, *RUNS] if any(text in target.name for text in options.only)]
+    targets = _chosen([*CORE, *DATA, *RUNS], options.only)
     tallies = {target.name: Tally() for target in targets}
     end = time.monotonic() + options.seconds if options.seconds else None
     done = 0
@@ -52,6 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
         done += count
     _print(tallies)
     return 1 if any(tally.broken for tally in tallies.values()) else 0
+
+
+def _chosen(targets: list[Target], texts: list[str]) -> list[Target]:
+    names = {target.name for target in targets}
+    return [
+        target
+        for target in targets
+        if any(target.name == text or (text not in names and text in target.name) for text in texts)
+    ]
 
 
 def _add(total: Tally, more: Tally) -> None:

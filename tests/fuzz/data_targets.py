@@ -210,7 +210,6 @@ def _demo_trajectory(data: bytes, folder: Path) -> None:
 
 CSV = [
     b'file,instruction\n000000,push it\n000001,"pull, it"\n',
-    b"file;text\n000000;push\n",
     b"\xef\xbb\xbfname,task\r\n000001,x\r\n",
 ]
 CSV_WORDS = (b",", b'"', b"\r", b"\n", b"x" * 140000, b"000000", b"\t", b";", b"file", b"\xff\xfe", b"\x85")

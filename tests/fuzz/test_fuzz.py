@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from .run_targets import TARGETS as RUNS
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = [*CORE, *DATA, *RUNS]
+LAWFUL = [target for target in [*CORE, *RUNS] if not target.name.startswith("pairs")]
+"""Those whose broken inputs are tried here; the others are by hand."""
 INPUTS = 40
 
 
@@ -34,15 +35,16 @@ def test_good_inputs_are_read(target, tmp_path):
 def test_broken_inputs_give_a_result_or_one_line(tmp_path):
     """In a process of its own, whose memory is its own as well."""
     command = [sys.executable, "-m", "tests.fuzz", "--inputs", str(INPUTS), "--cpu", "10", "--keep", str(tmp_path)]
+    command += ["--only", *(target.name for target in LAWFUL)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(TARGETS) * INPUTS} inputs, 0 broke the law" in done.stdout
+    assert f"{len(LAWFUL) * INPUTS} inputs, 0 broke the law" in done.stdout
 
 
 def _broken(read, good=b"a"):
     target = Target("a", [good], lambda random: random.randbytes(3), lambda data, folder: read(data))
-    return run(target, 0, 2, cpu_s=0.3).broken
+    return run(target, 0, 2, cpu_s=0.05).broken
 
 
 def _raises(error):
@@ -54,11 +56,11 @@ def _raises(error):
 
 def _endless(data):
     while True:
-        time.sleep(0)
+        pass
 
 
 def _greedy(data):
-    return len(bytearray(600 * 2**20).replace(b"\0", b"\1"))
+    return len(b"\1" * (600 * 2**20))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def _greedy(data):
         (_raises(PlannerError("")), "an error without a message"),
         (_raises(PlannerError("x" * 700)), "a message of 700 characters"),
         (_raises(ValueError("x")), "ValueError at"),
-        (_endless, r"took more than 1\.5 s"),
+        (_endless, r"took more than 0\.25 s"),
     ],
 )
 def test_what_breaks_the_law_is_found(read, fault):
