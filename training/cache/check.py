@@ -10,6 +10,7 @@ from visual_planner.planner.spec import PlannerSpec
 from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError
+from ..files import as_record
 from ..model.bases.registry import base_of, require_base
 from ..sections.config import load_config
 from ..sections.data import CacheSection
@@ -79,11 +80,12 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     family = base_of(spec)
     if (base / "transformer").is_dir():  # the encoders alone are enough here
         require_base(base, family.family)
-    width, pooled = family.text_widths(base)
-    tokens = section.text_tokens or family.text_length(base)
+    with as_record(f"configuration of a text encoder of {base}"):
+        width, pooled = family.text_widths(base)
+    with as_record(f"configuration of the tokenizer of {base}"):
+        tokens = section.text_tokens or family.text_length(base)
     grid, condition = (math.prod(shape) * _LATENT_BYTES for shape in (spec.latent_shape, spec.condition_latent_shape))
-    number = 4 if section.dtype == "float32" else 2
-    text = (tokens * width + pooled) * number
+    text = (tokens * width + pooled) * (4 if section.dtype == "float32" else 2)
     counts = [len({pair[key] for pair in pairs}) for key in ("target", "source", "text")]
     return counts[0] * grid + counts[1] * condition + (counts[2] + 1) * text
 

@@ -58,7 +58,8 @@ class Flux1(Base):
     def text_widths(self, folder: Path) -> tuple[int, int]:
         """Of T5 and of CLIP."""
         t5 = read_json(folder / "text_encoder_2" / "config.json", _WHAT)
-        return t5["d_model"], read_json(folder / "text_encoder" / "config.json", _WHAT)["hidden_size"]
+        clip = read_json(folder / "text_encoder" / "config.json", _WHAT)
+        return int(t5["d_model"]), int(clip["hidden_size"])
 
     def text_length(self, folder: Path) -> int:
         """Of T5."""

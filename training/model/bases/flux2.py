@@ -76,7 +76,7 @@ class Flux2(Base):
     def text_widths(self, folder: Path) -> tuple[int, int]:
         """Three layers side by side; nothing pooled."""
         config = read_json(folder / "text_encoder" / "config.json", "configuration of the text encoder")
-        return len(TAPS) * config["hidden_size"], 0
+        return len(TAPS) * int(config["hidden_size"]), 0
 
     def text_length(self, folder: Path) -> int:
         """At most what the base was trained with."""
