@@ -7,7 +7,7 @@ from ..visual_planner.errors import ConditioningError
 from ..visual_planner.grid.cells import condition_grid, fit_frame
 from ..visual_planner.planner.families import Family
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy.in_context import mark_conditioning, patch_model
+from .comfy.in_context import mark_conditioning, patch_model, require_text
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
@@ -87,6 +87,8 @@ class VisualPlannerCondition(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode the condition, patch a clone of the model, size the latent."""
         patched = patch_model(model, spec)
+        require_text(model, positive, spec, "positive")
+        require_text(model, negative or [], spec, "negative")
         picture = condition_picture(first_frame, spec, fit_of(fit, spec))
         latent = encode(vae, picture, spec.base_family)
         marked = mark_conditioning(positive, latent, spec.guidance)

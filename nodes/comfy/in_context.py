@@ -138,6 +138,24 @@ def require_family(model, spec: PlannerSpec, planner: str = "the planner's recor
         raise ConditioningError(f"model must be a {spec.base_family.title} model, which {planner} asks for, got {got}")
 
 
+def require_text(model, conditioning: list, spec: PlannerSpec, name: str) -> None:
+    """Raise a ConditioningError unless a conditioning is as wide as the text that the MODEL takes.
+
+    Args:
+        model: MODEL of ComfyUI.
+        conditioning: ComfyUI's list of [embedding, settings].
+        spec: the planner's record.
+        name: of the conditioning, for the message.
+    """
+    wanted = getattr(getattr(model.model.diffusion_model, "params", None), "context_in_dim", None)
+    for embedding, _ in conditioning:
+        if wanted is not None and embedding.shape[-1] != wanted:
+            raise ConditioningError(
+                f"{name} must come from the text encoder of this {spec.base_family.title} model, {wanted} wide, got "
+                f"{embedding.shape[-1]}"
+            )
+
+
 def in_context_wrapper(placing: Placing) -> Callable:
     """Wrapper around the FLUX network's forward that places the condition's tokens.
 

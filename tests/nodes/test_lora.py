@@ -258,10 +258,10 @@ def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, s
     lora_factory.save(lora_factory.diffusers_keys(lora), own, spec.to_metadata())
     try:
         inputs = comfy.node("VisualPlannerLoraLoader").INPUT_TYPES()["required"]
-        names = ["tiny_planner (built in)", "sub/mine.safetensors"]
+        names = ["tiny_planner (built in)", "metaworld_planner (built in)", "sub/mine.safetensors"]
         assert inputs["lora_name"][1]["options"] == names
         assert inputs["base_lora_name"][1]["options"] == ["none", *names]
-        assert_same(load(names[0])[0], load(names[1])[0])
+        assert_same(load(names[0])[0], load(names[2])[0])
     finally:
         own.unlink()
 

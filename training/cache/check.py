@@ -10,7 +10,7 @@ from visual_planner.planner.spec import PlannerSpec
 from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError
-from ..files import read_json
+from ..files import as_record, read_json
 from ..sections.config import load_config
 from ..sections.data import CacheSection
 from .read import Cache
@@ -80,11 +80,13 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     tokens = section.text_tokens
     if not tokens:
         settings = read_json(base / "tokenizer_2" / "tokenizer_config.json", "configuration of the tokenizer")
-        tokens = int(settings["model_max_length"])
+        with as_record(f"configuration {base / 'tokenizer_2' / 'tokenizer_config.json'}"):
+            tokens = int(settings["model_max_length"])
     grid, cell = (math.prod(size) * _LATENT_BYTES for size in (spec.latent_size, spec.cell_latent_size))
     condition = cell if spec.condition_is_cell else grid
     number = 4 if section.dtype == "float32" else 2
-    text = (tokens * t5["d_model"] + clip["hidden_size"]) * number
+    with as_record(f"configuration of a text encoder of {base}"):
+        text = (tokens * int(t5["d_model"]) + int(clip["hidden_size"])) * number
     counts = [len({pair[key] for pair in pairs}) for key in ("target", "source", "text")]
     return counts[0] * grid + counts[1] * condition + (counts[2] + 1) * text
 

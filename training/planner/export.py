@@ -17,7 +17,7 @@ from visual_planner.errors import PlannerError
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..files import replacing, save_sorted
+from ..files import as_record, replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
 from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings, with_current_spec
 from ..loop.runlog import BESIDE, PLANS
@@ -53,14 +53,16 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     parts, state = load_checkpoint(checkpoint)
     record = run_record(state, checkpoint)
     check_configuration(config, record, checkpoint)
-    lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
+    with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
+        lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
         tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
-    transformer = from_shape(record["model"])
+    with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
+        transformer = from_shape(record["model"])
     metadata = {
         **spec.to_metadata(),
         **model_spec(section, spec, transformer, _thumbnail(section)),
