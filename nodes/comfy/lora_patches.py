@@ -167,18 +167,19 @@ def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Ten
     divide by the lengths of W's own rows; then the magnitudes make up for the difference.
     """
     import comfy.lora
-    import comfy.utils
+    import comfy.model_management
 
     key, part = target_of(target)
-    weight = comfy.utils.get_attr(model.model, key)
-    if hasattr(weight, "tensor_shape") or not weight.is_floating_point():
+    # As stored, not as a run may have patched it in place: ComfyUI keeps that apart.
+    (stored, convert), *before = model.get_key_patches(key)[key]
+    if hasattr(stored, "tensor_shape") or not stored.is_floating_point():
         raise LoraError(
             f"LoRA {name} has DoRA magnitudes, which need a base whose weights are not packed, got {plain(key)}"
         )
-    weight = (
-        (weight.dequantize() if type(weight) not in (torch.Tensor, torch.nn.Parameter) else weight).detach().float()
+    weight = convert(
+        comfy.model_management.cast_to_device(stored, stored.device, torch.float32, copy=True), inplace=True
     )
-    weight = comfy.lora.calculate_weight(model.patches.get(key, []), weight.clone(), key)
+    weight = comfy.lora.calculate_weight(before, weight, key)
     if part is not None:
         weight = weight.narrow(*part)
     magnitude = _turned(target, parts[names.MAGNITUDE].float().reshape(-1)).to(weight.device)[:, None]

@@ -128,6 +128,9 @@ def folder(comfy):
 @pytest.fixture
 def apply(module, tiny_model, folder):
     """Put tensors into a file and the file onto the model: the changed weights, and the notes."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()  # what an earlier run has patched in place
     lora = module("nodes.comfy.lora")
 
     def run(tensors, metadata=None, name="a.safetensors", model=None, strength=1.0):

@@ -173,6 +173,25 @@ def test_dora_of_peft_is_what_peft_merges(apply, tiny_folder, tiny_model, layer,
     assert (weight[rows] - before[rows]).abs().max() > 0.01
 
 
+def test_dora_of_peft_is_the_same_while_another_lora_is_patched_in(apply, tiny_model, module, folder, spec_of):
+    """After a run, ComfyUI's weights in memory are those of the run's LoRA."""
+    import comfy.model_management
+
+    lora, layer = module("nodes.comfy.lora"), "transformer.transformer_blocks.0.ff.net.2"
+    rows, columns = size_of(tiny_model, layer)
+    tensors = {"lora_A.weight": torch.randn(4, columns), "lora_B.weight": torch.randn(rows, 4)}
+    tensors = in_file(layer, {**tensors, "lora_magnitude_vector": torch.rand(rows) + 0.5})
+    wanted, _ = apply(tensors)
+    other = in_file(layer, adapter_factory.parts_of("lora", rows, columns, 1))
+    loaded = lora.apply_lora(tiny_model, lora_factory.save(other, folder / "other.safetensors"), "other", 5.0)
+    comfy.model_management.load_models_gpu([loaded])
+    path = lora_factory.save(tensors, folder / "dora.safetensors")
+    patched = lora.apply_lora(tiny_model, path, "dora", 1.0)
+    comfy.model_management.unload_all_models()
+    got = weights(patched)
+    assert wanted.keys() == got.keys() and all(torch.equal(wanted[key], got[key]) for key in wanted)
+
+
 def test_dora_of_peft_stands_on_what_was_applied_before_it(apply, tiny_model, module, folder):
     """A base LoRA first: the lengths are those of the weight that the adapter finds."""
     layer, lora = "transformer_blocks.0.ff.net.2", module("nodes.comfy.lora")
