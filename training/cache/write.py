@@ -22,11 +22,11 @@ from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import condition_picture, read_pairs, spec_from
+from ..data.pairs_folder import condition_picture, read_info, read_pairs, spec_from
 from ..data.sources.pictures import read_picture
 from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
-from ..files import json_object, read_json
+from ..files import json_object
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
 from ..model.text import TextEncoders
 from ..sections.config import Config
@@ -91,8 +91,7 @@ def cache(config: Config) -> None:
                 _encode(waiting, section, spec, out, process)
         process.wait()
         if process.rank == 0:
-            firsts = read_json(section.data / "dataset.json", "folder of pairs").get("first_frames", {})
-            _write_manifest(out, shards, pairs, names, firsts, wanted, section)
+            _write_manifest(out, shards, pairs, names, read_info(section.data).first_frames, wanted, section)
     if process.rank == 0:
         counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
         print(f"{out}: {len(pairs)} pairs, {counts}")
