@@ -18,10 +18,14 @@ BUILT_IN = " (built in)"
 
 
 def lora_names() -> list[str]:
-    """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders."""
+    """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders.
+
+    The Meta-World planner's is among them even without its weights: choosing it says in one line what is missing.
+    """
     import folder_paths
 
     shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("*.safetensors"))
+    shipped = [*shipped, f"{tiny.METAWORLD}{BUILT_IN}"]
     return [*shipped, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
 
 
@@ -35,12 +39,10 @@ def lora_path(name: str) -> Path:
 
     if name.endswith(BUILT_IN):
         stem = name.removesuffix(BUILT_IN)
-        path = tiny.TINY_FOLDER / "loras" / f"{stem}.safetensors"
-        if (
-            path.is_file()
-            and path.parent.resolve() == (tiny.TINY_FOLDER / "loras").resolve()
-            and Path(stem).name == stem
-        ):
+        planner = tiny.METAWORLD if stem == tiny.METAWORLD else tiny.TINY
+        folder = tiny.folder_of(planner) / "loras"
+        path = folder / f"{stem}.safetensors"
+        if path.is_file() and path.parent.resolve() == folder.resolve() and Path(stem).name == stem:
             return path
         raise ModelFileError(f"LoRA must be one of those that ship with the plugin, got {brief(stem)}")
     if not name.endswith(".safetensors"):

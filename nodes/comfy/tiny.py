@@ -7,10 +7,31 @@ gives.
 from pathlib import Path
 from types import ModuleType
 
+from ...visual_planner.errors import brief
 from .safetensors_files import ModelFileError, read_json
 
 TINY_FOLDER = Path(__file__).resolve().parents[2] / "models" / "tiny_planner"
 """Where the plugin keeps its own planner."""
+TINY, METAWORLD = "tiny_planner", "metaworld_planner"
+PLANNERS = (TINY, METAWORLD)
+"""Names of the small planners, each a folder of models/: of the Jaco's table, and of Meta-World."""
+
+
+def folder_of(name: str) -> Path:
+    """Folder of a small planner.
+
+    Raises:
+        ModelFileError: there is no such planner, or its weights are missing.
+    """
+    if name not in PLANNERS:
+        raise ModelFileError(f"planner must be one of {', '.join(PLANNERS)}, got {brief(name)}")
+    folder = TINY_FOLDER if name == TINY else TINY_FOLDER.with_name(name)
+    if not (folder / "transformer").is_dir():
+        raise ModelFileError(
+            f"planner {name} needs its weights in {folder}, which do not exist: they do not come with this version; "
+            "train them as docs/benchmarks/metaworld.md says, or choose tiny_planner"
+        )
+    return folder
 
 
 def load_model(folder: Path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, FLUX, NAMES, WAN, JsonObject, mode_of, read
+from workflow_files import ALL, FIRST_FRAME, FLUX, METAWORLD, NAMES, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, ROOT, WORKFLOWS
@@ -205,6 +205,21 @@ def test_wan_lacks_nothing_but_weights(client: ComfyClient, prompts: dict[str, J
     note = next(node for node in read(WAN)["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
     files = [only(prompt, kind)[entry] for kind, entry in WAN_WEIGHTS]
     assert [file for file in files if file not in note] == [], "the note must tell of every file that is needed"
+
+
+def test_metaworld_lacks_nothing_but_weights(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:
+    """The server takes it; without the planner's weights a run says so in one line."""
+    prompt = json.loads(json.dumps(prompts[METAWORLD]))
+    assert node_errors(client, prompt) == {}
+    scene = only(prompt, "VisualPlannerScene")
+    assert (scene["world"], scene["camera"], scene["look"]) == ("metaworld", "corner", "plain")
+    if (ROOT / "models" / only(prompt, "VisualPlannerTinyLoader")["planner"] / "transformer").is_dir():
+        return
+    with pytest.raises(
+        PromptError, match=r"planner metaworld_planner needs its weights in .*metaworld_planner"
+    ) as told:
+        client.run(prompt)
+    assert "\n" not in str(told.value)
 
 
 def node_errors(client: ComfyClient, prompt: JsonObject) -> JsonObject:

@@ -215,7 +215,7 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
     refused(load, folder, tensors, spec, "number as alpha", {"ss_network_alpha": "much"})
     refused(load, folder, tensors, spec, "use_rslora", {"lora_adapter_metadata": '{"use_rslora": true}'})
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
-    message = "version must be at most 3, got 99: this file needs a newer plugin"
+    message = "version must be at most 4, got 99: this file needs a newer plugin"
     refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
 
 
@@ -251,10 +251,10 @@ def test_the_lists_hold_shipped_and_own_loras(comfy, folder, lora, spec, load, s
     lora_factory.save(lora_factory.diffusers_keys(lora), own, spec.to_metadata())
     try:
         inputs = comfy.node("VisualPlannerLoraLoader").INPUT_TYPES()["required"]
-        names = ["tiny_planner (built in)", "sub/mine.safetensors"]
+        names = ["tiny_planner (built in)", "metaworld_planner (built in)", "sub/mine.safetensors"]
         assert inputs["lora_name"][1]["options"] == names
         assert inputs["base_lora_name"][1]["options"] == ["none", *names]
-        assert_same(load(names[0])[0], load(names[1])[0])
+        assert_same(load(names[0])[0], load(names[2])[0])
     finally:
         own.unlink()
 
