@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from visual_planner.errors import plain
+
 from ....errors import TrainingError
 
 
@@ -19,7 +21,9 @@ def reading(table: Path, what: str = "") -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"table {table} cannot be read{f' ({what})' if what else ''}: {reason}") from error
+        raise TrainingError(
+            f"table {plain(str(table), 300)} cannot be read{f' ({what})' if what else ''}: {reason}"
+        ) from error
 
 
 def read_table(file: Path, columns: list[str] | None) -> pa.Table:
