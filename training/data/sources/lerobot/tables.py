@@ -19,7 +19,7 @@ def reading(table: Path, what: str = "") -> Iterator[None]:
     """Turns what the library raises for a file that is missing, damaged or of other types into a TrainingError."""
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError) as error:
+    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
             f"table {plain(str(table), 300)} cannot be read{f' ({what})' if what else ''}: {reason}"
