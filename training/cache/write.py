@@ -28,7 +28,7 @@ from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
 from ..files import json_object, read_json
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
-from ..model.text import TextEncoders
+from ..model.bases.registry import base_of
 from ..sections.config import Config
 from ..sections.data import CacheSection
 from .check import quick_check
@@ -101,7 +101,7 @@ def cache(config: Config) -> None:
 def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
     """What a cache was made for and with, as its manifest says it."""
     settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
-    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base)), "settings": settings}
+    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base), spec), "settings": settings}
 
 
 def differences(manifest: dict, wanted: dict) -> list[str]:
@@ -188,12 +188,13 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
     dtype = getattr(torch, section.dtype)
     kind = shards[0].kind
     if kind == "text":
-        encoders = TextEncoders.load(section.base, section.text_tokens, dtype).to(device)
+        encoders = base_of(spec).load_text(Path(section.base), section.text_tokens, dtype).to(device)
 
         def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
             states, pooled = encoders(list(prompts))
             keep = torch.float32 if dtype == torch.float32 else torch.bfloat16
-            return {"states": states.to("cpu", keep), "pooled": pooled.to("cpu", keep)}
+            made = {"states": states, "pooled": pooled}
+            return {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
     else:
         encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
     for shard in shards:
