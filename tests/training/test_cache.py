@@ -25,6 +25,7 @@ from training.data.pairs_folder import read_pairs
 from training.data.sources.pictures import read_picture
 from training.errors import TrainingError
 from training.model.text import TextEncoders
+from training.model.text import TextEncoders
 from training.sections.config import load_config, save_config
 from visual_planner.grid.cells import condition_grid
 
@@ -57,14 +58,14 @@ def test_latents_that_are_not_finite_are_named_by_picture(world, tmp_path, monke
 
 
 def test_text_embeddings_that_are_not_finite_are_named_by_prompt(world, tmp_path, monkeypatch):
-    encode = cache_module.TextEncoders.__call__
+    encode = TextEncoders.__call__
 
     def overflowing(self, prompts):
         states, pooled = encode(self, prompts)
         states[-1, 0, 0] = float("inf")
         return states, pooled
 
-    monkeypatch.setattr(cache_module.TextEncoders, "__call__", overflowing)
+    monkeypatch.setattr(TextEncoders, "__call__", overflowing)
     with pytest.raises(TrainingError, match="finite values that .* can hold, got NaN or infinity for '") as caught:
         cache(changed(world, tmp_path / "cache"))
     assert "\n" not in str(caught.value)
