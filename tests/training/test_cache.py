@@ -25,7 +25,6 @@ from training.data.pairs_folder import read_pairs
 from training.data.sources.pictures import read_picture
 from training.errors import TrainingError
 from training.model.text import TextEncoders
-from training.model.text import TextEncoders
 from training.sections.config import load_config, save_config
 from visual_planner.grid.cells import condition_grid
 
