@@ -13,6 +13,7 @@ from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import read_frames
 from visual_planner.grid.layout import GridLayout
 
+from ..commands import add_commands, run
 from ..errors import WorldError
 from .bounds import ROWS, measure_bounds
 from .camera import CAMERAS
@@ -47,8 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     bounds.add_argument("--look", default="", help="with --readout: plain (default) or shadows")
     bounds.add_argument("--quiet", action="store_true", help="no progress bar")
     bounds.add_argument("--out", required=True, help="JSON file to write")
+    add_commands(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command in ("scene", "execute"):
+            return run("metaworld", options)
         if options.command == "bounds":
             return _bounds(options)
         settings = Options(
