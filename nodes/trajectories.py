@@ -9,6 +9,7 @@ from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.trajectory.parse import parse_trajectory
 from ..visual_planner.trajectory.trajectory import Trajectory
+from .pictures import pictures
 from .wires import (
     FIT_OF_PLANNER,
     FROM_SPEC,
@@ -64,6 +65,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
         """Read it, and pass the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
@@ -132,6 +134,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame", cpu=True)
     def execute(
         cls,
         first_frame,
