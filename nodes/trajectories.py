@@ -71,6 +71,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
         shown = look(cls, text=_summary(trajectory))
+        shown["trajectory_json"] = [trajectory_json]  # for the editor, which cannot see a text that is linked
         if first_frame is not None:
             shown["first_frame"] = look(cls, to_rgb(first_frame[:1]), enlarge=False)["images"]
         return io.NodeOutput(trajectory, trajectory.to_json(), ui=shown)
