@@ -86,7 +86,7 @@ class Environment:
             stamp = json.loads(self.stamp_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return "its installation is incomplete"
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError):
             return "its stamp file cannot be read"
         if not isinstance(stamp, dict) or stamp.get("fingerprint") != self.fingerprint():
             return "the pinned packages have changed"

@@ -21,7 +21,7 @@ from .paths import ROOT
 
 TESTS = ROOT / "tests"
 TIERS = {
-    "core": ("core", "web", "simulation", "worlds", "training"),
+    "core": ("core", "web", "simulation", "worlds", "training", "fuzz"),
     "nodes": ("nodes",),
     "app": ("app",),
     "browser": ("browser",),

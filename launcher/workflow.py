@@ -27,6 +27,31 @@ class WorkflowError(LauncherError):
     """A workflow file cannot be read, or does not fit the server's nodes."""
 
 
+def _is_workflow(data: object) -> bool:
+    """Whether a value has the form in which the editor saves: nodes with id, type and widgets, and links."""
+    if not isinstance(data, dict) or not isinstance(data.get("definitions", {}), dict | None):
+        return False
+    nodes, links = data.get("nodes"), data.get("links")
+    return (
+        isinstance(nodes, list)
+        and isinstance(links, list)
+        and all(
+            isinstance(node, dict)
+            and isinstance(node.get("id"), int | str)
+            and isinstance(node.get("type"), str)
+            and isinstance(node.get("widgets_values", []), list | dict | None)
+            and all(isinstance(node.get(side) or [], list) for side in ("inputs", "outputs"))
+            and all(isinstance(slot, dict) for side in ("inputs", "outputs") for slot in node.get(side) or [])
+            for node in nodes
+        )
+        and all(link is None or (isinstance(link, list) and len(link) >= 5 and _are_plain(link[:5])) for link in links)
+    )
+
+
+def _are_plain(values: list) -> bool:
+    return all(isinstance(value, int | str) for value in values)
+
+
 class Workflow:
     """A workflow file, together with the node types of the server that is to run it."""
 
@@ -41,7 +66,7 @@ class Workflow:
         Raises:
             WorkflowError: The content is not a workflow of the supported form.
         """
-        if not isinstance(data, dict) or not isinstance(data.get("nodes"), list) or "links" not in data:
+        if not _is_workflow(data):
             raise WorkflowError(f"{name} must be a workflow saved by ComfyUI's editor (with nodes and links)")
         self.data = copy.deepcopy(data)
         self.object_info = object_info
@@ -62,8 +87,9 @@ class Workflow:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise WorkflowError(f"workflow file {path} is missing") from None
-        except ValueError as error:
-            raise WorkflowError(f"workflow file {path} is not JSON: {error}") from error
+        except (ValueError, RecursionError, OSError) as error:
+            reason = str(error).encode("unicode_escape").decode()[:200]
+            raise WorkflowError(f"workflow file {path} is not JSON: {reason}") from error
         return cls(data, object_info, path.name)
 
     def find(self, node_type: str, title: str | None = None) -> list[JsonObject]:

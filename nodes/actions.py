@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.trajectory.trajectory import Trajectory
-from . import simulator
+from . import simulator, wires
+from .pictures import pictures
 from .wires import (
     FIT_OF_PLANNER,
     SceneType,
@@ -36,22 +37,27 @@ class VisualPlannerScene(io.ComfyNode):
             "VisualPlannerScene",
             "Simulated Scene (Visual Planner)",
             "actions",
-            description="Renders a table with a Jaco arm, objects and a plate from a seed: the first frame to plan "
-            "from, and a request in words. Needs the simulation extra (mujoco, dm_control).",
+            description="Renders a scene of a simulated world from a seed: the first frame to plan from, and a request "
+            "in words. World jaco is a table with a Jaco arm, objects and a plate (needs mujoco and dm_control); "
+            "metaworld is Meta-World's Sawyer arm with eleven tasks (needs mujoco and metaworld).",
             search_aliases=["simulator", "mujoco", "robot scene"],
             is_output_node=True,
             inputs=[
                 io.Int.Input(
                     "seed", default=9_000_000, min=0, max=2**48, control_after_generate=True,
-                    tooltip="Selects the scene. Seeds from 9000000 on were not used in training.",
+                    tooltip="Selects the scene. Not used in training: seeds from 9000000 on in world jaco, 0 to 999 in "
+                    "world metaworld.",
                 ),
                 io.Combo.Input(
-                    "task", options=[simulator.FROM_SEED, "reach", "push", "pick", "place"],
-                    default=simulator.FROM_SEED, tooltip="The requested task: drawn from the seed, or always the same.",
+                    "task", options=[simulator.FROM_SEED, *(task for of in simulator.TASKS.values() for task in of)],
+                    default=simulator.FROM_SEED,
+                    tooltip="The requested task, one of the world's: drawn from the seed, or always the same. The "
+                    "first four are of world jaco, the others of metaworld.",
                 ),
                 io.Combo.Input(
                     "wordings", options=["held_out", "train", "all"], default="held_out",
-                    tooltip="Phrasings of the request: those left out of training, those used in it, or any.",
+                    tooltip="Phrasings of the request: those left out of training, those used in it, or any. In world "
+                    "metaworld: any, or else the benchmark's sentence.",
                 ),
                 io.Float.Input(
                     "camera_jitter", default=0.0, min=0.0, max=0.2, step=0.005,
@@ -59,6 +65,19 @@ class VisualPlannerScene(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "size", default=64, min=16, max=512, step=16, tooltip="Height and width of the frame in pixels."
+                ),
+                io.Combo.Input(
+                    "world", optional=True, options=list(simulator.TASKS), default=simulator.JACO,
+                    tooltip="The simulated world.",
+                ),
+                io.Combo.Input(
+                    "camera", optional=True, options=list(simulator.CAMERAS), default=simulator.CAMERAS[0],
+                    tooltip="Which of the world's cameras: front in world jaco; corner, corner2 or corner3 in "
+                    "metaworld.",
+                ),
+                io.Combo.Input(
+                    "look", optional=True, options=list(simulator.LOOKS), default=simulator.LOOKS[0],
+                    tooltip="Rendering of world metaworld: plain, or shadows (slower).",
                 ),
             ],
             outputs=[
@@ -73,11 +92,21 @@ class VisualPlannerScene(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        seed: int,
+        task: str,
+        wordings: str,
+        camera_jitter: float,
+        size: int,
+        world: str = simulator.JACO,
+        camera: str = simulator.CAMERAS[0],
+        look: str = simulator.LOOKS[0],
+    ) -> io.NodeOutput:
         """Draw the scene and look at it."""
-        request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size)
+        request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size, world, camera, look)
         words = f"{request.task}: {request.instruction}"
-        return io.NodeOutput(frame, request.instruction, request, ui=look(cls, frame, words))
+        return io.NodeOutput(frame, request.instruction, request, ui=wires.look(cls, frame, words))
 
 
 def _path_input() -> io.Input:
@@ -139,6 +168,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", cpu=True)
     def execute(
         cls,
         frames,
@@ -154,7 +184,8 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
         words = instruction or (scene.instruction if scene is not None else "")
         files = None if save == SAVE[0] else simulator.to_save(frames, _free_name(filename_prefix), save)
-        actions = simulator.trajectory_for(reading, scene, layout_of(spec).frames, words, files)
+        spacing = simulator.spacing_of(spec)
+        actions = simulator.trajectory_for(reading, scene, layout_of(spec).frames, words, files, spacing)
         lines = simulator.reading_lines(reading)
         picture = torch.from_numpy(draw_sheet(frames[..., :3].cpu().numpy(), lines))[None]
         text = "\n".join([*(line for _, line in lines), f"{actions.times_s[-1]:.1f} s", *actions.files])
@@ -214,6 +245,7 @@ class VisualPlannerExecute(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", cpu=True)
     def execute(
         cls,
         frames,
@@ -225,15 +257,10 @@ class VisualPlannerExecute(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read the plan, run it, show both."""
         reading = simulator.read_on_path(frames, scene, trajectory, fit_of(fit, spec))
-        done = simulator.run_in(scene, reading, max(16, min(512, frames.shape[1])), layout_of(spec).frames)
+        size, spacing = max(16, min(512, frames.shape[1])), simulator.spacing_of(spec)
+        done = simulator.run_in(scene, reading, size, layout_of(spec).frames, spacing)
         executed = simulator.as_images(done.frames, frames.shape[1:3])
         both = simulator.beside(frames, executed)
-        report = "\n".join(
-            [
-                f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task}, seed {scene.seed})",
-                f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
-                f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
-                *(line for _, line in simulator.reading_lines(reading)),
-            ]
-        )
-        return io.NodeOutput(done.success, both, video_of(both, fps), report, executed, ui=look(cls, both, report))
+        report = simulator.report_of(scene, done, reading)
+        video = video_of(both, fps, simulator.shown_for(reading, spacing))
+        return io.NodeOutput(done.success, both, video, report, executed, ui=look(cls, both, report))

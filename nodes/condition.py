@@ -7,7 +7,8 @@ from ..visual_planner.errors import ConditioningError
 from ..visual_planner.grid.cells import condition_grid, fit_frame
 from ..visual_planner.planner.families import Family
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy.in_context import mark_conditioning, patch_model
+from .comfy.in_context import mark_conditioning, patch_model, require_text
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
@@ -74,6 +75,7 @@ class VisualPlannerCondition(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(
         cls,
         model,
@@ -87,6 +89,8 @@ class VisualPlannerCondition(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode the condition, patch a clone of the model, size the latent."""
         patched = patch_model(model, spec)
+        require_text(model, positive, spec, "positive")
+        require_text(model, negative or [], spec, "negative")
         picture = condition_picture(first_frame, spec, fit_of(fit, spec))
         latent = encode(vae, picture, spec.base_family)
         marked = mark_conditioning(positive, latent, spec.guidance)
@@ -113,6 +117,10 @@ def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:
     if tuple(latent.shape) != wanted:
         raise ConditioningError(
             f"vae must be a {family.title} VAE that returns a latent of shape {wanted}, got {tuple(latent.shape)}"
+        )
+    if not bool(torch.isfinite(latent).all()):
+        raise ConditioningError(
+            "vae must return finite latents, got NaN or infinity for the first frame: run it in float32 (--fp32-vae)"
         )
     return latent
 

@@ -21,7 +21,16 @@ class VisualPlannerTinyLoader(io.ComfyNode):
             description="Loads the small FLUX model that ships with the plugin, which plans on a CPU within "
             "seconds. The base alone is not a planner: add Load Planner LoRA after it.",
             search_aliases=["tiny flux", "embedded model"],
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "planner",
+                    optional=True,
+                    options=list(tiny.PLANNERS),
+                    default=tiny.TINY,
+                    tooltip="Which small planner: tiny_planner for the Jaco's table, metaworld_planner for Meta-World "
+                    "(if its weights are in the plugin's models folder).",
+                ),
+            ],
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="The base model, for Load Planner LoRA."),
                 io.Clip.Output("clip", display_name="clip", tooltip="Its text encoders, for CLIP Text Encode."),
@@ -30,14 +39,14 @@ class VisualPlannerTinyLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls) -> tuple:
+    def fingerprint_inputs(cls, planner: str = tiny.TINY) -> tuple:
         """Load again when the files change."""
-        return tiny.fingerprint(tiny.TINY_FOLDER)
+        return tiny.fingerprint(tiny.folder_of(planner))
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, planner: str = tiny.TINY) -> io.NodeOutput:
         """Load the three parts."""
-        folder = tiny.TINY_FOLDER
+        folder = tiny.folder_of(planner)
         return io.NodeOutput(tiny.load_model(folder), tiny.load_clip(folder), tiny.load_vae(folder))
 
 
@@ -115,9 +124,11 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         spec = lora.read_spec(path, lora_name, preset)
         if in_context.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
             in_context.require_family(model, spec, f"planner LoRA {lora_name}")
+        notes: list[str] = []
         if base_lora_name != lora.NONE:
-            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength)
-        return io.NodeOutput(lora.apply_lora(model, path, lora_name, strength), spec, ui=look(cls, text=_summary(spec)))
+            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength, notes)
+        model = lora.apply_lora(model, path, lora_name, strength, notes)
+        return io.NodeOutput(model, spec, ui=look(cls, text="\n".join([_summary(spec), *notes])))
 
 
 def _summary(spec: PlannerSpec) -> str:

@@ -12,6 +12,7 @@ from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import Trajectory
 from . import simulator
 from .check import asked_of
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, SceneType, TrajectoryType, fit_input, fit_of, layout_input, layout_of, look, schema
 
 GAP_PX = 4
@@ -59,6 +60,7 @@ class VisualPlannerRank(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", "first_frame", cpu=True)
     def execute(
         cls,
         frames,
@@ -70,7 +72,7 @@ class VisualPlannerRank(io.ComfyNode):
     ) -> io.NodeOutput:
         """Score each plan, sort them."""  # fmt: skip
         plans = split_plans(frames, layout_of(layout).frames)
-        net = simulator.load_readout()
+        net = simulator.load_readout(simulator.world_of(scene))
         looked = [score(plan, fit_of(fit, layout), first_frame, trajectory, scene, net) for plan in plans]
         scores = compare([alone for alone, _ in looked], [reading for _, reading in looked])
         order = order_of(scores)

@@ -13,18 +13,34 @@ import numpy as np
 import torch
 
 from ..visual_planner.execution.camera import View
+from ..visual_planner.execution.keyframe_choice import RULES
 from ..visual_planner.execution.keyframes import keyframes, on_path
 from ..visual_planner.execution.readout import Reading, ReadoutNet, load_net, read_frames
+from ..visual_planner.execution.timing import shares_by_distance
 from ..visual_planner.grid.frame import to_bytes
+from ..visual_planner.planner.spec import PlannerSpec
 from .check import asked_of
 from .comfy.child import child
-from .comfy.safetensors_files import load_tensors, read_header
+from .comfy.safetensors_files import ModelFileError, load_tensors, read_header
 
 if TYPE_CHECKING:
     from ..visual_planner.trajectory.trajectory import Trajectory
 
-READOUT_FILE = Path(__file__).resolve().parents[1] / "models" / "readout" / "readout.safetensors"
-"""The read-out that comes with the plugin."""
+_MODELS = Path(__file__).resolve().parents[1] / "models"
+READOUT_FILE = _MODELS / "readout" / "readout.safetensors"
+"""The read-out of the Jaco's table."""
+READOUTS = {"jaco": READOUT_FILE, "metaworld": _MODELS / "metaworld_readout" / "readout.safetensors"}
+"""The read-out of each world."""
+TASKS = {
+    "jaco": ("reach", "push", "pick", "place"),
+    "metaworld": (
+        "door-open", "door-close", "basketball", "shelf-place", "button-press", "button-press-topdown", "faucet-close",
+        "faucet-open", "handle-press", "hammer", "assembly",
+    ),
+}  # fmt: skip
+"""Worlds that scenes can be drawn in, and their tasks."""
+CAMERAS = ("the world's first", "front", "corner", "corner2", "corner3")
+LOOKS = ("plain", "shadows")
 FROM_SEED = "from the seed"
 """Choice of a task that is drawn from the seed."""
 JACO = "jaco"
@@ -52,21 +68,27 @@ class Scene:
     own: bytes
 
 
-def load_readout(path: Path | None = None) -> ReadoutNet:
-    """The read-out network.
+def load_readout(world: str = JACO) -> ReadoutNet:
+    """The read-out network of a world.
 
     Raises:
         ModelFileError: the file is missing or broken.
         ReadoutError: it holds something else.
     """
-    path = path or READOUT_FILE
+    path = READOUTS[world]
+    if not path.is_file():
+        raise ModelFileError(
+            f"world {world} needs its read-out {path}, which does not exist: train it with "
+            f"python -m training readout --world {world}, or copy the file there"
+        )
     header = read_header(path, "read-out")
     return load_net(load_tensors(path, "read-out"), header.metadata)
 
 
 def read(frames: torch.Tensor, scene: Scene | None, net: ReadoutNet | None = None) -> Reading:
     """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; without a network: load it."""
-    return read_frames(net or load_readout(), frames[..., :3], view_of(scene, *frames.shape[1:3]))
+    net = net or load_readout(world_of(scene))
+    return read_frames(net, frames[..., :3], view_of(scene, *frames.shape[1:3]))
 
 
 def read_on_path(frames: torch.Tensor, scene: Scene | None, trajectory: "Trajectory | None", fit: str) -> Reading:
@@ -75,7 +97,7 @@ def read_on_path(frames: torch.Tensor, scene: Scene | None, trajectory: "Traject
     Raises:
         ImageError: the path's frame has another shape than the plan's and `fit` refuses that.
     """
-    net = load_readout()
+    net = load_readout(world_of(scene))
     reading = read(frames, scene, net)
     if trajectory is None:
         return reading
@@ -86,29 +108,51 @@ def read_on_path(frames: torch.Tensor, scene: Scene | None, trajectory: "Traject
 
 def view_of(scene: Scene | None, height: int, width: int) -> View | None:
     """The scene's camera for pictures of that size [px]; None: the read-out's own."""
-    if scene is None or height == width:
-        return None if scene is None else scene.view
-    across, along, corner = np.asarray(scene.view.rays).T
-    forward, across = corner + (across + along) / 2, across * width / height
-    return View(scene.view.eye_m, np.stack([across, along, forward - (across + along) / 2], axis=-1))
+    return None if scene is None else scene.view.shaped(height, width)
 
 
-def draw_scene(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> tuple[Scene, torch.Tensor]:
+def world_of(scene: Scene | None) -> str:
+    """Name of a scene's world; without a scene the Jaco's table."""
+    return JACO if scene is None else scene.world
+
+
+def spacing_of(spec: object) -> str:
+    """How the frames of a planner's plans are spaced; evenly in time without a spec."""
+    return spec.keyframes if isinstance(spec, PlannerSpec) else RULES[0]
+
+
+def shown_for(reading: Reading, spacing: str) -> np.ndarray | None:
+    """Fractions (F,) of a video's time for which each frame of a plan is shown; None: all alike."""
+    return shares_by_distance(keyframes(reading)) if spacing == "shape" else None
+
+
+def draw_scene(
+    seed: int,
+    task: str,
+    wordings: str,
+    camera_jitter: float,
+    size: int,
+    world: str = JACO,
+    camera: str = CAMERAS[0],
+    look: str = LOOKS[0],
+) -> tuple[Scene, torch.Tensor]:
     """The request of a seed, and its first frame (1, size, size, 3) float32 in [0, 1].
 
     Raises:
         SimulatorError: MuJoCo is not installed, or cannot render here.
     """
     drawn = child.call(
-        JACO, "draw", seed=seed, task="" if task == FROM_SEED else task, wordings=wordings,
-        camera_jitter=camera_jitter, size=size,
+        world, "draw", seed=seed, task="" if task == FROM_SEED else task, wordings=wordings,
+        camera_jitter=camera_jitter, size=size, camera="" if camera == CAMERAS[0] else camera, look=look,
     )  # fmt: skip
     view = View(drawn["eye_m"], drawn["rays"])
-    scene = Scene(JACO, seed, drawn["task"], drawn["instruction"], view, drawn["own"])
+    scene = Scene(world, seed, drawn["task"], drawn["instruction"], view, drawn["own"])
     return scene, torch.from_numpy(drawn["frame"].astype(np.float32) / 255.0)[None]
 
 
-def run_in(scene: Scene, reading: Reading, size: int | None, plan_frames: int) -> SimpleNamespace:
+def run_in(
+    scene: Scene, reading: Reading, size: int | None, plan_frames: int, spacing: str = RULES[0]
+) -> SimpleNamespace:
     """Execute what was read in the scene; with pictures of a size [px], or without.
 
     Args:
@@ -116,21 +160,28 @@ def run_in(scene: Scene, reading: Reading, size: int | None, plan_frames: int) -
         reading: of the frames.
         size: of the pictures [px]; None: none.
         plan_frames: frames of a whole plan, which say how far apart in time they are.
+        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
 
     Returns:
-        the fields of `simulation.execution.Execution`.
+        the fields of `simulation.execution.Execution`; other worlds have no `actions`.
 
     Raises:
         SimulatorError: MuJoCo is not installed, or the plan has only one frame.
     """
     done = child.call(
-        scene.world, "execute", request=scene.own, keyframes=keyframes(reading), size=size, plan_frames=plan_frames
-    )
-    return SimpleNamespace(**{**done, "actions": SimpleNamespace(**done["actions"])})
+        scene.world, "execute", request=scene.own, keyframes=keyframes(reading), size=size, plan_frames=plan_frames,
+        spacing=spacing,
+    )  # fmt: skip
+    return SimpleNamespace(**{**done, "actions": done["actions"] and SimpleNamespace(**done["actions"])})
 
 
 def trajectory_for(
-    reading: Reading, scene: Scene | None, plan_frames: int, instruction: str = "", save: dict | None = None
+    reading: Reading,
+    scene: Scene | None,
+    plan_frames: int,
+    instruction: str = "",
+    save: dict | None = None,
+    spacing: str = RULES[0],
 ) -> SimpleNamespace:
     """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the gripper.
 
@@ -140,6 +191,7 @@ def trajectory_for(
         plan_frames: frames of a whole plan, which say how far apart in time they are.
         instruction: the task, for the text and the files.
         save: from `to_save`; None: no files.
+        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
 
     Returns:
         the fields of `simulation.joint_trajectory.JointTrajectory`, `times_s`, `json`, and `files` that were written.
@@ -151,7 +203,7 @@ def trajectory_for(
     world, own = (JACO, None) if scene is None else (scene.world, scene.own)
     planned = child.call(
         world, "actions", request=own, keyframes=keyframes(reading), plan_frames=plan_frames, instruction=instruction,
-        save=save,
+        save=save, spacing=spacing,
     )  # fmt: skip
     return SimpleNamespace(**planned)
 
@@ -183,3 +235,15 @@ def reading_lines(reading: Reading) -> list[tuple[bool, str]]:
             (bool(sure >= 0.5), f"frame {number}: x {x:.3f}  y {y:+.3f}  z {z:.3f} m, {error:.0f} mm, {state}")
         )
     return lines
+
+
+def report_of(scene: Scene, done: SimpleNamespace, reading: Reading) -> str:
+    """What became of a plan in a scene, and what was read from it."""
+    return "\n".join(
+        [
+            f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task}, seed {scene.seed})",
+            f"tracking error of the tool {1000 * done.tracking_error_m:.0f} mm, start of the plan "
+            f"{1000 * done.start_error_m:.0f} mm off, {done.clamped} keyframes out of reach",
+            *(line for _, line in reading_lines(reading)),
+        ]
+    )

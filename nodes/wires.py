@@ -2,17 +2,16 @@
 
 import logging
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from comfy_api.latest import InputImpl, Types, io, ui
 
+from ..visual_planner.execution.timing import PARTS, repeats, shares_by_change
 from ..visual_planner.grid.frame import FITS
 from ..visual_planner.grid.layout import GridLayout
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import CLIP_RULES
-
-if TYPE_CHECKING:
-    import torch
 
 PlannerSpecType = io.Custom("VISUAL_PLANNER_SPEC")
 LayoutType = io.Custom("VISUAL_PLANNER_LAYOUT")
@@ -102,20 +101,42 @@ def layout_of(wire: GridLayout | PlannerSpec | None) -> GridLayout:
     return wire.layout if isinstance(wire, PlannerSpec) else wire
 
 
+def shares_of(frames: torch.Tensor, wire: GridLayout | PlannerSpec | None) -> np.ndarray | None:
+    """For how much of a video each frame is shown, by what changes; None: all alike, as most planners' frames are.
+
+    Args:
+        frames: of whole plans, one after the other (N F, h, w, C).
+        wire: the planner's spec, or anything else.
+    """
+    if not isinstance(wire, PlannerSpec) or wire.keyframes != "shape":
+        return None
+    plans = frames[..., :3].cpu().numpy().reshape(-1, wire.layout.frames, *frames.shape[1:3], 3)
+    return np.concatenate([shares_by_change(plan) for plan in plans]) / len(plans)
+
+
 def warn(message: str) -> str:
     """Write a warning to ComfyUI's log and return it, for the node's own text."""
     _log.warning("[Visual Planner] %s", message)
     return message
 
 
-def video_of(frames: "torch.Tensor", fps: float) -> InputImpl.VideoFromComponents:
-    """ComfyUI's video of frames (F, h, w, C) at so many per second; alpha is left out."""
+def video_of(frames: torch.Tensor, fps: float, shares: np.ndarray | None = None) -> InputImpl.VideoFromComponents:
+    """ComfyUI's video of frames (F, h, w, C) at so many per second; alpha is left out.
+
+    Args:
+        frames: of one plan, or of several one after the other.
+        fps: frames per second.
+        shares: fractions (F,) of the whole time for which each frame is shown; None: all alike.
+    """
     rate = Fraction(round(fps * 1000), 1000)
+    if shares is not None:
+        rate, counts = rate * PARTS, torch.from_numpy(repeats(shares)).to(frames.device)
+        frames = frames.repeat_interleave(counts, dim=0)
     return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames[..., :3], frame_rate=rate))
 
 
 def look(
-    cls: type[io.ComfyNode], image: "torch.Tensor | None" = None, text: str | None = None, enlarge: bool = True
+    cls: type[io.ComfyNode], image: torch.Tensor | None = None, text: str | None = None, enlarge: bool = True
 ) -> dict:
     """What a node shows below itself: a picture (B, H, W, 3), a text, or both.
 

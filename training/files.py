@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from visual_planner.errors import brief
+from visual_planner.errors import PlannerError, brief, plain
 from visual_planner.json_text import json_record
 from visual_planner.text import decode_text, text_lines
 
@@ -119,6 +119,24 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     """
     lines = enumerate(text_lines(read_text(path, what)), 1)
     return [(number, json_object(line, f"{what} {path} line {number}")) for number, line in lines if line.strip()]
+
+
+@contextmanager
+def as_record(what: str) -> Iterator[None]:
+    """Use a record that this project wrote, in the block, as it was written.
+
+    Raises:
+        TrainingError: it lacks something, or holds a value of another kind; `what` names it.
+    """
+    try:
+        yield
+    except PlannerError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        reason = (
+            f"it lacks {brief(error.args[0])}" if isinstance(error, KeyError) and error.args else plain(str(error), 200)
+        )
+        raise TrainingError(f"{what} is not the record that was written there: {reason}") from error
 
 
 def is_file_name(name: object) -> bool:

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from visual_planner.errors import PlannerError
 
+from . import commands
 from .registry import WORLDS, world_class
 
 
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
             for name in WORLDS:
                 print(f"  {name}: {_line(name)}")
             return 2 if set(rest) - {"-h", "--help"} else 0
-        return import_module(world_class(options.world).command).main(rest)
+        own = world_class(options.world).command
+        return import_module(own).main(rest) if own else commands.main(options.world, rest)
     except PlannerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -22,8 +22,11 @@ from typing import Any, BinaryIO
 
 from visual_planner.errors import PlannerError
 
+from .calls import Calls
+
 CALLS = {"jaco": "worlds.jaco_calls"}
-"""Module of each world, by name, whose functions named in its `CALLS` are what may be asked."""
+"""Module of a world, by name, whose functions named in its `CALLS` are what may be asked; of the others, `Calls`."""
+_others: dict[str, Calls] = {}
 LENGTH = struct.Struct("<Q")
 _LOOK_S = 1.0
 """Pause between two looks whether the server still lives [s]."""
@@ -45,7 +48,8 @@ def main() -> None:
 def answer_to(world: str, call: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     """Kind and value of the answer to one question."""
     try:
-        module = importlib.import_module(CALLS[world])
+        own = CALLS.get(world)
+        module = _others.setdefault(world, Calls(world)) if own is None else importlib.import_module(own)
         if call not in module.CALLS:
             raise PlannerError(f"call must be one of {', '.join(module.CALLS)} in world {world}, got {call!r}")
         return "value", getattr(module, call)(**arguments)

@@ -14,13 +14,17 @@ from simulation.joint_trajectory import JointTrajectory, plan_actions
 from simulation.lerobot_episode import write_lerobot
 from simulation.scene import draw_scene, rng_for
 from simulation.tasks import TASKS
-from simulation.toolpath import steps_between
+from simulation.toolpath import steps_between, steps_between_each
 from simulation.world import World
+
+from .jaco import JacoTable
 
 CALLS = ("draw", "execute", "actions")
 
 
-def draw(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -> dict[str, Any]:
+def draw(
+    seed: int, task: str, wordings: str, camera_jitter: float, size: int, camera: str = "", look: str = ""
+) -> dict[str, Any]:
     """The request of a seed.
 
     Args:
@@ -29,6 +33,8 @@ def draw(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -
         wordings: set of phrasings.
         camera_jitter: spread of the camera's place [m].
         size: side of the picture [px].
+        camera: only "front"; empty: the same.
+        look: only "plain"; empty: the same.
 
     Returns:
         `frame` (size, size, 3) uint8, `task`, `instruction`, the camera as `eye_m` (3,) and `rays` (3, 3) of a square
@@ -37,6 +43,8 @@ def draw(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -
     Raises:
         SimulationError: MuJoCo is not installed, or cannot render here.
     """
+    for kind, value in (("camera", camera), ("look", look)):
+        JacoTable.check(kind, value)
     request = draw_request(seed, (task,) if task else TASKS, wordings, camera_jitter)
     with World(size) as world:
         frame = first_frame(world, request)
@@ -50,7 +58,9 @@ def draw(seed: int, task: str, wordings: str, camera_jitter: float, size: int) -
     }
 
 
-def execute(request: bytes, keyframes: np.ndarray, size: int | None, plan_frames: int) -> dict[str, Any]:
+def execute(
+    request: bytes, keyframes: np.ndarray, size: int | None, plan_frames: int, spacing: str = "time"
+) -> dict[str, Any]:
     """Execute keyframes (F, 4) in a request's scene.
 
     Args:
@@ -58,13 +68,15 @@ def execute(request: bytes, keyframes: np.ndarray, size: int | None, plan_frames
         keyframes: places [m] and gripper.
         size: side of the pictures [px]; None: none are taken.
         plan_frames: frames of a whole plan.
+        spacing: of its frames, see `simulation.execution.Rollout`.
 
     Returns:
         the fields of `simulation.execution.Execution`; `actions` as `actions` returns them.
     """
     asked: Request = pickle.loads(request)
     with World(size) as world:
-        done = execute_plan(keyframes, asked.scene, asked.task, world, asked.camera, plan_frames=plan_frames)
+        how = {"plan_frames": plan_frames, "spacing": spacing}
+        done = execute_plan(keyframes, asked.scene, asked.task, world, asked.camera, **how)
     return {**vars(done), "actions": _plain(done.actions)}
 
 
@@ -74,6 +86,7 @@ def actions(
     plan_frames: int,
     instruction: str = "",
     save: dict[str, Any] | None = None,
+    spacing: str = "time",
 ) -> dict[str, Any]:
     """The arm's joint trajectory, from the scene's start, or else from where the first keyframe is.
 
@@ -84,6 +97,7 @@ def actions(
         instruction: the task, written into the texts and files.
         save: what to write: `stem` (path without ending), `formats` (of json, csv, lerobot) and `frames` (F, h, w, 3)
             uint8; None: nothing.
+        spacing: of the frames, see `simulation.execution.Rollout`.
 
     Returns:
         the trajectory's arrays, `json`, and `files`, the paths that were written.
@@ -100,7 +114,9 @@ def actions(
             start = world.place_arm(plan[0, :3], 0.0)
         else:
             plan[0] = (*world.tool(), 0.0)
-        planned = plan_actions(world.arm, plan, start, steps_per_frame=steps_between(plan_frames))
+        even = steps_between(plan_frames)
+        spans = steps_between_each(plan, plan_frames, True) if spacing == "shape" else even
+        planned = plan_actions(world.arm, plan, start, steps_per_frame=spans)
     files = [] if save is None else _save(planned, instruction, **save)
     return {**_plain(planned), "json": planned.to_json(instruction=instruction), "files": files}
 

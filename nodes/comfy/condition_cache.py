@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from ...visual_planner.errors import ConditioningError
+from . import mark
 
 KEY = "visual_planner.condition_cache"
 """Name of the run's wrapper on a model, and of the cache in the run's `transformer_options`."""
@@ -128,6 +129,9 @@ def compute_rows(executor, timestep, context, y, options: dict) -> Callable[[lis
         context: (B, T, D) text tokens; only their type and width are used.
         y: (B, P) pooled text; only its type and size are used.
         options: the call's `transformer_options`.
+
+    Raises:
+        ConditioningError: (the function) the attention of some block was not reached.
     """
 
     def compute(sources: list[Source]) -> list[Row]:
@@ -147,6 +151,9 @@ def compute_rows(executor, timestep, context, y, options: dict) -> Callable[[lis
         words = context.new_zeros(count, STAND_IN, context.shape[2])
         pooled = None if y is None else torch.zeros_like(y[:1]).expand(count, -1)
         executor.original(latent, timestep.new_zeros(count), words, pooled, guidance, None, None, own)
+        network = executor.class_obj
+        if len(taken) < len(network.double_blocks) + len(network.single_blocks):
+            mark.refuse_bypassed(network)
         # Copies: values are part of a larger matrix, which they would keep alive.
         return [
             {block: tuple(part[row : row + 1].clone() for part in parts) for block, parts in taken.items()}

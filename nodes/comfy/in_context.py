@@ -5,8 +5,9 @@ counts its memory and appends its tokens after the image's. What ComfyUI lacks i
 has: the ids of the grid itself (a clone), not those of a picture beside it. The wrapper gives it those, after ComfyUI
 made the target's ids, so that rope scaling and padding are in them.
 
-The conditioning carries a mark that says which of its reference latents is the planner's. The wrapper acts on marked
-calls only, and refuses a positive conditioning without one: a graph that forgot to connect it would plan blindly.
+The conditioning carries a mark that says which of its reference latents is the planner's (`mark`). The wrapper acts on
+marked calls only, and looks after the first one whether its patch was reached: a node that replaces the network's own
+code may leave it out.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,11 @@ from ...visual_planner.grid.layout import GridLayout
 from ...visual_planner.planner.conditioning import condition_ids, condition_token_index, target_ids
 from ...visual_planner.planner.families import FAMILIES, FLUX1, FLUX2, Family
 from ...visual_planner.planner.spec import PlannerSpec
-from . import condition_cache
+from . import condition_cache, mark
 from .condition_cache import OVERRIDE, ConditionCache, Source
 
 KEY = "visual_planner.in_context"
 """Name of the wrapper on a model."""
-MARK = "visual_planner"
-"""Start of the mark, which is `visual_planner:<place among the reference latents>:<the method that stood there>`."""
-POSITIVE = 0
-"""Number of the positive conditioning in `cond_or_uncond`."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +59,17 @@ def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float)
     """
     marked = []
     for embedding, settings in conditioning:
-        settings = dict(settings)
         references = list(settings.get("reference_latents", []))
-        place, method = read_mark(settings.get("reference_latents_method"))
-        if place is None:
+        place = mark.place_of(settings)
+        if place is None or place >= len(references):
             place = len(references)
             references.append(latent)
         else:
             references[place] = latent
-        settings["reference_latents"] = references
-        settings["reference_latents_method"] = f"{MARK}:{place}:{method or ''}"
+        settings = mark.marked({**settings, "reference_latents": references}, place)
         settings.setdefault("guidance", guidance)
         marked.append([embedding, settings])
     return marked
-
-
-def read_mark(method: object) -> tuple[int | None, str | None]:
-    """Place of the planner's condition among the reference latents (None: not there), and the others' method."""
-    if not isinstance(method, str) or not method.startswith(f"{MARK}:"):
-        return None, method
-    _, place, rest = method.split(":", 2)
-    return int(place), rest or None
 
 
 def patch_model(model, spec: PlannerSpec, cached: bool = True):
@@ -112,6 +99,9 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
     # A planner put on a planner: the last one counts, as with every other patch of ComfyUI.
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY)
+    for moment, wrapper in ((WrappersMP.OUTER_SAMPLE, mark.around_run), (WrappersMP.APPLY_MODEL, mark.around_call)):
+        patched.remove_wrappers_with_key(moment, mark.KEY)
+        patched.add_wrapper_with_key(moment, mark.KEY, wrapper)
     placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids, spec.base_family)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, in_context_wrapper(placing))
     if placing.apart and cached:
@@ -146,6 +136,24 @@ def require_family(model, spec: PlannerSpec, planner: str = "the planner's recor
         raise ConditioningError(f"model must be a {spec.base_family.title} model, which {planner} asks for, got {got}")
 
 
+def require_text(model, conditioning: list, spec: PlannerSpec, name: str) -> None:
+    """Raise a ConditioningError unless a conditioning is as wide as the text that the MODEL takes.
+
+    Args:
+        model: MODEL of ComfyUI.
+        conditioning: ComfyUI's list of [embedding, settings].
+        spec: the planner's record.
+        name: of the conditioning, for the message.
+    """
+    wanted = getattr(getattr(model.model.diffusion_model, "params", None), "context_in_dim", None)
+    for embedding, _ in conditioning:
+        if wanted is not None and embedding.shape[-1] != wanted:
+            raise ConditioningError(
+                f"{name} must come from the text encoder of this {spec.base_family.title} model, {wanted} wide, got "
+                f"{embedding.shape[-1]}"
+            )
+
+
 def in_context_wrapper(placing: Placing) -> Callable:
     """Wrapper around the FLUX network's forward that places the condition's tokens.
 
@@ -165,37 +173,42 @@ def in_context_wrapper(placing: Placing) -> Callable:
         **kwargs,
     ):
         options = dict(transformer_options or {})
-        place, method = read_mark(kwargs.get("ref_latents_method"))
+        options.get(mark.KEY, []).append(True)
+        run, own = options.get(mark.RUN), kwargs.pop(mark.KEY, None)
         condition = None
-        if place is None or not ref_latents:
-            _require_negative(options)
+        if own is None:
+            mark.require_known(run, options)
+        elif own.place >= len(ref_latents or ()):
+            raise ConditioningError(
+                "positive conditioning must keep the first frame that the Condition node put into it, but a node "
+                "behind it replaced the reference latents: put that node before Condition"
+            )
         else:
-            condition = ref_latents[place]
+            condition = ref_latents[own.place]
             # Last, so that other references keep the ids that they have without a planner.
-            others = [*ref_latents[:place], *ref_latents[place + 1 :]]
+            others = [*ref_latents[: own.place], *ref_latents[own.place + 1 :]]
             ref_latents = (others or None) if placing.apart else [*others, condition]
-            kwargs["ref_latents_method"] = method
-            if method is None:
-                del kwargs["ref_latents_method"]
+        network_ran, reached = mark.noting(executor), []
         apart = None
         if placing.apart and condition is not None:
             compute = condition_cache.compute_rows(executor, timestep, context, y, dict(options))
             apart = _apart(condition, guidance, compute, options)
         patches = dict(options.get("patches", {}))
-        patches["post_input"] = [_placer(placing, x, condition, apart), *patches.get("post_input", [])]
+        place = _placer(placing, x, condition, apart)
+        patches["post_input"] = [
+            lambda tokens: reached.append(True) or place(tokens),
+            *patches.get("post_input", []),
+        ]
         options["patches"] = patches
-        return executor(x, timestep, context, y, guidance, ref_latents, control, options, **kwargs)
+        result = executor(x, timestep, context, y, guidance, ref_latents, control, options, **kwargs)
+        run = {} if run is None else run
+        if reached:
+            run["reached"] = True
+        elif network_ran and not run.get("reached"):
+            mark.refuse_bypassed(executor.class_obj)
+        return result
 
     return place_condition
-
-
-def _require_negative(options: dict) -> None:
-    """Refuse a positive conditioning without a condition."""
-    if POSITIVE in options.get("cond_or_uncond", ()):
-        raise ConditioningError(
-            "positive conditioning must come from the Condition node that the model comes from, but it carries no "
-            "first frame: connect that node's positive output to the sampler"
-        )
 
 
 def _apart(

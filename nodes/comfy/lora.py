@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from ...visual_planner.errors import brief
+from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.presets import PRESETS
 from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
-from . import tiny
-from .lora_keys import LoraError, check_shapes, header_alphas, normalise
+from . import flux2_names, tiny
+from .in_context import family_of_model
+from .lora_keys import LoraError, check, gather
+from .lora_patches import check_values, make_patches, scales
 from .safetensors_files import ModelFileError, load_tensors, read_header
 
 NONE = "none"
@@ -16,10 +19,14 @@ BUILT_IN = " (built in)"
 
 
 def lora_names() -> list[str]:
-    """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders."""
+    """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders.
+
+    The Meta-World planner's is among them even without its weights: choosing it says in one line what is missing.
+    """
     import folder_paths
 
     shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("*.safetensors"))
+    shipped = [*shipped, f"{tiny.METAWORLD}{BUILT_IN}"]
     return [*shipped, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
 
 
@@ -33,12 +40,10 @@ def lora_path(name: str) -> Path:
 
     if name.endswith(BUILT_IN):
         stem = name.removesuffix(BUILT_IN)
-        path = tiny.TINY_FOLDER / "loras" / f"{stem}.safetensors"
-        if (
-            path.is_file()
-            and path.parent.resolve() == (tiny.TINY_FOLDER / "loras").resolve()
-            and Path(stem).name == stem
-        ):
+        planner = tiny.METAWORLD if stem == tiny.METAWORLD else tiny.TINY
+        folder = tiny.folder_of(planner) / "loras"
+        path = folder / f"{stem}.safetensors"
+        if path.is_file() and path.parent.resolve() == folder.resolve() and Path(stem).name == stem:
             return path
         raise ModelFileError(f"LoRA must be one of those that ship with the plugin, got {brief(stem)}")
     if not name.endswith(".safetensors"):
@@ -71,29 +76,38 @@ def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
     return PRESETS[preset]
 
 
-def apply_lora(model, path: Path, name: str, strength: float):
-    """Clone of a MODEL with a LoRA on it.
+def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] | None = None):
+    """Clone of a MODEL with a LoRA (or another adapter) on it.
+
+    Args:
+        model: MODEL of ComfyUI.
+        path: the file.
+        name: its name, for messages.
+        strength: factor.
+        notes: filled with what a user should know, a line each.
 
     Raises:
-        LoraError: keys or shapes that do not fit the model; nothing is applied then.
+        LoraError: keys, shapes or values that do not fit the model, or no effect at all; nothing is applied then.
         ModelFileError: the file is missing, cut short or no safetensors file.
     """
     import comfy.lora
-    import torch
 
     header = read_header(path, f"LoRA {name}")
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
-    shapes = normalise(header.shapes, key_map, name)
-    check_shapes(shapes, key_map, _weight_shapes(model), name)
+    if family_of_model(model) is FLUX2:  # ComfyUI's own map lacks some of its layers
+        key_map |= flux2_names.lora_keys(model.model)
+    modules, left_out = gather(header.shapes, key_map, name)
+    check(modules, header.shapes, key_map, _weight_shapes(model), name)
+    if left_out:
+        text = f"LoRA {name} has {len(left_out)} keys of text encoders, which were left out"
+        (notes if notes is not None else []).append(warn(text))
     patched = model.clone()
     if strength == 0.0:
         return patched
-    tensors = normalise(load_tensors(path, f"LoRA {name}"), key_map, name)
-    pairs = {key.removesuffix(".lora_up.weight") for key in tensors if key.endswith(".lora_up.weight")}
-    without_alpha = [module for module in pairs if f"{module}.alpha" not in tensors]
-    for module, alpha in header_alphas(header.metadata, without_alpha, name).items():
-        tensors[f"{module}.alpha"] = torch.tensor(alpha)
-    patches = comfy.lora.load_lora(tensors, key_map, log_missing=False)
+    tensors = load_tensors(path, f"LoRA {name}")
+    alphas = scales(modules, tensors, header.metadata, path, name)
+    check_values(modules, tensors, alphas, name)
+    patches = make_patches(model, modules, tensors, alphas, key_map, name)
     placed = patched.add_patches(patches, strength)
     if len(placed) != len(patches):
         missing = [str(key) for key in patches if key not in placed]

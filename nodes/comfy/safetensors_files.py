@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from ...visual_planner.errors import PlannerError, brief, plain
 from ...visual_planner.json_text import json_record
 
@@ -73,6 +75,11 @@ def read_header(path: Path, what: str) -> Header:
         raise ModelFileError(
             f"{what} must have {8 + length + end} bytes, but has {size}: it was truncated or modified: {path}"
         )
+    try:
+        with safe_open(path, "pt"):  # the format's own reader has the last word
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{what} must be a safetensors file, but {plain(str(error), 200)}: {path}") from None
     return Header(metadata, {name: tuple(entry["shape"]) for name, entry in entries.items()})
 
 

@@ -287,11 +287,23 @@ def test_finding_by_type_and_title() -> None:
         ("[]", r"w\.json must be a workflow saved by ComfyUI's editor"),
         (json.dumps({"1": {"class_type": "SaveImage", "inputs": {}}}), "must be a workflow saved by"),
         (json.dumps({"nodes": [], "links": [], "definitions": {"subgraphs": [{}]}}), "holds subgraphs"),
+        (json.dumps({"nodes": [], "links": [], "definitions": [1]}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [3], "links": []}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [{"type": "SaveImage"}], "links": []}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [{"id": [1], "type": "SaveImage"}], "links": []}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [{"id": 1, "type": "a", "inputs": [3]}], "links": []}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [], "links": 3}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [], "links": [[1, 2]]}), "must be a workflow saved by"),
+        (json.dumps({"nodes": [], "links": [[[1], 2, 3, 4, 5]]}), "must be a workflow saved by"),
+        ("[" * 100_000, "is not JSON"),
+        ("9" * 5000, "is not JSON"),
+        ("\udc80\x1b[2J", "is not JSON"),
     ],
 )
 def test_files_that_are_no_workflow(tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "w.json"
     if content is not None:
-        file.write_text(content)
-    with pytest.raises(WorkflowError, match=message):
+        file.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(WorkflowError, match=message) as caught:
         Workflow.load(file, INFO)
+    assert str(caught.value).isprintable()

@@ -120,6 +120,8 @@ def test_thinning_follows_the_rules(seed, height, width, thickness):
 def test_a_wholly_painted_mask_and_noise_end():
     with pytest.raises(TrajectoryError, match="a stroke longer than one pixel"):
         stroke.read_stroke(np.ones((3000, 3000), np.uint8))
+    sparse = np.random.default_rng(0).random((400, 400)) < 0.25  # thousands of specks
+    assert len(stroke.read_stroke(sparse).paths[0].points) >= 2
     noise = np.random.default_rng(0).random((1500, 1500)) < 0.5
     with pytest.raises(TrajectoryError, match="mask must hold one stroke, got"):
         stroke.read_stroke(noise)

@@ -76,11 +76,11 @@ def without(key: str) -> dict[str, str]:
         ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
         ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
-        (record(version=4, new=1), "version must be at most 3, got 4: this file needs a newer plugin"),
-        (record(version=None), "version must be a whole number from 1 to 3, got None"),
-        (record(version=0), "version must be a whole number from 1 to 3, got 0"),
-        (record(version=True), "version must be a whole number from 1 to 3, got True"),
-        (record(version="2"), "version must be a whole number from 1 to 3, got '2'"),
+        (record(version=5, new=1), "version must be at most 4, got 5: this file needs a newer plugin"),
+        (record(version=None), "version must be a whole number from 1 to 4, got None"),
+        (record(version=0), "version must be a whole number from 1 to 4, got 0"),
+        (record(version=True), "version must be a whole number from 1 to 4, got True"),
+        (record(version="2"), "version must be a whole number from 1 to 4, got '2'"),
         (record(version=1), "planner spec has unknown keys: fit; version 1 had none of these"),
         (record(version=2), "planner spec has unknown keys: cfg, family; version 2 had none of these"),
         (record(fit="fill"), "planner spec fit must be one of letterbox, crop, stretch, got 'fill'"),
@@ -197,6 +197,14 @@ def test_until_the_second_version_there_was_one_family():
     for version in (1, 2):
         spec = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / f"planner_spec_v{version}.json").read_text()})
         assert (spec.base_family, spec.cfg) == (FLUX1, 1.0)
+
+
+def test_until_the_third_version_frames_were_evenly_spaced():
+    for version in (1, 2, 3):
+        spec = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / f"planner_spec_v{version}.json").read_text()})
+        assert spec.keyframes == "time"
+    with pytest.raises(SpecError, match="planner spec keyframes must be one of time, shape, got 'often'"):
+        PlannerSpec(keyframes="often")
 
 
 def test_a_family_gives_sizes_and_defaults():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import adapter_factory
+import lora_factory
 import pytest
 import tiny_factory
 import torch
+
+from support.tiny_flux2 import write_tiny_flux2
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +67,34 @@ def pair(comfy, plugin, tiny, tmp_path_factory):
     return tiny.load_model(folder), transformer
 
 
+@pytest.fixture(scope="session")
+def flux2_folder(tmp_path_factory) -> Path:
+    """A random tiny FLUX.2 in diffusers' folder layout."""
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of diffusers and transformers about themselves
+        return write_tiny_flux2(tmp_path_factory.mktemp("tiny_flux2"))
+
+
+@pytest.fixture(scope="session")
+def flux2_pair(tiny, flux2_folder):
+    """(ComfyUI's MODEL, diffusers' transformer) of the same random FLUX.2 weights."""
+    from diffusers import Flux2Transformer2DModel
+
+    with torch.inference_mode(False):
+        transformer = Flux2Transformer2DModel.from_pretrained(flux2_folder / "transformer")
+    return tiny.load_model(flux2_folder), transformer.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def flux2_clip(tiny, flux2_folder):
+    return tiny.load_clip(flux2_folder)
+
+
+@pytest.fixture(scope="session")
+def flux2_vae(tiny, flux2_folder):
+    return tiny.load_vae(flux2_folder)
+
+
 @pytest.fixture
 def in_context(module):
     return module("nodes.comfy.in_context")
@@ -78,6 +110,43 @@ def no_gradients():
     """ComfyUI runs nodes without gradients."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def folder(comfy):
+    import folder_paths
+
+    place = comfy.base / "models" / "loras"
+    place.mkdir(parents=True, exist_ok=True)
+    folder_paths.filename_list_cache.clear()
+    yield place
+    for file in place.rglob("*.*"):
+        file.unlink()
+    folder_paths.filename_list_cache.clear()
+
+
+@pytest.fixture
+def apply(module, tiny_model, folder):
+    """Put tensors into a file and the file onto the model: the changed weights, and the notes."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()  # what an earlier run has patched in place
+    lora = module("nodes.comfy.lora")
+
+    def run(tensors, metadata=None, name="a.safetensors", model=None, strength=1.0):
+        path = lora_factory.save(tensors, folder / name, metadata)
+        notes = []
+        patched = lora.apply_lora(model or tiny_model, path, name, strength, notes)
+        return adapter_factory.weights(patched), notes
+
+    return run
+
+
+@pytest.fixture
+def lora(tiny_folder):
+    from diffusers import FluxTransformer2DModel
+
+    return lora_factory.random_lora(FluxTransformer2DModel.from_pretrained(tiny_folder / "transformer"))
 
 
 def submodule(plugin, name: str):

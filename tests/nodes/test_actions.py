@@ -157,6 +157,86 @@ def test_without_opengl_it_says_what_to_install(comfy, fresh, monkeypatch):
 
 
 def test_a_missing_readout_is_one_line(comfy, module, monkeypatch, tmp_path):
-    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", tmp_path / "none.safetensors")
-    with pytest.raises(ValueError, match="read-out must be a file, but .*none.safetensors does not exist"):
+    monkeypatch.setitem(module("nodes.simulator").READOUTS, "jaco", tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="world jaco needs its read-out .*none.safetensors, which does not exist"):
         comfy.call("VisualPlannerPlanToActions", frames=torch.zeros(9, 64, 64, 3))
+
+
+def test_the_nodes_offer_the_worlds_that_there_are(module):
+    """The nodes cannot import the worlds, so their choices are written out: they are the registry's."""
+    from worlds.registry import WORLDS, world_class
+
+    simulator = module("nodes.simulator")
+    assert {name: world_class(name).tasks for name in WORLDS} == simulator.TASKS
+    assert {camera for name in WORLDS for camera in world_class(name).cameras} == set(simulator.CAMERAS[1:])
+    assert {look for name in WORLDS for look in world_class(name).looks} == set(simulator.LOOKS)
+    root = simulator.READOUT_FILE.parents[2]
+    assert {name: root / world_class(name).readout / "readout.safetensors" for name in WORLDS} == simulator.READOUTS
+
+
+def _metaworld(comfy, **changes):
+    values = {"seed": 0, "task": "faucet-open", "wordings": "held_out", "camera_jitter": 0.0, "size": 64}
+    return comfy.call("VisualPlannerScene", **values | {"world": "metaworld", "camera": "corner2"} | changes)
+
+
+def test_a_scene_of_metaworld_is_drawn_and_executed(comfy, module, monkeypatch):
+    from worlds.protocol import Viewpoint
+    from worlds.registry import open_world
+
+    first, words, scene = _metaworld(comfy)
+    assert first.shape == (1, 64, 64, 3) and words == "open the faucet" and scene.world == "metaworld"
+    with open_world("metaworld", 64) as world:
+        request = world.draw(0, "faucet-open", viewpoint=Viewpoint("corner2"))
+        shown = world.demonstrate(request)
+        assert scene.view == module("visual_planner.execution.camera").View(request.view.eye_m, request.view.rays)
+    assert np.array_equal((first[0].numpy() * 255).round().astype(np.uint8), shown.frames[0])
+    reading = module("visual_planner.execution.readout").Reading(
+        shown.keyframes[:, :3], shown.keyframes[:, 3], np.full(9, 1e-3), np.ones(9), np.zeros((9, 2))
+    )
+    simulator = module("nodes.simulator")
+    monkeypatch.setattr(simulator, "read", lambda frames, scene, net=None: reading)
+    monkeypatch.setattr(simulator, "load_readout", lambda world: None)
+    spec = module("visual_planner.planner.spec").PlannerSpec(cell_height=64, cell_width=64, keyframes="shape")
+    frames = torch.from_numpy(shown.frames.astype(np.float32) / 255)
+    success, both, video, report, executed = comfy.call("VisualPlannerExecute", frames=frames, scene=scene, spec=spec)
+    assert success is True and report.startswith("succeeded: open the faucet (faucet-open, seed 0)")
+    assert both.shape == (9, 64, 128, 3) and executed.shape == (9, 64, 64, 3)
+    played = video.get_components()
+    assert len(played.images) == 9 * 8 and played.frame_rate == 32, "frames by shape are shown as long as they move"
+    with pytest.raises(ValueError, match="world metaworld has no joint trajectories"):
+        comfy.call("VisualPlannerPlanToActions", frames=frames, scene=scene)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "pick"}, "task must be one of door-open.* in world metaworld, got 'pick'"),
+        ({"camera": "front"}, "camera must be one of corner, corner2, corner3 in world metaworld, got 'front'"),
+        ({"camera_jitter": 0.1}, "cameras of world metaworld stand where the benchmark has them"),
+        ({"seed": 2**40}, "seed must be a whole number from 0 to"),
+        ({"world": "jaco"}, "task must be one of reach|tasks must be some of reach|camera must be one of front"),
+    ],
+)
+def test_what_a_world_has_not_is_one_line(comfy, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        _metaworld(comfy, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_its_readout_a_world_says_how_to_get_one(comfy, module, monkeypatch, tmp_path):
+    _, _, scene = _metaworld(comfy)
+    monkeypatch.setitem(module("nodes.simulator").READOUTS, "metaworld", tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="python -m training readout --world metaworld"):
+        comfy.call("VisualPlannerExecute", frames=torch.zeros(9, 64, 64, 3), scene=scene)
+
+
+def test_frames_by_shape_make_an_uneven_video(comfy, module):
+    spec = module("visual_planner.planner.spec").PlannerSpec(cell_height=32, cell_width=32, keyframes="shape")
+    grid = torch.zeros(2, 96, 96, 3)
+    grid[:, :32, 64:] = 1.0
+    frames, video, *_ = comfy.call("VisualPlannerSliceGrid", grid=grid, fps=4.0, layout=spec)
+    played = video.get_components()
+    assert frames.shape[0] == 18 and len(played.images) == 18 * 8 and played.frame_rate == 32
+    even = module("visual_planner.planner.spec").PlannerSpec(cell_height=32, cell_width=32)
+    _, video, *_ = comfy.call("VisualPlannerSliceGrid", grid=grid, fps=4.0, layout=even)
+    assert len(video.get_components().images) == 18 and video.get_components().frame_rate == 4

@@ -128,7 +128,7 @@ def test_the_servers_opengl_platform_is_not_the_childs(made, monkeypatch):
         ("test", "refuse", r"^seed must be a number, got\\n'x'$"),
         ("test", "fail", r"^the simulator failed in fail of world test: KeyError: 'seed'; the log has the traceback$"),
         ("test", "hidden", r"^call must be one of echo, .*platform in world test, got 'hidden'$"),
-        ("mars", "draw", r"^the simulator failed in draw of world mars: KeyError: 'mars'; the log has the traceback$"),
+        ("mars", "draw", r"^world must be one of jaco, metaworld, got 'mars'$"),
     ],
 )
 def test_an_error_is_one_line_and_the_process_stays(made, world, call, line):

@@ -33,7 +33,8 @@ def test_the_condition_and_its_place_matter(pair, in_context, spec_of):
     case = Case(spec_of, 3, rows=3, cols=3, condition_tokens="first_cell", position_ids="clone")
     patched, positive = conditioned(in_context, model, case)
     _, raw = sampling.predict(patched, case.latent, case.sigma, positive)
-    _, stock = sampling.predict(model, case.latent, case.sigma, positive)
+    beside = [[embedding, {**settings, "model_conds": {}}] for embedding, settings in positive]
+    _, stock = sampling.predict(model, case.latent, case.sigma, beside)
     none = reference.predict(
         transformer,
         case.latent,

@@ -1,5 +1,7 @@
 """Fixtures of the training tests."""
 
+# Before any test renders: importing Triton, which diffusers does, crashes a process in which Mesa has loaded its LLVM.
+import diffusers  # noqa: F401
 import pytest
 import torch
 

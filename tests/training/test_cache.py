@@ -24,6 +24,7 @@ from training.cache.write import cache
 from training.data.pairs_folder import read_pairs
 from training.data.sources.pictures import read_picture
 from training.errors import TrainingError
+from training.model.text import TextEncoders
 from training.sections.config import load_config, save_config
 from visual_planner.grid.cells import condition_grid
 
@@ -33,6 +34,40 @@ ROOT = Path(__file__).resolve().parents[2]
 def changed(world, out, **settings):
     config = config_for(world)
     return config.model_copy(update={"cache": config.cache.model_copy(update={"out": out, **settings})})
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [("bfloat16", "use cache.dtype float32"), ("float32", "may be broken")])
+@pytest.mark.parametrize("factor", [1e6, float("nan")])
+def test_latents_that_are_not_finite_are_named_by_picture(world, tmp_path, monkeypatch, dtype, advice, factor):
+    """An encoder that leaves float16's range, or is broken: found here, not as a loss of NaN in training."""
+    load = cache_module.load_vae
+
+    def overflowing(*args):
+        vae = load(*args)
+        with torch.no_grad():
+            vae.encoder.conv_out.weight.mul_(factor)
+        return vae
+
+    monkeypatch.setattr(cache_module, "load_vae", overflowing)
+    line = rf"finite values that float16 can hold, got NaN or infinity for '.+\.png' \(.*\): .*{advice}"
+    with pytest.raises(TrainingError, match=line) as caught:
+        cache(changed(world, tmp_path / "cache", dtype=dtype))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+
+
+def test_text_embeddings_that_are_not_finite_are_named_by_prompt(world, tmp_path, monkeypatch):
+    encode = TextEncoders.__call__
+
+    def overflowing(self, prompts):
+        states, pooled = encode(self, prompts)
+        states[-1, 0, 0] = float("inf")
+        return states, pooled
+
+    monkeypatch.setattr(TextEncoders, "__call__", overflowing)
+    with pytest.raises(TrainingError, match="finite values that .* can hold, got NaN or infinity for '") as caught:
+        cache(changed(world, tmp_path / "cache"))
+    assert "\n" not in str(caught.value)
 
 
 def contents(folder):
@@ -168,7 +203,7 @@ def test_the_room_is_known_before_a_model_is_loaded(world, tmp_path, monkeypatch
     assert cache_bytes(config.cache, spec, pairs) == pytest.approx(held, rel=0.05)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    monkeypatch.setattr(cache_module.TextEncoders, "load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(TextEncoders, "load", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(TrainingError, match=r"has 0\.00 GB free, the cache .* needs"):
         cache(changed(world, tmp_path / "cache"))
 
@@ -211,9 +246,9 @@ def test_a_cache_of_the_first_spec_version_is_read(world, tmp_path):
     shutil.copytree(world / "cache", tmp_path / "cache")
     file = tmp_path / "cache" / "manifest.json"
     manifest = json.loads(file.read_text())
-    for key in ("fit", "family", "cfg"):
-        del manifest["spec"][key]
-    file.write_text(json.dumps({**manifest, "spec": {**manifest["spec"], "version": 1}}))
+    first = json.loads((Path(__file__).parents[1] / "fixtures" / "records" / "planner_spec_v1.json").read_text())
+    spec = {key: value for key, value in manifest["spec"].items() if key in first}  # what that version had
+    file.write_text(json.dumps({**manifest, "spec": {**spec, "version": 1}}))
     assert Cache(tmp_path / "cache").spec == Cache(world / "cache").spec
     with pytest.raises(TrainingError, match=r"holds a finished cache \(of these encoders\):"):
         cache(changed(world, tmp_path / "cache"))

@@ -281,7 +281,7 @@ def test_the_scenes_of_few_training_episodes_come_again_with_other_noise(world, 
         "scenes": 6,
     }
     own = sweep.Variant(scenes="training")
-    asked = sweep.requests(sweep.SweepSettings.model_validate(settings), own, config, rendering, 9)
+    asked = sweep.requests(sweep.SweepSettings.model_validate(settings), own, config, rendering, config.planner_spec())
     assert [item.seed for item in asked] == [0, 1, 2, 3, 1, 2]  # four episodes are trained on, of seeds 0 to 3
     assert asked[4].request == asked[0].request and np.array_equal(asked[4].first, asked[0].first)
     assert {item.task for item in asked} == {"push"} and {item.request.own.camera for item in asked} == {turned}

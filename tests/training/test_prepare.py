@@ -17,7 +17,7 @@ from PIL import Image
 from support.small_world import SPEC, write_episodes
 from training.__main__ import main
 from training.data import pairs as pairs_module
-from training.data.frame_choice import choose_frames, plan_time
+from training.data.frame_choice import choose_frames, path_of_states, plan_time
 from training.data.overlays import cvat, drawn, open_overlay, projected, tracked
 from training.data.prepare import prepare
 from training.data.sources import Entry, Source, open_source
@@ -384,3 +384,79 @@ def test_an_unwritable_folder_is_a_line(tmp_path, capsys):
     assert main([*map(str, arguments), "--validation-episodes", "1", "--processes", "1"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cannot write" in error and "file/pairs" in error
+
+
+# ---- frames by the shape of the path
+
+
+def _bent(folder, key="end_effector_m"):
+    """Episodes of 40 frames whose gripper goes down, closes while it stands, and goes up: three corners."""
+    write_episodes(folder, count=3)
+    info = json.loads((folder / "dataset.json").read_text()) | {"frames": 40}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    down, up = np.linspace(0.3, 0.05, 15), np.linspace(0.05, 0.3, 21)
+    height = np.concatenate([down, [0.05] * 4, up])
+    closed = (np.arange(40) >= 17).astype(float)
+    lines = []
+    for line in (folder / "episodes.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        strip = folder / "frames" / f"{record['id']}.png"
+        frame = read(strip)[:, :32]
+        Image.fromarray(np.concatenate([np.roll(frame, number, 0) for number in range(40)], axis=1)).save(strip)
+        record |= {key: [[0.4, 0.0, z] for z in height], "gripper": closed.tolist()}
+        lines.append(json.dumps(record))
+    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_frames_by_shape_have_the_corners_of_the_path(tmp_path):
+    source = _bent(tmp_path / "episodes")
+    prepare(config(tmp_path, source, {"rows": 1, "cols": 5}, frames="shape"))
+    info = json.loads((tmp_path / "pairs" / "dataset.json").read_text())
+    assert info["spec"]["keyframes"] == "shape", "the planner's record says how its frames are spaced"
+    opened = open_source(source)
+    path = path_of_states(opened.positions(opened.entries[0], ""), 3)
+    chosen = choose_frames(40, 5, "shape", path=path)
+    assert np.abs(chosen - [0, 14, 16, 18, 39]).max() <= 2, "down, closed, up"
+    even = choose_frames(40, 5)
+    assert abs(int(chosen[1]) - 14) <= 1 and abs(int(even[1]) - 14) > 3, "even frames miss the lowest point's start"
+
+
+def test_states_of_a_lerobot_data_set_choose_its_frames(tmp_path):
+    prepare(config(tmp_path, DATA / "lerobot" / "v30_video", frames="shape"))
+    for name in ("lerobot/v30_video", "rlds/jaco_play"):
+        source = open_source(DATA / name)
+        entry = source.entries[0]
+        path = path_of_states(source.positions(entry, ""))
+        chosen = choose_frames(entry.length, 9, "shape", path=path)
+        assert chosen[0] == 0 and chosen[-1] == entry.length - 1 and (np.diff(chosen) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("states", "how", "message"),
+    [
+        (np.zeros((9, 2)), {}, "states must have 3 or more columns .* got shape \\(9, 2\\)"),
+        (np.zeros((9, 3)), {"gripper_column": 3}, "prepare.gripper_column must be a column of 3 states, got 3"),
+        (np.full((9, 3), np.nan), {}, "states must be finite numbers, got 9 rows"),
+        (np.zeros((9, 4)), {"gripper_column": 3, "gripper_range": (1, 1)}, "two different numbers, got 1 twice"),
+    ],
+)
+def test_states_that_are_no_path_are_named(states, how, message):
+    with pytest.raises(TrainingError, match=message):
+        path_of_states(states, **how)
+
+
+def test_a_source_without_states_cannot_be_chosen_from_by_shape(tmp_path):
+    folder = write_episodes(tmp_path / "episodes")
+    with pytest.raises(TrainingError, match="6 of 6 episodes cannot be used: episode 000000 .* has no usable states"):
+        prepare(config(tmp_path, folder, frames="shape"))
+
+
+def test_a_configuration_that_says_other_spacing_is_refused(tmp_path):
+    folder = write_episodes(tmp_path / "episodes")
+    with pytest.raises(TrainingError, match="spec.keyframes must be time for these frames, got shape"):
+        prepare(config(tmp_path, folder, {"keyframes": "shape"}))
+    info = json.loads((folder / "dataset.json").read_text()) | {"keyframes": "shape"}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    prepare(config(tmp_path, folder))
+    assert json.loads((tmp_path / "pairs" / "dataset.json").read_text())["spec"]["keyframes"] == "shape"

@@ -28,13 +28,14 @@ from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
 from ..files import json_object
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
-from ..model.text import TextEncoders
+from ..model.bases.registry import base_of
 from ..sections.config import Config
 from ..sections.data import CacheSection
 from .check import quick_check
 from .processes import Process, join
 from .read import FORMAT, MANIFEST, PAIRS, encoder_digests
 from .storage import Folder
+from .values import finite
 
 _KINDS = ("text", "targets", "conditions")
 
@@ -100,7 +101,7 @@ def cache(config: Config) -> None:
 def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
     """What a cache was made for and with, as its manifest says it."""
     settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
-    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base)), "settings": settings}
+    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base), spec), "settings": settings}
 
 
 def differences(manifest: dict, wanted: dict) -> list[str]:
@@ -187,12 +188,14 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
     dtype = getattr(torch, section.dtype)
     kind = shards[0].kind
     if kind == "text":
-        encoders = TextEncoders.load(section.base, section.text_tokens, dtype).to(device)
+        encoders = base_of(spec).load_text(Path(section.base), section.text_tokens, dtype).to(device)
 
         def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
             states, pooled = encoders(list(prompts))
             keep = torch.float32 if dtype == torch.float32 else torch.bfloat16
-            return {"states": states.to("cpu", keep), "pooled": pooled.to("cpu", keep)}
+            made = {"states": states, "pooled": pooled}
+            kept = {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
+            return {name: finite(values, prompts, section) for name, values in kept.items()}
     else:
         encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
     for shard in shards:
@@ -209,13 +212,13 @@ def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: t
     def encode(names: Sequence[str]) -> dict[str, torch.Tensor]:
         if kind == "conditions":
             latents = encode_pictures(vae, np.stack([read_condition(section.data / name, spec) for name in names]))
-            return {"latents": latents.cpu().half()}
+            return {"latents": finite(latents.cpu().half(), names, section)}
         grids = np.stack([read_grid(section.data / name, spec) for name in names])
         if section.encode == "grid":
             latents = encode_pictures(vae, grids)
         else:
             latents = encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
-        return {"latents": latents.cpu().half()}
+        return {"latents": finite(latents.cpu().half(), names, section)}
 
     return torch.no_grad()(encode)
 

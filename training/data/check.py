@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from visual_planner.errors import brief, plain
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
+from ..files import is_file_name
 from .pairs_folder import first_frame_of, read_info, read_manifest, read_pairs
 from .sources.names import inside
 from .sources.pictures import picture_size, read_picture
@@ -33,7 +35,7 @@ def check_pairs(data: Path) -> list[str]:
     targets: dict[str, str] = {}
     for pair in tqdm(pairs, desc="pairs"):
         problems += _pair_problems(data, spec, pair, manifest, targets)
-    return problems
+    return [plain(problem, 600) for problem in problems]  # they name files as the lines do
 
 
 def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[str]:
@@ -43,15 +45,18 @@ def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[
         yield f"{file} contains no pair"
     for name, count in Counter(pair["id"] for pair in pairs).items():
         if count > 1:
-            yield f"{file}: id {name!r} occurs {count} times"
+            yield f"{file}: id {brief(name)} occurs {count} times"
     for pair in pairs:
+        if not is_file_name(pair["id"]):
+            yield f"{file}: id of a pair must be a plain file name, got {brief(pair['id'])}"
         if not pair["text"].strip():
-            yield f"{file}: pair {pair['id']!r} has an empty caption"
+            yield f"{file}: pair {brief(pair['id'])} has an empty caption"
         if pair["mode"] not in spec.modes:
-            yield f"{file}: pair {pair['id']!r} has mode {pair['mode']!r}, the spec has {', '.join(spec.modes)}"
+            known = ", ".join(spec.modes)
+            yield f"{file}: pair {brief(pair['id'])} has mode {brief(pair['mode'])}, the spec has {known}"
         for key in ("source", "target"):
             try:
-                inside(data, pair[key], f"{key} of pair {pair['id']!r}")
+                inside(data, pair[key], f"{key} of pair {brief(pair['id'])}")
             except TrainingError as error:
                 yield str(error)
 

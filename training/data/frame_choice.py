@@ -2,10 +2,16 @@
 
 import numpy as np
 
+from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, choose_by_shape
+
+from ..errors import TrainingError
+
 _IDLE_SHARE = 0.1
 "A frame is idle if it changes less than this fraction of a lively frame's change."
 _EVEN_SHARE = 0.05
 "Weight of time relative to motion, so that a static stretch is not skipped altogether."
+_MOST_CHOICES = 150
+"Moments among which the path's shape chooses; longer episodes offer every second frame, or every third."
 _JITTER = 0.5
 "Frames whose times deviate from even ones by more than this are chosen by their times [frames]."
 
@@ -15,6 +21,7 @@ def choose_frames(
     count: int,
     rule: str = "uniform",
     motion: np.ndarray | None = None,
+    path: np.ndarray | None = None,
     clock: np.ndarray | None = None,
 ) -> np.ndarray:
     """Numbers (count,) of the chosen frames, ascending, first one first.
@@ -23,12 +30,15 @@ def choose_frames(
         length: frames of the episode.
         count: cells to fill. If there are fewer frames, each is taken once and the last one repeated.
         rule: uniform: evenly in time, first and last included; motion: equal amounts of motion between neighbours;
-            trim: evenly between the ends of motion.
-        motion: (length,) change of each frame against the one before, the first 0; see `motion_of`. Not for uniform.
+            trim: evenly between the ends of motion; shape: where the path bends.
+        motion: for motion and trim: (length,) change of each frame against the one before; see `motion_of`.
+        path: for shape: (length, C) the end effector's path, see `path_of_states`.
         clock: (length,) as `clock_of` gives it; a frame that is shown for long may then be chosen more than once.
     """
     if length < count:
         return np.minimum(np.arange(count), length - 1)
+    if rule == "shape" and path is not None:
+        return choose_by_shape(path, count, -(-length // _MOST_CHOICES))
     if rule == "uniform" or motion is None or not motion.any():
         return _evenly(0, length - 1, count, clock)
     if rule == "trim":
@@ -42,6 +52,41 @@ def choose_frames(
     # every frame once: push doubles forward, then back from the end
     chosen = np.maximum.accumulate(chosen - np.arange(count)) + np.arange(count)
     return np.minimum(chosen, length - count + np.arange(count))
+
+
+def path_of_states(
+    states: np.ndarray, gripper_column: int | None = None, gripper_range: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
+    """Path (T, 3 or 4) of states (T, D): place [m], and the gripper's opening as a length.
+
+    Args:
+        states: one row a frame; the first three columns are the end effector's place.
+        gripper_column: the gripper's; None: unknown.
+        gripper_range: its values when open and when closed.
+
+    Raises:
+        TrainingError: there are no such columns, or numbers that are not finite.
+    """
+    width = states.shape[1] if states.ndim == 2 else 0
+    if width < 3:
+        raise TrainingError(
+            f"states must have 3 or more columns (x, y, z of the end effector), got shape {states.shape}"
+        )
+    columns = [states[:, :3]]
+    if gripper_column is not None:
+        if not -width <= gripper_column < width:
+            raise TrainingError(f"prepare.gripper_column must be a column of {width} states, got {gripper_column}")
+        opened, closed = gripper_range
+        if opened == closed:
+            raise TrainingError(f"prepare.gripper_range must be two different numbers, got {opened} twice")
+        opening = np.clip((states[:, gripper_column] - closed) / (opened - closed), 0.0, 1.0)
+        columns.append(GRIPPER_LENGTH_M * opening[:, None])
+    path = np.concatenate(columns, axis=1)
+    if not np.isfinite(path).all():
+        raise TrainingError(
+            f"states must be finite numbers, got {int((~np.isfinite(path)).any(axis=1).sum())} rows with others"
+        )
+    return path
 
 
 def clock_of(times: np.ndarray | None) -> np.ndarray | None:

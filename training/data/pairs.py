@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from simulation.workers import in_processes
-from visual_planner.errors import PlannerError
+from visual_planner.errors import PlannerError, brief
 from visual_planner.grid.cells import assemble_grid, condition_grid, first_cell
 from visual_planner.grid.frame import fit_frame, to_bytes
 from visual_planner.planner.prompts import SLOT, check_template, text_templates
@@ -21,9 +21,9 @@ from visual_planner.text import text_lines
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ..errors import TrainingError
-from ..files import read_text
+from ..files import file_name, read_text
 from ..sections.data import PrepareSection
-from .frame_choice import choose_frames, clock_of, motion_of
+from .frame_choice import choose_frames, clock_of, motion_of, path_of_states
 from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
@@ -82,7 +82,9 @@ def load_templates(name: str, spec: PlannerSpec) -> tuple[str, ...]:
         return text_templates(spec.layout)
     file = Path(name)
     if not file.is_file():
-        raise TrainingError(f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {name!r}")
+        raise TrainingError(
+            f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {brief(name)}"
+        )
     lines = [line.strip() for line in text_lines(read_text(file, "prompt templates")) if line.strip()]
     return tuple(check_template(line, f"prompt template {file} line {n}") for n, line in enumerate(lines, 1))
 
@@ -110,17 +112,13 @@ def process(job: Job, entry: Entry) -> dict:
             pictures, pairs, statistics = _from_frames(job, entry)
     except PlannerError as error:
         return {"id": entry.id, "problem": str(error)}
-    files = {name: _write_picture(job.folder / name, picture) for name, picture in pictures.items()}
+    files = {name: _write_picture(job.folder, name, picture) for name, picture in pictures.items()}
     return {"id": entry.id, "pairs": pairs, "files": files, "statistics": statistics}
 
 
 def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
     spec = job.spec
-    motion = None
-    if job.section.frames != "uniform" and entry.length > spec.layout.frames:
-        motion = motion_of(job.source.thumbnails(entry))
-    clock = clock_of(job.source.times(entry))
-    chosen = choose_frames(entry.length, spec.layout.frames, job.section.frames, motion, clock)
+    chosen = _choose(job, entry)
     raw = job.source.frames(entry, chosen.tolist())
     size = raw.shape[1:3]
     frames = fit_cells(raw, spec)
@@ -148,12 +146,32 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
     return pictures, pairs, statistics
 
 
+def _choose(job: Job, entry: Entry) -> np.ndarray:
+    """Numbers of the frames that fill the cells."""
+    rule, count = job.section.frames, job.spec.layout.frames
+    motion = path = None
+    if rule == "shape":
+        states = job.source.positions(entry, job.section.states)
+        column = job.section.gripper_column
+        if column is None and job.source.format == "simulated":
+            column = 3
+        path = path_of_states(states, column, job.section.gripper_range)
+        if len(path) != entry.length:
+            raise TrainingError(
+                f"states of episode {entry.id} ({entry.file}) must have {entry.length} rows, got {len(path)}"
+            )
+    elif rule != "uniform" and entry.length > count:
+        motion = motion_of(job.source.thumbnails(entry))
+    clock = clock_of(job.source.times(entry))
+    return choose_frames(entry.length, count, rule, motion, path, clock)
+
+
 def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
     spec = job.spec
     mode = entry.record.get("mode") or (spec.modes[0] if len(spec.modes) == 1 else None)
     if mode not in spec.modes:
         raise TrainingError(
-            f"grid {entry.id} ({entry.file}): mode must be one of {', '.join(spec.modes)}, got {mode!r} (or set "
+            f"grid {entry.id} ({entry.file}): mode must be one of {', '.join(spec.modes)}, got {brief(mode)} (or set "
             "spec.modes to a single one)"
         )
     if not entry.instruction.strip():
@@ -206,8 +224,10 @@ def _line(entry: Entry, mode: str, source: str, target: str, text: str) -> dict:
     return {"id": name, "episode": entry.id, "mode": mode, "source": source, "target": target, "text": text}
 
 
-def _write_picture(file: Path, picture: np.ndarray) -> list:
-    """Write a PNG; returns its size [bytes] and SHA-256."""
+def _write_picture(folder: Path, name: str, picture: np.ndarray) -> list:
+    """Write a PNG of a kind ("conditions/ID.png"); returns its size [bytes] and SHA-256."""
+    kind, _, plain_name = name.partition("/")
+    file = folder / kind / file_name(plain_name, f"name of a picture in {folder / kind}")
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG", compress_level=1)
     data = stream.getvalue()

@@ -79,7 +79,18 @@ def prepare(config: Config) -> None:
 
 
 def _spec_for(config: Config, source: Source, section: PrepareSection) -> PlannerSpec:
-    """The spec; without modes in the configuration, text alone where the source has no paths to draw."""
+    """The spec; without modes in the configuration, text alone where the source has no paths to draw.
+
+    How the frames are spaced is the data's to say.
+
+    Raises:
+        TrainingError: the configuration says otherwise.
+    """
+    if not source.ready_grids:
+        spacing = "shape" if section.frames == "shape" or source.keyframes == "shape" else "time"
+        if config.spec.get("keyframes", spacing) != spacing:
+            raise TrainingError(f"spec.keyframes must be {spacing} for these frames, got {config.spec['keyframes']}")
+        config = config.model_copy(update={"spec": {**config.spec, "keyframes": spacing}})
     spec = config.planner_spec()
     paths = section.overlay not in ("auto", "none") or all("path_px" in entry.record for entry in source.entries)
     if "modes" not in config.spec and (source.ready_grids or not paths):

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import FluxTransformer2DModel
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -18,10 +17,11 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
-from ..files import replacing, save_sorted
+from ..files import as_record, replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
 from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings, with_current_spec
 from ..loop.runlog import BESIDE, PLANS
+from ..model.bases.registry import base_of
 from ..model.key_map import check_loads
 from ..model.lora import file_tensors, read_lora, stack
 from ..model.transformer import from_shape
@@ -54,14 +54,16 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     parts, state = load_checkpoint(checkpoint)
     record = run_record(state, checkpoint)
     check_configuration(config, record, checkpoint)
-    lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
+    with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
+        lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
-        tensors = stack(_base_lora(config, record, checkpoint), tensors)
+        tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
-    transformer = from_shape(record["model"])
+    with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
+        transformer = from_shape(record["model"], spec)
     metadata = {
         **spec.to_metadata(),
         **model_spec(section, spec, transformer, _thumbnail(section)),
@@ -109,15 +111,14 @@ def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
         raise TrainingError(describe(name, before, after, checkpoint))
 
 
-def _base_lora(config: Config, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
-    file = config.section("train").lora.base
+def _base_lora(file: Path | None, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
     if file is None or not file.is_file() or content_digest(file) != record["inputs"]["lora.base"]:
         raise TrainingError(f"train.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
     return read_lora(file)
 
 
 def write_lora(
-    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: FluxTransformer2DModel
+    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: torch.nn.Module
 ) -> int:
     """Write a LoRA, read it back, check it against ComfyUI's key map, and only then give it its name.
 
@@ -133,27 +134,22 @@ def write_lora(
 
 
 def model_spec(
-    section: ExportSection, spec: PlannerSpec, transformer: FluxTransformer2DModel, thumbnail: str | None
+    section: ExportSection, spec: PlannerSpec, transformer: torch.nn.Module, thumbnail: str | None
 ) -> dict[str, str]:
     """Header entries by which model browsers know a file (ModelSpec 1.0.0)."""
     height, width = spec.grid_size
     entries = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture(transformer),
+        "modelspec.architecture": base_of(spec).architecture(transformer),
         "modelspec.implementation": "diffusers",
         "modelspec.title": section.title,
         "modelspec.description": f"{spec.rows}x{spec.cols} frames of a robot's plan; modes {', '.join(spec.modes)}",
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.trigger_phrase": spec.text_prompt,
         "modelspec.prediction_type": "flow",
-        "ss_base_model_version": "flux1",
+        "ss_base_model_version": base_of(spec).model_version,
     }
     return entries if thumbnail is None else {**entries, "modelspec.thumbnail": thumbnail}
-
-
-def architecture(transformer: FluxTransformer2DModel) -> str:
-    """The architecture's name in model-spec metadata."""
-    return f"flux-1-{'dev' if transformer.config.guidance_embeds else 'schnell'}/lora"
 
 
 def loras_folder(comfyui: str | Path) -> Path:

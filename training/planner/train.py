@@ -1,17 +1,19 @@
 """Training a planner LoRA on a frozen base, from a cache."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers import FluxTransformer2DModel
+
+from visual_planner.planner.families import Family
 
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
 from ..loop.loop import Loop, make_accelerator
 from ..loop.record import json_digest, make_record
-from ..model.bases.split_attention import split_attention
+from ..model.bases.registry import base_of_module
 from ..model.in_context import InContext
 from ..model.lora import add_lora, fuse_lora, start_from
 from ..model.quantize import quantize_frozen
@@ -26,18 +28,20 @@ DECIDES_NOTHING = ("gradient_checkpointing",)
 """Settings of a planner's training that change its cost alone."""
 
 
-def make_model(section: TrainSection, device: torch.device | str = "cpu") -> FluxTransformer2DModel:
+def make_model(
+    section: TrainSection, device: torch.device | str = "cpu", family: Family | None = None
+) -> torch.nn.Module:
     """The frozen base (with its base LoRA, packed as configured) and a fresh adapter.
 
     Raises:
-        TrainingError: settings that exclude each other, or a base LoRA of another model.
+        TrainingError: settings that exclude each other, a base of another family, or a base LoRA of another model.
     """
     if section.quantize != "none" and section.lora.merged_forward:
         raise TrainingError(
             f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: turn one of them off"
         )
-    transformer = load_transformer(section.base, section.base_dtype)
-    split_attention(transformer)
+    transformer = load_transformer(section.base, section.base_dtype, family)
+    base_of_module(transformer).split_attention(transformer)
     if section.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if section.lora.base is not None:
@@ -68,14 +72,15 @@ def make_loop(config: Config) -> Loop:
     """
     section: TrainSection = config.section("train")
     mixture = Mixture.open(section.cache)
-    if config.planner_spec() != mixture.spec:
+    if (spec := config.planner_spec()) != mixture.spec:
+        names = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(mixture.spec, field.name)]
         raise TrainingError(
-            f"the configuration's spec differs from the one that cache {mixture.name} was made with: create the "
-            "cache again"
+            f"the configuration's spec differs from the one that cache {mixture.name} was made with in "
+            f"{', '.join(names)}: create the cache again"
         )
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
-    transformer = make_model(section, accelerator.device)
+    transformer = make_model(section, accelerator.device, mixture.spec.base_family)
     share = accelerator.process_index, accelerator.num_processes
     pairs = CachedPairs(mixture, section, share=share)
     section = _limited(section, len(pairs), accelerator)
@@ -87,14 +92,12 @@ def make_loop(config: Config) -> Loop:
         return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
 
     every = section.validation.every
-    validation = Validation(config, mixture, transformer, in_context, accelerator) if every else None
+    validation = Validation(section, config.export, mixture, transformer, in_context, accelerator) if every else None
     record = planner_record(section, mixture, transformer, accelerator.num_processes)
     return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
 
 
-def planner_record(
-    section: TrainSection, mixture: Mixture, transformer: FluxTransformer2DModel, processes: int
-) -> dict:
+def planner_record(section: TrainSection, mixture: Mixture, transformer: torch.nn.Module, processes: int) -> dict:
     """What decides a planner's weights and what its file must say; see `make_record`."""
     inputs = {
         "base": Path(section.base) / "transformer",

@@ -27,8 +27,8 @@ from ..loop.runlog import BESIDE, PLANS
 from ..model.autoencoder import decode_latents, load_vae
 from ..model.in_context import InContext
 from ..model.sampling import draw_noise, sample
-from ..sections.config import Config
 from ..sections.planner import TrainSection
+from ..sections.result import ExportSection
 from .batches import CachedPairs
 from .objective import Batch, flow_matching_loss
 
@@ -37,7 +37,8 @@ class Validation:
     """Makes pictures and measures the loss; called by the loop.
 
     Args:
-        config: of the run; its export section says how the file will be written.
+        section: of the run.
+        export: how the file will be written; None: as it is by default.
         mixture: caches with pairs of the split "validation".
         transformer: the model with its adapter.
         in_context: the spec's token and id arrangement.
@@ -49,14 +50,14 @@ class Validation:
 
     def __init__(
         self,
-        config: Config,
+        section: TrainSection,
+        export: ExportSection | None,
         mixture: Mixture,
         transformer: torch.nn.Module,
         in_context: InContext,
         accelerator: Accelerator,
     ) -> None:
-        self.section: TrainSection = config.section("train")
-        self.export = config.export
+        self.section, self.export = section, export
         self.mixture, self.transformer = mixture, transformer
         self.in_context, self.accelerator = in_context, accelerator
         self.scenes = _choose(mixture, self.section.validation.scenes)
@@ -88,9 +89,12 @@ class Validation:
         states, pooled = self.mixture.text(pair)
         condition = self.mixture.condition(pair)[None].float()
         noise = draw_noise(self.mixture.spec, [self.section.validation.seed + number])
-        made = sample(
-            self.transformer, self.in_context, self.mixture.spec, noise, condition, states[None], pooled[None]
-        )
+        text = states[None], None if pooled is None else pooled[None]
+        empty = None
+        if self.mixture.spec.cfg != 1:
+            words, vector = self.mixture.text(pair, dropped=True)
+            empty = words[None], None if vector is None else vector[None]
+        made = sample(self.transformer, self.in_context, self.mixture.spec, noise, condition, *text, empty=empty)
         return to_bytes(decode_latents(self.vae, made)[0])
 
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from visual_planner.execution.readout import ReadoutNet, ReadoutSpec, load_net
 
 from ..errors import TrainingError
-from ..files import read_json, write_json, write_tensors
+from ..files import as_record, read_json, write_json, write_tensors
 from ..loop.loop import Loop, make_accelerator
 from ..loop.record import make_record
 from ..model.readout import WEIGHTS, open_readout
@@ -71,8 +71,11 @@ def training_before(section: ReadoutSection) -> list[dict]:
     if not kept.is_file():
         record = Path(section.init or "") / METRICS
         training = read_json(record, "figures").get("training") if section.init and record.is_file() else None
-        write_json(kept, {"before": [*training.pop("before", []), training] if training else []})
-    return read_json(kept, "records of earlier training")["before"]
+        with as_record(f"figures {record}"):
+            before = [*training.pop("before", []), training] if training else []
+        write_json(kept, {"before": before})
+    with as_record(f"records of earlier training {kept}"):
+        return list(read_json(kept, "records of earlier training")["before"])
 
 
 def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:

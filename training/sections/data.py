@@ -56,7 +56,7 @@ def _takes(annotation: object, kind: type) -> bool:
 class PrepareSection(Section):
     """Episodes → condition and target grids, prompts and overlays."""
 
-    source: Path = Field(description="folder, file, or hub id of a LeRobot data set")
+    source: Path = Field(description="folder, file, or hf://OWNER/NAME of a LeRobot data set on the hub")
     out: Path = Field(description="folder of pairs to write")
     format: Literal["auto", "lerobot", "rlds", "videos", "frames", "grids", "simulated"] = Field(
         "auto", description="format of the source"
@@ -68,9 +68,10 @@ class PrepareSection(Section):
         description="what folders of videos or frames with the same names in them are, where names do not say it",
     )
     episodes: Positive | None = Field(None, description="use only this many episodes, from the first on")
-    frames: Literal["uniform", "motion", "trim"] = Field(
+    frames: Literal["uniform", "motion", "trim", "shape"] = Field(
         "uniform",
-        description="frame selection: evenly in time, by equal amounts of motion, or evenly between the idle ends",
+        description="frame selection: evenly in time, by equal amounts of motion, evenly between the idle ends, or "
+        "where the end effector's path bends (needs states; the planner's record then says so: spec.keyframes)",
     )
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: drop them, repeat the last frame, or refuse"
@@ -82,6 +83,10 @@ class PrepareSection(Section):
     )
     overlay_data: Path | None = Field(None, description="file or folder that the overlay needs, see docs/data.md")
     states: str = Field("", description="feature with the end effector's position (default: the format's usual one)")
+    gripper_column: int | None = Field(
+        None, description="column of the states with the gripper, whose opening counts as a part of the path"
+    )
+    gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
     prompts: str = Field(
         "spec", description="spec: the spec's sentence; varied: many sentences; or a file of templates"
     )
@@ -109,6 +114,8 @@ class CacheSection(Section):
     )
     shard_size: Positive = Field(1024, description="images per shard")
     text_shard_size: Positive = Field(128, description="prompts per shard")
-    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(512, description="T5 tokens (0: the tokenizer's maximum)")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
+        512, description="text tokens (0: the tokenizer's maximum)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the encoders")
     device: str = Field("auto", description="torch device, or auto")

@@ -136,7 +136,9 @@ class ReadoutSection(RunSection):
     states: str = Field("", description="feature with the states; columns 0 to 2 are x, y, z [m] (not simulated ones)")
     gripper_column: int = Field(-1, description="column of the states with the gripper")
     gripper_range: tuple[float, float] = Field((0.0, 1.0), description="its values when open and when closed")
-    view: dict | None = Field(None, description="camera of such data: eye_m and rays of visual_planner.readout.View")
+    view: dict | None = Field(
+        None, description="camera of such data: eye_m and rays, as execution.camera.View has them"
+    )
     third: Literal[THIRDS] = Field(
         "height", description="what the network outputs in addition to the position in the image (with a camera) [m]"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from ..files import read_json, write_json, write_text
+from ..files import as_record, read_json, write_json, write_text
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
@@ -79,5 +79,6 @@ def vocabulary_sizes(base: Path) -> tuple[int, int]:
         TrainingError: a file is missing or broken.
     """
     words = read_json(base / "tokenizer" / "vocab.json", "CLIP vocabulary")
-    pieces = read_json(base / "tokenizer_2" / "tokenizer.json", "T5 vocabulary")["model"]["vocab"]
-    return len(words), len(pieces)
+    with as_record(f"T5 vocabulary {base / 'tokenizer_2' / 'tokenizer.json'}"):
+        pieces = read_json(base / "tokenizer_2" / "tokenizer.json", "T5 vocabulary")["model"]["vocab"]
+        return len(words), len(pieces)

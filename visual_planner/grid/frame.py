@@ -15,8 +15,8 @@ FITS = ("letterbox", "crop", "stretch")
 FLOAT_SLACK = 0.25
 """Float values may leave [0, 1] by this much (resampling overshoots) and are clamped; beyond it the scale is wrong."""
 
-_LARGEST_CROP = 64
-"""A crop that would resample to more cells than this is cut first: a picture of 1 x 16384 px would take 10 GB."""
+_LARGEST_CROP, _LARGEST_CROP_PX = 64, 2**22
+"""A crop that would resample to more cells and pixels than this is cut first: 1 x 16384 px would take 10 GB."""
 
 _UNSIGNED_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _SIGNED = (torch.int16, torch.int32, torch.int64)
@@ -45,8 +45,10 @@ def fit_frame(
     source = rgb.shape[1], rgb.shape[2]
     height, width = _pair((cell_height, cell_width), "cell size")
     resized_h, resized_w, top, left = _placement(source, (height, width), fit)
-    if resized_h * resized_w > _LARGEST_CROP * height * width:
-        return fit_frame(_middle(rgb, height, width), height, width, fit)
+    if resized_h * resized_w > max(_LARGEST_CROP * height * width, _LARGEST_CROP_PX):
+        middle = _middle(rgb, height, width)
+        if middle.shape != rgb.shape:
+            return fit_frame(middle, height, width, fit)
     if (resized_h, resized_w) != source:
         channels_first = rgb.permute(0, 3, 1, 2)
         # align_corners=False keeps continuous coordinates: x -> x * resized_w / w, as fit_transform says.

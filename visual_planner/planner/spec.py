@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from ..errors import LayoutError, PromptError, SpecError, brief, listed
+from ..execution.keyframe_choice import RULES
 from ..grid.frame import FITS
 from ..grid.layout import ORDERS, GridLayout, whole_number
 from ..json_text import json_record
@@ -28,7 +29,7 @@ from .prompts import (
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 3
+SPEC_VERSION = 4
 MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
 """Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
 _NOT_FINITE = (float("inf"), float("-inf"))
@@ -37,6 +38,8 @@ _UPGRADES = {
     1: lambda record: {"fit": "letterbox"},
     # Until version 2 there was one family, sampled without classifier-free guidance.
     2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
+    # Until version 3 the frames of a plan were evenly spaced in time, as far as anybody knew.
+    3: lambda record: {"keyframes": RULES[0]},
 }
 
 
@@ -68,6 +71,7 @@ class PlannerSpec:
         fit: one of `frame.FITS`, how a picture of another shape fills a cell.
         family: one of `families.FAMILIES`, the family of the base model.
         cfg: classifier-free guidance to sample with, against the empty prompt; 1 = without.
+        keyframes: one of `keyframe_choice.RULES`, how the frames of its plans are spaced.
 
     Raises:
         SpecError: a field is wrong; the message names it.
@@ -96,6 +100,7 @@ class PlannerSpec:
     fit: str = "letterbox"
     family: str = FLUX1.name
     cfg: float = 1.0
+    keyframes: str = RULES[0]
 
     def __post_init__(self) -> None:
         if self.version != SPEC_VERSION or isinstance(self.version, bool):
@@ -114,6 +119,7 @@ class PlannerSpec:
             ("overlay", OVERLAY_STYLES),
             ("overlay_color_by", COLOR_BY),
             ("fit", FITS),
+            ("keyframes", RULES),
         ):
             if getattr(self, name) not in known:
                 raise SpecError(

@@ -1,5 +1,6 @@
 """A path from a stroke that was painted as a mask."""
 
+from collections.abc import Container
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from .trajectory import Trajectory
 STROKE_STARTS = ("left", "right", "top", "bottom")
 "Which end of a stroke is its start: a mask does not define it."
 MAX_SIDE_PX = 16384
-_MOST_PIXELS = 200_000
+_MOST_PIXELS = 60_000
 _MOST_WORK = 2e8
 """Pixels times rounds of thinning: about one second; above it a mask is made smaller first."""
 
@@ -111,10 +112,15 @@ def _longest_way(lines: np.ndarray, corner: tuple[int, int]) -> list[tuple[int, 
     """Pixels (row, column) along the longest of the shortest methods, in its largest connected part."""
     left = {(int(row) + corner[0], int(column) + corner[1]) for row, column in zip(*np.nonzero(lines), strict=True)}
     best: list[tuple[int, int]] = []
-    while left:
-        reached = _ways_from(next(iter(left)), left)
+    for start in list(left):
+        if start not in left:  # part of a component that is done
+            continue
+        reached = _ways_from(start, left)
+        left.difference_update(reached)
+        if len(reached) <= len(best):
+            continue  # it has no longer path than the best one
         far = max(reached, key=lambda pixel: reached[pixel][0])
-        back = _ways_from(far, left)
+        back = _ways_from(far, reached)
         pixel: tuple[int, int] | None = max(back, key=lambda other: back[other][0])
         way = []
         while pixel is not None:
@@ -122,11 +128,10 @@ def _longest_way(lines: np.ndarray, corner: tuple[int, int]) -> list[tuple[int, 
             pixel = back[pixel][1]
         if len(way) > len(best):
             best = way
-        left -= reached.keys()
     return best
 
 
-def _ways_from(start: tuple[int, int], pixels: set[tuple[int, int]]) -> dict:
+def _ways_from(start: tuple[int, int], pixels: Container[tuple[int, int]]) -> dict:
     """Steps from a pixel to each that it is connected with, and the pixel before: `{pixel: (steps, before)}`."""
     found: dict = {start: (0, None)}
     queue = [start]

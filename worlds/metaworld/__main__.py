@@ -5,10 +5,22 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from visual_planner.errors import PlannerError
+from visual_planner.execution.camera import View
+from visual_planner.execution.keyframes import keyframes
+from visual_planner.execution.readout import read_frames
+from visual_planner.grid.layout import GridLayout
+
+from ..commands import add_commands, run
 from ..errors import WorldError
 from .bounds import ROWS, measure_bounds
+from .camera import CAMERAS
 from .dataset import POLICIES, Options, write_dataset
 from .engine import load
+from .seen import ROWS as SEEN_ROWS
+from .seen import measure_seen
 from .tasks import TASKS
 
 
@@ -31,10 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     bounds = commands.add_parser("bounds", help="floors and bounds of the benchmark: blind plans, true keyframes")
     bounds.add_argument("--seeds", type=int, nargs=2, default=(0, 25), metavar=("FIRST", "END"), help="default: 0 25")
     bounds.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK")
+    bounds.add_argument("--readout", type=Path, help="folder of a read-out: also true frames through it, all cameras")
+    bounds.add_argument("--planner", type=Path, help="with --readout: planner whose autoencoder they pass as well")
+    bounds.add_argument("--look", default="", help="with --readout: plain (default) or shadows")
     bounds.add_argument("--quiet", action="store_true", help="no progress bar")
     bounds.add_argument("--out", required=True, help="JSON file to write")
+    add_commands(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command in ("scene", "execute"):
+            return run("metaworld", options)
         if options.command == "bounds":
             return _bounds(options)
         settings = Options(
@@ -43,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             shadows=options.shadows,
         )  # fmt: skip
         summary = write_dataset(options.out, settings, options.processes, not options.quiet)
-    except WorldError as error:
+    except PlannerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -57,23 +75,49 @@ def _bounds(options: argparse.Namespace) -> int:
     seeds = range(*options.seeds)
     if len(seeds) < 2:
         raise WorldError(f"--seeds must name a range of two or more, got {options.seeds[0]} to {options.seeds[1]}")
+    if options.planner and not options.readout:
+        raise WorldError("--planner needs --readout: its autoencoder's pictures must be read")
+    seen = _seen(options, seeds) if options.readout else {}  # first: missing weights are said at once
     result = measure_bounds(seeds, tuple(options.tasks), not options.quiet)
     record = {
         "format": "visual_planner.metaworld_bounds",
         "version": 1,
         "seeds": [seeds.start, seeds.stop],
         "scenes_of_task": len(seeds),
-        "rows": ROWS,
+        "rows": dict(ROWS),
         "mujoco": load().mujoco.__version__,
         "successes": result,
     }
+    if seen:
+        record["rows"] |= {row: SEEN_ROWS[row] for row in seen}
+        record |= {"cameras": list(CAMERAS), "look": options.look or "plain", "successes_of_camera": seen}
     text = json.dumps(record, indent=1) + "\n"
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     Path(options.out).write_text(text, encoding="utf-8")
     total = len(seeds) * len(options.tasks)
     for name, successes in result.items():
         print(f"{name}: {sum(successes.values())}/{total} = {sum(successes.values()) / total:.1%}")
+    for name, of_task in seen.items():
+        done = sum(sum(of_camera.values()) for of_camera in of_task.values())
+        print(f"{name}: {done}/{3 * total} = {done / (3 * total):.1%} (three cameras)")
     return 0
+
+
+def _seen(options: argparse.Namespace, seeds: range) -> dict:
+    """Successes of the rows that need weights; the training room opens them."""
+    from training.model.autoencoder import load_vae, round_trip
+    from training.model.readout import open_readout
+
+    net = open_readout(options.readout)
+    vae = None if options.planner is None else load_vae(options.planner / "vae")
+    through = None if vae is None else lambda frames: round_trip(vae, frames, GridLayout())
+    spec = net.spec
+
+    def read(frames: np.ndarray, view: View) -> np.ndarray:
+        return keyframes(read_frames(net, frames, None if spec.view is None else view))
+
+    how = tuple(options.tasks), CAMERAS, options.look, spec.height, not options.quiet
+    return measure_seen(seeds, read, through, *how)
 
 
 if __name__ == "__main__":

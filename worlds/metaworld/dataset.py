@@ -126,6 +126,7 @@ def _write(part: Path, options: Options, processes: int, progress: bool) -> dict
         "height": options.size,
         "width": options.size,
         "kind": "play" if options.policy == "play" else "demonstrations",
+        "keyframes": "time" if options.policy == "play" else "shape",
         **asdict(options),
         "episodes": sum(counts.values()),
         "episodes_of_task": counts,

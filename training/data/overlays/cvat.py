@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from visual_planner.errors import TrajectoryError, brief, listed
+from visual_planner.errors import TrajectoryError, brief, listed, plain
 from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
@@ -169,7 +169,9 @@ def _points(shape: ElementTree.Element, file: Path) -> np.ndarray:
         places = [[float(value) for value in pair.split(",")] for pair in shape.attrib["points"].split(";")]
         points = np.array(places).reshape(-1, 2)
     except (KeyError, ValueError) as error:
-        raise TrainingError(f"annotations {file}: a {shape.tag} has points that cannot be read: {error}") from error
+        raise TrainingError(
+            f"annotations {file}: a {shape.tag} has points that cannot be read: {plain(str(error), 150)}"
+        ) from error
     if not np.isfinite(points).all():
         raise TrainingError(f"annotations {file}: a {shape.tag} must have finite points, got {points.tolist()[:3]}")
     return points

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from visual_planner.errors import brief, listed
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
@@ -54,7 +55,7 @@ class ProjectedPaths:
         self.file, self.states = data, states
         record = read_json(data, "camera file")
         if unknown := sorted(record.keys() - {"cameras", "episodes", "offset_m"}):
-            raise TrainingError(f"camera file {data} has unknown keys {', '.join(unknown)}")
+            raise TrainingError(f"camera file {data} has unknown keys {listed(unknown)}")
         given = checked(_File, record, f"camera file {data}")
         self.cameras = {name: self._camera(name, value) for name, value in given.cameras.items()}
         self.episodes = {name: self._camera(name, value) for name, value in given.episodes.items()}
@@ -66,8 +67,8 @@ class ProjectedPaths:
         camera = self.episodes.get(entry.id) or next((self.cameras[n] for n in names if n in self.cameras), None)
         if camera is None:
             raise TrainingError(
-                f"camera file {self.file} has no camera {source.camera!r} and no episode {entry.id!r}; it has "
-                f"{', '.join([*self.cameras, *self.episodes]) or 'none'}"
+                f"camera file {self.file} has no camera {brief(source.camera)} and no episode {entry.id}; it has "
+                f"{listed([*self.cameras, *self.episodes]) or 'none'}"
             )
         places = source.positions(entry, self.states)
         if places.shape[0] != entry.length or places.shape[1] < 3:
@@ -104,16 +105,16 @@ class ProjectedPaths:
 
     def _camera(self, name: str, value: object) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         if not isinstance(value, dict) or value.keys() != _KEYS:
-            raise TrainingError(f"camera {name!r} in {self.file} must have the keys {', '.join(sorted(_KEYS))}")
-        camera = checked(_Camera, value, f"camera {name!r} in {self.file}")
+            raise TrainingError(f"camera {brief(name)} in {self.file} must have the keys {', '.join(sorted(_KEYS))}")
+        camera = checked(_Camera, value, f"camera {brief(name)} in {self.file}")
         try:
             inner, outer = (np.asarray(rows, np.float64) for rows in (camera.intrinsics, camera.extrinsics))
         except ValueError as error:
-            raise TrainingError(f"camera {name!r} in {self.file} must have matrices: {error}") from error
+            raise TrainingError(f"camera {brief(name)} in {self.file} must have matrices: {error}") from error
         size = camera.width, camera.height
         if inner.shape != (3, 3) or outer.shape not in ((3, 4), (4, 4)):
             raise TrainingError(
-                f"camera {name!r} in {self.file}: intrinsics must be 3x3 and extrinsics 3x4 or 4x4, "
+                f"camera {brief(name)} in {self.file}: intrinsics must be 3x3 and extrinsics 3x4 or 4x4, "
                 f"got {inner.shape} and {outer.shape}"
             )
         return inner, outer[:3], size

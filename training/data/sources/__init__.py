@@ -1,8 +1,11 @@
 """Episodes in the formats that robot people have: a module a format, one small interface (`base.Source`)."""
 
+import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
+
+from visual_planner.errors import brief
 
 from ...errors import TrainingError
 from .base import Entry, Source
@@ -21,6 +24,30 @@ FORMATS = {
 """Name of a format → module and class, imported when it is used: they load PyAV or pyarrow."""
 
 
+HUB = "hf://"
+_HUB = re.compile(r"hf:/{1,2}(.*)", re.DOTALL)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form OWNER/NAME of the Hugging Face hub."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def hub_id(text: str) -> str | None:
+    """OWNER/NAME of `hf://OWNER/NAME`, as a path too, which has lost a slash; None for everything else.
+
+    Raises:
+        TrainingError: it begins so and goes on in another form.
+    """
+    found = _HUB.fullmatch(text)
+    if found is None:
+        return None
+    if not is_hub_id(found[1]):
+        raise TrainingError(f"source must read {HUB}OWNER/NAME, got {brief(text)}")
+    return found[1]
+
+
 def detect_format(path: Path) -> str:
     """Format of what lies at a path.
 
@@ -33,9 +60,8 @@ def detect_format(path: Path) -> str:
         if ".tfrecord" in path.name:
             return "rlds"
     if not path.exists():
-        if not path.is_absolute() and len(path.parts) == 2:
-            return "lerobot"  # may be an id on the hub
-        raise TrainingError(f"source {path} does not exist")
+        hint = f" (for a data set on the Hugging Face hub: {HUB}{path.as_posix()})" if is_hub_id(str(path)) else ""
+        raise TrainingError(f"source {path} does not exist{hint}")
     if (path / "dataset.json").is_file():
         return "simulated"
     if (path / "meta" / "info.json").is_file():
@@ -90,7 +116,8 @@ def open_source(
     """Open episodes.
 
     Args:
-        path: folder, file, or id of a LeRobot data set on the Hugging Face hub.
+        path: folder, file, or `hf://OWNER/NAME`, a LeRobot data set on the Hugging Face hub. Nothing else is looked for
+            there, except a plain OWNER/NAME where the format is given as "lerobot".
         name: one of `FORMATS`, or "auto".
         camera: whose pictures; empty: the first.
         instructions: CSV, JSON lines or text with instructions, for folders of videos or frames.
@@ -100,8 +127,11 @@ def open_source(
     Raises:
         TrainingError: the data cannot be used as given.
     """
-    path = Path(path)
-    name = detect_format(path) if name == "auto" else name
+    hub = hub_id(str(path))
+    if hub is not None and name not in ("auto", "lerobot"):
+        raise TrainingError(f"source {HUB}{hub} must be of format lerobot, got {name}")
+    path = Path(path if hub is None else hub)
+    name = "lerobot" if hub is not None else detect_format(path) if name == "auto" else name
     module, kind = FORMATS[name]
     if name != "lerobot" and not path.exists():
         raise TrainingError(f"source {path} does not exist")
@@ -112,6 +142,10 @@ def open_source(
     if module == "folders" and not path.is_dir():
         raise TrainingError(f"{name} data set {path} must be a folder")
     more = {"folders": folders} if module == "folders" else {}
+    if name == "lerobot" and (hub is not None or (not path.exists() and is_hub_id(path.as_posix()))):
+        from .lerobot.hub import fetch
+
+        path = fetch(path.as_posix(), camera)
     source = source_class.open(path, camera, instructions, **more)
     if strict:
         source.check_entries()

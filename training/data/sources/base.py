@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.errors import brief, listed
+from visual_planner.execution.keyframe_choice import RULES
+
 from ...errors import TrainingError
+from ...files import file_name
 from .names import folded
 
 THUMBNAIL_PX = 64
@@ -51,11 +55,13 @@ class Source(ABC):
         camera: whose pictures are read.
         cameras: all there are.
         ready_grids: whether it holds grids that are made already.
+        keyframes: how its frames are spaced, one of `keyframe_choice.RULES`.
         notes: what was taken for what, and what was left out, in lines to read.
     """
 
     format: str = ""
     ready_grids = False
+    keyframes = RULES[0]
 
     def __init__(
         self,
@@ -69,11 +75,13 @@ class Source(ABC):
         self.entries = tuple(entries)
         if not self.entries:
             raise TrainingError(f"{self.format} data set {path} contains no episode")
+        for entry in self.entries:
+            file_name(entry.id, f"{self.format} data set {path}: the id of an episode")
         count = Counter(folded(entry.id) for entry in self.entries)
         twice = list(dict.fromkeys(entry.id for entry in self.entries if count[folded(entry.id)] > 1))
         if twice:
             raise TrainingError(
-                f"{self.format} data set {path} names {len(twice)} episodes more than once: {', '.join(twice[:5])}"
+                f"{self.format} data set {path} names {len(twice)} episodes more than once: {listed(twice, 5)}"
             )
 
     def check_entries(self) -> None:
@@ -147,7 +155,7 @@ def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
         name for name in cameras if re.split(r"[./]", name)[-1] == wanted
     ]
     if len(found) != 1:
-        raise TrainingError(f"camera must be one of {', '.join(cameras)} in {where}, got {wanted!r}")
+        raise TrainingError(f"camera must be one of {listed(cameras, 20)} in {where}, got {brief(wanted)}")
     return found[0]
 
 

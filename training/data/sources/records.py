@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from visual_planner.errors import brief
+from visual_planner.errors import brief, plain
 from visual_planner.text import one_line
 
 from ...errors import TrainingError
@@ -67,7 +67,7 @@ def checked(kind: type[Record], value: object, what: str) -> Any:
         return kind.model_validate(dict(value))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "record"
+        place = plain(".".join(str(part) for part in problem["loc"]) or "record")
         if problem["type"] == "missing":
             raise TrainingError(f"{what} lacks {place!r}") from None
         text = problem["msg"].removeprefix("Value error, ").replace("Input should", "must").replace(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import TrainingError
 from ..episodes import Episode, EpisodeSet
 from .base import Entry, Source
 from .records import instruction_of
@@ -28,9 +29,20 @@ class SimulatedSource(Source):
             entries.append(
                 Entry(episode.id, text, episode.frames, str(episode.strip), episode, record, problem=episode.problem)
             )
-        return cls(path, entries, "table", ("table",))
+        source = cls(path, entries, "table", ("table",))
+        source.keyframes = str(data.info.get("keyframes", "time"))
+        return source
 
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:
         """See `Source.frames`."""
         episode: Episode = entry.place
         return episode.load_frames()[list(indices)]
+
+    def positions(self, entry: Entry, states: str) -> np.ndarray:
+        """See `Source.positions`; the fourth column is the gripper [0 open, 1 closed]."""
+        record = entry.place.record
+        try:
+            places, gripper = (np.array(record[name], float) for name in ("end_effector_m", "gripper"))
+            return np.column_stack([places, gripper])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"episode {entry.id} of {self.path} has no usable states: {error}") from error

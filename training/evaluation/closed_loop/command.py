@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> dict:
     readout = options.readout or ROOT / kind.readout
     spec, net = planner.spec, open_readout(readout)
     settings = replace(settings, modes=modes_of(options.mode, spec.modes, lora))
+    if options.keyframes is None and spec.keyframes == "shape":
+        settings = replace(settings, keyframes="shape")
     if spec.cell_height != spec.cell_width:
         raise TrainingError(f"a world's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
     used = {"planner": options.planner or ROOT / kind.planner, "lora": lora, "readout": readout}

@@ -74,8 +74,9 @@ def bench(settings: StudySettings):
         torch.set_num_threads(settings.threads)
     planner, _ = open_planner(settings.planner, settings.lora)
     net = open_readout(settings.readout)
+    loop = settings.closed_loop(keyframes="shape" if planner.spec.keyframes == "shape" else "")
     with open_world(settings.world, planner.spec.cell_height) as world:
-        yield Bench(planner, net, world, draw_all(world, settings.closed_loop(), planner.spec.layout.frames))
+        yield Bench(planner, net, world, draw_all(world, loop, planner.spec.layout.frames))
 
 
 @dataclass(frozen=True)

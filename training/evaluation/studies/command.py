@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from visual_planner.errors import brief
 
 from ...errors import TrainingError
-from ...files import ROOT, read_json, replacing, shown, write_json, write_text
+from ...files import ROOT, as_record, read_json, replacing, shown, write_json, write_text
 from ...sections.config import first_problems
 from ...sections.yaml_text import read_yaml, read_yaml_mapping
 from .base import Study, sentence_lines
@@ -52,9 +52,10 @@ def main(arguments: list[str]) -> None:
         file = options.config or CONFIGS / f"{options.name}.yaml"
         result = {"study": options.name, **measure(study, file, options.set, options.out)}
         write_json(results, result)
-    write_page(study, result, options.out / "page.md")
-    if options.page is not None:
-        write_page(study, result, options.page)
+    with as_record(f"results {results}"):
+        write_page(study, result, options.out / "page.md")
+        if options.page is not None:
+            write_page(study, result, options.page)
     print((options.out / "page.md").read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from visual_planner.checks.diagnostics import RULES
 
 from ...errors import TrainingError
-from ...files import read_json
+from ...files import as_record, read_json
 from ...sections.data import Positive
 from ..charts import GREY, INK, figure
 from ..closed_loop.evaluation import plan_and_execute
@@ -42,9 +42,10 @@ def measure(settings: FailureSettings, out: Path) -> dict:
     """
     if settings.closed_loop_file is not None:
         made = read_json(settings.closed_loop_file, "results of a closed loop")
-        rows = [row for mode, done in made["plans"].items() for row in seen_and_done(done, mode)]
-        told = ("modes", "first_seed", "scenes", "wordings", "camera_jitter_m")
-        its = {"planner": made["planner"], **{name: made["settings"][name] for name in told}}
+        with as_record(f"results of a closed loop {settings.closed_loop_file}"):
+            rows = [row for mode, done in made["plans"].items() for row in seen_and_done(done, mode)]
+            told = ("modes", "first_seed", "scenes", "wordings", "camera_jitter_m")
+            its = {"planner": made["planner"], **{name: made["settings"][name] for name in told}}
         return {"settings": {**settings.model_dump(mode="json"), **its}, "rows": rows, "checks": analyse(rows)}
     rows = []
     with bench(settings) as b:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from simulation.camera import camera_of
 from simulation.episode import draw_request
+from visual_planner.planner.spec import PlannerSpec
 from worlds.jaco import request_of
 from worlds.protocol import World
 from worlds.registry import open_world
@@ -147,7 +148,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
     net = open_readout(settings.readout)
     modes = tuple(mode for mode in settings.modes if mode in planner.spec.modes)
     with open_world(settings.world, planner.spec.cell_height) as world:
-        asked = requests(settings, variant, config, world, planner.spec.layout.frames)
+        asked = requests(settings, variant, config, world, planner.spec)
         loop = settings.model_copy(update={"modes": modes}).closed_loop()
         rates = evaluate_planner(planner, asked, world, net, loop)
         scenes = {mode: by_scene(rows, asked) for mode, rows in rates["plans"].items()}
@@ -175,20 +176,20 @@ def hand_error(scenes: list[dict]) -> dict:
     return {"mean": float(values.mean()), "low": low, "high": high}
 
 
-def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, frames: int) -> list[Asked]:
-    """Unseen scenes, or those of the episodes that the variant was trained on, in so many frames.
+def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, spec: PlannerSpec) -> list[Asked]:
+    """Unseen scenes, or those of the episodes that the variant was trained on, in frames as the planner's.
 
     The latter come again with other noise until there are as many as asked for.
     """
     if variant.scenes == "unseen":
-        return draw_all(world, settings.closed_loop(), frames)
+        return draw_all(world, settings.closed_loop(keyframes=spec.keyframes), spec.layout.frames)
     section = config.section("prepare")
     lines = read_json_lines(section.out / "pairs.jsonl", "pairs")
     trained = dict.fromkeys(line["episode"] for _, line in lines if line["split"] == "train")
     records = {episode.id: episode.record for episode in EpisodeSet.open(section.source).episodes}
     chosen = [records[name] for name in trained][: settings.scenes]
     drawn = (draw_request(r["seed"], (r["task"],), "train", 0.0, camera_of(r)) for r in chosen)
-    known = [asked_of(world, request_of(request), frames) for request in drawn]
+    known = [asked_of(world, request_of(request), spec.layout.frames, spec.keyframes) for request in drawn]
     rounds = (divmod(number, len(known)) for number in range(settings.scenes))
     return [replace(known[place], seed=known[place].seed + again) for again, place in rounds]
 

@@ -55,7 +55,7 @@ def _read(file: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, name, text in readers[file.suffix.lower()](file):
         if name in found:
-            raise TrainingError(f"instructions {file} line {number} names {name!r} a second time")
+            raise TrainingError(f"instructions {file} line {number} names {brief(name)} a second time")
         found[name] = text
     return found
 

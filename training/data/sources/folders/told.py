@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from visual_planner.errors import listed
 from visual_planner.text import one_line
 
 from ....errors import TrainingError
@@ -43,7 +44,7 @@ def check_names(texts: dict[str, str], names: Iterable[str], folder: Path) -> No
     unknown = [name for name in texts if name not in known]
     if unknown:
         raise TrainingError(
-            f"instructions name {len(unknown)} files that do not exist in {folder}: {', '.join(unknown[:5])}"
+            f"instructions name {len(unknown)} files that do not exist in {folder}: {listed(unknown, 5)}"
         )
 
 

@@ -78,7 +78,7 @@ def fill(path: Path, template: str, **values: object) -> Path:
             plain_number = isinstance(values.get(name), int) and _SPEC.fullmatch(spec)
             if name not in values or conversion or not (plain_number or not spec):
                 raise TrainingError(
-                    f"{where} must have fields such as {{{'}, {'.join(values)}}}, got {name!r}:{spec!r}"
+                    f"{where} must have fields such as {{{'}, {'.join(values)}}}, got {brief(name)}:{brief(spec)}"
                 )
         file = path / template.format(**values)
         if not file.resolve().is_relative_to(path.resolve()):

@@ -1,6 +1,5 @@
 """LeRobot data sets as a source of episodes."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +19,7 @@ from ..pictures import read_picture, stack_frames
 from ..records import Count, Finite, Index, Record, checked
 from ..video import open_video
 from . import tables, texts
-from .hub import fetch
 from .info import Info, check_states, fill, read_info
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class LeRobotSource(Source):
@@ -38,13 +34,11 @@ class LeRobotSource(Source):
 
     @classmethod
     def open(cls, path: Path, camera: str = "", instructions: Path | None = None) -> "LeRobotSource":
-        """Read the tables of a folder, or of a hub id that is fetched first.
+        """Read the tables of a folder.
 
         Raises:
             TrainingError: a table is missing or broken, the version is unknown, or there is no such camera.
         """
-        if not path.exists() and _HUB_ID.fullmatch(path.as_posix()):
-            path = fetch(path.as_posix(), camera)
         info = read_info(path)
         chosen = choose_camera(info.cameras, camera, path)
         if info.is_video(chosen) and info.video_path is None:

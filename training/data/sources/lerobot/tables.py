@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from visual_planner.errors import plain
+
 from ....errors import TrainingError
 
 
@@ -17,9 +19,11 @@ def reading(table: Path, what: str = "") -> Iterator[None]:
     """Turns what the library raises for a file that is missing, damaged or of other types into a TrainingError."""
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError) as error:
+    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"table {table} cannot be read{f' ({what})' if what else ''}: {reason}") from error
+        raise TrainingError(
+            f"table {plain(str(table), 300)} cannot be read{f' ({what})' if what else ''}: {reason}"
+        ) from error
 
 
 def read_table(file: Path, columns: list[str] | None) -> pa.Table:
@@ -31,7 +35,13 @@ def read_table(file: Path, columns: list[str] | None) -> pa.Table:
     with reading(file):
         known = pq.read_schema(file).names
         # one handle, not a data set: folder names such as chunk-000 must not become columns
-        return pq.ParquetFile(file).read([name for name in columns if name in known] if columns else None)
+        return _sound(pq.ParquetFile(file).read([name for name in columns if name in known] if columns else None))
+
+
+def _sound(values):
+    """Values whose texts are UTF-8 and whose offsets lie within their data; the library reads others as they are."""
+    values.validate(full=True)
+    return values
 
 
 def names_of(table: Path) -> list[str]:
@@ -58,7 +68,7 @@ def column(table: Path, episode: int, name: str, heavy: bool = False) -> pa.Arra
 
 @lru_cache(maxsize=32)
 def _light_column(table: Path, name: str) -> "_Column":
-    return _Column(pq.ParquetFile(table).read([name])[name].combine_chunks())
+    return _Column(_sound(pq.ParquetFile(table).read([name])[name].combine_chunks()))
 
 
 class _Column:
@@ -89,5 +99,5 @@ def _rows_of(table: Path, episode: int, name: str) -> pa.Array:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     groups = sorted(set((np.searchsorted(starts, rows, "right") - 1).tolist()))
     held = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in groups]) if groups else rows
-    values = file.read_row_groups(groups, [name])[name].combine_chunks()
+    values = _sound(file.read_row_groups(groups, [name])[name].combine_chunks())
     return values.take(pa.array(np.searchsorted(held, rows)))
