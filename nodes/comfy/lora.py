@@ -25,7 +25,7 @@ def lora_names() -> list[str]:
     """
     import folder_paths
 
-    shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("*.safetensors"))
+    shipped = sorted(f"{path.stem}{BUILT_IN}" for path in (tiny.TINY_FOLDER / "loras").glob("[!.]*.safetensors"))
     shipped = [*shipped, f"{tiny.METAWORLD}{BUILT_IN}"]
     return [*shipped, *(name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors"))]
 

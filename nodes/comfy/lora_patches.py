@@ -48,7 +48,7 @@ def _beside(modules: list[Module], path: Path, where: str) -> dict:
     file = path.with_name(PEFT_SETTINGS)
     if not file.is_file() or not any(module.letters for module in modules):
         return {}
-    alone = len(list(path.parent.glob("*.safetensors"))) == 1
+    alone = len(list(path.parent.glob("[!.]*.safetensors"))) == 1
     in_peft_form = any(key.startswith("base_model.model.") for module in modules for key in module.keys.values())
     if not (path.name == PEFT_FILE or alone or in_peft_form):
         return {}

@@ -64,7 +64,7 @@ def load_vae(folder: Path):
 def fingerprint(folder: Path) -> tuple:
     """Changes when a file of the planner does."""
     names = ("transformer", "text_encoder", "text_encoder_2", "vae")
-    files = [file for name in names for file in sorted((folder / name).glob("*.safetensors"))]
+    files = [file for name in names for file in sorted((folder / name).glob("[!.]*.safetensors"))]
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 

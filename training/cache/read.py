@@ -186,7 +186,9 @@ class Cache:
 def encoder_digests(base: Path, spec: PlannerSpec) -> dict[str, str]:
     """SHA-256 of each weight file of the encoders, by its path in the base folder; decoders do not count."""
     files = [
-        file for name in ("vae", *base_of(spec).text_folders) for file in sorted((base / name).glob("*.safetensors"))
+        file
+        for name in ("vae", *base_of(spec).text_folders)
+        for file in sorted((base / name).glob("[!.]*.safetensors"))
     ]
     return {
         str(file.relative_to(base)): tensor_digest(file, leave_out=("decoder.", "post_quant_conv.")) for file in files

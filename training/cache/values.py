@@ -26,3 +26,20 @@ def finite(values: torch.Tensor, names: Sequence[str], section: CacheSection) ->
             f"({section.data}): {advice}"
         )
     return values
+
+
+def cut_prompts(counts: dict[str, tuple[int, list[int]]]) -> list[str]:
+    """A line for each encoder that some prompts are too long for.
+
+    Args:
+        counts: longest text and tokens of each prompt, by encoder.
+    """
+    lines = []
+    for name, (limit, lengths) in counts.items():
+        over = [length - limit for length in lengths if length > limit]
+        if over:
+            lines.append(
+                f"{len(over)} of {len(lengths)} prompts are longer than the {limit} tokens of {name}, by up to "
+                f"{max(over)}: their ends are not encoded"
+            )
+    return lines

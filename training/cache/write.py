@@ -8,6 +8,7 @@ cache is the same however many processes made it and however often they were sto
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from .check import quick_check
 from .processes import Process, join
 from .read import FORMAT, MANIFEST, PAIRS, encoder_digests
 from .storage import Folder
-from .values import finite
+from .values import cut_prompts, finite
 
 _KINDS = ("text", "targets", "conditions")
 
@@ -89,7 +90,7 @@ def cache(config: Config) -> None:
             mine = [shard for shard in shards if shard.kind == kind][process.rank :: process.count]
             waiting = [shard for shard in mine if not _is_finished(out, shard)]
             if waiting:
-                _encode(waiting, section, spec, out, process)
+                _encode(waiting, section, spec, out, process, names["text"])
         process.wait()
         if process.rank == 0:
             _write_manifest(out, shards, pairs, names, read_info(section.data).first_frames, wanted, section)
@@ -181,7 +182,9 @@ class _Note(Record):
     sha256: Text
 
 
-def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: Folder, process: Process) -> None:
+def _encode(
+    shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: Folder, process: Process, prompts: list[str]
+) -> None:
     """Make shards of one kind. The encoder lives only here: text encoders and VAE do not fit side by side."""
     device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = f"cuda:{process.local_rank}" if device == "cuda" else device
@@ -189,6 +192,8 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
     kind = shards[0].kind
     if kind == "text":
         encoders = base_of(spec).load_text(Path(section.base), section.text_tokens, dtype).to(device)
+        for line in cut_prompts(encoders.token_counts(prompts)) if process.rank == 0 else ():
+            print(f"warning: {line}", file=sys.stderr)
 
         def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
             states, pooled = encoders(list(prompts))

@@ -128,7 +128,10 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
 
 def _to_disk(path: Path) -> None:
     """Wait until a file or folder is on the disk: a rename may otherwise survive a power cut that its data does not."""
-    handle = os.open(path, os.O_RDONLY)
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return  # a folder cannot be opened there, and a rename is in the journal
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -167,7 +170,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     record = read_json(path / "state.json", "checkpoint record")
     checked(_State, record, f"checkpoint record {path / 'state.json'}")
     parts = {}
-    for file in sorted(path.glob("*.safetensors")):
+    for file in sorted(path.glob("[!.]*.safetensors")):
         try:
             parts[file.stem] = load_file(file)
         except (OSError, SafetensorError) as error:

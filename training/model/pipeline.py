@@ -181,7 +181,7 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
         TrainingError: no base, no LoRA, or several to choose from.
     """
     if lora is None:
-        found = sorted((folder / "loras").glob("*.safetensors"))
+        found = sorted((folder / "loras").glob("[!.]*.safetensors"))
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")

@@ -1,5 +1,6 @@
 """Prompts → T5 states and pooled CLIP states, as the FLUX pipeline makes them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,6 +8,9 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from ..errors import TrainingError
+
+CLIP_TOKENS = 77
+"""Length of the CLIP text model."""
 
 
 class TextEncoders(nn.Module):
@@ -46,8 +50,13 @@ class TextEncoders(nn.Module):
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids of both tokenizers, (B, 77) and (B, T); longer prompts are cut."""
         settings = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        clip = self.clip_tokenizer(prompts, max_length=77, **settings).input_ids
+        clip = self.clip_tokenizer(prompts, max_length=CLIP_TOKENS, **settings).input_ids
         return clip, self.t5_tokenizer(prompts, max_length=self.tokens, **settings).input_ids
+
+    def token_counts(self, prompts: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
+        """Longest text and tokens of each prompt, by encoder: what is longer is cut."""
+        t5, clip = (kind(list(prompts), verbose=False).input_ids for kind in (self.t5_tokenizer, self.clip_tokenizer))
+        return {"T5": (self.tokens, list(map(len, t5))), "CLIP": (CLIP_TOKENS, list(map(len, clip)))}
 
     def count_tokens(self, prompt: str) -> int:
         """T5 tokens of a prompt, the end token included."""

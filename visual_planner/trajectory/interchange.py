@@ -169,6 +169,7 @@ class _CvatReader:
         self._text = ""
         self._original: dict[str, int] = {}
         self._inside: list[str] = []
+        self._tasks: set[str | None] = set()
 
     def refuse(self, *_: object) -> None:
         raise TrajectoryError("CVAT file must not have a document type or entities, got one that has")
@@ -181,6 +182,8 @@ class _CvatReader:
     def start(self, name: str, values: dict[str, str]) -> None:
         self._text = ""
         self._inside.append(name)
+        if name in ("image", "track"):
+            self._of_one_task(values.get("task_id"))
         if name == "image":
             if not self.paths:
                 self.size = tuple(_pixels(values.get(side), f"image {side}") for side in ("width", "height"))
@@ -190,6 +193,14 @@ class _CvatReader:
             label = self._label or values.get("label") or "path"
             self.paths.append(DrawnPath(label, _cvat_points(values.get("points", ""), label), "polyline"))
             self._track_done = True
+
+    def _of_one_task(self, task: str | None) -> None:
+        """Shapes of a project's other tasks belong to other videos."""
+        self._tasks.add(task)
+        if len(self._tasks) > 1:
+            raise TrajectoryError(
+                f"CVAT file must be the export of one task, got shapes of tasks {listed(sorted(map(str, self._tasks)))}"
+            )
 
     def end(self, name: str) -> None:
         self._inside.pop()

@@ -51,6 +51,8 @@ class Base(ABC):
     def load_text(self, folder: Path, tokens: int, dtype: torch.dtype) -> nn.Module:
         """Text encoders of a base: prompts → text embeddings (B, T, D), and a pooled vector (B, P) or None.
 
+        They also say by `token_counts` which prompts are too long for them.
+
         Args:
             folder: diffusers folder of the base.
             tokens: length of the text; 0 takes the tokenizer's own.

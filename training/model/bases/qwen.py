@@ -1,6 +1,7 @@
 """Prompts → three layers of Qwen3, as the FLUX.2-klein pipeline makes them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -53,14 +54,18 @@ class QwenEncoder(nn.Module):
 
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (B, T) of prompts in Qwen's chat template; longer ones are cut."""
-        texts = [
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            for prompt in prompts
-        ]
-        held = self.tokenizer(texts, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt")
+        settings = {"padding": "max_length", "truncation": True, "max_length": self.tokens, "return_tensors": "pt"}
+        held = self.tokenizer(self._in_template(prompts), **settings)
         return held.input_ids, held.attention_mask
+
+    def token_counts(self, prompts: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
+        """Longest text and tokens of each prompt, by encoder: what is longer is cut."""
+        ids = self.tokenizer(self._in_template(prompts), verbose=False).input_ids
+        return {"Qwen3": (self.tokens, list(map(len, ids)))}
+
+    def _in_template(self, prompts: Sequence[str]) -> list[str]:
+        settings = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        return [self.tokenizer.apply_chat_template([{"role": "user", "content": p}], **settings) for p in prompts]
 
     @torch.no_grad()
     def forward(self, prompts: list[str]) -> tuple[torch.Tensor, None]:
