@@ -124,9 +124,11 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         spec = lora.read_spec(path, lora_name, preset)
         if in_context.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
             in_context.require_family(model, spec, f"planner LoRA {lora_name}")
+        notes: list[str] = []
         if base_lora_name != lora.NONE:
-            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength)
-        return io.NodeOutput(lora.apply_lora(model, path, lora_name, strength), spec, ui=look(cls, text=_summary(spec)))
+            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength, notes)
+        model = lora.apply_lora(model, path, lora_name, strength, notes)
+        return io.NodeOutput(model, spec, ui=look(cls, text="\n".join([_summary(spec), *notes])))
 
 
 def _summary(spec: PlannerSpec) -> str:

@@ -7,6 +7,7 @@ from importlib import import_module
 from runtime.entry import end_on_signals, run_command
 from visual_planner.errors import PlannerError
 
+from . import commands
 from .registry import WORLDS, world_class
 
 
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(world: str | None, rest: list[str], parser: argparse.ArgumentParser) -> int:
     if world is not None:
-        return import_module(world_class(world).command).main(rest)
+        own = world_class(world).command
+        return import_module(own).main(rest) if own else commands.main(world, rest)
     parser.print_help()
     for name in WORLDS:
         print(f"  {name}: {_line(name)}")

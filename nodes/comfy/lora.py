@@ -9,7 +9,8 @@ from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
 from . import flux2_names, tiny
 from .in_context import family_of_model
-from .lora_keys import LoraError, check_shapes, header_alphas, normalise
+from .lora_keys import LoraError, check, gather
+from .lora_patches import check_values, make_patches, scales
 from .safetensors_files import ModelFileError, load_tensors, read_header
 
 NONE = "none"
@@ -75,31 +76,38 @@ def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
     return PRESETS[preset]
 
 
-def apply_lora(model, path: Path, name: str, strength: float):
-    """Clone of a MODEL with a LoRA on it.
+def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] | None = None):
+    """Clone of a MODEL with a LoRA (or another adapter) on it.
+
+    Args:
+        model: MODEL of ComfyUI.
+        path: the file.
+        name: its name, for messages.
+        strength: factor.
+        notes: filled with what a user should know, a line each.
 
     Raises:
-        LoraError: keys or shapes that do not fit the model; nothing is applied then.
+        LoraError: keys, shapes or values that do not fit the model, or no effect at all; nothing is applied then.
         ModelFileError: the file is missing, cut short or no safetensors file.
     """
     import comfy.lora
-    import torch
 
     header = read_header(path, f"LoRA {name}")
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
     if family_of_model(model) is FLUX2:  # ComfyUI's own map lacks some of its layers
         key_map |= flux2_names.lora_keys(model.model)
-    shapes = normalise(header.shapes, key_map, name)
-    check_shapes(shapes, key_map, _weight_shapes(model), name)
+    modules, left_out = gather(header.shapes, key_map, name)
+    check(modules, header.shapes, key_map, _weight_shapes(model), name)
+    if left_out:
+        text = f"LoRA {name} has {len(left_out)} keys of text encoders, which were left out"
+        (notes if notes is not None else []).append(warn(text))
     patched = model.clone()
     if strength == 0.0:
         return patched
-    tensors = normalise(load_tensors(path, f"LoRA {name}"), key_map, name)
-    pairs = {key.removesuffix(".lora_up.weight") for key in tensors if key.endswith(".lora_up.weight")}
-    without_alpha = [module for module in pairs if f"{module}.alpha" not in tensors]
-    for module, alpha in header_alphas(header.metadata, without_alpha, name).items():
-        tensors[f"{module}.alpha"] = torch.tensor(alpha)
-    patches = comfy.lora.load_lora(tensors, key_map, log_missing=False)
+    tensors = load_tensors(path, f"LoRA {name}")
+    alphas = scales(modules, tensors, header.metadata, path, name)
+    check_values(modules, tensors, alphas, name)
+    patches = make_patches(model, modules, tensors, alphas, key_map, name)
     placed = patched.add_patches(patches, strength)
     if len(placed) != len(patches):
         missing = [str(key) for key in patches if key not in placed]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import adapter_factory
+import lora_factory
 import pytest
 import tiny_factory
 import torch
@@ -108,6 +110,43 @@ def no_gradients():
     """ComfyUI runs nodes without gradients."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def folder(comfy):
+    import folder_paths
+
+    place = comfy.base / "models" / "loras"
+    place.mkdir(parents=True, exist_ok=True)
+    folder_paths.filename_list_cache.clear()
+    yield place
+    for file in place.rglob("*.*"):
+        file.unlink()
+    folder_paths.filename_list_cache.clear()
+
+
+@pytest.fixture
+def apply(module, tiny_model, folder):
+    """Put tensors into a file and the file onto the model: the changed weights, and the notes."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()  # what an earlier run has patched in place
+    lora = module("nodes.comfy.lora")
+
+    def run(tensors, metadata=None, name="a.safetensors", model=None, strength=1.0):
+        path = lora_factory.save(tensors, folder / name, metadata)
+        notes = []
+        patched = lora.apply_lora(model or tiny_model, path, name, strength, notes)
+        return adapter_factory.weights(patched), notes
+
+    return run
+
+
+@pytest.fixture
+def lora(tiny_folder):
+    from diffusers import FluxTransformer2DModel
+
+    return lora_factory.random_lora(FluxTransformer2DModel.from_pretrained(tiny_folder / "transformer"))
 
 
 def submodule(plugin, name: str):

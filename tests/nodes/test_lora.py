@@ -111,7 +111,7 @@ def scaled(lora, factor):
     [
         {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 12})},
         {"lora_adapter_metadata": json.dumps({"r": 4, "lora_alpha": 12.0, "alpha_pattern": {}})},
-        {"ss_network_alpha": "12", "ss_network_dim": "4"},
+        {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 6, "transformer.use_rslora": True})},
         {"lora_alpha": "12.0"},
     ],
 )
@@ -191,7 +191,7 @@ def test_a_lora_with_some_foreign_keys_is_refused(load, folder, lora, spec):
     tensors["transformer.transformer_blocks.57.attn.to_q.lora_A.weight"] = torch.zeros(4, 256)
     tensors["lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"] = torch.zeros(4, 64)
     tensors["something"] = torch.zeros(1)
-    refused(load, folder, tensors, spec, rf"3 of its {len(tensors)} keys match nothing in it \(")
+    refused(load, folder, tensors, spec, rf"2 of its {len(tensors)} keys match nothing in it \(")
 
 
 def test_half_a_pair_is_refused(load, folder, lora, spec):
@@ -212,10 +212,17 @@ def test_an_empty_file_is_refused(load, folder, spec):
 def test_bad_header_settings_are_refused(load, folder, lora, spec):
     tensors = lora_factory.diffusers_keys(lora)
     refused(load, folder, tensors, spec, "is not JSON", {"lora_adapter_metadata": "{"})
-    refused(load, folder, tensors, spec, "number as alpha", {"ss_network_alpha": "much"})
-    refused(load, folder, tensors, spec, "use_rslora", {"lora_adapter_metadata": '{"use_rslora": true}'})
+    for settings in ('{"lora_alpha": "much"}', '{"lora_alpha": 1e400}', '{"lora_alpha": [1]}', '{"lora_alpha": true}'):
+        refused(load, folder, tensors, spec, "finite number as alpha", {"lora_adapter_metadata": settings})
+    refused(load, folder, tensors, spec, "finite number as alpha", {"lora_alpha": "nan"})
+    for pattern in ('"abc"', "[1]", "7"):
+        message = "layers and numbers as alpha_pattern"
+        refused(load, folder, tensors, spec, message, {"lora_adapter_metadata": f'{{"alpha_pattern": {pattern}}}'})
+    for pattern in ("(a+)+$", "(.*)*x", "." * 300 + "*", "[a-z]+"):
+        settings = json.dumps({"alpha_pattern": {pattern: 3}})
+        refused(load, folder, tensors, spec, "names of layers in alpha_pattern", {"lora_adapter_metadata": settings})
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
-    message = "version must be at most 4, got 99: this file needs a newer plugin"
+    message = r"version must be at most \d+, got 99: this file needs a newer plugin"
     refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
 
 

@@ -78,7 +78,7 @@ def test_a_plan_keeps_the_laws():
 
 def test_flux_has_twelve_billion_weights():
     """Shapes without a folder are those of FLUX.1-dev: 11.90 billion numbers."""
-    assert sum(p.numel() for p in base_shapes(section()).parameters()) == 11_901_408_320
+    assert sum(p.numel() for p in base_shapes(section(), PlannerSpec()).parameters()) == 11_901_408_320
 
 
 def test_the_command_prints_every_part(capsys, tmp_path):
@@ -91,6 +91,16 @@ def test_the_command_prints_every_part(capsys, tmp_path):
     ]  # fmt: skip
     assert main(["memory", "--config", str(tiny)]) == 2
     assert "cache.text_tokens must be more than 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gigabytes", "base", "total"), [(12, 3.79, 7.67), (24, 7.22, 17.23)])
+def test_the_recipes_for_klein_fit_and_take_what_the_page_says(gigabytes, base, total):
+    config = load_config(CONFIGS / f"klein_{gigabytes}gb.yaml")
+    whole = memory_plan(config.train, config.planner_spec(), config.cache.text_tokens)
+    assert whole.tokens == (2700, 300, 512)
+    assert whole.base / 2**30 == pytest.approx(base, abs=0.01)
+    assert whole.total == pytest.approx(total, abs=0.05)
+    assert whole.total < gigabytes - 2
 
 
 def test_the_recipe_of_24_gb_fits_its_card():

@@ -10,12 +10,14 @@ from visual_planner.planner.spec import PlannerSpec
 from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError
-from ..files import as_record, read_json
+from ..files import as_record
+from ..model.bases.registry import base_of, require_base
 from ..sections.config import load_config
 from ..sections.data import CacheSection
 from .read import Cache
 
-_LATENT_BYTES = 16 * 2  # 16 channels of float16, one value in 8x8 px
+_LATENT_BYTES = 2
+"Latents are kept in float16."
 _ROOM = 1.05
 "Fraction by which the free disk space must exceed the cache's size."
 
@@ -72,21 +74,18 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     """Size that the cache of these pairs will have [bytes], from the base's configuration files alone.
 
     Raises:
-        TrainingError: the base lacks a configuration file.
+        TrainingError: the base lacks a configuration file, or is of another family than the spec.
     """
     base = Path(section.base)
-    t5 = read_json(base / "text_encoder_2" / "config.json", "configuration of the text encoder")
-    clip = read_json(base / "text_encoder" / "config.json", "configuration of the text encoder")
-    tokens = section.text_tokens
-    if not tokens:
-        settings = read_json(base / "tokenizer_2" / "tokenizer_config.json", "configuration of the tokenizer")
-        with as_record(f"configuration {base / 'tokenizer_2' / 'tokenizer_config.json'}"):
-            tokens = int(settings["model_max_length"])
-    grid, cell = (math.prod(size) * _LATENT_BYTES for size in (spec.latent_size, spec.cell_latent_size))
-    condition = cell if spec.condition_is_cell else grid
-    number = 4 if section.dtype == "float32" else 2
+    family = base_of(spec)
+    if (base / "transformer").is_dir():  # the encoders alone are enough here
+        require_base(base, family.family)
     with as_record(f"configuration of a text encoder of {base}"):
-        text = (tokens * int(t5["d_model"]) + int(clip["hidden_size"])) * number
+        width, pooled = family.text_widths(base)
+    with as_record(f"configuration of the tokenizer of {base}"):
+        tokens = section.text_tokens or family.text_length(base)
+    grid, condition = (math.prod(shape) * _LATENT_BYTES for shape in (spec.latent_shape, spec.condition_latent_shape))
+    text = (tokens * width + pooled) * (4 if section.dtype == "float32" else 2)
     counts = [len({pair[key] for pair in pairs}) for key in ("target", "source", "text")]
     return counts[0] * grid + counts[1] * condition + (counts[2] + 1) * text
 

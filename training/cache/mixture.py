@@ -31,7 +31,7 @@ class Mixture:
         self.caches, self.shares = list(caches), list(shares) if shares is not None else None
         self.spec = self.caches[0].spec
         self.name = ", ".join(str(cache.folder) for cache in self.caches)
-        shapes = [[tuple(part.shape) for part in cache.text(0)] for cache in self.caches]
+        shapes = [[None if part is None else tuple(part.shape) for part in cache.text(0)] for cache in self.caches]
         for cache, shape in zip(self.caches, shapes, strict=True):
             if cache.spec != self.spec or shape != shapes[0]:
                 what = "spec" if cache.spec != self.spec else "text of the shape"
@@ -79,14 +79,14 @@ class Mixture:
             cache.check_encoders(base)
 
     def target(self, pair: dict) -> torch.Tensor:
-        """Normalised latents (16, h, w) of a pair's true grid."""
+        """Normalised latents (C, h, w) of a pair's true grid."""
         return self.caches[pair["source"]].latents("targets", pair["target"])
 
     def condition(self, pair: dict) -> torch.Tensor:
-        """Normalised latents (16, h, w) of what the planner is given."""
+        """Normalised latents (C, h, w) of what the planner is given."""
         return self.caches[pair["source"]].latents("conditions", pair["condition"])
 
-    def text(self, pair: dict, dropped: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """T5 states (T, D) and pooled CLIP state (P,) of a pair's prompt, or of the empty one."""
+    def text(self, pair: dict, dropped: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Text embeddings (T, D) of a pair's prompt or of the empty one, and pooled text (P,) in families with one."""
         cache = self.caches[pair["source"]]
         return cache.text(cache.manifest["empty_prompt"] if dropped else pair["text"])

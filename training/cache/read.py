@@ -9,11 +9,13 @@ from pydantic import AfterValidator, Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from visual_planner.errors import brief
+from visual_planner.planner.spec import PlannerSpec
 
 from ..data.pairs_folder import spec_from
 from ..data.sources.records import Count, Index, Record, Text, checked
 from ..errors import TrainingError
 from ..files import file_name, is_file_name, json_object, tensor_digest
+from ..model.bases.registry import base_of
 from .storage import Folder
 
 FORMAT = "visual_planner.cache"
@@ -117,8 +119,8 @@ class Cache:
 
     def check_encoders(self, base: Path) -> None:
         """Raise TrainingError if the cache was made with other encoders than those of `base`."""
-        digests = encoder_digests(base)
-        for part in ("vae", "text_encoder", "text_encoder_2"):
+        digests = encoder_digests(base, self.spec)
+        for part in ("vae", *base_of(self.spec).text_folders):
             if not any(name.startswith(f"{part}/") for name in digests):
                 raise TrainingError(f"{base / part} must have weights as safetensors, so that caches can be told apart")
         for name, value in digests.items():
@@ -139,15 +141,16 @@ class Cache:
         return problems
 
     def latents(self, kind: str, index: int) -> torch.Tensor:
-        """Normalised latents (16, h, w) of picture `index` of kind "targets" or "conditions"."""
+        """Normalised latents (C, h, w) of picture `index` of kind "targets" or "conditions"."""
         shard, row = divmod(index, self.manifest["shard_size"])
         return self._row(self._shards[kind][shard], "latents", row, 3)
 
-    def text(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """T5 states (T, D) and pooled CLIP state (P,) of prompt `index`."""
+    def text(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Text embeddings (T, D) of prompt `index`, and pooled text (P,) where the spec's family has one."""
         shard, row = divmod(index, self._text_shard_size or index + 1)
         file = self._shards["text"][shard]
-        return self._row(file, "states", row, 2), self._row(file, "pooled", row, 1)
+        states = self._row(file, "states", row, 2)
+        return states, self._row(file, "pooled", row, 1) if self.spec.base_family.pooled else None
 
     def _row(self, name: str, key: str, row: int, dimensions: int) -> torch.Tensor:
         """One row of a tensor in a shard.
@@ -180,12 +183,10 @@ class Cache:
         return self._files[name]
 
 
-def encoder_digests(base: Path) -> dict[str, str]:
+def encoder_digests(base: Path, spec: PlannerSpec) -> dict[str, str]:
     """SHA-256 of each weight file of the encoders, by its path in the base folder; decoders do not count."""
     files = [
-        file
-        for name in ("vae", "text_encoder", "text_encoder_2")
-        for file in sorted((base / name).glob("*.safetensors"))
+        file for name in ("vae", *base_of(spec).text_folders) for file in sorted((base / name).glob("*.safetensors"))
     ]
     return {
         str(file.relative_to(base)): tensor_digest(file, leave_out=("decoder.", "post_quant_conv.")) for file in files

@@ -22,13 +22,13 @@ from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import condition_picture, read_pairs, spec_from
+from ..data.pairs_folder import condition_picture, read_info, read_pairs, spec_from
 from ..data.sources.pictures import read_picture
 from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
-from ..files import json_object, read_json
+from ..files import json_object
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
-from ..model.text import TextEncoders
+from ..model.bases.registry import base_of
 from ..sections.config import Config
 from ..sections.data import CacheSection
 from .check import quick_check
@@ -91,8 +91,7 @@ def cache(config: Config) -> None:
                 _encode(waiting, section, spec, out, process)
         process.wait()
         if process.rank == 0:
-            firsts = read_json(section.data / "dataset.json", "folder of pairs").get("first_frames", {})
-            _write_manifest(out, shards, pairs, names, firsts, wanted, section)
+            _write_manifest(out, shards, pairs, names, read_info(section.data).first_frames, wanted, section)
     if process.rank == 0:
         counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
         print(f"{out}: {len(pairs)} pairs, {counts}")
@@ -101,7 +100,7 @@ def cache(config: Config) -> None:
 def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
     """What a cache was made for and with, as its manifest says it."""
     settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
-    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base)), "settings": settings}
+    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base), spec), "settings": settings}
 
 
 def differences(manifest: dict, wanted: dict) -> list[str]:
@@ -188,12 +187,13 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
     dtype = getattr(torch, section.dtype)
     kind = shards[0].kind
     if kind == "text":
-        encoders = TextEncoders.load(section.base, section.text_tokens, dtype).to(device)
+        encoders = base_of(spec).load_text(Path(section.base), section.text_tokens, dtype).to(device)
 
         def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
             states, pooled = encoders(list(prompts))
             keep = torch.float32 if dtype == torch.float32 else torch.bfloat16
-            return {"states": states.to("cpu", keep), "pooled": pooled.to("cpu", keep)}
+            made = {"states": states, "pooled": pooled}
+            return {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
     else:
         encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
     for shard in shards:

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from torch import nn
 
 from visual_planner.grid.cells import assemble_grid, slice_grid
 from visual_planner.grid.frame import to_bytes
 from visual_planner.grid.layout import GridLayout
 
 from ..errors import TrainingError
-from .bases.folders import require_class
+from .bases.registry import base_of_autoencoder, base_of_module
 
 
-def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> AutoencoderKL:
+def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
     """Load the autoencoder of a diffusers folder.
 
     Raises:
@@ -23,14 +23,14 @@ def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
-    require_class(folder, (AutoencoderKL.__name__,), "autoencoder")
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
+    kind = base_of_autoencoder(folder).autoencoder
+    vae = kind.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Normalised latents (B, 16, H/8, W/8) float32: (mean of the encoder - shift) * scale.
+def encode_pictures(vae: nn.Module, pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Normalised latents (B, C, h, w) float32 of the encoder's mean, as the autoencoder's family has them.
 
     Args:
         vae: the autoencoder.
@@ -40,11 +40,11 @@ def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray | torch.Tensor) -> 
     scale = 127.5 if pictures.dtype == torch.uint8 else 0.5
     pixels = (pictures.permute(0, 3, 1, 2).to(vae.device, torch.float32) / scale - 1).to(vae.dtype)
     latents = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float()
-    return (latents - vae.config.shift_factor) * vae.config.scaling_factor
+    return base_of_module(vae).normalised(vae, latents)
 
 
-def encode_cells(vae: AutoencoderKL, frames: np.ndarray | torch.Tensor, layout: GridLayout) -> torch.Tensor:
-    """Normalised latents (B, 16, H/8, W/8) of grids whose frames (B * F, h, w, 3) are encoded one by one.
+def encode_cells(vae: nn.Module, frames: np.ndarray | torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """Normalised latents (B, C, h, w) of grids whose frames (B * F, h, w, 3) are encoded one by one.
 
     The same picture then has the same latent in every cell. Encoded as one grid it has not, since convolutions,
     normalisation and attention look beyond a cell: for the tiny planner's narrow encoder the still table differed more
@@ -54,15 +54,15 @@ def encode_cells(vae: AutoencoderKL, frames: np.ndarray | torch.Tensor, layout: 
     return assemble_grid(latents, layout).permute(0, 3, 1, 2).contiguous()
 
 
-def round_trip(vae: AutoencoderKL, frames: np.ndarray, layout: GridLayout) -> np.ndarray:
+def round_trip(vae: nn.Module, frames: np.ndarray, layout: GridLayout) -> np.ndarray:
     """True frames (F, h, w, 3) uint8 as a faultless plan would show them: encoded one by one, decoded as one grid."""
     grid = decode_latents(vae, encode_cells(vae, frames, layout))
     return to_bytes(slice_grid(grid, layout))
 
 
 @torch.no_grad()
-def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, H, W, 3) float32 in [0, 1] of normalised latents (B, 16, H/8, W/8)."""
-    raw = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+def decode_latents(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, H, W, 3) float32 in [0, 1] of normalised latents (B, C, h, w)."""
+    raw = base_of_module(vae).raw(vae, latents.to(vae.device, vae.dtype))
     pixels = vae.decode(raw.contiguous(memory_format=torch.channels_last)).sample.float()
     return (pixels.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)

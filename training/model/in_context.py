@@ -5,7 +5,7 @@ import torch
 from visual_planner.planner.conditioning import condition_ids, condition_token_index, image_ids, target_ids
 from visual_planner.planner.spec import PlannerSpec
 
-from .bases.split_attention import ConditionKeys, condition_keys
+from .bases.registry import base_of
 
 
 class InContext:
@@ -17,12 +17,13 @@ class InContext:
     """
 
     def __init__(self, spec: PlannerSpec, device: torch.device | str = "cpu") -> None:
-        self.layout = spec.layout
-        plain = image_ids(*spec.grid_tokens)
+        self.layout, self.base = spec.layout, base_of(spec)
+        self.family = self.base.family
+        plain = image_ids(*spec.grid_tokens, family=self.family)
         target = target_ids(plain, spec.layout, spec.cell_tokens, spec.position_ids)
         index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
         self.target_ids = target.to(device)
-        self.ids = torch.cat([target, condition_ids(target, index, spec.position_ids)]).to(device)
+        self.ids = torch.cat([target, condition_ids(target, index, spec.position_ids, self.family)]).to(device)
         self.cached = spec.condition_is_cached
 
     def prepare(
@@ -30,9 +31,9 @@ class InContext:
         transformer: torch.nn.Module,
         condition: torch.Tensor | None,
         text: torch.Tensor,
-        pooled: torch.Tensor,
+        pooled: torch.Tensor | None,
         guidance: torch.Tensor | None,
-    ) -> torch.Tensor | ConditionKeys | None:
+    ) -> object:
         """Prepare the condition once for all steps of a plan; arguments as of a call.
 
         Returns:
@@ -40,48 +41,35 @@ class InContext:
         """
         if condition is None or not self.cached:
             return condition
-        return condition_keys(transformer, condition, self.ids[len(self.target_ids) :], text, pooled, guidance)
+        own = self.ids[len(self.target_ids) :]
+        return self.base.condition_keys(transformer, condition, own, text, pooled, guidance)
 
     def __call__(
         self,
         transformer: torch.nn.Module,
         tokens: torch.Tensor,
-        condition: torch.Tensor | ConditionKeys | None,
+        condition: object,
         text: torch.Tensor,
-        pooled: torch.Tensor,
+        pooled: torch.Tensor | None,
         sigma: torch.Tensor,
         guidance: torch.Tensor | None,
     ) -> torch.Tensor:
         """Velocity of the noise tokens.
 
         Args:
-            transformer: FluxTransformer2DModel.
-            tokens: (B, N, 64) packed noisy latents.
-            condition: (B, M, 64) packed condition latents, what `prepare` made of them, or None.
-            text: (B, T, D) T5 states.
-            pooled: (B, P) pooled CLIP state.
+            transformer: of the spec's family.
+            tokens: (B, N, C) packed noisy latents.
+            condition: (B, M, C) packed condition latents, what `prepare` made of them, or None.
+            text: (B, T, D) text embeddings.
+            pooled: (B, P) pooled text, None in families without one.
             sigma: (B,) noise level in [0, 1].
             guidance: (B,) guidance to embed, None for a model without that input.
 
         Returns:
-            (B, N, 64).
+            (B, N, C).
         """
-        hidden, ids, extra = tokens, self.target_ids, {}
+        call = self.base.velocity
         if isinstance(condition, torch.Tensor):
-            condition = self.prepare(transformer, condition.to(tokens.dtype), text, pooled, guidance)
-        if isinstance(condition, ConditionKeys):
-            extra["joint_attention_kwargs"] = {"condition": condition}
-        elif condition is not None:
-            hidden, ids = torch.cat([tokens, condition], dim=1), self.ids
-        output = transformer(
-            hidden_states=hidden,
-            encoder_hidden_states=text,
-            pooled_projections=pooled,
-            timestep=sigma,
-            guidance=guidance,
-            img_ids=ids,
-            txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
-            return_dict=False,
-            **extra,
-        )[0]
-        return output[:, : tokens.shape[1]]
+            condition = condition.to(tokens.dtype)
+            call = self.base.cached_velocity if self.cached else call
+        return call(transformer, tokens, condition, self.ids, text, pooled, sigma, guidance)

@@ -8,12 +8,13 @@ A test holds this map against that of the real ComfyUI.
 from collections.abc import Mapping
 
 import torch
-from diffusers import FluxTransformer2DModel
+from torch import nn
 
 from visual_planner.planner.families import FLUX1, Family
 from visual_planner.planner.layers import bfl_places
 
 from ..errors import TrainingError
+from .bases.registry import base_of_module
 
 PREFIX = "transformer."
 "Prefix of each key in the file: diffusers and ComfyUI both read it."
@@ -34,8 +35,8 @@ def comfyui_key_map(double_blocks: int, single_blocks: int, hidden: int, family:
     return {PREFIX + name: (f"diffusion_model.{place.layer}.weight", place.rows) for name, place in places.items()}
 
 
-def check_loads(tensors: Mapping[str, torch.Tensor], transformer: FluxTransformer2DModel) -> int:
-    """Make sure that ComfyUI would place every tensor of a file, at full strength, and that it changes something.
+def check_loads(tensors: Mapping[str, torch.Tensor], transformer: nn.Module) -> int:
+    """Make sure that the planner's loader places all tensors of a file at full strength, and that it changes something.
 
     Args:
         tensors: of the file, by key.
@@ -50,7 +51,9 @@ def check_loads(tensors: Mapping[str, torch.Tensor], transformer: FluxTransforme
     """
     config = transformer.config
     hidden = config.num_attention_heads * config.attention_head_dim
-    known = comfyui_key_map(config.num_layers, config.num_single_layers, hidden)
+    family = base_of_module(transformer).family
+    known = comfyui_key_map(config.num_layers, config.num_single_layers, hidden, family)
+    known = known.keys() & {PREFIX + name for name, _ in transformer.named_modules()}
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     unknown = []
     for key, tensor in tensors.items():

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import MethodType
 
 import torch
-from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError
@@ -12,42 +11,25 @@ from safetensors.torch import load_file
 
 from ..errors import TrainingError
 from ..sections.planner import LoraSection
+from .bases.registry import base_of_module
 from .key_map import PREFIX, check_loads
 
 ADAPTER = "planner"
 
-_PAPER = (
-    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
-    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
-    "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
-)  # fmt: skip
-"""Layers of the released weights: attention and feed-forwards of the double blocks, attention of the single blocks."""
 
-
-def target_names(transformer: FluxTransformer2DModel, targets: str) -> list[str]:
-    """Names of the linear layers that get an adapter, for a preset of `LoraSection.targets`.
-
-    Raises:
-        TrainingError: the preset leaves out a whole kind of block: the model is of another family.
-    """
+def target_names(transformer: torch.nn.Module, targets: str) -> list[str]:
+    """Names of the linear layers that get an adapter, for a preset of `LoraSection.targets`."""
     names = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
     if targets == "all_linear":
         return names
     blocks = [name for name in names if name.startswith(("transformer_blocks.", "single_transformer_blocks."))]
     if targets == "blocks":
         return blocks
-    endings = tuple(name for name in _PAPER if name.startswith("attn.")) if targets == "attention" else _PAPER
-    chosen = [name for name in blocks if name.endswith(endings)]
-    reached = {name.split(".")[0] for name in chosen}
-    if untouched := sorted({name.split(".")[0] for name in blocks} - reached):
-        raise TrainingError(
-            f"lora.targets {targets} must reach every kind of block, but names no layer of "
-            f"{type(transformer).__name__}'s {', '.join(untouched)}: choose blocks or all_linear"
-        )
-    return chosen
+    endings = base_of_module(transformer).targets[targets]
+    return [name for name in blocks if name.endswith(endings)]
 
 
-def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
+def add_lora(transformer: torch.nn.Module, section: LoraSection) -> None:
     """Freeze the transformer and add a fresh adapter (float32), in place.
 
     Args:
@@ -67,7 +49,7 @@ def add_lora(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
 
 
 @torch.no_grad()
-def start_from(transformer: FluxTransformer2DModel, section: LoraSection) -> None:
+def start_from(transformer: torch.nn.Module, section: LoraSection) -> None:
     """Give a fresh adapter the matrices of `section.init`, an exported planner LoRA (alpha folded in), in place.
 
     Raises:

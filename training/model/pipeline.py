@@ -12,10 +12,10 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from .autoencoder import decode_latents, encode_cells, encode_pictures, load_vae, round_trip
+from .bases.registry import base_of
 from .in_context import InContext
 from .lora import fuse_lora
 from .sampling import draw_noise, sample
-from .text import TextEncoders
 from .transformer import load_transformer
 
 
@@ -23,13 +23,13 @@ class PlannerPipeline:
     """A FLUX pipeline with a planner LoRA.
 
     Args:
-        transformer: FluxTransformer2DModel, with its adapter if it has one.
+        transformer: of the spec's family, with its adapter if it has one.
         vae: the autoencoder.
         encoders: the text encoders.
         spec: the planner's record.
     """
 
-    def __init__(self, transformer, vae, encoders: TextEncoders, spec: PlannerSpec) -> None:
+    def __init__(self, transformer, vae, encoders: torch.nn.Module, spec: PlannerSpec) -> None:
         self.transformer, self.vae, self.encoders, self.spec = transformer.eval(), vae, encoders, spec
         self.in_context = InContext(spec, transformer.device)
 
@@ -52,21 +52,22 @@ class PlannerPipeline:
             device: where they are.
 
         Raises:
-            TrainingError: neither gives a spec.
+            TrainingError: neither gives a spec, or the base is of another family than it.
         """
-        transformer = load_transformer(base, dtype)
         if lora is not None:
             spec = read_spec(lora) or spec
-            fuse_lora(transformer, lora)
         if spec is None:
             raise TrainingError(f"LoRA {lora} has no planner record: provide the spec it was trained with")
+        transformer = load_transformer(base, dtype, spec.base_family)
+        if lora is not None:
+            fuse_lora(transformer, lora)
         numbers = getattr(torch, dtype)
         vae = load_vae(Path(base) / "vae", numbers, device)
-        return cls(transformer.to(device), vae, TextEncoders.load(base, dtype=numbers).to(device), spec)
+        return cls(transformer.to(device), vae, base_of(spec).load_text(Path(base), 0, numbers).to(device), spec)
 
     @torch.no_grad()
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, 16, h/8, w/8) or the grid's."""
+        """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, C, h', w') or the grid's."""
         frames = torch.as_tensor(first_frames)
         if not self.spec.condition_is_cell:
             frames = condition_grid(frames, self.spec.layout)
@@ -92,7 +93,7 @@ class PlannerPipeline:
             seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
             steps: Euler steps; None takes the spec's.
             guidance: embedded guidance; None takes the spec's.
-            noise: (B, 16, H/8, W/8), instead of the seed.
+            noise: (B, C, h, w), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
             seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them:
                 they stay, and the model makes the others to fit them.
@@ -125,7 +126,7 @@ class PlannerPipeline:
             plans: (B, F, h, w, 3) uint8.
             first_frames: as in `plan`.
             prompts: one a plan.
-            noise: (B, 16, H/8, W/8).
+            noise: (B, C, h, w).
             skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
 
         Returns:
@@ -137,16 +138,20 @@ class PlannerPipeline:
         return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip)
 
     def _kept(self, seen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents of grids (B, 16, H/8, W/8) that begin with the frames (B, K, h, w, 3), and the mask of the rest."""
+        """Latents of grids (B, C, h, w) that begin with the frames (B, K, h, w, 3), and the mask of the rest."""
         spec, count = self.spec, seen.shape[1]
         if not 1 <= count < spec.layout.frames:
             raise TrainingError(f"seen frames must be 1 to {spec.layout.frames - 1} of a plan, got {count}")
         unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # masked: fills the cells, says nothing
         known = [encode_cells(self.vae, frames, spec.layout) for frames in np.concatenate([seen, unseen], axis=1)]
-        return torch.cat(known), latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count))
+        return torch.cat(known), latent_mask(
+            spec.layout, spec.cell_height, spec.cell_width, range(count), spec.base_family.downscale
+        )
 
     def _sampled(self, noise: torch.Tensor, condition: torch.Tensor | None, prompts: list[str], **how) -> torch.Tensor:
         text, pooled = self.encoders(prompts)
+        if self.spec.cfg != 1:
+            how["empty"] = self.encoders([""])
         kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
         with torch.autocast(kind, numbers, enabled=numbers != torch.float32):
             latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, **how)

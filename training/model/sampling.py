@@ -1,5 +1,6 @@
 """Euler sampling of a planner's grid from latents and text embeddings that are there already."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from visual_planner.planner.conditioning import pack_latents, sigmas, unpack_latents
 from visual_planner.planner.spec import PlannerSpec
 
+from ..errors import TrainingError
 from .in_context import InContext
 
 
@@ -24,51 +26,83 @@ def sample(
     noise: torch.Tensor,
     condition: torch.Tensor | None,
     text: torch.Tensor,
-    pooled: torch.Tensor,
+    pooled: torch.Tensor | None,
     steps: int | None = None,
     guidance: float | None = None,
     known: torch.Tensor | None = None,
     skip: int = 0,
     keep: torch.Tensor | None = None,
+    cfg: float | None = None,
+    empty: tuple[torch.Tensor, torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
-    """Normalised latents (B, 16, H/8, W/8) of plans.
+    """Normalised latents (B, C, h, w) of plans.
 
     Args:
-        transformer: FluxTransformer2DModel.
+        transformer: of the spec's family.
         in_context: the spec's token and id arrangement.
         spec: schedule and guidance.
-        noise: (B, 16, H/8, W/8).
-        condition: (B, 16, h/8, w/8) normalised condition latents, or None.
-        text: (B, T, D) T5 states.
-        pooled: (B, P) pooled CLIP state.
+        noise: (B, C, h, w).
+        condition: (B, C, h', w') normalised condition latents, or None.
+        text: (B, T, D) text embeddings.
+        pooled: (B, P) pooled text, None in families without one.
         steps: Euler steps; None takes the spec's.
         guidance: embedded guidance; None takes the spec's.
-        known: (B, 16, H/8, W/8) latents of plans that are there, to be drawn again from some noise on (SDEdit), or to
+        known: (B, C, h, w) latents of plans that are there, to be drawn again from some noise on (SDEdit), or to
             stay in parts.
         skip: steps that are left out then, 0 (nothing of them is kept) to all (nothing is drawn again).
-        keep: (1, H/8, W/8) mask of the known latents, 1 = generate, 0 = stays: there the model sees them at each step's
+        keep: (1, h, w) mask of the known latents, 1 = generate, 0 = stays: there the model sees them at each step's
             noise, as ComfyUI's samplers do where a latent has a noise mask.
+        cfg: classifier-free guidance; None takes the spec's, 1 is without.
+        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, which `cfg` is against.
+
+    Raises:
+        TrainingError: classifier-free guidance without the empty prompt.
     """
     device = in_context.ids.device
     height, width = noise.shape[-2:]
+    pack = partial(pack_latents, family=in_context.family)
     levels = sigmas(steps or spec.steps, spec.mu())[skip:]
 
     def at(level: torch.Tensor) -> torch.Tensor:
         """What is known, at that noise level."""
-        return pack_latents(float(level) * noise + (1 - float(level)) * known.to(noise)).to(device)
+        return pack(float(level) * noise + (1 - float(level)) * known.to(noise)).to(device)
 
-    tokens = pack_latents(noise).to(device) if known is None else at(levels[0])
-    stays = None if keep is None else pack_latents(keep.expand_as(noise).contiguous()).to(device) < 0.5
+    tokens = pack(noise).to(device) if known is None else at(levels[0])
+    stays = None if keep is None else pack(keep.expand_as(noise).contiguous()).to(device) < 0.5
     value = spec.guidance if guidance is None else guidance
     takes_guidance = transformer.config.guidance_embeds
     embedded = torch.full((len(noise),), float(value), device=device) if takes_guidance else None
-    text, pooled = text.to(device), pooled.to(device)
-    tokens_of_condition = None if condition is None else pack_latents(condition).to(tokens)
+    text, pooled = text.to(device), None if pooled is None else pooled.to(device)
+    tokens_of_condition = None if condition is None else pack(condition).to(tokens)
+    strength = spec.cfg if cfg is None else cfg
+    if strength != 1:
+        text, pooled, embedded, tokens_of_condition = _doubled(text, pooled, embedded, tokens_of_condition, empty)
     prepared = in_context.prepare(transformer, tokens_of_condition, text, pooled, embedded)
     for now, following in pairwise(levels):
-        sigma = torch.full((len(noise),), float(now), device=device)
-        velocity = in_context(transformer, tokens, prepared, text, pooled, sigma, embedded)
+        sigma = torch.full((len(text),), float(now), device=device)
+        both = tokens if strength == 1 else torch.cat([tokens, tokens])
+        velocity = in_context(transformer, both, prepared, text, pooled, sigma, embedded)
+        if strength != 1:
+            wanted, without = velocity.chunk(2)
+            velocity = without + strength * (wanted - without)
         tokens = tokens + (following - now) * velocity.to(tokens.dtype)
         if stays is not None:
             tokens = torch.where(stays, at(following).to(tokens), tokens)
-    return unpack_latents(tokens, height, width)
+    return unpack_latents(tokens, height, width, in_context.family)
+
+
+def _doubled(
+    text: torch.Tensor,
+    pooled: torch.Tensor | None,
+    guidance: torch.Tensor | None,
+    condition: torch.Tensor | None,
+    empty: tuple[torch.Tensor, torch.Tensor | None] | None,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """A batch with its prompts, followed by the same batch with the empty prompt."""
+    if empty is None:
+        raise TrainingError("a plan with cfg above 1 needs the text embeddings of the empty prompt, got none")
+    count = len(text)
+    text = torch.cat([text, empty[0].to(text).expand(count, -1, -1)])
+    if pooled is not None:
+        pooled = torch.cat([pooled, empty[1].to(pooled).expand(count, -1)])
+    return text, pooled, *(None if part is None else torch.cat([part, part]) for part in (guidance, condition))

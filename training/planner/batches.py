@@ -64,7 +64,7 @@ class CachedPairs:
             torch.stack([mixture.target(pair).float() for pair in pairs]).to(device),
             condition.to(device),
             torch.stack(states).to(device),
-            torch.stack(pooled).to(device),
+            None if pooled[0] is None else torch.stack(pooled).to(device),
         )
 
     def _draw_source(self, mode: str, draw: torch.Generator) -> list[dict]:

@@ -8,19 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import FluxTransformer2DModel
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from visual_planner.errors import PlannerError
 from visual_planner.planner.spec import PlannerSpec
 
+from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import as_record, replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
 from ..loop.record import FREE, RUN, content_digest, describe, differences, plain_settings, with_current_spec
 from ..loop.runlog import BESIDE, PLANS
+from ..model.bases.registry import base_of
 from ..model.key_map import check_loads
 from ..model.lora import file_tensors, read_lora, stack
 from ..model.transformer import from_shape
@@ -62,7 +63,7 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
-        transformer = from_shape(record["model"])
+        transformer = from_shape(record["model"], spec)
     metadata = {
         **spec.to_metadata(),
         **model_spec(section, spec, transformer, _thumbnail(section)),
@@ -117,7 +118,7 @@ def _base_lora(file: Path | None, record: dict, checkpoint: Path) -> dict[str, t
 
 
 def write_lora(
-    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: FluxTransformer2DModel
+    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: torch.nn.Module
 ) -> int:
     """Write a LoRA, read it back, check it against ComfyUI's key map, and only then give it its name.
 
@@ -133,27 +134,22 @@ def write_lora(
 
 
 def model_spec(
-    section: ExportSection, spec: PlannerSpec, transformer: FluxTransformer2DModel, thumbnail: str | None
+    section: ExportSection, spec: PlannerSpec, transformer: torch.nn.Module, thumbnail: str | None
 ) -> dict[str, str]:
     """Header entries by which model browsers know a file (ModelSpec 1.0.0)."""
     height, width = spec.grid_size
     entries = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture(transformer),
+        "modelspec.architecture": base_of(spec).architecture(transformer),
         "modelspec.implementation": "diffusers",
         "modelspec.title": section.title,
         "modelspec.description": f"{spec.rows}x{spec.cols} frames of a robot's plan; modes {', '.join(spec.modes)}",
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.trigger_phrase": spec.text_prompt,
         "modelspec.prediction_type": "flow",
-        "ss_base_model_version": "flux1",
+        "ss_base_model_version": base_of(spec).model_version,
     }
     return entries if thumbnail is None else {**entries, "modelspec.thumbnail": thumbnail}
-
-
-def architecture(transformer: FluxTransformer2DModel) -> str:
-    """The architecture's name in model-spec metadata."""
-    return f"flux-1-{'dev' if transformer.config.guidance_embeds else 'schnell'}/lora"
 
 
 def loras_folder(comfyui: str | Path) -> Path:
@@ -195,11 +191,7 @@ def _thumbnail(section: ExportSection) -> str | None:
         file = next((plan for plan in plans if plan.parent == newest), None)
     if file is None:
         return None
-    try:
-        with Image.open(file) as image:
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise TrainingError(f"export.thumbnail {file} cannot be read: {error}") from error
+    small = Image.fromarray(read_picture(Path(file), f"export.thumbnail {file}"))
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     held = io.BytesIO()
     small.save(held, "jpeg", quality=85)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from diffusers import FluxTransformer2DModel
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,6 +22,7 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..loop.randomness import step_generator
+from ..model.bases.registry import base_of, require_base
 from ..model.in_context import InContext
 from ..model.lora import add_lora
 from ..model.quantize import quantize_frozen
@@ -142,17 +142,17 @@ def show_memory(config: Config) -> MemoryPlan:
 
 
 def memory_plan(
-    section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel | None = None
+    section: TrainSection, spec: PlannerSpec, text_tokens: int, model: torch.nn.Module | None = None
 ) -> MemoryPlan:
     """Memory of one step of `train` on one device.
 
     Args:
         section: of the run.
         spec: layout, cell size, condition tokens.
-        text_tokens: T5 tokens of a prompt.
-        model: on the meta device; None reads the base's config.json, or takes FLUX.1-dev's shapes where there is none.
+        text_tokens: length of the text.
+        model: on the meta device; None reads the base's config.json, or takes the family's released shapes.
     """
-    model = base_shapes(section) if model is None else model
+    model = base_shapes(section, spec) if model is None else model
     model = torch.nn.Module.to(model, getattr(torch, section.base_dtype))
     if section.gradient_checkpointing:
         model.enable_gradient_checkpointing()
@@ -178,12 +178,13 @@ def memory_plan(
     )
 
 
-def base_shapes(section: TrainSection) -> FluxTransformer2DModel:
-    """The base on the meta device; FLUX.1-dev's shapes where its folder does not exist yet."""
+def base_shapes(section: TrainSection, spec: PlannerSpec) -> torch.nn.Module:
+    """The base on the meta device; the shapes of the family's released one where its folder does not exist yet."""
     if (section.base / "transformer" / "config.json").is_file():
+        require_base(section.base, spec.base_family)
         return load_config_only(section.base)
     with torch.device("meta"):
-        return FluxTransformer2DModel(guidance_embeds=True)  # diffusers' defaults are FLUX.1's sizes
+        return base_of(spec).released_shapes()
 
 
 def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
@@ -195,14 +196,13 @@ def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
     return total
 
 
-def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: FluxTransformer2DModel) -> Batch:
+def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: torch.nn.Module) -> Batch:
     count, config = section.batch_size, model.config
     with torch.device("meta"):
         return Batch(
             torch.empty(count, *spec.latent_shape),
             torch.empty(count, *spec.condition_latent_shape),
-            torch.empty(count, text_tokens, config.joint_attention_dim),
-            torch.empty(count, config.pooled_projection_dim),
+            *base_of(spec).blank_text(config, count, text_tokens),
         )
 
 

@@ -5,6 +5,7 @@ come after them (or, cached, pass through the model apart), stay clean, and thei
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -24,16 +25,16 @@ class Batch:
     """Examples of one step.
 
     Args:
-        target: (B, 16, H/8, W/8) normalised latents of the grids.
-        condition: (B, 16, h/8, w/8) normalised latents of the condition, None for a model without one.
-        text: (B, T, D) T5 states.
-        pooled: (B, P) pooled CLIP state.
+        target: (B, C, h, w) normalised latents of the grids.
+        condition: (B, C, h', w') normalised latents of the condition, None for a model without one.
+        text: (B, T, D) text embeddings.
+        pooled: (B, P) pooled text, None in families without one.
     """
 
     target: torch.Tensor
     condition: torch.Tensor | None
     text: torch.Tensor
-    pooled: torch.Tensor
+    pooled: torch.Tensor | None
 
 
 def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
@@ -59,7 +60,7 @@ def flow_matching_loss(
     Noise is drawn for the batches of all processes, so that it does not depend on how many share a step.
 
     Args:
-        transformer: FluxTransformer2DModel with its adapter.
+        transformer: of the spec's family, with its adapter.
         in_context: the spec's token and id arrangement.
         batch: latents and text embeddings, on the model's device.
         section: noise levels and weights.
@@ -67,7 +68,8 @@ def flow_matching_loss(
         guidance_embedded: whether the transformer takes a guidance value.
         share: number of this process and count of processes.
     """
-    clean = pack_latents(batch.target)
+    pack = partial(pack_latents, family=in_context.family)
+    clean = pack(batch.target)
     device, total = clean.device, len(clean) * share[1]
     own = slice(len(clean) * share[0], len(clean) * (share[0] + 1))
     sigma = draw_sigma(total, section, generator)[own].to(device)
@@ -76,13 +78,13 @@ def flow_matching_loss(
     if guidance_embedded:
         low, high = section.guidance
         guidance = (low + (high - low) * torch.rand(total, generator=generator))[own].to(device)
-    condition = None if batch.condition is None else pack_latents(batch.condition)
+    condition = None if batch.condition is None else pack(batch.condition)
     predicted = in_context(
         transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance
     )
     error = (predicted.float() - velocity(clean, noise).float()).square()
     if section.motion_weight:
-        error = error * pack_latents(motion_weights(batch.target, in_context, section.motion_weight))
+        error = error * pack(motion_weights(batch.target, in_context, section.motion_weight))
     return error.mean()
 
 
@@ -93,12 +95,12 @@ def motion_weights(target: torch.Tensor, in_context: InContext, strength: float)
     the same place of the first cell, limited to 8 times the mean, and weights are scaled to a mean of 1 per example.
 
     Args:
-        target: (B, 16, H, W) clean latents of grids.
+        target: (B, C, H, W) clean latents of grids.
         in_context: for the layout of the grid.
         strength: 0 gives 1 everywhere.
 
     Returns:
-        (B, 16, H, W), the same in all channels.
+        (B, C, H, W), the same in all channels.
     """
     layout = in_context.layout
     first = first_cell(target.movedim(1, -1), layout).movedim(-1, 1)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers import FluxTransformer2DModel
+
+from visual_planner.planner.families import Family
 
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
 from ..loop.loop import Loop, make_accelerator
 from ..loop.record import json_digest, make_record
-from ..model.bases.split_attention import split_attention
+from ..model.bases.registry import base_of_module
 from ..model.in_context import InContext
 from ..model.lora import add_lora, fuse_lora, start_from
 from ..model.quantize import quantize_frozen
@@ -27,18 +28,20 @@ DECIDES_NOTHING = ("gradient_checkpointing",)
 """Settings of a planner's training that change its cost alone."""
 
 
-def make_model(section: TrainSection, device: torch.device | str = "cpu") -> FluxTransformer2DModel:
+def make_model(
+    section: TrainSection, device: torch.device | str = "cpu", family: Family | None = None
+) -> torch.nn.Module:
     """The frozen base (with its base LoRA, packed as configured) and a fresh adapter.
 
     Raises:
-        TrainingError: settings that exclude each other, or a base LoRA of another model.
+        TrainingError: settings that exclude each other, a base of another family, or a base LoRA of another model.
     """
     if section.quantize != "none" and section.lora.merged_forward:
         raise TrainingError(
             f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: turn one of them off"
         )
-    transformer = load_transformer(section.base, section.base_dtype)
-    split_attention(transformer)
+    transformer = load_transformer(section.base, section.base_dtype, family)
+    base_of_module(transformer).split_attention(transformer)
     if section.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if section.lora.base is not None:
@@ -77,7 +80,7 @@ def make_loop(config: Config) -> Loop:
         )
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
-    transformer = make_model(section, accelerator.device)
+    transformer = make_model(section, accelerator.device, mixture.spec.base_family)
     share = accelerator.process_index, accelerator.num_processes
     pairs = CachedPairs(mixture, section, share=share)
     section = _limited(section, len(pairs), accelerator)
@@ -94,9 +97,7 @@ def make_loop(config: Config) -> Loop:
     return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
 
 
-def planner_record(
-    section: TrainSection, mixture: Mixture, transformer: FluxTransformer2DModel, processes: int
-) -> dict:
+def planner_record(section: TrainSection, mixture: Mixture, transformer: torch.nn.Module, processes: int) -> dict:
     """What decides a planner's weights and what its file must say; see `make_record`."""
     inputs = {
         "base": Path(section.base) / "transformer",

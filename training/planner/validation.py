@@ -89,9 +89,12 @@ class Validation:
         states, pooled = self.mixture.text(pair)
         condition = self.mixture.condition(pair)[None].float()
         noise = draw_noise(self.mixture.spec, [self.section.validation.seed + number])
-        made = sample(
-            self.transformer, self.in_context, self.mixture.spec, noise, condition, states[None], pooled[None]
-        )
+        text = states[None], None if pooled is None else pooled[None]
+        empty = None
+        if self.mixture.spec.cfg != 1:
+            words, vector = self.mixture.text(pair, dropped=True)
+            empty = words[None], None if vector is None else vector[None]
+        made = sample(self.transformer, self.in_context, self.mixture.spec, noise, condition, *text, empty=empty)
         return to_bytes(decode_latents(self.vae, made)[0])
 
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:

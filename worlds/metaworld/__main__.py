@@ -15,6 +15,7 @@ from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import read_frames
 from visual_planner.grid.layout import GridLayout
 
+from ..commands import add_commands, run
 from ..errors import WorldError
 from .bounds import ROWS, measure_bounds
 from .camera import CAMERAS
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     bounds.add_argument("--look", default="", help="with --readout: plain (default) or shadows")
     bounds.add_argument("--quiet", action="store_true", help="no progress bar")
     bounds.add_argument("--out", required=True, help="JSON file to write")
+    add_commands(commands)
     options = parser.parse_args(arguments)
     return run_command(lambda: COMMANDS[options.command](options), (PlannerError,))
 
@@ -113,7 +115,12 @@ def _seen(options: argparse.Namespace, seeds: range) -> dict:
     return measure_seen(seeds, read, through, *how)
 
 
-COMMANDS = {"demonstrate": _demonstrate, "bounds": _bounds}
+COMMANDS = {
+    "demonstrate": _demonstrate,
+    "bounds": _bounds,
+    "scene": lambda options: run("metaworld", options),
+    "execute": lambda options: run("metaworld", options),
+}
 
 if __name__ == "__main__":
     end_on_signals()

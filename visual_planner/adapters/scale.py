@@ -1,0 +1,102 @@
+"""Alpha of an adapter whose file has no tensors for it: what the header, or PEFT's settings beside the file, say.
+
+An alpha is given as the number that, divided by the rank, is the scale: readers need nothing else.
+
+Which record counts:
+- PEFT's settings, as diffusers writes them into the header (`lora_adapter_metadata`), or as PEFT writes them beside the
+  file (`adapter_config.json`): lora_alpha, alpha_pattern, use_rslora.
+- `lora_alpha` alone in the header.
+- `ss_network_alpha`, kohya's record of the training, only where matrices have kohya's names (lora_up, lora_down) and
+  the whole file has no alpha: there it got lost. Converters to PEFT's names (lora_A, lora_B), which have no place for
+  alpha, fold it into the matrices and leave the record in the header; counting it would scale twice.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import PlannerError, brief
+from ..json_text import json_record
+
+DIFFUSERS_KEY = "lora_adapter_metadata"
+_MAX_PATTERN = 200
+_LITERAL = re.compile(r"[\w\-]+")
+_REGEX = re.compile(r"(?:[\w\-]|\\?\.|\\d\+|\[0-9\]\+|\.\*|\((?:\?:)?[\w|]+\)|\^|\$)+")
+"""Patterns that are taken for regular expressions: none of these can take long."""
+_MAX_WILD = 3
+
+
+class ScaleError(PlannerError):
+    """A record of alpha cannot be read."""
+
+
+def settings_of_header(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """PEFT's settings out of diffusers' entry in a header, without the component's name before each key.
+
+    Raises:
+        ScaleError: the entry is no JSON object.
+    """
+    text = metadata.get(DIFFUSERS_KEY)
+    if not text:
+        return {}
+    try:
+        record = json_record(text, DIFFUSERS_KEY, ScaleError)
+    except ScaleError:
+        raise ScaleError(
+            f"{where} must have readable settings, but {DIFFUSERS_KEY} in its header is not JSON"
+        ) from None
+    return {key.removeprefix("transformer."): value for key, value in record.items()}
+
+
+def alpha_of(
+    settings: Mapping[str, Any], metadata: Mapping[str, str], kohya: bool, name: str, rank: int, where: str
+) -> float | None:
+    """Alpha of one module, None where nothing is said of it (then it equals the rank).
+
+    Args:
+        settings: PEFT's, from the header or from beside the file; may be empty.
+        metadata: the header's entries.
+        kohya: whether the file's matrices have kohya's names and none has an alpha.
+        name: the module's own name, without prefixes.
+        rank: of its matrices.
+        where: what the file is, for messages.
+
+    Raises:
+        ScaleError: a value is no number, or a pattern no pattern.
+    """
+    pattern = settings.get("alpha_pattern") or {}
+    if not isinstance(pattern, Mapping):
+        raise ScaleError(f"{where} must have layers and numbers as alpha_pattern, got {brief(pattern)}")
+    own = next((value for key, value in pattern.items() if _fits(key, name, where)), None)
+    if own is None:
+        own = settings.get("lora_alpha", metadata.get("lora_alpha"))
+    if own is None and kohya:
+        own = metadata.get("ss_network_alpha")
+    if own in (None, "None", ""):
+        return None
+    alpha = _number(own, where)
+    return alpha * math.sqrt(rank) if settings.get("use_rslora") is True else alpha
+
+
+def _fits(pattern: object, name: str, where: str) -> bool:
+    """Whether a key of alpha_pattern means a module: PEFT matches it as a regular expression at the name's end."""
+    text = str(pattern)
+    literal = text.replace("\\.", ".").removeprefix("^").removesuffix("$")
+    if name == literal or name.endswith(f".{literal}"):
+        return True
+    if all(_LITERAL.fullmatch(part) for part in literal.split(".")):
+        return False
+    if len(text) > _MAX_PATTERN or not _REGEX.fullmatch(text) or text.count("*") > _MAX_WILD:
+        raise ScaleError(f"{where} must have names of layers in alpha_pattern, got {brief(pattern)}")
+    return re.fullmatch(rf"(?:.*\.)?(?:{text})", name) is not None
+
+
+def _number(value: object, where: str) -> float:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ScaleError(f"{where} must have a finite number as alpha in its header, got {brief(value)}")
+    return number
