@@ -211,3 +211,23 @@ def test_a_drawn_path_can_be_traced_back():
     true = path.paths[0].resample(100, "arc")
     distance = np.hypot(*(traced.resample(100, "arc")[:, None] - true[None]).transpose(2, 0, 1)).min(axis=1)
     assert distance.mean() < 1.0
+
+
+PROJECT = """<annotations><meta><project><tasks>
+  <task><id>4</id><original_size><width>64</width><height>48</height></original_size></task>
+  <task><id>5</id></task></tasks></project></meta>{shapes}</annotations>"""
+TRACK = '<track id="{0}" label="a"{1}><polyline frame="0" points="1,2;3,4"/></track>'
+IMAGE = '<image id="{0}" width="64" height="48"{1}><polyline label="a" points="1,2;3,4"/></image>'
+
+
+@pytest.mark.parametrize("shape", [TRACK, IMAGE])
+@pytest.mark.parametrize(
+    ("tasks", "message"), [((4, 5), "tasks 4, 5"), ((4, 5, 4), "tasks 4, 5"), ((4, None), "tasks 4, None")]
+)
+def test_the_export_of_a_project_is_not_mixed_up(shape, tasks, message):
+    """Shapes of other tasks belong to other videos, and nothing says which one is meant."""
+    shapes = [shape.format(n, f' task_id="{task}"' if task else "") for n, task in enumerate(tasks)]
+    with pytest.raises(TrajectoryError, match=f"must be the export of one task, got shapes of {message}"):
+        read_cvat(PROJECT.format(shapes="".join(shapes)))
+    one = read_cvat(PROJECT.format(shapes=shapes[0] + shapes[0]))
+    assert (one.width, one.height) == (64, 48) and [(p.x, p.y) for p in one.paths[0].points] == [(1, 2), (3, 4)]

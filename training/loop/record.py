@@ -174,7 +174,9 @@ def content_digest(path: str | Path | list | tuple) -> str:
         return json_digest(str(path))
     path = Path(path)
     if path.is_dir():
-        files = [file for depth in ("[!.]*", "*/[!.]*") for file in path.glob(depth) if "loras" not in file.parts[-2:]]
+        files = [
+            file for depth in ("[!.]*", "[!.]*/[!.]*") for file in path.glob(depth) if "loras" not in file.parts[-2:]
+        ]
     else:
         files = [path]
     for file in sorted(file for file in files if file.suffix in (".json", ".jsonl", ".safetensors")):

@@ -12,6 +12,7 @@ from ....errors import TrainingError
 from ..base import THUMBNAIL_PX
 from ..pictures import stack_frames
 from .display import rgb_of
+from .riff import riff_is_whole
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 _TRIAL_FRAMES = 32
@@ -221,10 +222,15 @@ class VideoFile:
         )
 
     def _check_length(self, count: int) -> None:
-        """The header of MP4 counts what an edit list leaves out as well; its index does not."""
-        entries = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
-        announced = min(self._stream.frames, entries or self._stream.frames)
-        if announced and count < announced:
+        """The header of MP4 counts what an edit list leaves out as well, and that of AVI its empty packets.
+
+        MP4 has an index that does not; an AVI file with fewer frames is cut off if its chunks go on behind its end.
+        """
+        form, announced = self._container.format.name, self._stream.frames
+        if "mp4" in form:
+            entries = self._stream.index_entries
+            announced = min(announced, sum(entry.size > 0 for entry in entries) if len(entries) else announced)
+        if announced and count < announced and not (form == "avi" and riff_is_whole(self.path)):
             raise TrainingError(f"video {self.path} is truncated: its header announces {announced} frames, got {count}")
 
     def _broken(self, error: av.FFmpegError) -> TrainingError:
