@@ -34,6 +34,8 @@ def _some(text: str) -> str:
     return text
 
 
+_WORDS = {"Input should": "must", "must be a valid": "must be a", "must be a integer": "must be an integer"}
+"The library's words → those of our messages, one after the other."
 Text = Annotated[str, AfterValidator(_readable)]
 SomeText = Annotated[str, AfterValidator(_readable), AfterValidator(_some)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, lt=2**31)]
@@ -44,10 +46,10 @@ Instruction = Annotated[str, BeforeValidator(lambda value: instruction_of(value)
 
 
 def instruction_of(value: object) -> str:
-    """An instruction on one line; "" for everything that is no text."""
+    """An instruction on one line, without the NULs of arrays of a fixed width; "" for everything that is no text."""
     if not isinstance(value, str):
         return ""
-    return one_line(value.encode("utf-8", "replace").decode("utf-8"))
+    return one_line(value.encode("utf-8", "replace").decode("utf-8").replace("\0", ""))
 
 
 def checked(kind: type[Record], value: object, what: str) -> Any:
@@ -70,7 +72,7 @@ def checked(kind: type[Record], value: object, what: str) -> Any:
         place = plain(".".join(str(part) for part in problem["loc"]) or "record")
         if problem["type"] == "missing":
             raise TrainingError(f"{what} lacks {place!r}") from None
-        text = problem["msg"].removeprefix("Value error, ").replace("Input should", "must").replace(
-            "must be a valid", "must be a"
-        )  # fmt: skip
+        text = problem["msg"].removeprefix("Value error, ")
+        for theirs, ours in _WORDS.items():
+            text = text.replace(theirs, ours)
         raise TrainingError(f"{what}: {place!r} {text}, got {brief(problem['input'])}") from None

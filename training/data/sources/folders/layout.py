@@ -70,12 +70,12 @@ def read_layout(
     alone = Layout({item: item for item in items})
     if folders == "episodes" and not wanted:
         return alone
+    by_name = [held for held in readings if all(map(is_camera_name, held))]
     if wanted:
-        readings = [held for held in readings if _names(held, wanted)] or readings[:1]
+        readings = [held for held in readings if _names(held, wanted)] or by_name or readings
         if not readings:
             raise TrainingError(f"{path} has a single camera: camera must be left out, got {wanted!r}")
         return _by_camera(readings[0], items, path, wanted)
-    by_name = [held for held in readings if all(map(is_camera_name, held))]
     if len(by_name) == 1 or (by_name and folders == "cameras"):
         return _by_camera(by_name[0], items, path, wanted)
     if readings and (folders == "cameras" or hint == "cameras" or single):

@@ -90,6 +90,13 @@ def fill(path: Path, template: str, **values: object) -> Path:
     return file
 
 
+def may_be_states(feature: Mapping) -> bool:
+    """Whether a feature's values can begin with a place: floats, three or more a row where its shape says how many."""
+    shape = feature.get("shape")
+    few = isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int) and shape[0] < 3
+    return str(feature.get("dtype")).startswith("float") and not few
+
+
 def check_states(feature: Mapping, name: str, choices: list[str]) -> None:
     """Raise TrainingError if a feature says that its first values are joint angles: they are no place in space."""
     names = _flat(feature.get("names"))[:3]
@@ -97,7 +104,8 @@ def check_states(feature: Mapping, name: str, choices: list[str]) -> None:
     if len(joints) >= 2 and not all(_AXIS.search(text) for text in names):
         raise TrainingError(
             f"states must be positions of the end effector [m], got {name!r} with {', '.join(names)}: joint angles are "
-            f"no place in the picture (prepare.states may be {', '.join(choices)})"
+            "no place in the picture"
+            + (f" (prepare.states may be {', '.join(choices)})" if choices else ", and there are no other states")
         )
 
 

@@ -19,7 +19,7 @@ from ..pictures import read_picture, stack_frames
 from ..records import Count, Finite, Index, Record, checked
 from ..video import open_video
 from . import tables, texts
-from .info import Info, check_states, fill, read_info
+from .info import Info, check_states, fill, may_be_states, read_info
 
 
 class LeRobotSource(Source):
@@ -72,7 +72,7 @@ class LeRobotSource(Source):
     def positions(self, entry: Entry, states: str) -> np.ndarray:
         """See `Source.positions`."""
         name, features = states or "observation.state", self.info.features
-        numeric = [key for key, value in features.items() if str(value.get("dtype")).startswith("float")]
+        numeric = [key for key, value in features.items() if may_be_states(value)]
         if name not in features:
             raise TrainingError(f"states must be one of {', '.join(numeric)} in {self.path}, got {name!r}")
         check_states(features[name], name, [key for key in numeric if key != name])
