@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from support.data_files import config_of, lines_of, plain, write_frames
+from support.small_world import config_for
 from support.tiny_flux2 import TEXT_TOKENS, write_tiny_flux2
 from training.cache.values import cut_prompts
+from training.cache.write import cache
 from training.data.prepare import prepare
 from training.data.sources import open_source
 from training.errors import TrainingError
@@ -110,7 +112,7 @@ def read_json_lines_of(folder, data):
 def test_a_csv_is_what_the_library_writes(tmp_path, delimiter, end):
     words = ['take "it", then\npush; wait', "put the cup\r\nthen go"]
     stream = io.StringIO()
-    rows = [("file", "instruction", "note"), *((n, w, "") for n, w in zip("ab", words, strict=True))]
+    rows = [("File", "Instruction", "note"), *((n, w, "") for n, w in zip("ab", words, strict=True))]
     csv.writer(stream, delimiter=delimiter, lineterminator=end).writerows(rows)
     seen = instructions(tmp_path, "instructions.csv", stream.getvalue().encode())
     assert seen == ['take "it", then push; wait', "put the cup then go"]
@@ -177,3 +179,11 @@ def test_prompts_longer_than_flux2s_encoder_are_counted(tmp_path):
     assert [line.split(",")[0] for line in cut_prompts(encoder.token_counts(prompts))] == [
         f"1 of 2 prompts are longer than the {limit} tokens of Qwen3"
     ]
+
+
+def test_the_cache_warns_of_prompts_that_are_cut(world, tmp_path, capsys):
+    config = config_for(world)
+    section = config.cache.model_copy(update={"out": tmp_path / "cache", "text_tokens": 6})
+    cache(config.model_copy(update={"cache": section}))
+    lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("warning: ")]
+    assert len(lines) == 1 and "prompts are longer than the 6 tokens of T5, by up to" in lines[0]

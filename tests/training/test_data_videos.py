@@ -121,10 +121,14 @@ def test_frames_of_a_variable_rate_are_chosen_by_time(tmp_path, suffix):
     assert np.abs(np.array(shades) - [20, 170, 185]).max() <= 3
 
 
-@pytest.mark.parametrize("stamp", ["{:.2f}.png", "frame_{:.3f}.jpg", "seconds", "nanoseconds"])
+@pytest.mark.parametrize(
+    "stamp", ["{:.2f}.png", "frame_{:.3f}.jpg", "seconds", "nanoseconds", "clock", "comma", "short"]
+)
 def test_names_that_are_times_are_times(tmp_path, stamp):
     names = {"seconds": lambda t: f"{1_700_000_000 + round(t * 100)}.png",
-             "nanoseconds": lambda t: f"cam_{1_700_000_000_000_000_000 + round(t * 1e9)}.png"}  # fmt: skip
+             "nanoseconds": lambda t: f"cam_{1_700_000_000_000_000_000 + round(t * 1e9)}.png",
+             "clock": lambda t: f"1{700_000_000 + int(t)}_{round(t % 1 * 1e9):09d}.png",
+             "comma": lambda t: f"t={t:.3f}s.png".replace(".", ",", 1), "short": lambda t: f"{t:g}.png"}  # fmt: skip
     name = names.get(stamp, stamp.format)
     scale = 100 if stamp == "seconds" else 1
     (tmp_path / "set" / "e").mkdir(parents=True)

@@ -18,6 +18,8 @@ from .told import check_names, names_hint, text_of
 
 _STAMP_UNITS = {10: 1.0, 13: 1e3, 16: 1e6, 19: 1e9}
 "Digits of a time stamp since 1970 → its units per second."
+_CLOCK = re.compile(r"(\D*)(1\d{9})[_-](\d{9})(\D*)")
+"Seconds since 1970 and nanoseconds, as ROS writes them."
 
 
 class FramesSource(Source):
@@ -121,7 +123,8 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
         series[re.sub(r"\d+", "#", file.stem)].append(file)
     sizes = {name: len(group) for name, group in series.items()}
     large = [name for name, size in sizes.items() if size > 1 and size * 4 >= len(files) and "#" in name]
-    if len(large) > 1 and sum(sizes[name] for name in large) == len(files):
+    several = len(large) > 1 and sum(sizes[name] for name in large) == len(files)
+    if several and stamps_of([file.stem for file in files]) is None:
         shown = ", ".join(f"{name} ({sizes[name]})" for name in sorted(large))
         raise TrainingError(
             f"folder {folder} must hold one series of pictures, got {shown}: move each to its own folder"
@@ -144,14 +147,22 @@ def _natural(stem: str) -> list:
 
 
 def stamps_of(stems: Sequence[str]) -> list[float] | None:
-    """Times [s] that names are: seconds with a decimal point, or stamps since 1970; None where they are numbers."""
-    parts = [re.fullmatch(r"(\D*)(\d+)(?:\.(\d+))?(\D*)", stem) for stem in stems]
+    """Times [s] that names are; None where they are numbers.
+
+    Seconds have a decimal point or comma, which a whole number among them may lack. Stamps since 1970 are whole numbers
+    of seconds, or parts of it, or seconds and nanoseconds side by side.
+    """
+    parts = [_CLOCK.fullmatch(stem) for stem in stems]
+    if all(parts) and len({(part[1], part[4]) for part in parts}) == 1:
+        start = min(int(part[2]) for part in parts)
+        return [int(part[2]) - start + int(part[3]) / 1e9 for part in parts]
+    parts = [re.fullmatch(r"(\D*)(\d+)(?:[.,](\d+))?(\D*)", stem) for stem in stems]
     if not all(parts) or len({(part[1], part[4]) for part in parts}) > 1:
         return None
-    if all(part[3] for part in parts):
-        values = [float(f"{part[2]}.{part[3]}") for part in parts]
+    if 2 * sum(part[3] is not None for part in parts) > len(parts):
+        values = [float(f"{part[2]}.{part[3] or 0}") for part in parts]
         # 1.1, 1.2, .., 1.10: the tenth of the first
-        counted = len({part[2] for part in parts}) == 1 and _counts([part[3] for part in parts])
+        counted = len({part[2] for part in parts}) == 1 and _counts([part[3] or "0" for part in parts])
         return None if counted or len(set(values)) < len(values) else values
     digits = {len(part[2]) for part in parts}
     unit = _STAMP_UNITS.get(next(iter(digits))) if len(digits) == 1 and not any(part[3] for part in parts) else None

@@ -87,7 +87,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, str, str]]:
             if not any(cell.strip() for cell in cells):
                 continue
             if not keys:
-                keys = [cell.strip() for cell in cells]
+                keys = [cell.strip().lower() for cell in cells]
                 continue
             if len(cells) > len(keys):
                 raise TrainingError(
