@@ -16,7 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = 128
-BLOCKS, BLOCKS_OF_FLUX = 2, 19 + 38
+BLOCKS = 2
+WORDS_WIDTH = {"flux1": 4096, "flux2": 7680}
+"""Width of the text by family; of FLUX.2, klein-4B's."""
 SIGMA, GUIDANCE = 0.7, 3.5
 KILOBYTE, MEGABYTE = 1024, 1e6
 
@@ -43,17 +45,16 @@ class Step:
         def noise(*shape):
             return torch.randn(shape, generator=generator, device=self.device).to(network.img_in.weight)
 
-        height, width = spec.latent_size
-        self.inputs = noise(1, 16, height, width), noise(1, words, 4096), noise(1, 768)
+        family = spec.base_family
+        pooled = noise(1, 768) if family.pooled else None
+        self.inputs = noise(1, *spec.latent_shape), noise(1, words, WORDS_WIDTH[family.name]), pooled
         self.options: dict = {"cond_or_uncond": [0]}
         self.references: dict = {}
         if conditioned:
-            placing = in_context.Placing(spec.layout, spec.condition_tokens, spec.position_ids)
+            placing = in_context.Placing(spec.layout, spec.condition_tokens, spec.position_ids, family)
             self.options["wrappers"] = {"diffusion_model": {in_context.KEY: [in_context.in_context_wrapper(placing)]}}
-            if spec.condition_is_cell:
-                height, width = spec.cell_latent_size
-            method = f"{in_context.MARK}:0:"
-            self.references = {"ref_latents": [noise(1, 16, height, width)], "ref_latents_method": method}
+            mark = in_context.mark
+            self.references = {"ref_latents": [noise(1, *spec.condition_latent_shape)], mark.KEY: mark.Mark(0)}
         self.options[self.caches.KEY] = self.caches.ConditionCache()
 
     def __call__(self) -> None:
@@ -68,18 +69,27 @@ class Step:
             torch.cuda.synchronize()
 
 
-def make_network(heads: int, device):
+def make_network(family: str, heads: int, device):
     """FLUX with one block of each kind and random weights, in the dtype that the device is fast in."""
     import comfy.ldm.flux.model
     import comfy.ops
     import torch
 
     number_type = torch.float32 if device.type == "cpu" else torch.bfloat16
+    own = {
+        "flux1": {
+            "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "mlp_ratio": 4.0, "axes_dim": [16, 56, 56],
+            "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
+        },
+        "flux2": {
+            "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "mlp_ratio": 3.0, "axes_dim": [32] * 4,
+            "theta": 2000, "patch_size": 1, "qkv_bias": False, "guidance_embed": False, "global_modulation": True,
+            "mlp_silu_act": True, "ops_bias": False,
+        },
+    }[family]  # fmt: skip
     network = comfy.ldm.flux.model.Flux(
-        in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=heads * HEAD, mlp_ratio=4.0,
-        num_heads=heads, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56], theta=10000, patch_size=2,
-        qkv_bias=True, guidance_embed=True, dtype=number_type, device=device,
-        operations=comfy.ops.disable_weight_init,
+        **own, context_in_dim=WORDS_WIDTH[family], hidden_size=heads * HEAD, num_heads=heads, depth=1,
+        depth_single_blocks=1, dtype=number_type, device=device, operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     generator = torch.Generator(device).manual_seed(0)
     for parameter in network.parameters():
@@ -98,15 +108,18 @@ def pass_of_the_condition(step: Step, plugin: str, spec):
     import torch
 
     class Executor:
-        """What ComfyUI gives a wrapper: the network without wrappers."""
+        """What ComfyUI gives a wrapper: the network, and its forward without wrappers."""
 
+        class_obj = step.network
         original = staticmethod(step.network._forward)
 
     latent, text, pooled = step.inputs
     maths = importlib.import_module(f"{plugin}.visual_planner.planner.conditioning")
     height, width = spec.grid_tokens
     index = maths.condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
-    ids = maths.condition_ids(maths.image_ids(height, width), index, spec.position_ids).to(step.device)
+    family = spec.base_family
+    ids = maths.image_ids(height, width, family=family)
+    ids = maths.condition_ids(ids, index, spec.position_ids, family).to(step.device)
     source = step.caches.Source(step.references["ref_latents"][0][0], ids, torch.tensor(GUIDANCE, device=step.device))
     compute = step.caches.compute_rows(Executor, latent.new_full((1,), SIGMA), text, pooled, {})
     rows = step.options[step.caches.KEY].rows([source], compute)
@@ -190,27 +203,28 @@ def main(comfyui: str, setting: dict) -> dict:
         spec_of = importlib.import_module(f"{plugin}.visual_planner.planner.spec").PlannerSpec
         size = {"cell_height": setting["cell_height"], "cell_width": setting["cell_width"]}
         with torch.inference_mode():
-            network = make_network(setting["heads"], device)
-            steps, tokens = {}, {}
-            for case in ("full_grid", "first_cell", "first_cell_cached", "none"):
-                spec = spec_of(condition_tokens="first_cell" if case == "none" else case, **size)
-                steps[case] = Step(network, plugin, spec, setting["words"], case != "none")
-                tokens[case] = 0 if case == "none" else spec.conditioning_tokens
-            # It also warms up, and leaves the cached condition in place for the steps.
-            once, kept_bytes = pass_of_the_condition(
-                steps["first_cell_cached"], plugin, spec_of(condition_tokens="first_cell_cached", **size)
-            )
+            cases, tokens, kept, networks = {}, {}, {}, {}
+            for family, prefix in setting["families"].items():
+                networks[family] = make_network(family, setting["heads"], device)
+                for way in ("full_grid", "first_cell", "first_cell_cached", "none"):
+                    known = {"family": family, "condition_tokens": "first_cell" if way == "none" else way, **size}
+                    spec = spec_of(**known)
+                    step = Step(networks[family], plugin, spec, setting["words"], way != "none")
+                    cases[f"{prefix}{way}"] = step
+                    tokens[way] = 0 if way == "none" else spec.conditioning_tokens
+                    if way == "first_cell_cached":
+                        # It also warms up, and leaves the cached condition in place for the steps.
+                        once, kept[family] = pass_of_the_condition(step, plugin, spec)
+                        cases[f"{prefix}{setting['once']}"] = once
             # On a CPU its time, so that what other programs do meanwhile counts less.
             clock = time.process_time if args.cpu else time.perf_counter
-            cases = {
-                name: Watch(name, case, clock, device.type == "cuda")
-                for name, case in {**steps, setting["once"]: once}.items()
-            }
-            seconds = interleave(cases, setting["repeats"], warmup=0, clock=clock)
+            watches = {name: Watch(name, case, clock, device.type == "cuda") for name, case in cases.items()}
+            seconds = interleave(watches, setting["repeats"], warmup=0, clock=clock)
+    network = networks["flux1"]
     return {
         "seconds": seconds,
-        "megabytes": {name: case.megabytes for name, case in cases.items()},
-        "kept_megabytes": kept_bytes * BLOCKS_OF_FLUX / BLOCKS / MEGABYTE,
+        "megabytes": {name: case.megabytes for name, case in watches.items()},
+        "kept_megabytes_a_block": {family: size / BLOCKS / MEGABYTE for family, size in kept.items()},
         "tokens": {"text": setting["words"], "grid": spec.target_tokens, "condition": tokens},
         "device": f"{device.type}, {network.img_in.weight.dtype}, {torch.get_num_threads()} threads",
     }

@@ -114,6 +114,8 @@ class CacheSection(Section):
     )
     shard_size: Positive = Field(1024, description="images per shard")
     text_shard_size: Positive = Field(128, description="prompts per shard")
-    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(512, description="T5 tokens (0: the tokenizer's maximum)")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
+        512, description="text tokens (0: the tokenizer's maximum)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the encoders")
     device: str = Field("auto", description="torch device, or auto")
