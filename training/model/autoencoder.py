@@ -11,6 +11,7 @@ from visual_planner.grid.frame import to_bytes
 from visual_planner.grid.layout import GridLayout
 
 from ..errors import TrainingError
+from .bases.pretrained import load_weights
 from .bases.registry import base_of_autoencoder, base_of_module
 
 
@@ -24,7 +25,7 @@ def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str
     if not (folder / "config.json").is_file():
         raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
     kind = base_of_autoencoder(folder).autoencoder
-    vae = kind.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
+    vae = load_weights(kind, folder, torch_dtype=dtype).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 
 

@@ -1,7 +1,7 @@
 """LoRA files of any trainer, brought to diffusers' names with alpha folded in: what training starts from or fuses."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,11 +13,9 @@ from visual_planner.errors import plain
 from visual_planner.planner.layers import Place, bfl_places
 
 from ..errors import TrainingError
-from ..files import read_json
 from .bases.registry import base_of_module
 from .key_map import PREFIX
 
-_PEFT_FILE, _PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 _log = logging.getLogger(__name__)
 
 Layers = dict[str, list[tuple[str, Place]]]
@@ -37,7 +35,7 @@ def read_lora(file: str | Path, transformer: nn.Module) -> dict[str, torch.Tenso
     Raises:
         TrainingError: it cannot be read, is another kind of adapter than pairs of matrices, or lacks a part.
     """
-    file = Path(file)
+    file, where = Path(file), f"LoRA {file}"
     tensors, metadata = _load(file)
     layers = _layers(transformer)
     modules: dict[str, dict[str, str]] = {}
@@ -58,7 +56,9 @@ def read_lora(file: str | Path, transformer: nn.Module) -> dict[str, torch.Tenso
         _log.warning("LoRA %s has %d keys of text encoders, which were left out", file, left_out)
     kohya = not letters and not any(names.ALPHA in parts for parts in modules.values())
     try:
-        settings = scale.settings_of_header(metadata, f"LoRA {file}") or (_beside(file) if letters else {})
+        settings = scale.settings_of_header(metadata, where)
+        if not settings and letters:
+            settings = _beside(file, (key for keys in modules.values() for key in keys.values()), where)
         for name, keys in modules.items():
             parts = {part: tensors[key] for part, key in keys.items()}
             result |= _pairs(file, name, layers[name], parts, settings, metadata, kohya)
@@ -75,12 +75,18 @@ def _load(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
 
 
-def _beside(file: Path) -> dict:
-    """PEFT's settings in the folder of a file that PEFT wrote."""
-    settings = file.with_name(_PEFT_SETTINGS)
-    if not settings.is_file() or not (file.name == _PEFT_FILE or len(list(file.parent.glob("*.safetensors"))) == 1):
+def _beside(file: Path, keys: Iterable[str], where: str) -> dict:
+    """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's."""
+    settings = file.with_name(scale.PEFT_SETTINGS)
+    alone = len(list(file.parent.glob("*.safetensors"))) == 1
+    if not settings.is_file() or not scale.is_of_peft(file.name, alone, keys):
         return {}
-    return read_json(settings, "settings beside the LoRA")
+    where = f"{where}'s settings {settings}"
+    try:
+        with settings.open("rb") as opened:
+            return scale.settings_of_peft(opened.read(scale.MAX_SETTINGS + 1), where)
+    except OSError as error:
+        raise scale.ScaleError(f"{where} cannot be read: {error}") from None
 
 
 def _layers(transformer: nn.Module) -> Layers:
