@@ -17,55 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = 128
 BLOCKS, BLOCKS_OF_FLUX = 2, 19 + 38
-SIGMA, GUIDANCE = 0.7, 3.5
 KILOBYTE, MEGABYTE = 1024, 1e6
-
-
-class Step:
-    """One step of a plan, conditioned in one way.
-
-    Args:
-        network: from `make_network`.
-        plugin: name of our plugin's package.
-        spec: PlannerSpec; the way of its condition tokens.
-        words: text tokens.
-        conditioned: False leaves the condition out.
-    """
-
-    def __init__(self, network, plugin: str, spec, words: int, conditioned: bool) -> None:
-        import torch
-
-        in_context = importlib.import_module(f"{plugin}.nodes.comfy.in_context")
-        self.network, self.caches = network, in_context.condition_cache
-        self.device = network.img_in.weight.device
-        generator = torch.Generator(self.device).manual_seed(1)
-
-        def noise(*shape):
-            return torch.randn(shape, generator=generator, device=self.device).to(network.img_in.weight)
-
-        height, width = spec.latent_size
-        self.inputs = noise(1, 16, height, width), noise(1, words, 4096), noise(1, 768)
-        self.options: dict = {"cond_or_uncond": [0]}
-        self.references: dict = {}
-        if conditioned:
-            placing = in_context.Placing(spec.layout, spec.condition_tokens, spec.position_ids)
-            self.options["wrappers"] = {"diffusion_model": {in_context.KEY: [in_context.in_context_wrapper(placing)]}}
-            if spec.condition_is_cell:
-                height, width = spec.cell_latent_size
-            method = f"{in_context.MARK}:0:"
-            self.references = {"ref_latents": [noise(1, 16, height, width)], "ref_latents_method": method}
-        self.options[self.caches.KEY] = self.caches.ConditionCache()
-
-    def __call__(self) -> None:
-        """Run the step."""
-        import torch
-
-        latent, text, pooled = self.inputs
-        sigma, guidance = (torch.full((1,), value, device=self.device) for value in (SIGMA, GUIDANCE))
-        options = dict(self.options)
-        self.network(latent, sigma, text, pooled, guidance, transformer_options=options, **self.references)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 def make_network(heads: int, device):
@@ -90,30 +42,6 @@ def make_network(heads: int, device):
     return network.eval()
 
 
-def pass_of_the_condition(step: Step, plugin: str, spec):
-    """Function that runs what a cached condition costs once a plan: its own tokens through all blocks.
-
-    It is run once here, and what it gives is put into the step's cache.
-    """
-    import torch
-
-    class Executor:
-        """What ComfyUI gives a wrapper: the network without wrappers."""
-
-        original = staticmethod(step.network._forward)
-
-    latent, text, pooled = step.inputs
-    maths = importlib.import_module(f"{plugin}.visual_planner.planner.conditioning")
-    height, width = spec.grid_tokens
-    index = maths.condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
-    ids = maths.condition_ids(maths.image_ids(height, width), index, spec.position_ids).to(step.device)
-    source = step.caches.Source(step.references["ref_latents"][0][0], ids, torch.tensor(GUIDANCE, device=step.device))
-    compute = step.caches.compute_rows(Executor, latent.new_full((1,), SIGMA), text, pooled, {})
-    rows = step.options[step.caches.KEY].rows([source], compute)
-    kept = sum(part.untyped_storage().nbytes() for pair in rows[0].values() for part in pair)
-    return (lambda: compute([source])), kept
-
-
 class Watch:
     """Runs a case, tells how long it took, and keeps the most memory it took on top of what was there [MB].
 
@@ -133,9 +61,17 @@ class Watch:
         before = self._mark()
         started = self.clock()
         self.case()
+        if self.on_gpu:
+            self._wait()
         print(f"{self.name}: {self.clock() - started:.3f} s", flush=True)
         if before is not None:
             self.megabytes = max(self.megabytes or 0.0, (self._peak() - before) / MEGABYTE)
+
+    @staticmethod
+    def _wait() -> None:
+        import torch
+
+        torch.cuda.synchronize()
 
     def _mark(self) -> float | None:
         """Reset the peak; the memory in use [bytes], None where the system does not tell."""
@@ -183,6 +119,7 @@ def main(comfyui: str, setting: dict) -> dict:
     logging.disable(logging.WARNING)
     sys.path.append(str(ROOT))
     from benchmarks.harness import interleave
+    from benchmarks.native import Step, pass_of_the_condition
 
     device = torch.device("cpu" if args.cpu else "cuda")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,45 @@
+"""Trainings that take too long on a CPU, each within its part of the time that is left; a stopped one goes on later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.loop.runlog import read_log
+from training.planner.export import export
+from training.planner.train import make_loop
+from training.sections.config import load_config, save_config
+
+from ..size import Report, Size, UnfinishedError
+
+CONFIG = "config.yaml"
+MARGIN_S = 20.0
+"""Left at the end for the last checkpoint and the export [s]; of short parts, a fifth."""
+
+
+def quality(report: Report, size: Size, folder: str) -> None:
+    """Train and export what a folder's configuration says.
+
+    Args:
+        report: takes figures.
+        size: of the run; says how long this part may take.
+        folder: with config.yaml, whose cache exists.
+
+    Raises:
+        UnfinishedError: time was over first; a checkpoint was written.
+    """
+    seconds = size.seconds - min(MARGIN_S, size.seconds / 5)
+    changes = {"device": "cpu" if size.device == "cpu" else "auto", "max_hours": seconds / 3600}
+    config = load_config(Path(folder) / CONFIG, [f"train.{name}={value}" for name, value in changes.items()])
+    loop = make_loop(config)
+    loop.resume()
+    before, spent = loop.step, loop.seconds
+    report(resumed_at=before, steps_of_the_run=loop.section.max_steps)
+    save_config(config, loop.run_folder / CONFIG)
+    finished = loop.run()
+    losses = [line["loss"] for line in read_log(loop.run_folder) if "loss" in line]
+    done = loop.step - before
+    report(step=loop.step, loss=losses[-1] if losses else None, step_s=(loop.seconds - spent) / done if done else None)
+    if not finished:
+        raise UnfinishedError(f"at step {loop.step} of {loop.section.max_steps}: --resume goes on")
+    if config.export is not None:
+        report(lora=str(export(config)))
