@@ -1,9 +1,9 @@
-"""What the condition costs a step of a plan: FLUX.1's widths, 960x720, each way to condition beside no condition.
+"""What the condition costs a step of a plan: 960x720, each way to condition beside no condition, on two families.
 
-One double-stream and one single-stream block of random weights stand for FLUX.1's 19 and 38: the cost of a step is
-theirs, and both kinds cost the same for each token. They are ComfyUI's own classes with our wrapper around them. All
-methods take turns in one process. Of `first_cell_cached` a step counts, and its part of the one pass of the condition
-that falls on a step of a plan of 20.
+One double-stream and one single-stream block of random weights stand for FLUX.1's 19 and 38 and for FLUX.2-klein-4B's 5
+and 20, which have the same width: the cost of a step is theirs, and both kinds cost the same for each token. They are
+ComfyUI's own classes with our wrapper around them. All methods take turns in one process. Of `first_cell_cached` a step
+counts, and its part of the one pass of the condition that falls on a step of a plan.
 
 On a CPU the time is the CPU's, summed over threads, which wait without spinning; on a GPU the clock's.
 """
@@ -25,6 +25,12 @@ from .harness import Benchmark
 REPEATS = 3
 PLAN_STEPS = 20
 """Steps of a plan with FLUX.1-dev, as published."""
+FAMILIES = {"flux1": "", "flux2": "klein_"}
+"""Family → what its cases' names begin with."""
+BLOCKS = {"flux1": 19 + 38, "flux2": 5 + 20}
+"""Blocks of FLUX.1-dev and of FLUX.2-klein-4B."""
+STEPS = {"flux1": PLAN_STEPS, "flux2": 4}
+"""Steps of a plan: as published, and of the distilled klein."""
 ONCE = "condition"
 "Case of the single pass of a cached condition."
 
@@ -60,7 +66,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
     comfyui = find_comfyui()
     status = StatusLine("Conditioning")
     script = Path(__file__).with_name("conditioning_probe.py")
-    order = json.dumps({**asdict(setting), "repeats": repeats or REPEATS, "once": ONCE})
+    order = json.dumps({**asdict(setting), "repeats": repeats or REPEATS, "once": ONCE, "families": FAMILIES})
     with subprocess.Popen(
         [str(comfyui.python), str(script), str(comfyui.folder), order],
         stdout=subprocess.PIPE, text=True, env={**clean_environment(), "OMP_WAIT_POLICY": "PASSIVE"},
@@ -75,21 +81,30 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
         raise LauncherError(f"the blocks could not be run: the measuring process ended with {process.returncode}")
     result = json.loads(last)
     raw, memory = result["seconds"], result["megabytes"]
-    raw["first_cell_cached"] = [
-        step + once / PLAN_STEPS for step, once in zip(raw["first_cell_cached"], raw[ONCE], strict=True)
-    ]
+    for family, prefix in FAMILIES.items():
+        steps, passes = raw[f"{prefix}first_cell_cached"], raw[f"{prefix}{ONCE}"]
+        raw[f"{prefix}first_cell_cached"] = [a + b / STEPS[family] for a, b in zip(steps, passes, strict=True)]
+    # A plan in the way that is published for FLUX.1, and one of the distilled klein.
+    for plan, family, case in (("flux1_plan", "flux1", "full_grid"), ("klein_plan", "flux2", "klein_first_cell")):
+        raw[plan] = [STEPS[family] * BLOCKS[family] / 2 * step for step in raw[case]]
     return Benchmark(
         "conditioning",
         "s",
         raw,
         {
-            "full_grid/first_cell": ("full_grid", "first_cell"),
-            "first_cell/none": ("first_cell", "none"),
-            "first_cell_cached/none": ("first_cell_cached", "none"),
+            **{
+                f"{prefix}{one}/{other}": (f"{prefix}{one}", f"{prefix}{other}")
+                for prefix in FAMILIES.values()
+                for one, other in (("full_grid", "first_cell"), ("first_cell", "none"), ("first_cell_cached", "none"))
+            },
+            "klein_plan/flux1_plan": ("klein_plan", "flux1_plan"),
         },
         {
             **{f"memory of {case} [MB]": "not measured" if size is None else size for case, size in memory.items()},
-            "cached keys and values of the whole model [MB]": result["kept_megabytes"],
+            **{
+                f"cached keys and values of the whole model, {family} [MB]": size * BLOCKS[family]
+                for family, size in result["kept_megabytes_a_block"].items()
+            },
             "tokens": result["tokens"],
             "run on": result["device"],
         },

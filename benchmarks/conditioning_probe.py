@@ -15,22 +15,21 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAD = 128
-BLOCKS, BLOCKS_OF_FLUX = 2, 19 + 38
+BLOCKS = 2
 KILOBYTE, MEGABYTE = 1024, 1e6
 
 
-def make_network(heads: int, device):
+def make_network(family: str, heads: int, device):
     """FLUX with one block of each kind and random weights, in the dtype that the device is fast in."""
     import comfy.ldm.flux.model
     import comfy.ops
     import torch
 
+    from benchmarks.native import settings_of
+
     number_type = torch.float32 if device.type == "cpu" else torch.bfloat16
     network = comfy.ldm.flux.model.Flux(
-        in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=heads * HEAD, mlp_ratio=4.0,
-        num_heads=heads, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56], theta=10000, patch_size=2,
-        qkv_bias=True, guidance_embed=True, dtype=number_type, device=device,
+        **settings_of(family, heads, 1, 1), dtype=number_type, device=device,
         operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     generator = torch.Generator(device).manual_seed(0)
@@ -127,27 +126,28 @@ def main(comfyui: str, setting: dict) -> dict:
         spec_of = importlib.import_module(f"{plugin}.visual_planner.planner.spec").PlannerSpec
         size = {"cell_height": setting["cell_height"], "cell_width": setting["cell_width"]}
         with torch.inference_mode():
-            network = make_network(setting["heads"], device)
-            steps, tokens = {}, {}
-            for case in ("full_grid", "first_cell", "first_cell_cached", "none"):
-                spec = spec_of(condition_tokens="first_cell" if case == "none" else case, **size)
-                steps[case] = Step(network, plugin, spec, setting["words"], case != "none")
-                tokens[case] = 0 if case == "none" else spec.conditioning_tokens
-            # It also warms up, and leaves the cached condition in place for the steps.
-            once, kept_bytes = pass_of_the_condition(
-                steps["first_cell_cached"], plugin, spec_of(condition_tokens="first_cell_cached", **size)
-            )
+            cases, tokens, kept, networks = {}, {}, {}, {}
+            for family, prefix in setting["families"].items():
+                networks[family] = make_network(family, setting["heads"], device)
+                for way in ("full_grid", "first_cell", "first_cell_cached", "none"):
+                    known = {"family": family, "condition_tokens": "first_cell" if way == "none" else way, **size}
+                    spec = spec_of(**known)
+                    step = Step(networks[family], plugin, spec, setting["words"], way != "none")
+                    cases[f"{prefix}{way}"] = step
+                    tokens[way] = 0 if way == "none" else spec.conditioning_tokens
+                    if way == "first_cell_cached":
+                        # It also warms up, and leaves the cached condition in place for the steps.
+                        once, kept[family] = pass_of_the_condition(step, plugin, spec)
+                        cases[f"{prefix}{setting['once']}"] = once
             # On a CPU its time, so that what other programs do meanwhile counts less.
             clock = time.process_time if args.cpu else time.perf_counter
-            cases = {
-                name: Watch(name, case, clock, device.type == "cuda")
-                for name, case in {**steps, setting["once"]: once}.items()
-            }
-            seconds = interleave(cases, setting["repeats"], warmup=0, clock=clock)
+            watches = {name: Watch(name, case, clock, device.type == "cuda") for name, case in cases.items()}
+            seconds = interleave(watches, setting["repeats"], warmup=0, clock=clock)
+    network = networks["flux1"]
     return {
         "seconds": seconds,
-        "megabytes": {name: case.megabytes for name, case in cases.items()},
-        "kept_megabytes": kept_bytes * BLOCKS_OF_FLUX / BLOCKS / MEGABYTE,
+        "megabytes": {name: case.megabytes for name, case in watches.items()},
+        "kept_megabytes_a_block": {family: size / BLOCKS / MEGABYTE for family, size in kept.items()},
         "tokens": {"text": setting["words"], "grid": spec.target_tokens, "condition": tokens},
         "device": f"{device.type}, {network.img_in.weight.dtype}, {torch.get_num_threads()} threads",
     }

@@ -14,6 +14,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGMA, GUIDANCE = 0.7, 3.5
+HEAD = 128
+SETTINGS = {
+    "flux1": {
+        "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096, "mlp_ratio": 4.0,
+        "axes_dim": [16, 56, 56], "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
+    },
+    "flux2": {
+        "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "context_in_dim": 7680, "mlp_ratio": 3.0,
+        "axes_dim": [32, 32, 32, 32], "theta": 2000, "patch_size": 1, "qkv_bias": False, "guidance_embed": False,
+        "global_modulation": True, "mlp_silu_act": True, "ops_bias": False, "default_ref_method": "index",
+        "ref_index_scale": 10.0,
+    },
+}  # fmt: skip
+"""What ComfyUI's detection reads out of the weights of FLUX.1-dev and FLUX.2-klein-4B, by family; without sizes."""
+
+
+def settings_of(family: str, heads: int, double: int, single: int) -> dict:
+    """Arguments of ComfyUI's FLUX for a number of attention heads and of blocks of both kinds."""
+    sizes = {"hidden_size": heads * HEAD, "num_heads": heads, "depth": double, "depth_single_blocks": single}
+    return {**SETTINGS[family], **sizes}
 
 
 def plugin_package(name: str = "visual_planner_pack") -> str:

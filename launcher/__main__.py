@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+from runtime.entry import end_on_signals
 
 from .errors import exit_code_of
 from .options import build_parser
@@ -45,12 +46,7 @@ def _run(options) -> int:
 
 
 if __name__ == "__main__":
-    # Ended from outside (a CI runner, a closed terminal): leave through the context managers, which end the server.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
-    # A script's background job inherits Ctrl-C ignored; whoever sends it to a server means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_on_signals()
     # Set by the first half so that this package is found; our own child processes must not inherit it.
     os.environ.pop("PYTHONPATH", None)
     sys.exit(main())

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.locks import file_lock
+
 from .console import note
 from .errors import LauncherError
 from .installer import explain
-from .locking import file_lock
 from .paths import CACHE, ROOT
 
 OLDEST_VERSION = (0, 3, 75)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from visual_planner.errors import PlannerError
-from visual_planner.grid.frame import to_rgb
+from visual_planner.pictures import picture_size
+from visual_planner.pictures import read_picture as decode_picture
+from visual_planner.text import decode_text
 from visual_planner.trajectory.parse import parse_trajectory
 
 from .errors import LauncherError
@@ -84,28 +86,18 @@ def read_picture(file: Path) -> np.ndarray:
     Raises:
         LauncherError: It is missing, no picture, or of an impossible size.
     """
+    what = f"first frame {file}"
     try:
-        with Image.open(file) as picture:
-            if max(picture.size) > MAX_SIDE_PX:
-                width, height = picture.size
-                raise LauncherError(
-                    f"first frame {file} must have sides of at most {MAX_SIDE_PX} px, got {width}x{height}"
-                )
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16", "I", "F"):
-                picture = picture.convert("RGBA")
-            array = np.array(picture)
+        with file.open("rb") as stream:
+            height, width = picture_size(stream, what, LauncherError)
+            if max(height, width) > MAX_SIDE_PX:
+                raise LauncherError(f"{what} must have sides of at most {MAX_SIDE_PX} px, got {width}x{height}")
+            stream.seek(0)
+            return decode_picture(stream, what, LauncherError)
     except FileNotFoundError:
-        raise LauncherError(f"first frame {file} does not exist") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, EOFError) as error:
-        raise LauncherError(f"first frame {file} must be a picture such as a PNG: {error}") from error
-    except OSError as error:  # a truncated file, or a folder
-        raise LauncherError(f"first frame {file} cannot be read: {error}") from error
-    try:
-        rgb = to_rgb(array)[0].numpy()
-    except PlannerError as error:
-        raise LauncherError(f"first frame {file}: {error}") from error
-    return np.rint(rgb * 255).astype(np.uint8)
+        raise LauncherError(f"{what} does not exist") from None
+    except OSError as error:  # a folder
+        raise LauncherError(f"{what} cannot be read: {error.strerror or error}") from error
 
 
 def read_trajectory(file: Path, size: tuple[int, int]) -> str:
@@ -120,11 +112,11 @@ def read_trajectory(file: Path, size: tuple[int, int]) -> str:
     """
     height, width = size
     try:
-        text = file.read_text(encoding="utf-8")
+        text = decode_text(file.read_bytes(), f"trajectory {file}", LauncherError)
     except FileNotFoundError:
         raise LauncherError(f"trajectory {file} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LauncherError(f"trajectory {file} must be a JSON text file: {error}") from error
+    except OSError as error:
+        raise LauncherError(f"trajectory {file} cannot be read: {error.strerror or error}") from error
     try:
         return parse_trajectory(text, width=width, height=height).clipped("error").to_json()
     except PlannerError as error:

@@ -15,10 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runtime.locks import file_lock
+
 from .console import note
 from .errors import LauncherError
 from .installer import Installer
-from .locking import file_lock
 from .packages import Pin, find_faults, read_pins, site_packages
 from .paths import CACHE, ROOT, VENV, venv_python
 

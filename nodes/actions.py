@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.trajectory.trajectory import Trajectory
 from . import simulator, wires
+from .pictures import pictures
 from .wires import (
     FIT_OF_PLANNER,
     SceneType,
@@ -167,6 +168,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", cpu=True)
     def execute(
         cls,
         frames,
@@ -243,6 +245,7 @@ class VisualPlannerExecute(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", cpu=True)
     def execute(
         cls,
         frames,

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..visual_planner.checks.diagnostics import diagnose, draw_report
 from ..visual_planner.grid.frame import fit_frame
 from ..visual_planner.trajectory.trajectory import Trajectory
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, TrajectoryType, fit_input, fit_of, look, schema, spec_input
 
 
@@ -46,6 +47,7 @@ class VisualPlannerCheck(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("frames", "first_frame", cpu=True)
     def execute(
         cls, frames, fit: str = FIT_OF_PLANNER, first_frame=None, trajectory: Trajectory | None = None, spec=None
     ) -> io.NodeOutput:

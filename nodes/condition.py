@@ -8,6 +8,7 @@ from ..visual_planner.grid.cells import condition_grid, fit_frame
 from ..visual_planner.planner.families import Family
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy.in_context import mark_conditioning, patch_model, require_text
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
@@ -74,6 +75,7 @@ class VisualPlannerCondition(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(
         cls,
         model,
@@ -115,6 +117,10 @@ def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:
     if tuple(latent.shape) != wanted:
         raise ConditioningError(
             f"vae must be a {family.title} VAE that returns a latent of shape {wanted}, got {tuple(latent.shape)}"
+        )
+    if not bool(torch.isfinite(latent).all()):
+        raise ConditioningError(
+            "vae must return finite latents, got NaN or infinity for the first frame: run it in float32 (--fp32-vae)"
         )
     return latent
 

@@ -12,6 +12,7 @@ from ..visual_planner.planner.chaining import AUTO, JOINS, MAX_PLANS, PATH_USES,
 from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import Trajectory
 from .comfy.chain import MAX_SEED, Chain, Joining, Sampling, links_of, placed
+from .pictures import pictures
 from .wires import PlannerSpecType, TrajectoryType, fit_input, fit_of, fps_input, look, schema, video_of
 
 
@@ -148,6 +149,7 @@ class VisualPlannerExtend(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(
         cls,
         model,
@@ -214,8 +216,11 @@ class VisualPlannerJoin(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("before", "after")
     def execute(cls, before, after, overlap: int, join: str, fps: float, notes: str = "") -> io.NodeOutput:
         """Join."""
+        if before.shape[-1] != after.shape[-1]:  # alpha that one of them lacks
+            before, after = before[..., :3], after[..., :3]
         frames = join_plans(before, after, overlap, join)
         counts = f"{len(frames)} frames: {len(before)} and {len(after)}, of which they share {overlap}"
         report = f"{counts}\n\n{notes}" if notes else counts

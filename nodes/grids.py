@@ -6,6 +6,7 @@ from ..visual_planner.grid.cells import assemble_grid, condition_grid, fit_frame
 from ..visual_planner.grid.layout import ORDERS, GridLayout
 from ..visual_planner.grid.masks import pixel_mask
 from ..visual_planner.planner.spec import PlannerSpec
+from .pictures import pictures
 from .wires import LayoutType, fit_input, fit_of, fps_input, layout_input, layout_of, look, schema, shares_of, video_of
 
 MAX_SIDE = 64
@@ -76,6 +77,7 @@ class VisualPlannerAssembleGrid(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("frames")
     def execute(cls, frames, layout: GridLayout | PlannerSpec | None = None) -> io.NodeOutput:
         """Assemble."""
         grid = assemble_grid(frames, layout_of(layout))
@@ -108,6 +110,7 @@ class VisualPlannerSliceGrid(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("grid")
     def execute(cls, grid, fps: float = 4.0, layout: GridLayout | PlannerSpec | None = None) -> io.NodeOutput:
         """Slice."""
         frames = slice_grid(grid, layout_of(layout))
@@ -158,6 +161,7 @@ class VisualPlannerMaskFirstFrame(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(
         cls, first_frame, cell_width: int, cell_height: int, fit: str, layout: GridLayout | PlannerSpec | None = None
     ) -> io.NodeOutput:

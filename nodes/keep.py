@@ -9,6 +9,7 @@ from ..visual_planner.grid.frame import fit_frame
 from ..visual_planner.grid.masks import latent_mask
 from ..visual_planner.planner.spec import PlannerSpec
 from .condition import empty_latent, encode
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema
 
 
@@ -49,6 +50,7 @@ class VisualPlannerKeepFrames(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("frames")
     def execute(
         cls, latent, vae, spec: PlannerSpec, frames, count: int = 5, fit: str = FIT_OF_PLANNER
     ) -> io.NodeOutput:

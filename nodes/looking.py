@@ -7,6 +7,7 @@ from ..visual_planner.checks.contact_sheet import draw_sheet
 from ..visual_planner.checks.display import mark_defects, play_order, side_by_side, with_trajectory
 from ..visual_planner.grid.frame import fit_frame, to_rgb
 from ..visual_planner.trajectory.trajectory import Trajectory
+from .pictures import pictures
 from .wires import TrajectoryType, fit_input, fit_of, fps_input, look, schema, spec_input, video_of
 
 
@@ -59,6 +60,7 @@ class VisualPlannerLook(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("frames", "truth", "first_frame", cpu=True)
     def execute(
         cls,
         frames,

@@ -12,6 +12,7 @@ from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.trajectory import Trajectory
 from . import simulator
 from .check import asked_of
+from .pictures import pictures
 from .wires import FIT_OF_PLANNER, SceneType, TrajectoryType, fit_input, fit_of, layout_input, layout_of, look, schema
 
 GAP_PX = 4
@@ -59,6 +60,7 @@ class VisualPlannerRank(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @pictures("frames", "first_frame", cpu=True)
     def execute(
         cls,
         frames,

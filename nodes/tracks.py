@@ -12,6 +12,7 @@ from ..visual_planner.trajectory.interchange import (
 from ..visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
 from ..visual_planner.trajectory.tracking import track_points
 from ..visual_planner.trajectory.trajectory import Trajectory
+from .pictures import mask_of, pictures
 from .wires import TrajectoryType, look, outside_input, schema, trajectory_outputs
 
 Tracks = io.Custom("TRACKS")
@@ -69,6 +70,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(
         cls,
         text: str,
@@ -88,7 +90,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
         if first_frame is not None:
             width, height = width or first_frame.shape[2], height or first_frame.shape[1]
         if stroke is not None:
-            trajectory = read_stroke(stroke, stroke_start)
+            trajectory = read_stroke(mask_of(stroke, "stroke"), stroke_start)
         elif tracks is not None:
             trajectory = read_track_tensors(tracks, width, height)
         else:
@@ -179,6 +181,7 @@ class VisualPlannerTrackPoints(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("frames", cpu=True)
     def execute(cls, frames, start: Trajectory, max_error: float) -> io.NodeOutput:
         """Follow the points."""
         trajectory, found = track_points(frames, start, max_error)

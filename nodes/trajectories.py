@@ -9,6 +9,7 @@ from ..visual_planner.planner.spec import PlannerSpec
 from ..visual_planner.trajectory.overlay import COLOR_BY, OVERLAY_STYLES, draw_overlay
 from ..visual_planner.trajectory.parse import parse_trajectory
 from ..visual_planner.trajectory.trajectory import Trajectory
+from .pictures import pictures
 from .wires import (
     FIT_OF_PLANNER,
     FROM_SPEC,
@@ -64,11 +65,13 @@ class VisualPlannerTrajectory(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame")
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
         """Read it, and pass the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
         shown = look(cls, text=_summary(trajectory))
+        shown["trajectory_json"] = [trajectory_json]  # for the editor, which cannot see a text that is linked
         if first_frame is not None:
             shown["first_frame"] = look(cls, to_rgb(first_frame[:1]), enlarge=False)["images"]
         return io.NodeOutput(trajectory, trajectory.to_json(), ui=shown)
@@ -132,6 +135,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
         )
 
     @classmethod
+    @pictures("first_frame", cpu=True)
     def execute(
         cls,
         first_frame,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from pathlib import Path
+
+from runtime.entry import end_on_signals, run_command
+from runtime.locks import output_lock
 
 from .errors import SimulationError
 
@@ -80,7 +82,8 @@ def _demonstrate(args: argparse.Namespace) -> None:
         keyframes=args.keyframes,
     )
     start = time.perf_counter()
-    summary = write_dataset(args.out, options, args.processes, progress=not args.quiet)
+    with output_lock(args.out, "simulation demonstrate"):
+        summary = write_dataset(args.out, options, args.processes, progress=not args.quiet)
     seconds = time.perf_counter() - start
     failures = sum(summary["failures_of_task"].values())
     print(
@@ -155,17 +158,11 @@ def _execute(args: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 2 on an error, 130 when stopped."""
     args = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean end as Ctrl-C
-    try:
-        {"demonstrate": _demonstrate, "scene": _scene, "execute": _execute}[args.command](args)
-    except SimulationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; no data set was written", file=sys.stderr)
-        return 130
-    return 0
+    command = {"demonstrate": _demonstrate, "scene": _scene, "execute": _execute}[args.command]
+    stopped = "stopped; no data set was written" if args.command == "demonstrate" else "stopped"
+    return run_command(lambda: command(args), (SimulationError,), stopped=stopped)
 
 
 if __name__ == "__main__":
+    end_on_signals()
     sys.exit(main())

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from runtime.entry import end_on_signals, run_command
 from visual_planner.errors import PlannerError
 
 from .sections.config import load_config
+from .sections.output import output_of
 
 CONFIGURED = {
     "vae": (".tiny_base.vae:train_vae", "train the tiny base's autoencoder from scratch"),
@@ -51,22 +53,21 @@ WITH_OWN_ARGUMENTS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; bad input ends with one line and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        own = _with_own_arguments(arguments)
-        if own is not None:
-            return own(arguments[1:]) or 0
-        options = _parser().parse_args(arguments)
-        if options.config is None:
-            options.config = _config_of(options.world)
-        more = (options.install,) if options.command == "export" else ()
-        _load(CONFIGURED[options.command][0])(load_config(options.config, options.set), *more)
-        return 0
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return run_command(lambda: _run(arguments), (PlannerError,))
+
+
+def _run(arguments: list[str]) -> int | None:
+    own = _with_own_arguments(arguments)
+    if own is not None:
+        return own(arguments[1:])
+    options = _parser().parse_args(arguments)
+    if options.config is None:
+        options.config = _config_of(options.world)
+    more = (options.install,) if options.command == "export" else ()
+    config = load_config(options.config, options.set)
+    with output_of(options.command, config):
+        _load(CONFIGURED[options.command][0])(config, *more)
+    return 0
 
 
 def _config_of(world: str) -> Path:
@@ -113,4 +114,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     sys.exit(main())

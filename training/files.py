@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from visual_planner.errors import PlannerError, brief, plain
 from visual_planner.json_text import json_record
+from visual_planner.text import decode_text, text_lines
 
 from .errors import TrainingError
 
@@ -68,20 +69,41 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_bytes(path: str | Path, what: str) -> bytes:
+    """Content of a file.
+
+    Raises:
+        TrainingError: it is missing, no file, or cannot be read; `what` names it.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise TrainingError(f"{what} {path} does not exist")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+        raise TrainingError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Text of a file; see `decode_text` for the encodings.
+
+    Raises:
+        TrainingError: the file is missing or is no text; `what` names it.
+    """
+    return decode_text(read_bytes(path, what), f"{what} {path}", TrainingError)
+
+
 def read_json(path: str | Path, what: str) -> dict:
     """Read a JSON object.
 
     Raises:
         TrainingError: the file is missing or is not a JSON object; `what` names it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"{what} {path} does not exist")
-    return json_object(path.read_bytes(), f"{what} {path}")
+    return json_object(read_bytes(path, what), f"{what} {path}")
 
 
 def json_object(data: bytes | str, name: str) -> dict:
-    """The JSON object that some UTF-8 text is.
+    """The JSON object that some text is.
 
     Raises:
         TrainingError: it is none; `name` names the text.
@@ -95,18 +117,8 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     Raises:
         TrainingError: the file is missing, or a line of it is not a JSON object; `what` names the file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"{what} {path} does not exist")
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise TrainingError(f"{what} {path} is not UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            rows.append((number, json_object(line, f"{what} {path} line {number}")))
-    return rows
+    lines = enumerate(text_lines(read_text(path, what)), 1)
+    return [(number, json_object(line, f"{what} {path} line {number}")) for number, line in lines if line.strip()]
 
 
 @contextmanager

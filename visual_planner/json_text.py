@@ -3,6 +3,7 @@
 import json
 
 from .errors import PlannerError, brief, plain
+from .text import decode_text
 
 MAX_DEPTH = 64
 """Deepest nesting of a record: a value beyond it would break what walks through it later."""
@@ -12,7 +13,7 @@ def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception
     """The value that JSON stands for.
 
     Args:
-        text: the JSON; bytes are UTF-8.
+        text: the JSON; bytes are decoded by `decode_text`.
         what: names it in messages.
         error: class of the error to raise.
 
@@ -23,11 +24,7 @@ def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception
     if not isinstance(text, str | bytes | bytearray):
         raise error(f"{what} must be JSON text, got {brief(text)}")
     if not isinstance(text, str):
-        try:
-            text = bytes(text).decode("utf-8-sig")
-        except UnicodeDecodeError as problem:
-            byte = problem.object[problem.start]
-            raise error(f"{what} must be UTF-8 text, got byte 0x{byte:02x} at {problem.start}") from None
+        text = decode_text(bytes(text), what, error)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as problem:

@@ -21,6 +21,7 @@ class EditorOnNode {
   constructor(node) {
     this.node = node;
     this.ranWith = null; // address of the first frame of the last run
+    this.ranText = null; // the text that the last run was given
     this.shown = null;
     this.editor = new TrajectoryEditor(this);
     hide(this.textWidget);
@@ -45,13 +46,25 @@ class EditorOnNode {
     return this.node.widgets.find(({ name }) => name === TEXT);
   }
 
+  /** Whether the text comes from another node: then only a run can tell what it is. */
+  get textIsLinked() {
+    return this.node.inputs?.find(({ name }) => name === TEXT)?.link != null;
+  }
+
   readText() {
-    return `${this.textWidget.value ?? ""}`;
+    return this.textIsLinked && this.ranText !== null ? this.ranText : `${this.textWidget.value ?? ""}`;
   }
 
   writeText(text) {
+    if (this.textIsLinked) return this.keepLinkedText();
     this.textWidget.value = text;
     this.remember();
+  }
+
+  /** What is drawn over a linked text would be lost at the next run: show that text again, and say why. */
+  keepLinkedText() {
+    this.editor.load();
+    this.editor.say("linkedText");
   }
 
   readOptions() {
@@ -123,6 +136,7 @@ class EditorOnNode {
   executed(output) {
     const [frame] = output?.first_frame ?? [];
     this.ranWith = frame ? addressOf(frame) : null;
+    this.ranText = output?.trajectory_json?.[0] ?? null;
     this.refresh();
   }
 

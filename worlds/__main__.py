@@ -4,8 +4,10 @@ import argparse
 import sys
 from importlib import import_module
 
+from runtime.entry import end_on_signals, run_command
 from visual_planner.errors import PlannerError
 
+from . import commands
 from .registry import WORLDS, world_class
 
 
@@ -17,16 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--world", help=f"{' or '.join(WORLDS)}; without it: list the worlds")
     options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if options.world is None:
-            parser.print_help()
-            for name in WORLDS:
-                print(f"  {name}: {_line(name)}")
-            return 2 if set(rest) - {"-h", "--help"} else 0
-        return import_module(world_class(options.world).command).main(rest)
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options.world, rest, parser), (PlannerError,))
+
+
+def _run(world: str | None, rest: list[str], parser: argparse.ArgumentParser) -> int:
+    if world is not None:
+        own = world_class(world).command
+        return import_module(own).main(rest) if own else commands.main(world, rest)
+    parser.print_help()
+    for name in WORLDS:
+        print(f"  {name}: {_line(name)}")
+    return 2 if set(rest) - {"-h", "--help"} else 0
 
 
 def _line(name: str) -> str:
@@ -38,4 +41,5 @@ def _line(name: str) -> str:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     sys.exit(main())

@@ -162,7 +162,8 @@ class World(ABC):
         readout_config: configuration that trains its read-out, by its name in training/configs.
         readout: folder of its read-out, from the project's root.
         planner: folder of its planner, from the project's root.
-        command: module whose `main` is its command line (demonstrate and the like).
+        command: module whose `main` is its command line (demonstrate and the like); empty: it has `scene` and
+            `execute` of `commands`.
         keyframes: one of `keyframe_choice.RULES`, how its demonstrations choose their frames by default.
         needs_eyes: tasks in which a plan made for another scene mostly fails; empty where nobody has measured it.
     """

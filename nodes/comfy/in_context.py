@@ -25,8 +25,6 @@ from .condition_cache import OVERRIDE, ConditionCache, Source
 
 KEY = "visual_planner.in_context"
 """Name of the wrapper on a model."""
-POSITIVE = 0
-"""Number of the positive conditioning in `cond_or_uncond`, where nothing is known about the run."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def in_context_wrapper(placing: Placing) -> Callable:
         run, own = options.get(mark.RUN), kwargs.pop(mark.KEY, None)
         condition = None
         if own is None:
-            _require_known(run, options)
+            mark.require_known(run, options)
         elif own.place >= len(ref_latents or ()):
             raise ConditioningError(
                 "positive conditioning must keep the first frame that the Condition node put into it, but a node "
@@ -190,7 +188,7 @@ def in_context_wrapper(placing: Placing) -> Callable:
             # Last, so that other references keep the ids that they have without a planner.
             others = [*ref_latents[: own.place], *ref_latents[own.place + 1 :]]
             ref_latents = (others or None) if placing.apart else [*others, condition]
-        network_ran, reached = _noting(executor), []
+        network_ran, reached = mark.noting(executor), []
         apart = None
         if placing.apart and condition is not None:
             compute = condition_cache.compute_rows(executor, timestep, context, y, dict(options))
@@ -211,25 +209,6 @@ def in_context_wrapper(placing: Placing) -> Callable:
         return result
 
     return place_condition
-
-
-def _noting(executor) -> list[bool]:
-    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may leave out."""
-    ran: list[bool] = []
-    original = executor.original
-
-    def noting(*args, **kwargs):
-        ran.append(True)
-        return original(*args, **kwargs)
-
-    executor.original = noting  # of this call alone: ComfyUI makes executors for each
-    return ran
-
-
-def _require_known(run: dict | None, options: dict) -> None:
-    """Refuse a positive conditioning without a condition, where no look at the whole run has allowed it."""
-    if run is None and POSITIVE in options.get("cond_or_uncond", ()):
-        mark.refuse_unmarked()
 
 
 def _apart(

@@ -18,6 +18,8 @@ KEY = "visual_planner"
 """Name of the mark among a conditioning's `model_conds`, and so of the argument with which it reaches the network."""
 RUN = "visual_planner.run"
 """Name of what is known about a run, in its `transformer_options`."""
+POSITIVE = 0
+"""Number of the positive conditioning in `cond_or_uncond`, where nothing is known about the run."""
 _NEGATIVE = "negative"
 """Part of the name that guiders give to conditioning that is steered away from."""
 _patched: ContextVar[bool] = ContextVar("visual_planner.patched", default=False)
@@ -102,6 +104,25 @@ def around_call(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     if KEY in kwargs and not arrived and _replaced(network, "forward"):  # else a node that caches left the call out
         refuse_bypassed(network)
     return result
+
+
+def noting(executor) -> list[bool]:
+    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may leave out."""
+    ran: list[bool] = []
+    original = executor.original
+
+    def noting(*args, **kwargs):
+        ran.append(True)
+        return original(*args, **kwargs)
+
+    executor.original = noting  # of this call alone: ComfyUI makes executors for each
+    return ran
+
+
+def require_known(run: dict | None, options: dict) -> None:
+    """Refuse a positive conditioning without a condition, where no look at the whole run has allowed it."""
+    if run is None and POSITIVE in options.get("cond_or_uncond", ()):
+        refuse_unmarked()
 
 
 def refuse_unmarked() -> None:

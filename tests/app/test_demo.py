@@ -230,7 +230,7 @@ def trajectory_text(*points: tuple, **more) -> str:
         ("", r"trajectory .*path\.json: .*"),
         ("{oops", r"trajectory .*path\.json: .*line 1"),
         ("[]", r"trajectory .*path\.json: .*"),
-        (b"\xff\xfe\x00bad", r"trajectory .*path\.json must be a JSON text file"),
+        (b"\xff\xfe\x00bad", r"trajectory .*path\.json: trajectory must be JSON, but line 1 column 1"),
         (None, r"trajectory .*path\.json does not exist"),
     ],
     ids=["no point", "one point", "NaN", "outside", "version", "empty", "broken", "no path", "binary", "missing"],

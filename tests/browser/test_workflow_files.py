@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, FLUX, METAWORLD, NAMES, WAN, JsonObject, mode_of, read
+from workflow_files import ALL, FIRST_FRAME, FLUX, KLEIN, METAWORLD, NAMES, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, PLUGIN_NAME, ROOT, WORKFLOWS
@@ -29,6 +29,12 @@ WEIGHTS = {
     ("VAELoader", "vae_name"),
     ("VisualPlannerLoraLoader", "lora_name"),
     ("VisualPlannerLoraLoader", "base_lora_name"),
+}
+KLEIN_WEIGHTS = {
+    ("UNETLoader", "unet_name"),
+    ("CLIPLoader", "clip_name"),
+    ("VAELoader", "vae_name"),
+    ("VisualPlannerLoraLoader", "lora_name"),
 }
 WAN_WEIGHTS = {
     ("UNETLoader", "unet_name"),
@@ -151,6 +157,33 @@ def test_a_flux_workflow_lacks_nothing_but_weights(client: ComfyClient, prompts:
     # Before a run, ComfyUI 0.3.75 compares the lists of stock nodes alone; later ones compare those of V3 nodes too.
     stock = {problem for problem in lacking if not problem[0].startswith("VisualPlanner")}
     assert stock <= found <= lacking
+
+
+@pytest.mark.parametrize("name", KLEIN)
+def test_a_klein_workflow_says_what_it_needs(client: ComfyClient, prompts: dict, name: str) -> None:
+    """The distilled model's settings, the base's negative prompt, and every file with its place."""
+    prompt = prompts[name]
+    assert only(prompt, "KSampler")["steps"] == 4
+    assert only(prompt, "CLIPLoader")["type"] == "flux2"
+    assert only(prompt, "VisualPlannerLoraLoader")["preset"] == "from the file"
+    negative = prompt[only(prompt, "VisualPlannerCondition")["negative"][0]]
+    assert negative["inputs"]["text"] == ""
+    data = read(name)
+    note = next(node for node in data["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
+    files = {only(prompt, kind)[entry] for kind, entry in KLEIN_WEIGHTS}
+    assert len(files) == 4 and all(f"**{file}**" in note for file in files)
+    linked = [model for node in data["nodes"] for model in node["properties"].get("models", ())]
+    assert {model["name"] for model in linked} == files - {"klein_planner.safetensors"}
+    for model in linked:
+        assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(f"/{model['name']}")
+        assert f"`models/{model['directory']}`: **{model['name']}**" in note
+    found = {
+        (prompt[node]["class_type"], error["extra_info"]["input_name"], error["type"])
+        for node, problem in node_errors(client, prompt).items()
+        for error in problem["errors"]
+    }
+    lacking = {(kind, entry, "value_not_in_list") for kind, entry in KLEIN_WEIGHTS}
+    assert {problem for problem in lacking if not problem[0].startswith("VisualPlanner")} <= found <= lacking
 
 
 def test_a_plan_of_two_instructions_runs(client: ComfyClient, prompts: dict[str, JsonObject]) -> None:

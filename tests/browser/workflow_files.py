@@ -11,7 +11,9 @@ JsonObject = dict[str, Any]
 
 TINY = ("tiny_both", "tiny_text", "tiny_trajectory")
 FLUX = ("flux_dev_text", "flux_dev_trajectory")
-NAMES = (*FLUX, *TINY)
+KLEIN = ("klein_both", "klein_text", "klein_trajectory")
+"""Workflows for FLUX.2-klein, whose stock loaders need a ComfyUI of 2026 to load the real weights."""
+NAMES = (*FLUX, *KLEIN, *TINY)
 SIMULATED = ("tiny_plan_and_execute", "tiny_replan")
 """Workflows whose first frame comes from the simulator."""
 HANDED_ON = ("tiny_extend", "tiny_upscale")
@@ -22,7 +24,7 @@ METAWORLD = "metaworld_plan_and_execute"
 """Workflow of Meta-World, whose planner's weights do not ship."""
 RUNNABLE = (*TINY, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
-ALL = (*RUNNABLE, *FLUX, WAN, METAWORLD)
+ALL = (*RUNNABLE, *FLUX, *KLEIN, WAN, METAWORLD)
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
 

@@ -88,7 +88,7 @@ def test_a_message_is_one_line_whatever_it_was_made_of():
         ("[" * 65 + "]" * 65, "thing must be nested at most 64 deep, got more"),
         ('{"a":' * 70 + "1" + "}" * 70, "thing must be nested at most 64 deep, got more"),
         ("9" * 5000, "thing must be JSON, but it has a number of more than 4300 digits"),
-        (b"\xff{}", "thing must be UTF-8 text, got byte 0xff at 0"),
+        (b"\xff{}", "thing must be UTF-8 text (or UTF-16 with a byte order mark), got byte 0xff at 0"),
         ('{"a" 1}', "thing must be JSON, but line 1 column 6 cannot be read: Expecting ':' delimiter"),
         ("", "thing must be JSON, but line 1 column 1 cannot be read: Expecting value"),
     ],

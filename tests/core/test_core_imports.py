@@ -10,22 +10,25 @@ from support.imports import ROOT, Import, all_imports, dotted, imports_of, loade
 
 ALLOWED = {
     "visual_planner": set(),
+    "runtime": set(),
     "nodes": {"visual_planner"},
     "simulation": {"visual_planner"},
-    "worlds": {"visual_planner", "simulation"},
-    "training": {"visual_planner", "simulation", "worlds"},
-    "launcher": set(),
-    "benchmarks": {"visual_planner", "nodes", "simulation", "worlds", "training", "launcher"},
+    "worlds": {"visual_planner", "simulation", "runtime"},
+    "training": {"visual_planner", "simulation", "worlds", "runtime"},
+    "launcher": {"runtime"},
+    "benchmarks": {"visual_planner", "nodes", "simulation", "worlds", "training", "launcher", "runtime"},
     "run.py": {"launcher"},
     "__init__.py": {"nodes"},
 }
-"""nodes → visual_planner ← simulation ← worlds ← training, and nothing else."""
+"""nodes → visual_planner ← simulation ← worlds ← training, and nothing else; commands stand on runtime."""
 ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {
     # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
     ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
     ("launcher/demo_results.py", "visual_planner"): "anywhere",
+    # A command line of its own, which no node loads.
+    ("simulation/__main__.py", "runtime"): "anywhere",
     # Bounds that look at pictures need a read-out and an autoencoder, which training opens.
     ("worlds/metaworld/__main__.py", "training"): "lazily",
     # `run.py bench` hands over to the benchmarks when they are asked for.
@@ -74,7 +77,9 @@ def test_the_plugin_reaches_its_own_rooms_by_relative_imports(room):
 
 def test_the_simulation_names_the_core_in_one_file():
     """It runs inside the plugin as well as beside `training`; `simulation/shared.py` knows both names of the core."""
-    files = {e.file for e in all_imports("simulation") if e.target in ROOMS and e.target != "simulation"}
+    files = {
+        e.file for e in all_imports("simulation") if e.target in ROOMS and e.target not in ("simulation", "runtime")
+    }
     assert files == {"simulation/shared.py"}
 
 

@@ -15,7 +15,7 @@ SAID_ELSEWHERE = {
     "scipy",  # brought by scikit-image
     "pydantic_core",  # brought by pydantic
 }
-OWN = {"visual_planner", "simulation", "training", "launcher", "benchmarks", "worlds", "nodes"}
+OWN = {"visual_planner", "runtime", "simulation", "training", "launcher", "benchmarks", "worlds", "nodes"}
 
 
 def promised(*extras: str) -> set[str]:

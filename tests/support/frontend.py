@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from launcher.locking import file_lock
 from launcher.paths import CACHE
+from runtime.locks import file_lock
 
 VERSION = "1.58.1"
 PIN = (

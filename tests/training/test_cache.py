@@ -36,6 +36,40 @@ def changed(world, out, **settings):
     return config.model_copy(update={"cache": config.cache.model_copy(update={"out": out, **settings})})
 
 
+@pytest.mark.parametrize(("dtype", "advice"), [("bfloat16", "use cache.dtype float32"), ("float32", "may be broken")])
+@pytest.mark.parametrize("factor", [1e6, float("nan")])
+def test_latents_that_are_not_finite_are_named_by_picture(world, tmp_path, monkeypatch, dtype, advice, factor):
+    """An encoder that leaves float16's range, or is broken: found here, not as a loss of NaN in training."""
+    load = cache_module.load_vae
+
+    def overflowing(*args):
+        vae = load(*args)
+        with torch.no_grad():
+            vae.encoder.conv_out.weight.mul_(factor)
+        return vae
+
+    monkeypatch.setattr(cache_module, "load_vae", overflowing)
+    line = rf"finite values that float16 can hold, got NaN or infinity for '.+\.png' \(.*\): .*{advice}"
+    with pytest.raises(TrainingError, match=line) as caught:
+        cache(changed(world, tmp_path / "cache", dtype=dtype))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache" / "manifest.json").exists()
+
+
+def test_text_embeddings_that_are_not_finite_are_named_by_prompt(world, tmp_path, monkeypatch):
+    encode = TextEncoders.__call__
+
+    def overflowing(self, prompts):
+        states, pooled = encode(self, prompts)
+        states[-1, 0, 0] = float("inf")
+        return states, pooled
+
+    monkeypatch.setattr(TextEncoders, "__call__", overflowing)
+    with pytest.raises(TrainingError, match="finite values that .* can hold, got NaN or infinity for '") as caught:
+        cache(changed(world, tmp_path / "cache"))
+    assert "\n" not in str(caught.value)
+
+
 def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 

@@ -83,9 +83,10 @@ def test_the_file_plans(trained):
 
 def test_evaluation_measures_it(trained):
     config = flux2_config(trained)
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"cfg": 2.0, "steps": 1})})
     evaluate(config)
     figures = json.loads((trained / "evaluation" / "metrics.json").read_text())
-    assert figures
+    assert (figures["cfg"], figures["steps"], figures["scenes"]) == (2.0, 1, 3)
 
 
 def test_a_resumed_run_is_the_whole_run(world, tmp_path):

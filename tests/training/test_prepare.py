@@ -18,7 +18,7 @@ from support.small_world import SPEC, write_episodes
 from training.__main__ import main
 from training.data import pairs as pairs_module
 from training.data.frame_choice import choose_frames, path_of_states, plan_time
-from training.data.overlays import drawn, open_overlay, projected, tracked
+from training.data.overlays import cvat, drawn, open_overlay, projected, tracked
 from training.data.prepare import prepare
 from training.data.sources import Entry, Source, open_source
 from training.data.splits import find_leaks, ranks, split_episodes
@@ -289,7 +289,7 @@ def test_drawn_paths_and_annotations(tmp_path):
         '<annotations><version>1.1</version><image id="0" name="a.png" width="128" height="96">'
         '<polyline label="gripper" points="1.0,2.0;30.5,40.0"/></image></annotations>'
     )
-    trajectory = drawn.CvatPaths(images, "")(source, source.entries[0], CHOSEN, (96, 128))
+    trajectory = cvat.CvatPaths(images, "")(source, source.entries[0], CHOSEN, (96, 128))
     assert [(p.x, p.y) for p in trajectory.paths[0].points] == [(1, 2), (30.5, 40)]
     video = tmp_path / "a.xml"
     shapes = "".join(
@@ -299,11 +299,11 @@ def test_drawn_paths_and_annotations(tmp_path):
         "<annotations><meta><task><name>x</name><original_size><width>128</width><height>96</height></original_size>"
         f'</task></meta><track id="0" label="hand">{shapes}</track></annotations>'
     )
-    trajectory = drawn.CvatPaths(tmp_path, "")(source, source.entries[0], np.array([0, 5, 10]), (96, 128))
+    trajectory = cvat.CvatPaths(tmp_path, "")(source, source.entries[0], np.array([0, 5, 10]), (96, 128))
     assert [(p.x, p.t) for p in trajectory.paths[0].points] == [(0, 0.0), (50, 0.5), (90, 0.9), (90, 1.0)]
     video.write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>')
     with pytest.raises(TrainingError, match=r"a\.xml must not declare a document type"):
-        drawn.CvatPaths(tmp_path, "")(source, source.entries[0], CHOSEN, (96, 128))
+        cvat.CvatPaths(tmp_path, "")(source, source.entries[0], CHOSEN, (96, 128))
 
 
 def test_a_mode_that_shows_a_path_needs_one():

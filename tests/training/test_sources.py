@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from training.data.sources import open_source
-from training.data.sources.crc32c import crc32c, masked_crc32c
+from training.data.sources.rlds.crc32c import crc32c, masked_crc32c
 from training.data.sources.video import VideoFile
 from training.errors import TrainingError
 
@@ -219,7 +219,50 @@ def test_a_hub_id_without_a_network_is_a_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(TrainingError, match="somebody/data is not a folder, and the Hugging Face hub cannot"):
-        open_source("somebody/data")
+        open_source("hf://somebody/data")
+
+
+@pytest.mark.parametrize("name", ["somebody/data", "output/demonstation", "a/b", "./a/b", "output/demonstrations.v2"])
+def test_a_mistyped_folder_never_goes_to_the_network(monkeypatch, tmp_path, name):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+
+    def fetch(*_, **__):
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(TrainingError, match=r"does not exist \(for a data set on the Hugging Face hub: hf://"):
+        open_source(name)
+    for other in ("frames", "videos", "grids", "simulated", "rlds"):
+        with pytest.raises(TrainingError, match="does not exist"):
+            open_source(name, other)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf://", "hf://data", "hf://a/b/c", "hf://../x", "hf://a/b?c", "hf:///etc/passwd", "hf://a/\x1b"]
+)
+def test_what_is_no_name_on_the_hub_is_one_line(name):
+    with pytest.raises(TrainingError, match=r"source must read hf://OWNER/NAME, got"):
+        open_source(name)
+
+
+@pytest.mark.parametrize("form", [str, Path])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("hf://somebody/data", "auto"), ("hf://somebody/data", "lerobot"), ("somebody/data", "lerobot")],
+)
+def test_the_hub_is_asked_where_it_is_named(monkeypatch, tmp_path, form, name, format):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def fetch(repository, **_):
+        asked.append(repository)
+        return str(DATA / "lerobot" / "v30_video")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert len(open_source(form(name), format).entries) == 3
+    assert asked == ["somebody/data"] * 2
 
 
 def test_a_hub_id_is_fetched_with_the_chosen_camera_alone(monkeypatch, tmp_path):
@@ -232,7 +275,7 @@ def test_a_hub_id_is_fetched_with_the_chosen_camera_alone(monkeypatch, tmp_path)
         return str(DATA / "lerobot" / "v30_video")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    source = open_source("somebody/data", camera="wrist")
+    source = open_source("hf://somebody/data", camera="wrist")
     assert source.camera == "observation.images.wrist"
     assert [call[:2] for call in asked] == [("somebody/data", "dataset")] * 2
     assert not any("front" in pattern for pattern in asked[1][2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,33 @@ def test_it_reads_what_python_reads_and_as_python_does(ask):
     answers = ask("parse", [{"text": text, "size": SIZE} for text in READABLE])
     for text, answer in zip(READABLE, answers, strict=True):
         assert parse_trajectory(answer["document"]) == parse_trajectory(text, 640, 480)
+
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+
+
+def test_it_reads_and_refuses_what_the_node_does(ask):
+    """The list that tests/core reads, too; a drawing that has just begun is no trajectory yet, but the editor's."""
+    forms = json.loads((FIXTURES / "trajectory_forms.json").read_text("utf-8"))
+    answers = ask("parse", [{"text": form["text"], "size": SIZE} for form in forms])
+    for form, answer in zip(forms, answers, strict=True):
+        wanted = form.get("document", form.get("drawing"))
+        assert answer.get("document") == wanted, form["name"]
+        assert (answer.get("kind") == "DocumentError") == (wanted is None), form["name"]
+
+
+def test_it_reads_the_files_of_other_packs_as_the_node_does(ask):
+    texts = [file.read_text("utf-8") for file in sorted((FIXTURES / "peers").glob("*.json"))]
+    answers, read = ask("parse", [{"text": text, "size": SIZE} for text in texts]), 0
+    for text, answer in zip(texts, answers, strict=True):
+        try:
+            wanted = parse_trajectory(text, 640, 480)
+        except TrajectoryError:
+            assert answer.get("kind") == "DocumentError", text[:80]
+        else:
+            assert parse_trajectory(answer["document"]) == wanted, text[:80]
+            read += 1
+    assert read >= 8
 
 
 REFUSED = [

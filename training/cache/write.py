@@ -22,11 +22,11 @@ from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import condition_picture, read_pairs, spec_from
+from ..data.pairs_folder import condition_picture, read_info, read_pairs, spec_from
 from ..data.sources.pictures import read_picture
 from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
-from ..files import json_object, read_json
+from ..files import json_object
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
 from ..model.bases.registry import base_of
 from ..sections.config import Config
@@ -35,6 +35,7 @@ from .check import quick_check
 from .processes import Process, join
 from .read import FORMAT, MANIFEST, PAIRS, encoder_digests
 from .storage import Folder
+from .values import finite
 
 _KINDS = ("text", "targets", "conditions")
 
@@ -91,8 +92,7 @@ def cache(config: Config) -> None:
                 _encode(waiting, section, spec, out, process)
         process.wait()
         if process.rank == 0:
-            firsts = read_json(section.data / "dataset.json", "folder of pairs").get("first_frames", {})
-            _write_manifest(out, shards, pairs, names, firsts, wanted, section)
+            _write_manifest(out, shards, pairs, names, read_info(section.data).first_frames, wanted, section)
     if process.rank == 0:
         counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
         print(f"{out}: {len(pairs)} pairs, {counts}")
@@ -194,7 +194,8 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
             states, pooled = encoders(list(prompts))
             keep = torch.float32 if dtype == torch.float32 else torch.bfloat16
             made = {"states": states, "pooled": pooled}
-            return {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
+            kept = {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
+            return {name: finite(values, prompts, section) for name, values in kept.items()}
     else:
         encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
     for shard in shards:
@@ -211,13 +212,13 @@ def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: t
     def encode(names: Sequence[str]) -> dict[str, torch.Tensor]:
         if kind == "conditions":
             latents = encode_pictures(vae, np.stack([read_condition(section.data / name, spec) for name in names]))
-            return {"latents": latents.cpu().half()}
+            return {"latents": finite(latents.cpu().half(), names, section)}
         grids = np.stack([read_grid(section.data / name, spec) for name in names])
         if section.encode == "grid":
             latents = encode_pictures(vae, grids)
         else:
             latents = encode_cells(vae, slice_grid(torch.from_numpy(grids), spec.layout), spec.layout)
-        return {"latents": latents.cpu().half()}
+        return {"latents": finite(latents.cpu().half(), names, section)}
 
     return torch.no_grad()(encode)
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from visual_planner.errors import brief, plain
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..files import read_json
-from .pairs_folder import MANIFEST, first_frame_of, read_pairs
-from .sources.base import inside
-from .sources.pictures import read_picture
+from ..files import is_file_name
+from .pairs_folder import first_frame_of, read_info, read_manifest, read_pairs
+from .sources.names import inside
+from .sources.pictures import picture_size, read_picture
 from .splits import find_leaks
 
 
@@ -31,11 +31,11 @@ def check_pairs(data: Path) -> list[str]:
     """
     spec, pairs = read_pairs(data)
     problems = [*line_problems(data, spec, pairs), *_leaks(data, pairs)]
-    manifest = read_json(data / MANIFEST, "manifest")["files"] if (data / MANIFEST).is_file() else {}
+    manifest = read_manifest(data)
     targets: dict[str, str] = {}
     for pair in tqdm(pairs, desc="pairs"):
         problems += _pair_problems(data, spec, pair, manifest, targets)
-    return problems
+    return [plain(problem, 600) for problem in problems]  # they name files as the lines do
 
 
 def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[str]:
@@ -45,22 +45,25 @@ def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[
         yield f"{file} contains no pair"
     for name, count in Counter(pair["id"] for pair in pairs).items():
         if count > 1:
-            yield f"{file}: id {name!r} occurs {count} times"
+            yield f"{file}: id {brief(name)} occurs {count} times"
     for pair in pairs:
+        if not is_file_name(pair["id"]):
+            yield f"{file}: id of a pair must be a plain file name, got {brief(pair['id'])}"
         if not pair["text"].strip():
-            yield f"{file}: pair {pair['id']!r} has an empty caption"
+            yield f"{file}: pair {brief(pair['id'])} has an empty caption"
         if pair["mode"] not in spec.modes:
-            yield f"{file}: pair {pair['id']!r} has mode {pair['mode']!r}, the spec has {', '.join(spec.modes)}"
+            known = ", ".join(spec.modes)
+            yield f"{file}: pair {brief(pair['id'])} has mode {brief(pair['mode'])}, the spec has {known}"
         for key in ("source", "target"):
             try:
-                inside(data, pair[key], f"{key} of pair {pair['id']!r}")
+                inside(data, pair[key], f"{key} of pair {brief(pair['id'])}")
             except TrainingError as error:
                 yield str(error)
 
 
 def _leaks(data: Path, pairs: list[dict]) -> list[str]:
-    firsts = read_json(data / "dataset.json", "folder of pairs").get("first_frames", {})
-    return [f"{data / 'pairs.jsonl'}: {leak}" for leak in find_leaks(pairs, firsts)]
+    info = read_info(data)
+    return [f"{data / 'pairs.jsonl'}: {leak}" for leak in find_leaks(pairs, info.first_frames, info.scenes)]
 
 
 def picture_sizes(kind: str, spec: PlannerSpec) -> tuple[tuple[int, int], ...]:
@@ -72,13 +75,12 @@ def picture_sizes(kind: str, spec: PlannerSpec) -> tuple[tuple[int, int], ...]:
 
 def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int], ...]) -> list[str]:
     """Problems that a picture's header shows, without decoding it; `sizes` (H, W) are those that it may have."""
-    try:
-        with Image.open(file) as image:
-            size = image.size[::-1]
-    except FileNotFoundError:
+    if not file.exists():
         return []  # its line says so already
-    except (OSError, SyntaxError) as error:
-        return [f"image {file} cannot be read: {error}"]
+    try:
+        size = picture_size(file, f"image {file}")
+    except TrainingError as error:
+        return [str(error)]
     return [] if size in sizes else [f"image {file} must be {sizes[0]} (height, width), got {size}"]
 
 

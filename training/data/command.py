@@ -5,6 +5,7 @@ import json
 
 from ..sections.config import load_config
 from ..sections.data import PrepareSection
+from ..sections.output import output_of
 
 
 def prepare_command(arguments: list[str]) -> None:
@@ -36,7 +37,9 @@ def prepare_command(arguments: list[str]) -> None:
     changes += [f"spec.modes=[{options['modes']}]"] if options["modes"] else []
     from .prepare import prepare
 
-    prepare(load_config(options["config"], [*changes, *options["set"]]))
+    config = load_config(options["config"], [*changes, *options["set"]])
+    with output_of("prepare", config):
+        prepare(config)
 
 
 def _yaml(name: str, value: str) -> str:

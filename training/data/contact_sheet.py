@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
+from .sources.pictures import read_picture
 
 _PAIRS, _COLUMNS = 24, 3
 _SIDE, _GAP, _TEXT = 260, 10, 13
@@ -37,10 +38,9 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
 
 
 def _tile(folder: Path, pair: dict, cell: tuple[int, int], font: ImageFont.FreeTypeFont) -> Image.Image:
-    with Image.open(folder / pair["source"]) as picture:
-        first = picture.convert("RGB").crop((0, 0, cell[1], cell[0]))
-    with Image.open(folder / pair["target"]) as picture:
-        grid = picture.convert("RGB")
+    files = [folder / pair[key] for key in ("source", "target")]
+    condition, grid = (Image.fromarray(read_picture(file, f"picture {file}")) for file in files)
+    first = condition.crop((0, 0, cell[1], cell[0]))
     grid = grid.resize((round(grid.width * _SIDE / grid.height), _SIDE), Image.Resampling.LANCZOS)
     first = first.resize((round(first.width * _SIDE / 2 / first.height), _SIDE // 2), Image.Resampling.LANCZOS)
     width = first.width + _GAP // 2 + grid.width

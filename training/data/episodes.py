@@ -1,16 +1,38 @@
 """Reading an episode data set: one strip of frames and one record per episode."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from PIL import Image
+from pydantic import Field
+
+from visual_planner.errors import brief
 
 from ..errors import TrainingError
-from ..files import read_json
+from ..files import file_name, is_file_name, read_json, read_json_lines
+from .sources.names import safe_id
+from .sources.pictures import read_picture
+from .sources.records import Count, Finite, Record, SomeText, Text, checked
 
 _FORMAT = "visual_planner.episodes"
+_Place = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+
+
+class _Info(Record):
+    """dataset.json."""
+
+    frames: Count
+    height: Count
+    width: Count
+
+
+class _Record(Record):
+    """A line of episodes.jsonl, as far as training needs it."""
+
+    id: SomeText
+    instruction: Text = ""
+    path_px: Annotated[list[_Place], Field(min_length=2)] | None = None
 
 
 @dataclass(frozen=True)
@@ -22,12 +44,14 @@ class Episode:
         record: its line of episodes.jsonl.
         strip: picture of the frames side by side.
         frames: number of frames.
+        problem: why it cannot be used, as far as its line shows.
     """
 
     id: str
     record: dict
     strip: Path
     frames: int
+    problem: str = ""
 
     def load_frames(self) -> np.ndarray:
         """The frames (F, H, W, 3), uint8.
@@ -35,11 +59,7 @@ class Episode:
         Raises:
             TrainingError: the picture is missing, broken or of the wrong size.
         """
-        try:
-            with Image.open(self.strip) as image:
-                pixels = np.array(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise TrainingError(f"frames {self.strip} of episode {self.id} cannot be read: {error}") from error
+        pixels = read_picture(self.strip, f"frames {self.strip} of episode {self.id}")
         height, width = pixels.shape[:2]
         if width % self.frames:
             raise TrainingError(f"frames {self.strip}: {width} px do not divide into {self.frames} frames")
@@ -65,29 +85,43 @@ class EpisodeSet:
         return {text for episode in self.episodes if (text := episode.record.get("instruction", ""))}
 
     @classmethod
-    def open(cls, folder: str | Path) -> "EpisodeSet":
+    def open(cls, folder: str | Path, strict: bool = True) -> "EpisodeSet":
         """Read the records of a data set (no pictures yet).
+
+        Args:
+            folder: where it is.
+            strict: whether an episode whose line cannot be used is an error; otherwise it has a `problem`.
 
         Raises:
             TrainingError: the folder is no episode data set, or a line of it is broken.
         """
         folder = Path(folder)
-        info = read_json(folder / "dataset.json", "episode data set")
+        file = folder / "dataset.json"
+        info = read_json(file, "episode data set")
         if info.get("format") != _FORMAT or info.get("version") != 1:
             raise TrainingError(
-                f"{folder / 'dataset.json'}: format must be {_FORMAT!r} version 1, got {info.get('format')!r} "
-                f"version {info.get('version')!r}"
+                f"{file}: format must be {_FORMAT!r} version 1, got {brief(info.get('format'))} "
+                f"version {brief(info.get('version'))}"
             )
-        episodes = []
-        for number, line in enumerate((folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                record = json.loads(line)
-                name = record["id"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise TrainingError(
-                    f"{folder / 'episodes.jsonl'} line {number} is not an episode record: {error}"
-                ) from error
-            episodes.append(Episode(name, record, folder / "frames" / f"{name}.png", info["frames"]))
+        count = checked(_Info, info, f"episode data set {file}").frames
+        lines = read_json_lines(folder / "episodes.jsonl", "episodes")
+        episodes = tuple(
+            _episode(folder, record, count, f"{folder / 'episodes.jsonl'} line {n}") for n, record in lines
+        )
         if not episodes:
             raise TrainingError(f"episode data set {folder} contains no episode")
-        return cls(folder, info, tuple(episodes))
+        if strict and (problem := next((episode.problem for episode in episodes if episode.problem), "")):
+            raise TrainingError(problem)
+        return cls(folder, info, episodes)
+
+
+def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
+    """An episode of a line; one that cannot be used keeps a name that is safe, and says why."""
+    name = record.get("id")
+    name = name if is_file_name(name) else safe_id(name if isinstance(name, str) else what.rpartition("/")[2])
+    problem = ""
+    try:
+        file_name(checked(_Record, record, what).id, f"{what}: 'id'")
+    except TrainingError as error:
+        problem = str(error)
+    return Episode(name, record, folder / "frames" / f"{name}.png", frames, problem)

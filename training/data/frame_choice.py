@@ -12,6 +12,8 @@ _EVEN_SHARE = 0.05
 "Weight of time relative to motion, so that a static stretch is not skipped altogether."
 _MOST_CHOICES = 150
 "Moments among which the path's shape chooses; longer episodes offer every second frame, or every third."
+_JITTER = 0.5
+"Frames whose times deviate from even ones by more than this are chosen by their times [frames]."
 
 
 def choose_frames(
@@ -20,27 +22,30 @@ def choose_frames(
     rule: str = "uniform",
     motion: np.ndarray | None = None,
     path: np.ndarray | None = None,
+    clock: np.ndarray | None = None,
 ) -> np.ndarray:
     """Numbers (count,) of the chosen frames, ascending, first one first.
 
     Args:
         length: frames of the episode.
         count: cells to fill. If there are fewer frames, each is taken once and the last one repeated.
-        rule: uniform: evenly, first and last included; motion: equal amounts of motion between neighbours; trim: evenly
-            between the ends of motion; shape: where the path bends.
+        rule: uniform: evenly in time, first and last included; motion: equal amounts of motion between neighbours;
+            trim: evenly between the ends of motion; shape: where the path bends.
         motion: for motion and trim: (length,) change of each frame against the one before; see `motion_of`.
         path: for shape: (length, C) the end effector's path, see `path_of_states`.
+        clock: (length,) as `clock_of` gives it; a frame that is shown for long may then be chosen more than once.
     """
     if length < count:
         return np.minimum(np.arange(count), length - 1)
     if rule == "shape" and path is not None:
         return choose_by_shape(path, count, -(-length // _MOST_CHOICES))
     if rule == "uniform" or motion is None or not motion.any():
-        return _evenly(0, length - 1, count)
+        return _evenly(0, length - 1, count, clock)
     if rule == "trim":
-        return _evenly(*active_span(motion, count), count)
+        return _evenly(*active_span(motion, count), count, clock)
     lively = np.maximum(motion - _floor(motion), 0.0)
-    lively[1:] += _EVEN_SHARE * lively.sum() / max(length - 1, 1) + 1e-12
+    passing = 1.0 if clock is None else np.diff(clock)
+    lively[1:] += _EVEN_SHARE * lively.sum() * passing / max(length - 1, 1) + 1e-12
     lively[0] = 0.0
     passed = np.cumsum(lively) / lively.sum()
     chosen = np.abs(passed[:, None] - np.linspace(0.0, 1.0, count)).argmin(axis=0)
@@ -84,6 +89,20 @@ def path_of_states(
     return path
 
 
+def clock_of(times: np.ndarray | None) -> np.ndarray | None:
+    """Times (T,) in units of the mean distance of frames, from 0 on; None where frames are evenly spaced.
+
+    Times that deviate from even ones by less than half a frame are a camera's or a container's rounding.
+
+    Args:
+        times: (T,) when each frame was taken [s], never descending; None: evenly.
+    """
+    if times is None or len(times) < 3 or times[-1] <= times[0]:
+        return None
+    clock = (times - times[0]) * ((len(times) - 1) / (times[-1] - times[0]))
+    return clock if np.abs(clock - np.arange(len(times))).max() > _JITTER else None
+
+
 def motion_of(thumbnails: np.ndarray) -> np.ndarray:
     """Change (T,) of each small picture (T, h, w) against the one before, mean absolute difference [0..255]."""
     change = np.abs(np.diff(thumbnails.astype(np.int16), axis=0)).mean(axis=(1, 2))
@@ -103,14 +122,26 @@ def active_span(motion: np.ndarray, count: int) -> tuple[int, int]:
     return max(0, min(first, end - count + 1)), end
 
 
-def plan_time(frames: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Time in the plan, 0 to 1, of frames of the episode: a chosen frame has that of its cell, others lie between."""
+def plan_time(frames: np.ndarray, chosen: np.ndarray, clock: np.ndarray | None = None) -> np.ndarray:
+    """Time in the plan, 0 to 1, of frames of the episode: a chosen frame has that of its cell, others lie between.
+
+    Args:
+        frames: numbers, not necessarily whole.
+        chosen: as `choose_frames` gives them.
+        clock: as `clock_of` gives it; None: frames are evenly spaced.
+    """
     numbers, first = np.unique(chosen, return_index=True)
+    if clock is not None:
+        every = np.arange(len(clock))
+        frames, numbers = np.interp(frames, every, clock), clock[numbers]
     return np.interp(frames, numbers, first / max(len(chosen) - 1, 1))
 
 
-def _evenly(first: int, last: int, count: int) -> np.ndarray:
-    return np.linspace(first, last, count).round().astype(int)
+def _evenly(first: int, last: int, count: int, clock: np.ndarray | None) -> np.ndarray:
+    if clock is None:
+        return np.linspace(first, last, count).round().astype(int)
+    span = clock[first : last + 1]
+    return first + np.abs(span[:, None] - np.linspace(span[0], span[-1], count)).argmin(axis=0)
 
 
 def _floor(motion: np.ndarray) -> float:

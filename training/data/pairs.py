@@ -12,16 +12,18 @@ import torch
 from PIL import Image
 
 from simulation.workers import in_processes
-from visual_planner.errors import PlannerError
+from visual_planner.errors import PlannerError, brief
 from visual_planner.grid.cells import assemble_grid, condition_grid, first_cell
 from visual_planner.grid.frame import fit_frame, to_bytes
 from visual_planner.planner.prompts import SLOT, check_template, text_templates
 from visual_planner.planner.spec import PlannerSpec
+from visual_planner.text import text_lines
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ..errors import TrainingError
+from ..files import file_name, read_text
 from ..sections.data import PrepareSection
-from .frame_choice import choose_frames, motion_of, path_of_states
+from .frame_choice import choose_frames, clock_of, motion_of, path_of_states
 from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
@@ -80,8 +82,10 @@ def load_templates(name: str, spec: PlannerSpec) -> tuple[str, ...]:
         return text_templates(spec.layout)
     file = Path(name)
     if not file.is_file():
-        raise TrainingError(f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {name!r}")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        raise TrainingError(
+            f"prepare.prompts must be spec, varied or a file of sentences with {SLOT}, got {brief(name)}"
+        )
+    lines = [line.strip() for line in text_lines(read_text(file, "prompt templates")) if line.strip()]
     return tuple(check_template(line, f"prompt template {file} line {n}") for n, line in enumerate(lines, 1))
 
 
@@ -94,6 +98,8 @@ def process(job: Job, entry: Entry) -> dict:
     Raises:
         OSError: the pictures cannot be written.
     """
+    if entry.problem:
+        return {"id": entry.id, "problem": entry.problem}
     try:
         if job.source.ready_grids:
             pictures, pairs, statistics = _ready(job, entry)
@@ -106,7 +112,7 @@ def process(job: Job, entry: Entry) -> dict:
             pictures, pairs, statistics = _from_frames(job, entry)
     except PlannerError as error:
         return {"id": entry.id, "problem": str(error)}
-    files = {name: _write_picture(job.folder / name, picture) for name, picture in pictures.items()}
+    files = {name: _write_picture(job.folder, name, picture) for name, picture in pictures.items()}
     return {"id": entry.id, "pairs": pairs, "files": files, "statistics": statistics}
 
 
@@ -133,6 +139,7 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
         "frames": chosen.tolist(),
         "motion": round(change, 4),
         "first": _digest(frames[0].tobytes()),
+        "shown": [_digest(frame.tobytes()) for frame in frames[1:] if frame.any() and np.ptp(frame)],
         "target": _digest(frames.tobytes()),
         "instruction": entry.instruction,
     }
@@ -155,7 +162,8 @@ def _choose(job: Job, entry: Entry) -> np.ndarray:
             )
     elif rule != "uniform" and entry.length > count:
         motion = motion_of(job.source.thumbnails(entry))
-    return choose_frames(entry.length, count, rule, motion, path)
+    clock = clock_of(job.source.times(entry))
+    return choose_frames(entry.length, count, rule, motion, path, clock)
 
 
 def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
@@ -163,7 +171,7 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
     mode = entry.record.get("mode") or (spec.modes[0] if len(spec.modes) == 1 else None)
     if mode not in spec.modes:
         raise TrainingError(
-            f"grid {entry.id} ({entry.file}): mode must be one of {', '.join(spec.modes)}, got {mode!r} (or set "
+            f"grid {entry.id} ({entry.file}): mode must be one of {', '.join(spec.modes)}, got {brief(mode)} (or set "
             "spec.modes to a single one)"
         )
     if not entry.instruction.strip():
@@ -175,7 +183,8 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
             f"{target.shape[:2]}"
         )
     source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
-    cell = first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy()
+    # of the target: a path may be drawn on the condition
+    cell = first_cell(torch.from_numpy(target)[None], spec.layout)[0].numpy()
     line = _line(entry, mode, source, name, entry.instruction.strip())
     line |= {"id": entry.id, "episode": str(entry.record.get("episode", entry.id))}
     statistics = {
@@ -215,8 +224,10 @@ def _line(entry: Entry, mode: str, source: str, target: str, text: str) -> dict:
     return {"id": name, "episode": entry.id, "mode": mode, "source": source, "target": target, "text": text}
 
 
-def _write_picture(file: Path, picture: np.ndarray) -> list:
-    """Write a PNG; returns its size [bytes] and SHA-256."""
+def _write_picture(folder: Path, name: str, picture: np.ndarray) -> list:
+    """Write a PNG of a kind ("conditions/ID.png"); returns its size [bytes] and SHA-256."""
+    kind, _, plain_name = name.partition("/")
+    file = folder / kind / file_name(plain_name, f"name of a picture in {folder / kind}")
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG", compress_level=1)
     data = stream.getvalue()

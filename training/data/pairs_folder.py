@@ -2,20 +2,69 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from visual_planner.errors import brief
 from visual_planner.grid.cells import first_cell
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..files import read_json, read_json_lines
+from .sources.records import Index, Record, Text, checked
 
 FORMAT = "visual_planner.pairs"
 MANIFEST = "manifest.json"
 """Sizes and checksums of the pictures of a folder of pairs."""
-_KEYS = ("id", "episode", "mode", "source", "target", "text", "split")
+
+
+class PairsInfo(Record):
+    """dataset.json of a folder of pairs, as far as it is read again."""
+
+    spec: dict
+    first_frames: dict[Text, Text] = Field(default_factory=dict)
+    scenes: dict[Text, Text] = Field(default_factory=dict)
+
+
+class _Pair(Record):
+    """A line of pairs.jsonl."""
+
+    id: Text
+    episode: Text
+    mode: Text
+    source: Text
+    target: Text
+    text: Text
+    split: Text
+    rank: Index = 0
+
+
+class _Manifest(Record):
+    """Size [bytes] and SHA-256 of each picture."""
+
+    files: dict[Text, Annotated[list[Index | Text], Field(min_length=2, max_length=2)]]
+
+
+def read_info(folder: Path) -> PairsInfo:
+    """dataset.json of a folder of pairs.
+
+    Raises:
+        TrainingError: it is none.
+    """
+    file = folder / "dataset.json"
+    info = read_json(file, "folder of pairs")
+    if info.get("format") != FORMAT:
+        raise TrainingError(f"{file}: format must be {FORMAT!r}, got {brief(info.get('format'))}")
+    return checked(PairsInfo, info, str(file))
+
+
+def read_manifest(folder: Path) -> dict[str, list]:
+    """Size [bytes] and SHA-256 by picture; empty for folders that others made."""
+    file = folder / MANIFEST
+    return checked(_Manifest, read_json(file, "manifest"), str(file)).files if file.is_file() else {}
 
 
 def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, list[dict]]:
@@ -28,14 +77,11 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
     Raises:
         TrainingError: it is none, or a line lacks a key, or there are fewer episodes.
     """
-    info = read_json(folder / "dataset.json", "folder of pairs")
-    if info.get("format") != FORMAT:
-        raise TrainingError(f"{folder / 'dataset.json'}: format must be {FORMAT!r}, got {info.get('format')!r}")
+    info = read_info(folder)
+    file = folder / "pairs.jsonl"
     pairs = []
-    for number, pair in read_json_lines(folder / "pairs.jsonl", "pairs"):
-        lacking = [key for key in _KEYS if not isinstance(pair.get(key), str)]
-        if lacking:
-            raise TrainingError(f"pairs {folder / 'pairs.jsonl'} line {number} lacks {', '.join(lacking)}")
+    for number, pair in read_json_lines(file, "pairs"):
+        checked(_Pair, pair, f"pairs {file} line {number}")
         pairs.append(pair)
     if episodes is not None:
         known = {pair["episode"] for pair in pairs if "rank" in pair}
@@ -43,8 +89,8 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
             raise TrainingError(
                 f"cache.episodes must be at most the {len(known)} training episodes of {folder}, got {episodes}"
             )
-        pairs = [pair for pair in pairs if pair["split"] != "train" or pair["rank"] < episodes]
-    return spec_from(info["spec"]), pairs
+        pairs = [pair for pair in pairs if pair["split"] != "train" or pair.get("rank", 0) < episodes]
+    return spec_from(info.spec), pairs
 
 
 def condition_picture(picture: np.ndarray, spec: PlannerSpec) -> np.ndarray | None:

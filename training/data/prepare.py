@@ -7,7 +7,7 @@ A run works in a hidden folder beside its result. Killed or stopped, it goes on 
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,8 @@ from .pairs import Job, each, load_templates, process
 from .pairs_folder import FORMAT, MANIFEST
 from .progress import Progress, stamp_of
 from .sources import Source, open_source
-from .splits import find_leaks, ranks, split_episodes
-
-_SHOWN_PROBLEMS = 20
+from .sources.base import in_one_line
+from .splits import find_leaks, ranks, scenes_of, split_episodes
 
 
 def prepare(config: Config) -> None:
@@ -45,7 +44,11 @@ def prepare(config: Config) -> None:
     out = Path(section.out)
     if out.exists():
         raise TrainingError(f"prepare.out {out} already exists: remove it or choose another folder")
-    source = open_source(section.source, section.format, section.camera, section.instructions)
+    source = open_source(
+        section.source, section.format, section.camera, section.instructions, section.folders, strict=False
+    )
+    for note in source.notes:
+        print(f"{source.format}: {note}".encode("utf-8", "backslashreplace").decode())
     spec = _spec_for(config, source, section)
     entries = source.entries[: section.episodes]
     if section.validation_episodes >= len(entries):
@@ -129,10 +132,9 @@ def _process_all(job: Job, entries: tuple, progress: Progress) -> list[dict]:
         else:
             progress.add(record)
     if problems and job.section.broken == "error":
-        shown = [record["problem"] for record in problems.values()][:_SHOWN_PROBLEMS]
-        more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
+        text = in_one_line([record["problem"] for record in problems.values()])
         raise TrainingError(
-            f"{len(problems)} of {len(entries)} episodes cannot be used: {'; '.join(shown)}{more} (fix them and "
+            f"{len(problems)} of {len(entries)} episodes cannot be used: {text} (fix them and "
             "re-run; finished episodes are kept. Or set prepare.broken to skip)"
         )
     return [problems.get(entry.id) or progress.done[entry.id] for entry in entries]
@@ -145,7 +147,8 @@ def _finish(job: Job, records: list[dict]) -> list[dict]:
     if not made:
         raise TrainingError(f"no episode of {section.source} can be used: {_reasons(records)}")
     firsts = {pair["episode"]: r["statistics"]["first"] for r in made.values() for pair in r["pairs"]}
-    validation = split_episodes(firsts, section.validation_episodes, section.split, section.seed)
+    scenes = _scenes(job, made, firsts)
+    validation = split_episodes(scenes, section.validation_episodes, section.split, section.seed)
     rank = ranks([name for name in firsts if name not in validation], section.seed)
     if section.subsets and max(section.subsets) > len(rank):
         raise TrainingError(f"prepare.subsets asks for {max(section.subsets)} training episodes, there are {len(rank)}")
@@ -155,7 +158,7 @@ def _finish(job: Job, records: list[dict]) -> list[dict]:
         pairs.append({**pair, "split": "validation" if held_out else "train"})
         if not held_out:
             pairs[-1]["rank"] = rank[pair["episode"]]
-    if leaks := find_leaks(pairs, firsts):
+    if leaks := find_leaks(pairs, firsts, scenes):
         raise TrainingError(f"the split leaks: {'; '.join(leaks[:5])}")
     write_text(folder / "pairs.jsonl", "".join(json.dumps(pair) + "\n" for pair in pairs))
     files = {name: value for record in made.values() for name, value in record["files"].items()}
@@ -169,15 +172,36 @@ def _finish(job: Job, records: list[dict]) -> list[dict]:
             "spec": asdict(job.spec),
             "pairs": len(pairs),
             "source": {"format": job.source.format, "path": str(section.source), "camera": job.source.camera},
+            **({"notes": list(job.source.notes)} if job.source.notes else {}),
             "settings": section.model_dump(mode="json"),
             "statistics": _statistics(records, pairs),
             "first_frames": firsts,
+            **({"scenes": shared} if (shared := _more_than_first_frames(scenes, firsts)) else {}),
             "subsets": {str(size): order[:size] for size in sorted(section.subsets)},
             "left_out": {r["id"]: r.get("dropped") or r["problem"] for r in records if "pairs" not in r},
         },
     )
     write_sheet(folder, pairs, (job.spec.cell_height, job.spec.cell_width), folder / "contact_sheet.jpg")
     return pairs
+
+
+def _scenes(job: Job, made: dict[str, dict], firsts: dict[str, str]) -> dict[str, str]:
+    """Scene of each episode by its frames, and by what its source says."""
+    named = {entry.id: entry.scene for entry in job.source.entries}
+    shown, names = {}, {}
+    for record in made.values():
+        for pair in record["pairs"]:
+            shown[pair["episode"]] = record["statistics"].get("shown", [])
+            names[pair["episode"]] = named.get(record["id"], "")
+    return scenes_of(firsts, shown, names)
+
+
+def _more_than_first_frames(scenes: dict[str, str], firsts: dict[str, str]) -> dict[str, str]:
+    """Scenes of the episodes that share theirs without sharing the first frame."""
+    frames = defaultdict(set)
+    for name, scene in scenes.items():
+        frames[scene].add(firsts[name])
+    return {name: scene for name, scene in scenes.items() if len(frames[scene]) > 1}
 
 
 def _reasons(records: list[dict]) -> str:

@@ -72,7 +72,7 @@ def stamp_of(settings: dict, files: list[str | Path]) -> str:
     for file in files:
         try:
             status = os.stat(file)
-            total.update(f"{file}:{status.st_size}:{status.st_mtime_ns}".encode())
+            total.update(os.fsencode(f"{file}:{status.st_size}:{status.st_mtime_ns}"))
         except OSError:
-            total.update(f"{file}:none".encode())
+            total.update(os.fsencode(f"{file}:none"))
     return total.hexdigest()

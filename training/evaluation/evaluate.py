@@ -74,6 +74,7 @@ def evaluate(config: Config) -> dict:
         "lora": str(section.lora),
         "seed": section.seed,
         "steps": section.steps or spec.steps,
+        "cfg": spec.cfg if section.cfg is None else section.cfg,
         "spec": spec.to_metadata(),
     }
     rows: dict[str, list[dict]] = {}
@@ -110,7 +111,7 @@ def _maker(planner: PlannerPipeline, mode: str, section: EvaluateSection) -> Mak
         pictures = np.stack([scene.asked[mode][0] for _, scene in part])
         prompts = [scene.asked[mode][1] for _, scene in part]
         noise = draw_noise(planner.spec, [section.seed + number for number, _ in part])
-        made = planner.plan(pictures, prompts, steps=section.steps, noise=noise)
+        made = planner.plan(pictures, prompts, steps=section.steps, cfg=section.cfg, noise=noise)
         return list(to_bytes(made))
 
     return make

@@ -84,6 +84,7 @@ class PlannerPipeline:
         noise: torch.Tensor | None = None,
         conditioned: bool = True,
         seen: np.ndarray | None = None,
+        cfg: float | None = None,
     ) -> torch.Tensor:
         """Plans (B, F, h, w, 3) float32 in [0, 1].
 
@@ -97,6 +98,7 @@ class PlannerPipeline:
             conditioned: False leaves the condition tokens out (what the base alone would do).
             seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them:
                 they stay, and the model makes the others to fit them.
+            cfg: classifier-free guidance; None takes the spec's.
 
         Raises:
             TrainingError: no frame was seen, or no fewer than a plan has.
@@ -104,10 +106,11 @@ class PlannerPipeline:
         if noise is None:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
         condition = self.condition(first_frames) if conditioned else None
+        how = {"steps": steps, "guidance": guidance, "cfg": cfg}
         if seen is None:
-            return self._sampled(noise, condition, prompts, steps=steps, guidance=guidance)
+            return self._sampled(noise, condition, prompts, **how)
         known, keep = self._kept(seen)
-        frames = self._sampled(noise, condition, prompts, steps=steps, guidance=guidance, known=known, keep=keep)
+        frames = self._sampled(noise, condition, prompts, **how, known=known, keep=keep)
         frames[:, : seen.shape[1]] = torch.as_tensor(seen).to(frames) / 255
         return frames
 
@@ -150,7 +153,8 @@ class PlannerPipeline:
 
     def _sampled(self, noise: torch.Tensor, condition: torch.Tensor | None, prompts: list[str], **how) -> torch.Tensor:
         text, pooled = self.encoders(prompts)
-        if self.spec.cfg != 1:
+        strength = how.get("cfg")
+        if (self.spec.cfg if strength is None else strength) != 1:
             how["empty"] = self.encoders([""])
         kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
         with torch.autocast(kind, numbers, enabled=numbers != torch.float32):

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from visual_planner.errors import PlannerError
 from visual_planner.planner.spec import PlannerSpec
 
+from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import as_record, replacing, save_sorted
 from ..loop.checkpoints import latest_checkpoint, load_checkpoint
@@ -190,11 +191,7 @@ def _thumbnail(section: ExportSection) -> str | None:
         file = next((plan for plan in plans if plan.parent == newest), None)
     if file is None:
         return None
-    try:
-        with Image.open(file) as image:
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise TrainingError(f"export.thumbnail {file} cannot be read: {error}") from error
+    small = Image.fromarray(read_picture(Path(file), f"export.thumbnail {file}"))
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     held = io.BytesIO()
     small.save(held, "jpeg", quality=85)

@@ -56,13 +56,17 @@ def _takes(annotation: object, kind: type) -> bool:
 class PrepareSection(Section):
     """Episodes → condition and target grids, prompts and overlays."""
 
-    source: Path = Field(description="folder, file, or hub id of a LeRobot data set")
+    source: Path = Field(description="folder, file, or hf://OWNER/NAME of a LeRobot data set on the hub")
     out: Path = Field(description="folder of pairs to write")
     format: Literal["auto", "lerobot", "rlds", "videos", "frames", "grids", "simulated"] = Field(
         "auto", description="format of the source"
     )
     camera: str = Field("", description="camera to use (default: the first; an unknown name lists them all)")
     instructions: Path | None = Field(None, description="CSV, JSON lines or text, for folders of videos or frames")
+    folders: Literal["auto", "cameras", "episodes"] = Field(
+        "auto",
+        description="what folders of videos or frames with the same names in them are, where names do not say it",
+    )
     episodes: Positive | None = Field(None, description="use only this many episodes, from the first on")
     frames: Literal["uniform", "motion", "trim", "shape"] = Field(
         "uniform",
@@ -110,6 +114,8 @@ class CacheSection(Section):
     )
     shard_size: Positive = Field(1024, description="images per shard")
     text_shard_size: Positive = Field(128, description="prompts per shard")
-    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(512, description="T5 tokens (0: the tokenizer's maximum)")
+    text_tokens: Annotated[int, Field(ge=0, le=512)] = Field(
+        512, description="text tokens (0: the tokenizer's maximum)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the encoders")
     device: str = Field("auto", description="torch device, or auto")

@@ -29,6 +29,9 @@ class EvaluateSection(Section):
     scenes: Positive = Field(96, description="number of scenes")
     seed: Seed = Field(0, description="seed of the plans' noise")
     steps: Positive | None = Field(None, description="Euler steps (default: the record's)")
+    cfg: Annotated[float, Field(ge=1)] | None = Field(
+        None, description="classifier-free guidance (default: the record's; 1: without)"
+    )
     batch_size: Positive = 16
     baselines: bool = Field(True, description="also plan without the LoRA")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of the weights")

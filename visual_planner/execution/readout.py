@@ -8,7 +8,6 @@ another training run. Without a view (a camera that nobody calibrated) it answer
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -28,7 +27,7 @@ READOUT_KEY = "visual_planner.readout"
 READOUT_VERSION = 1
 _UPGRADES: dict = {}
 """Steps from older versions of the record; there is none yet."""
-MAX_SIDE_PX, MAX_CHANNELS = 1024, 1024
+MAX_SIDE_PX, MAX_CHANNELS, MOST = 1024, 1024, 1e9
 """Bounds of a record, which comes with somebody's file: a network is built from it."""
 TOLERANCE_M = 0.02
 "Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
@@ -79,14 +78,14 @@ class ReadoutSpec:
                     f"read-out {name} must be a multiple of 16 from 16 to {MAX_SIDE_PX} [px], got {brief(value)}"
                 )
         for name, kind, count, low in (
-            ("channels", int, 2, 8), ("mean", float, 3, -math.inf), ("spread", float, 3, 1e-9),
+            ("channels", int, 2, 8), ("mean", float, 3, -MOST), ("spread", float, 3, 1e-9),
         ):  # fmt: skip
             values = getattr(self, name)
             try:
                 values = tuple(kind(value) for value in values) if len(values) == count else ()
             except (TypeError, ValueError, OverflowError):
                 values = ()
-            if len(values) != count or not all(math.isfinite(value) and value >= low for value in values):
+            if len(values) != count or not all(low <= value <= MOST for value in values):
                 raise ReadoutError(
                     f"read-out {name} must be {count} numbers of at least {low}, got {brief(getattr(self, name))}"
                 )

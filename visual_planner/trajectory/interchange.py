@@ -61,7 +61,8 @@ def read_track_tensors(tracks: object, width: int, height: int) -> Trajectory:
 
     Args:
         tracks: (T, N, 2) [px], or ComfyUI's TRACKS: `{"track_path": (T, N, 2), "track_visibility": (T, N)}`. Times at
-            which a point is not visible are left out; a point that is seen less than twice gives no path.
+            which a point is not visible (false, or a number up to 0.5) are left out; a point that is seen less than
+            twice gives no path.
         width: width of the frame [px].
         height: height of the frame [px].
 
@@ -73,10 +74,10 @@ def read_track_tensors(tracks: object, width: int, height: int) -> Trajectory:
         if "track_path" not in tracks:
             raise TrajectoryError(f'tracks must have a "track_path", got {listed(tracks) or "nothing"}')
         tracks, visible = tracks["track_path"], tracks.get("track_visibility")
-    places = np.asarray(tracks, dtype=np.float64)
+    places = _numbers(tracks, "tracks")
     if places.ndim != 3 or places.shape[2] != 2 or places.shape[0] < 2 or places.shape[1] < 1:
         raise TrajectoryError(f"tracks must have shape (frames, points, 2), at least 2 frames, got {places.shape}")
-    seen = np.ones(places.shape[:2], dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
+    seen = np.ones(places.shape[:2], dtype=bool) if visible is None else _numbers(visible, "track_visibility") > 0.5
     if seen.shape != places.shape[:2]:
         raise TrajectoryError(f"track_visibility must have shape {places.shape[:2]}, got {seen.shape}")
     times = np.linspace(0.0, 1.0, len(places))
@@ -89,6 +90,16 @@ def read_track_tensors(tracks: object, width: int, height: int) -> Trajectory:
     if not paths:
         raise TrajectoryError("tracks must have a point that is visible in at least 2 frames, got none")
     return Trajectory(width, height, tuple(paths))
+
+
+def _numbers(values: object, name: str) -> np.ndarray:
+    """Numbers of a tensor (of any dtype and device, with gradients or not) or an array as float64."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().to("cpu", torch.float64).numpy()
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TrajectoryError(f"{name} must be numbers, got {brief(values)}") from None
 
 
 def write_track_tensors(trajectory: Trajectory, frames: int) -> dict[str, torch.Tensor]:

@@ -75,11 +75,16 @@ def _version_1(record: dict, width: int | None, height: int | None) -> Trajector
     paths = record.get("paths")
     if not isinstance(paths, list | tuple) or not paths:
         raise TrajectoryError(f'trajectory "paths" must be a list of at least one path, got {brief(paths)}')
-    width = record.get("width", width)
-    height = record.get("height", height)
+    width = _side(record.get("width", width))
+    height = _side(record.get("height", height))
     if width is None or height is None:
         raise TrajectoryError('trajectory must have a "width" and a "height", the size of its frame in pixels')
     return Trajectory(width, height, tuple(_v1_path(path, number) for number, path in enumerate(paths, 1)))
+
+
+def _side(value: object) -> object:
+    """A side of the frame; JSON does not tell 64 from 64.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _v1_path(record: object, number: int) -> DrawnPath:

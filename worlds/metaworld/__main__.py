@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.entry import end_on_signals, run_command
+from runtime.locks import output_lock
 from visual_planner.errors import PlannerError
 from visual_planner.execution.camera import View
 from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import read_frames
 from visual_planner.grid.layout import GridLayout
 
+from ..commands import add_commands, run
 from ..errors import WorldError
 from .bounds import ROWS, measure_bounds
 from .camera import CAMERAS
@@ -47,22 +50,18 @@ def main(arguments: list[str] | None = None) -> int:
     bounds.add_argument("--look", default="", help="with --readout: plain (default) or shadows")
     bounds.add_argument("--quiet", action="store_true", help="no progress bar")
     bounds.add_argument("--out", required=True, help="JSON file to write")
+    add_commands(commands)
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "bounds":
-            return _bounds(options)
-        settings = Options(
-            runs=options.runs, seed=options.seed, policy=options.policy, tasks=tuple(options.tasks),
-            size=options.size, later_starts=options.later_starts, phrasings=not options.one_phrasing,
-            shadows=options.shadows,
-        )  # fmt: skip
+    return run_command(lambda: COMMANDS[options.command](options), (PlannerError,))
+
+
+def _demonstrate(options: argparse.Namespace) -> int:
+    settings = Options(
+        runs=options.runs, seed=options.seed, policy=options.policy, tasks=tuple(options.tasks), size=options.size,
+        later_starts=options.later_starts, phrasings=not options.one_phrasing, shadows=options.shadows,
+    )  # fmt: skip
+    with output_lock(options.out, "metaworld demonstrate"):
         summary = write_dataset(options.out, settings, options.processes, not options.quiet)
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     print(f"{options.out}: {summary['episodes']} episodes, failed attempts {sum(summary['failures_of_task'].values())}")
     return 0
 
@@ -116,5 +115,13 @@ def _seen(options: argparse.Namespace, seeds: range) -> dict:
     return measure_seen(seeds, read, through, *how)
 
 
+COMMANDS = {
+    "demonstrate": _demonstrate,
+    "bounds": _bounds,
+    "scene": lambda options: run("metaworld", options),
+    "execute": lambda options: run("metaworld", options),
+}
+
 if __name__ == "__main__":
+    end_on_signals()
     sys.exit(main())

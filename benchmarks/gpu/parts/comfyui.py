@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from visual_planner.planner.conditioning import sigmas
-from visual_planner.planner.families import FLUX1
+from visual_planner.planner.families import FLUX1, FLUX2
 
-from ...native import Step, pass_of_the_condition, plugin_package
+from ...native import Step, pass_of_the_condition, plugin_package, settings_of
 from ..measuring.clock import GIB, Meter, medians, ratios, weights_of
 from ..measuring.flops import Shape, tokens_of
 from ..measuring.networks import compile_blocks, fill, spec_of
@@ -24,19 +24,9 @@ from ..measuring.rates import rate
 from ..size import NotHereError, Report, Size
 
 WAYS = ("none", "first_cell", "full_grid", "first_cell_cached")
-_FLUX1 = {
-    "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096, "hidden_size": 3072,
-    "mlp_ratio": 4.0, "num_heads": 24, "depth": 19, "depth_single_blocks": 38, "axes_dim": [16, 56, 56],
-    "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
-}  # fmt: skip
-_FLUX2 = {
-    "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "context_in_dim": 7680, "hidden_size": 3072,
-    "mlp_ratio": 3.0, "num_heads": 24, "depth": 5, "depth_single_blocks": 20, "axes_dim": [32, 32, 32, 32],
-    "theta": 2000, "patch_size": 1, "qkv_bias": False, "guidance_embed": False, "global_modulation": True,
-    "mlp_silu_act": True, "ops_bias": False, "default_ref_method": "index", "ref_index_scale": 10.0,
-}  # fmt: skip
-"""FLUX.1-dev and FLUX.2-klein-4B, as ComfyUI's detection reads them out of their weights."""
-_TINY = {"hidden_size": 256, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "context_in_dim": 64}
+_SIZES = {FLUX1.name: (24, 19, 38), FLUX2.name: (24, 5, 20)}
+"""Attention heads and blocks of FLUX.1-dev and FLUX.2-klein-4B."""
+_TINY_SIZE, _TINY_WORDS = (2, 1, 1), 64
 FOLDER_VARIABLE = "VISUAL_PLANNER_COMFYUI"
 """Where ComfyUI is; else COMFYUI_PATH, else what the launcher has unpacked."""
 
@@ -70,9 +60,9 @@ def make_network(family: str, size: Size, fp8: bool = False) -> torch.nn.Module:
     import comfy.ldm.flux.model
     import comfy.ops
 
-    settings = dict(_FLUX1 if family == FLUX1.name else _FLUX2)
+    settings = settings_of(family, *(_SIZES[family] if size.released else _TINY_SIZE))
     if not size.released:
-        settings |= _TINY
+        settings["context_in_dim"] = _TINY_WORDS
     operations = comfy.ops.manual_cast if fp8 else comfy.ops.disable_weight_init
     network = comfy.ldm.flux.model.Flux(
         **settings, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16, device="meta", operations=operations

@@ -14,7 +14,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ..sources import Entry, Source
-from . import drawn, projected, recorded, tracked
+from . import cvat, drawn, projected, recorded, tracked
 
 OverlayMaker = Callable[[Source, Entry, np.ndarray, tuple[int, int]], Trajectory]
 """(source, episode, chosen frames (K,), size (h, w) of a frame) → trajectory on a frame of that size."""
@@ -24,7 +24,7 @@ _KINDS = {
     "cameras": projected.ProjectedPaths,
     "tracked": tracked.TrackedPaths,
     "drawn": drawn.DrawnPaths,
-    "cvat": drawn.CvatPaths,
+    "cvat": cvat.CvatPaths,
 }
 _NEEDS = {
     "cameras": "a JSON file with camera matrices",

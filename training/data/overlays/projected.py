@@ -1,18 +1,42 @@
 """End-effector places in space, projected into the picture with given camera matrices."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from visual_planner.errors import brief, listed
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ...files import read_json
+from ..frame_choice import clock_of
 from ..sources import Entry, Source
+from ..sources.records import Count, Finite, Record, Text, checked
 from .recorded import path_over
 
 _KEYS = {"intrinsics", "extrinsics", "width", "height"}
 _NEAR_M = 1e-3
+_SEEN = 0.25
+"A path of which less than this fraction lies in the picture comes from other numbers than places [m]."
+
+
+class _File(Record):
+    """A camera file; see `ProjectedPaths`."""
+
+    cameras: dict[Text, dict] = Field(default_factory=dict)
+    episodes: dict[Text, dict] = Field(default_factory=dict)
+    offset_m: Annotated[list[Finite], Field(min_length=3, max_length=3)] = Field(default_factory=lambda: [0.0] * 3)
+
+
+class _Camera(Record):
+    """A camera of the file."""
+
+    intrinsics: list[list[Finite]]
+    extrinsics: list[list[Finite]]
+    width: Count
+    height: Count
 
 
 class ProjectedPaths:
@@ -31,12 +55,11 @@ class ProjectedPaths:
         self.file, self.states = data, states
         record = read_json(data, "camera file")
         if unknown := sorted(record.keys() - {"cameras", "episodes", "offset_m"}):
-            raise TrainingError(f"camera file {data} has unknown keys {', '.join(unknown)}")
-        self.cameras = {name: self._camera(name, value) for name, value in record.get("cameras", {}).items()}
-        self.episodes = {name: self._camera(name, value) for name, value in record.get("episodes", {}).items()}
-        self.offset = np.asarray(record.get("offset_m", [0.0, 0.0, 0.0]), np.float64)
-        if self.offset.shape != (3,) or not np.isfinite(self.offset).all():
-            raise TrainingError(f"camera file {data}: offset_m must be three numbers, got {record.get('offset_m')!r}")
+            raise TrainingError(f"camera file {data} has unknown keys {listed(unknown)}")
+        given = checked(_File, record, f"camera file {data}")
+        self.cameras = {name: self._camera(name, value) for name, value in given.cameras.items()}
+        self.episodes = {name: self._camera(name, value) for name, value in given.episodes.items()}
+        self.offset = np.array(given.offset_m, np.float64)
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """See `OverlayMaker`."""
@@ -44,8 +67,8 @@ class ProjectedPaths:
         camera = self.episodes.get(entry.id) or next((self.cameras[n] for n in names if n in self.cameras), None)
         if camera is None:
             raise TrainingError(
-                f"camera file {self.file} has no camera {source.camera!r} and no episode {entry.id!r}; it has "
-                f"{', '.join([*self.cameras, *self.episodes]) or 'none'}"
+                f"camera file {self.file} has no camera {brief(source.camera)} and no episode {entry.id}; it has "
+                f"{listed([*self.cameras, *self.episodes]) or 'none'}"
             )
         places = source.positions(entry, self.states)
         if places.shape[0] != entry.length or places.shape[1] < 3:
@@ -68,25 +91,32 @@ class ProjectedPaths:
                 f"{span.start + behind[0]}: the extrinsics in {self.file} do not belong to these states"
             )
         width, height = camera[2]
-        return path_over(pixels * (size[1] / width, size[0] / height), chosen, size)
+        inside = ((pixels[span] >= 0) & (pixels[span] <= (width, height))).all(axis=1).mean()
+        if inside < _SEEN:
+            low, high = pixels[span].min(axis=0), pixels[span].max(axis=0)
+            raise TrainingError(
+                f"the end effector of episode {entry.id} ({entry.file}) must lie in the picture of {width}x{height} "
+                f"px, but {1 - inside:.0%} of its path does not (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
+                f"{high[1]:.0f}): the states must be positions in metres, not joint angles, and in the frame of the "
+                "extrinsics"
+            )
+        clock = clock_of(source.times(entry))
+        return path_over(pixels * (size[1] / width, size[0] / height), chosen, size, clock)
 
     def _camera(self, name: str, value: object) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         if not isinstance(value, dict) or value.keys() != _KEYS:
-            raise TrainingError(f"camera {name!r} in {self.file} must have the keys {', '.join(sorted(_KEYS))}")
+            raise TrainingError(f"camera {brief(name)} in {self.file} must have the keys {', '.join(sorted(_KEYS))}")
+        camera = checked(_Camera, value, f"camera {brief(name)} in {self.file}")
         try:
-            inner, outer = (np.asarray(value[key], np.float64) for key in ("intrinsics", "extrinsics"))
-            size = int(value["width"]), int(value["height"])
-        except (TypeError, ValueError) as error:
+            inner, outer = (np.asarray(rows, np.float64) for rows in (camera.intrinsics, camera.extrinsics))
+        except ValueError as error:
+            raise TrainingError(f"camera {brief(name)} in {self.file} must have matrices: {error}") from error
+        size = camera.width, camera.height
+        if inner.shape != (3, 3) or outer.shape not in ((3, 4), (4, 4)):
             raise TrainingError(
-                f"camera {name!r} in {self.file} contains a value that is not a number: {error}"
-            ) from error
-        if inner.shape != (3, 3) or outer.shape not in ((3, 4), (4, 4)) or min(size) < 1:
-            raise TrainingError(
-                f"camera {name!r} in {self.file}: intrinsics must be 3x3 and extrinsics 3x4 or 4x4, "
+                f"camera {brief(name)} in {self.file}: intrinsics must be 3x3 and extrinsics 3x4 or 4x4, "
                 f"got {inner.shape} and {outer.shape}"
             )
-        if not (np.isfinite(inner).all() and np.isfinite(outer).all()):
-            raise TrainingError(f"camera {name!r} in {self.file} contains NaN or infinity")
         return inner, outer[:3], size
 
 

@@ -34,11 +34,20 @@ def episode_trajectory(record: dict, height: int, width: int) -> Trajectory:
     return timed_trajectory(path[:, :2], path[:, 2], (height, width)).clipped("clamp")
 
 
-def path_over(places: np.ndarray, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
-    """Path through the places (T, 2) [px] of every frame, from the first chosen frame to the last."""
+def path_over(
+    places: np.ndarray, chosen: np.ndarray, size: tuple[int, int], clock: np.ndarray | None = None
+) -> Trajectory:
+    """Path through the places (T, 2) [px] of every frame, from the first chosen frame to the last.
+
+    Args:
+        places: of every frame [px].
+        chosen: numbers of the chosen frames.
+        size: (h, w) of a frame [px].
+        clock: as `frame_choice.clock_of` gives it.
+    """
     first, last = int(chosen[0]), int(chosen[-1])
     frames = np.arange(first, last + 1) if last > first else np.array([first, first])
-    times = plan_time(frames, chosen) if last > first else np.array([0.0, 1.0])
+    times = plan_time(frames, chosen, clock) if last > first else np.array([0.0, 1.0])
     return timed_trajectory(places[frames], times, size)
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from visual_planner.errors import brief
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ...files import read_json
+from ..frame_choice import clock_of
 from ..sources import Entry, Source
+from ..sources.names import named_file
 from ..sources.pictures import read_picture
 from .recorded import path_over
 
@@ -42,24 +45,30 @@ class TrackedPaths:
         grey = (cv2.cvtColor(source.frames(entry, [index])[0], cv2.COLOR_RGB2GRAY) for index in range(first, last + 1))
         places = np.zeros((last + 1, 2))
         places[first:] = follow(grey, self._mask(entry, size), f"episode {entry.id} ({entry.file})", first)
-        return path_over(places, chosen, size)
+        return path_over(places, chosen, size, clock_of(source.times(entry)))
 
     def _mask(self, entry: Entry, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Place (2,) [px] and mask (h, w) uint8 of where to seek points."""
         if self.clicks is None:
-            file = self.data / f"{entry.id}.png"
+            file = named_file(self.data, entry.id, ".png")
             mask = (read_picture(file, f"mask {file}")[..., 0] > 127).astype(np.uint8)
             if mask.shape != size or not mask.any():
                 raise TrainingError(f"mask {file} must be {size} (height, width) with white in it, got {mask.shape}")
             ys, xs = np.nonzero(mask)
             return np.array([xs.mean() + 0.5, ys.mean() + 0.5]), mask
         click = self.clicks.get(entry.id, self.clicks.get("*"))
-        if not isinstance(click, list) or len(click) != 2 or not all(isinstance(v, int | float) for v in click):
-            raise TrainingError(f"clicks {self.data} must have [x, y] for episode {entry.id} (or *), got {click!r}")
+        if not isinstance(click, list) or len(click) != 2 or not all(_is_number(v) for v in click):
+            raise TrainingError(
+                f"clicks {self.data} must have [x, y] for episode {entry.id} (or *), got {brief(click)}"
+            )
         place = np.array(click, float)
         if not ((place >= 0).all() and place[0] <= size[1] and place[1] <= size[0]):
             raise TrainingError(f"clicks {self.data}: {click} of episode {entry.id} lies outside the frame of {size}")
         return place, _disc(place, size)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str, first: int = 0) -> np.ndarray:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.errors import brief, listed
 from visual_planner.execution.keyframe_choice import RULES
 
 from ...errors import TrainingError
+from ...files import file_name
+from .names import folded
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 THUMBNAIL_PX = 64
 "Height of the greyscale images that motion is measured on [px]."
 
@@ -29,6 +31,8 @@ class Entry:
         file: where its frames are, for messages.
         place: what its source needs to find them.
         record: further facts, ready for JSON.
+        problem: why the episode cannot be used, as far as opening its source shows; its frames are not asked for.
+        scene: what it shares with other recordings of the same scene, such as another camera's; empty: unknown.
     """
 
     id: str
@@ -37,6 +41,8 @@ class Entry:
     file: str
     place: object = None
     record: dict = field(default_factory=dict)
+    problem: str = ""
+    scene: str = ""
 
 
 class Source(ABC):
@@ -50,22 +56,47 @@ class Source(ABC):
         cameras: all there are.
         ready_grids: whether it holds grids that are made already.
         keyframes: how its frames are spaced, one of `keyframe_choice.RULES`.
+        notes: what was taken for what, and what was left out, in lines to read.
     """
 
     format: str = ""
     ready_grids = False
     keyframes = RULES[0]
 
-    def __init__(self, path: Path, entries: Sequence[Entry], camera: str = "", cameras: Sequence[str] = ()) -> None:
-        self.path, self.camera, self.cameras = path, camera, tuple(cameras)
+    def __init__(
+        self,
+        path: Path,
+        entries: Sequence[Entry],
+        camera: str = "",
+        cameras: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.path, self.camera, self.cameras, self.notes = path, camera, tuple(cameras), tuple(notes)
         self.entries = tuple(entries)
         if not self.entries:
             raise TrainingError(f"{self.format} data set {path} contains no episode")
-        twice = [name for name, count in Counter(entry.id for entry in self.entries).items() if count > 1]
+        for entry in self.entries:
+            file_name(entry.id, f"{self.format} data set {path}: the id of an episode")
+        count = Counter(folded(entry.id) for entry in self.entries)
+        twice = list(dict.fromkeys(entry.id for entry in self.entries if count[folded(entry.id)] > 1))
         if twice:
             raise TrainingError(
-                f"{self.format} data set {path} names {len(twice)} episodes more than once: {', '.join(twice[:5])}"
+                f"{self.format} data set {path} names {len(twice)} episodes more than once: {listed(twice, 5)}"
             )
+
+    def check_entries(self) -> None:
+        """Raise TrainingError if an episode cannot be used; the message has all of them."""
+        problems = [entry.problem for entry in self.entries if entry.problem]
+        if problems:
+            raise TrainingError(in_one_line(problems))
+
+    def times(self, entry: Entry) -> np.ndarray | None:
+        """When each frame was taken (T,) [s], never descending; None where frames are known to be evenly spaced.
+
+        Raises:
+            TrainingError: the times cannot be read.
+        """
+        return None
 
     @abstractmethod
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:
@@ -124,24 +155,11 @@ def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
         name for name in cameras if re.split(r"[./]", name)[-1] == wanted
     ]
     if len(found) != 1:
-        raise TrainingError(f"camera must be one of {', '.join(cameras)} in {where}, got {wanted!r}")
+        raise TrainingError(f"camera must be one of {listed(cameras, 20)} in {where}, got {brief(wanted)}")
     return found[0]
 
 
-def safe_id(text: str) -> str:
-    """A name that can stand in a file name: letters, digits, dot, dash, underscore."""
-    return _UNSAFE.sub("_", text).strip("._") or "episode"
-
-
-def inside(folder: Path, name: str, what: str) -> Path:
-    """Path of a file that data names, which must lie in the data's own folder.
-
-    Raises:
-        TrainingError: it leads elsewhere, or the file does not exist.
-    """
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise TrainingError(f"{what} must lie in {folder}, got {name!r}")
-    if not path.is_file():
-        raise TrainingError(f"{what} {path} does not exist")
-    return path
+def in_one_line(problems: Sequence[str], most: int = 20) -> str:
+    """Problems as one message, the first ones in full."""
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return f"{'; '.join(problems[:most])}{more}"

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from visual_planner.text import text_lines
+
 from ...errors import TrainingError
-from ...files import read_json_lines
-from .base import Entry, Source, inside, safe_id
+from ...files import json_object, read_json_lines, read_text
+from .base import Entry, Source
+from .names import inside, is_hidden, safe_id
 from .pictures import read_picture
+from .records import Index, Record, SomeText, Text, checked
 
 
 class GridsSource(Source):
@@ -24,21 +28,19 @@ class GridsSource(Source):
         A line may also have `id`, `episode` and `mode`.
 
         Raises:
-            TrainingError: a line lacks a key or names a file that does not exist.
+            TrainingError: the file is no JSON lines. A line that lacks a key or names a file that does not exist is a
+                problem of its episode.
         """
         file = path if path.is_file() else find_lines(path)
         if file is None:
             raise TrainingError(f"grids data set {path} must be a .jsonl file, or a folder with exactly one")
         entries = []
         for number, row in read_json_lines(file, "grids"):
-            text = row.get("text", row.get("caption"))
-            if not isinstance(text, str) or not {"source", "target"} <= row.keys():
-                raise TrainingError(f"grids {file} line {number} must have source, target and text (or caption)")
-            what = f"{file} line {number}"
-            pair = [inside(file.parent, str(row[key]), f"{key} of {what}") for key in ("source", "target")]
-            name = safe_id(str(row.get("id") or f"{Path(row['target']).stem}"))
-            record = {key: row[key] for key in ("mode", "episode") if key in row}
-            entries.append(Entry(name, text, 1, str(pair[1]), pair, record))
+            what = f"grids {file} line {number}"
+            try:
+                entries.append(_entry(file, row, what))
+            except TrainingError as error:
+                entries.append(Entry(f"line-{number:06d}", "", 1, what, problem=str(error)))
         return cls(path, entries)
 
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:
@@ -52,7 +54,41 @@ class GridsSource(Source):
         return np.stack([condition, target])
 
 
+class _Row(Record):
+    """A line; the names of the released training code."""
+
+    source: SomeText
+    target: SomeText
+    text: Text | None = None
+    caption: Text | None = None
+    id: Text | Index | None = None
+    episode: Text | Index | None = None
+    mode: Text | None = None
+
+
+def _entry(file: Path, row: dict, what: str) -> Entry:
+    """Episode of a line; see `GridsSource.open`."""
+    line = checked(_Row, row, what)
+    text = line.caption if line.text is None else line.text
+    if text is None:
+        raise TrainingError(f"{what} must have source, target and text (or caption)")
+    pair = [inside(file.parent, getattr(line, key), f"{key} of {what}") for key in ("source", "target")]
+    name = safe_id(str(line.id or Path(line.target).stem))
+    record = {key: row[key] for key in ("mode", "episode") if row.get(key) is not None}
+    return Entry(name, text, 1, str(pair[1]), pair, record)
+
+
 def find_lines(folder: Path) -> Path | None:
-    """The single .jsonl file of a folder."""
-    found = sorted(folder.glob("*.jsonl"))
+    """The single visible .jsonl file of a folder."""
+    found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() == ".jsonl" and not is_hidden(file.name)]
     return found[0] if len(found) == 1 else None
+
+
+def is_grids(file: Path) -> bool:
+    """Whether the first line of a file is one of ready grids."""
+    try:
+        rows = text_lines(read_text(file, "grids"))
+        row = json_object(next((row for row in rows if row.strip()), ""), "line")
+    except TrainingError:
+        return False
+    return {"source", "target"} <= row.keys()

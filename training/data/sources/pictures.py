@@ -2,9 +2,11 @@
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+
+from visual_planner import pictures
 
 from ...errors import TrainingError
 
@@ -12,7 +14,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def read_picture(source: Path | bytes, what: str) -> np.ndarray:
-    """Picture (H, W, 3) uint8.
+    """Picture (H, W, 3) uint8; see `visual_planner.pictures` for orientation, transparency and depth.
 
     Args:
         source: a file, or a file's content.
@@ -21,11 +23,29 @@ def read_picture(source: Path | bytes, what: str) -> np.ndarray:
     Raises:
         TrainingError: it is missing, truncated or no picture.
     """
+    with _stream(source, what) as stream:
+        return pictures.read_picture(stream, what, TrainingError)
+
+
+def picture_size(source: Path, what: str) -> tuple[int, int]:
+    """Size (h, w) of a picture in a file, from its header alone.
+
+    Raises:
+        TrainingError: it is missing or no picture.
+    """
+    with _stream(source, what) as stream:
+        return pictures.picture_size(stream, what, TrainingError)
+
+
+def _stream(source: Path | bytes, what: str) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise TrainingError(f"{what} cannot be read: {_reason(error)}") from error
+        return source.open("rb")
+    except FileNotFoundError as error:
+        raise TrainingError(f"{what} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def stack_frames(frames: list[np.ndarray], what: str) -> np.ndarray:
@@ -38,9 +58,3 @@ def stack_frames(frames: list[np.ndarray], what: str) -> np.ndarray:
     if len(sizes) > 1:
         raise TrainingError(f"{what}: all frames must have one size (height, width), got {sorted(sizes)}")
     return np.stack(frames)
-
-
-def _reason(error: Exception) -> str:
-    # Pillow names memory addresses of streams, which say nothing
-    text = str(error)
-    return "not an image" if "cannot identify" in text else text

@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import TrainingError
 from ..episodes import Episode, EpisodeSet
 from .base import Entry, Source
+from .records import instruction_of
 
 
 class SimulatedSource(Source):
@@ -18,15 +19,16 @@ class SimulatedSource(Source):
     @classmethod
     def open(cls, path: Path, camera: str = "", instructions: Path | None = None) -> "SimulatedSource":
         """Read the records of a folder; there is one camera and each record has its instruction."""
-        data = EpisodeSet.open(path)
-        entries = [
-            Entry(
-                episode.id, episode.record.get("instruction", ""), episode.frames, str(episode.strip), episode,
-                {"path_px": episode.record["path_px"], "frame_size": [data.info["height"], data.info["width"]]}
-                if "path_px" in episode.record else {},
+        data = EpisodeSet.open(path, strict=False)
+        size = [data.info["height"], data.info["width"]]
+        entries = []
+        for episode in data.episodes:
+            known = {} if episode.problem or episode.record.get("path_px") is None else episode.record
+            record = {"path_px": known["path_px"], "frame_size": size} if known else {}
+            text = instruction_of(episode.record.get("instruction", ""))
+            entries.append(
+                Entry(episode.id, text, episode.frames, str(episode.strip), episode, record, problem=episode.problem)
             )
-            for episode in data.episodes
-        ]  # fmt: skip
         source = cls(path, entries, "table", ("table",))
         source.keyframes = str(data.info.get("keyframes", "time"))
         return source

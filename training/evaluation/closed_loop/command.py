@@ -16,6 +16,7 @@ from ...errors import TrainingError
 from ...files import ROOT, shown, write_json
 from ...model.pipeline import PlannerPipeline, open_planner
 from ...model.readout import WEIGHTS, open_readout
+from ...sections.output import hold
 from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
 from .journal import Journal
 from .rates import rate, with_groups
@@ -278,4 +279,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> None:
     """Run the command on the arguments after `evaluate`."""
-    run(parse(arguments))
+    options = parse(arguments)
+    with hold(options.json, "evaluate --closed-loop"):
+        run(options)

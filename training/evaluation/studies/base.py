@@ -147,9 +147,12 @@ def method_lines(settings: dict) -> str:
     """Sentences of a page that say what was measured on."""
     turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
+    world = settings.get("world", "jaco")  # results of before there were several name none
+    scenes = "scenes per mode" if world == "jaco" else f"scenes per mode of world {world}"
+    tasks = "the four tasks in turn" if world == "jaco" else "as the world's protocol has them"
     return (
         f"Planner `{Path(settings['planner']).name}`; modes {', '.join(settings['modes'])}; {settings['scenes']} "
-        f"scenes per mode, seeds from {settings['first_seed']}, the four tasks in turn; phrasings "
+        f"{scenes}, seeds from {settings['first_seed']}, {tasks}; phrasings "
         f"`{settings['wordings']}`, camera {camera}. A plan succeeds if the simulator, executing the actions read "
         "from its frames, reaches the goal. Intervals: 95%, Wilson for rates, bootstrap over scenes for differences."
     )

@@ -11,6 +11,7 @@ from visual_planner.errors import brief
 from ...errors import TrainingError
 from ...files import ROOT, as_record, read_json, replacing, shown, write_json, write_text
 from ...sections.config import first_problems
+from ...sections.output import hold
 from ...sections.yaml_text import read_yaml, read_yaml_mapping
 from .base import Study, sentence_lines
 
@@ -44,6 +45,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--page", type=Path, help="also write page and plot to this path, such as docs/studies/NAME.md")
     parser.add_argument("--plot-only", action="store_true", help="redraw plot and page from existing results")
     options = parser.parse_args(arguments)
+    with hold(options.out, "study"):
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     study = import_module(f".{options.name}", __package__).STUDY
     results = options.out / "results.json"
     if options.plot_only:

@@ -71,4 +71,7 @@ export default {
   noSize: "eine Liste von Punkten nennt die Größe ihres Frames nicht: den ersten Frame verbinden oder laden",
   emptyList: "die Liste ist leer",
   noPoints: "{where} muss eine Liste von Punkten sein, nicht {got}",
+  tooMany: "höchstens {paths} Pfade und {points} Punkte sind möglich",
+  notSeen: "{where} hat keinen sichtbaren Punkt: alle liegen bei (-100, -100)",
+  linkedText: "der Text kommt von einem anderen Node: dort ändern",
 };

@@ -71,4 +71,7 @@ export default {
   noSize: "a list of points does not define its frame size: connect or load the first frame",
   emptyList: "the list is empty",
   noPoints: "{where} must be a list of points, got {got}",
+  tooMany: "there may be at most {paths} paths and {points} points",
+  notSeen: "{where} has no visible point: all are at (-100, -100)",
+  linkedText: "the text comes from another node: change it there",
 };

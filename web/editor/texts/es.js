@@ -71,4 +71,7 @@ export default {
   noSize: "una lista de puntos no dice el tamaño de su fotograma: conecte o cargue el primer fotograma",
   emptyList: "la lista está vacía",
   noPoints: "{where} debe ser una lista de puntos, no {got}",
+  tooMany: "puede haber como máximo {paths} trayectos y {points} puntos",
+  notSeen: "{where} no tiene ningún punto visible: todos están en (-100, -100)",
+  linkedText: "el texto viene de otro nodo: cámbielo allí",
 };

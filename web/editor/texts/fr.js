@@ -71,4 +71,7 @@ export default {
   noSize: "une liste de points ne dit pas la taille de son image : connectez ou chargez la première image",
   emptyList: "la liste est vide",
   noPoints: "{where} doit être une liste de points, pas {got}",
+  tooMany: "au plus {paths} chemins et {points} points sont possibles",
+  notSeen: "{where} n'a aucun point visible : tous sont en (-100, -100)",
+  linkedText: "le texte vient d'un autre nœud : modifiez-le là",
 };

@@ -71,4 +71,7 @@ export default {
   noSize: "점 목록에는 프레임의 크기가 없습니다: 첫 프레임을 연결하거나 불러오세요",
   emptyList: "목록이 비어 있습니다",
   noPoints: "{where}: 점 목록이어야 합니다. 실제 값: {got}",
+  tooMany: "경로는 최대 {paths}개, 점은 최대 {points}개입니다",
+  notSeen: "{where}에 보이는 점이 없습니다: 모두 (-100, -100)에 있습니다",
+  linkedText: "텍스트가 다른 노드에서 옵니다: 그 노드에서 변경하세요",
 };

@@ -71,4 +71,7 @@ export default {
   noSize: "点列表没有说明画面尺寸：请连接或加载首帧",
   emptyList: "列表为空",
   noPoints: "{where}必须是点列表，实际为 {got}",
+  tooMany: "最多 {paths} 条路径和 {points} 个点",
+  notSeen: "{where} 没有可见的点：全部位于 (-100, -100)",
+  linkedText: "文本来自另一个节点：请在那里修改",
 };

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import TrainingError
+from ....errors import TrainingError
 from .crc32c import masked_crc32c
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -24,6 +24,7 @@ def scan_records(file: Path) -> Iterator[tuple[int, bytes]]:
         TrainingError: the file is missing, compressed, cut off or damaged.
     """
     try:
+        size = file.stat().st_size
         with file.open("rb") as stream:
             number = 0
             while header := stream.read(12):
@@ -36,9 +37,11 @@ def scan_records(file: Path) -> Iterator[tuple[int, bytes]]:
                 if masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
                     raise TrainingError(f"{what} has a wrong checksum of its length: damaged, or not a TFRecord file")
                 offset = stream.tell()
+                if length > size - offset - 4:
+                    raise TrainingError(
+                        f"{what} is truncated: it must have {length} bytes, got {min(size - offset, length)}"
+                    )
                 data, tail = stream.read(length), stream.read(4)
-                if len(data) < length or len(tail) < 4:
-                    raise TrainingError(f"{what} is truncated: it must have {length} bytes, got {len(data)}")
                 if masked_crc32c(data) != struct.unpack("<I", tail)[0]:
                     raise TrainingError(f"{what} has a wrong checksum: the file is damaged")
                 yield offset, data
