@@ -51,7 +51,7 @@ def run_gpu(options, parts: tuple[Part, ...] = PARTS) -> int:
     try:
         complete = runner.run(chosen)
     finally:
-        text = summary(results.latest(size.name))
+        text = summary(results.latest(size.name, runner.machine))
         (folder / SUMMARY).write_text(text, encoding="utf-8")
         print(text)
         note(f"results: {shown(results.file)}; what the parts printed: {shown(results.log)}")

@@ -29,9 +29,9 @@ class Results:
         if keep and self.file.is_file():
             self._write_again()  # a line that a killed run left half written would swallow the next one
 
-    def finished(self, size: str) -> set[str]:
-        """Names of the parts that are finished at a size."""
-        last = {line["part"]: line for line in self.lines if line.get("size") == size}
+    def finished(self, size: str, machine: str) -> set[str]:
+        """Names of the parts that are finished at a size, on a machine."""
+        last = {line["part"]: line for line in self.latest(size, machine)}
         return {name for name, line in last.items() if line["status"] in FINISHED}
 
     def add(self, line: dict) -> None:
@@ -42,9 +42,10 @@ class Results:
             opened.flush()
             os.fsync(opened.fileno())
 
-    def latest(self, size: str) -> list[dict]:
-        """The last line of each part at a size, in the order in which parts were first run."""
-        return list({line["part"]: line for line in self.lines if line.get("size") == size}.values())
+    def latest(self, size: str, machine: str) -> list[dict]:
+        """The last line of each part at a size on a machine, in the order in which parts were first run."""
+        own = [line for line in self.lines if (line.get("size"), line.get("machine")) == (size, machine)]
+        return list({line["part"]: line for line in own}.values())
 
     def _write_again(self) -> None:
         temporary = self.file.with_name(f".{NAME}.partial")

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,29 +55,37 @@ class Runner:
         self.size, self.results, self.tell = size, results, tell
         self.started = time.monotonic()
         self.deadline = self.started + budget
+        self.machine = "CPU"
         self.method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
     def run(self, parts: Sequence[Part]) -> bool:
-        """Run what is not finished; returns whether every part was done or could not be done on this machine."""
-        done = self.results.finished(self.size.name)
-        waiting = [part for part in parts if part.name not in done]
-        for part in parts:
+        """Run what is not finished; returns whether every part was done or could not be done on this machine.
+
+        Required parts run each time: they say which machine this is, and another machine's results are not this one's.
+        """
+        self._preload()
+        for part in (part for part in parts if part.required):
+            line = self._line(part)
+            if line["status"] != child.DONE and self._may_be_poisoned(line):
+                self.tell(f"{part.name}: a forked process cannot use the GPU; processes are started from scratch")
+                self.method = "spawn"
+                line = self._line(part)
+            self.machine = line["figures"].get("gpu", self.machine)
+            self._keep(line)
+            if line["status"] != child.DONE:
+                return False
+        done = self.results.finished(self.size.name, self.machine)
+        others = [part for part in parts if not part.required]
+        for part in others:
             if part.name in done:
                 self.tell(f"{part.name}: already there")
-        if waiting:
-            self._preload()
+        waiting = [part for part in others if part.name not in done]
         statuses = []
         for place, part in enumerate(waiting):
             among = sum(other.shared for other in waiting[place:]) if part.shared else 1
             line = self._line(part, among)
-            if part.required and line["status"] != child.DONE and self._may_be_poisoned(line):
-                self.tell(f"{part.name}: a forked process cannot use the GPU; processes are started from scratch")
-                self.method = "spawn"
-                line = self._line(part, among)
             self._keep(line)
             statuses.append(line["status"])
-            if part.required and line["status"] != child.DONE:
-                return False
         return all(status in (child.DONE, child.SKIPPED) for status in statuses)
 
     def _may_be_poisoned(self, line: dict) -> bool:
@@ -97,7 +106,7 @@ class Runner:
         gc.freeze()
         self.tell(f"[{self._now():4.0f} s] packages loaded")
 
-    def _line(self, part: Part, among: int) -> dict:
+    def _line(self, part: Part, among: int = 1) -> dict:
         """Run one part and return its line of the results."""
         left = self.deadline - time.monotonic()
         line = {"part": part.name, "size": self.size.name, "at": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -130,7 +139,10 @@ class Runner:
         process = multiprocessing.Process(target=child.work, args=(theirs, part, size, self.results.log))
         sys.stdout.flush()
         sys.stderr.flush()
-        process.start()
+        with warnings.catch_warnings():
+            # The threads that Python warns of are those of libraries, which no part uses before it has its own.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
         theirs.close()
         end = None
         try:
@@ -157,7 +169,7 @@ class Runner:
         return end[0], end[1]
 
     def _keep(self, line: dict) -> None:
-        self.results.add(line)
+        self.results.add({**line, "machine": self.machine})
         self.tell(f"[{self._now():4.0f} s] {line['part']}: {line['status']} {line['error']}".rstrip())
 
     def _now(self) -> float:

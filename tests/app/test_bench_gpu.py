@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from benchmarks.gpu import pack
 from benchmarks.gpu.command import run_gpu
 from benchmarks.gpu.measuring.cards import peak_of
 from benchmarks.gpu.measuring.flops import Shape, tokens_of, training_step
-from benchmarks.gpu.plan import PARTS
+from benchmarks.gpu.parts.resume import prepare_pairs
+from benchmarks.gpu.plan import PARTS, runs
 from benchmarks.gpu.results import Results, read_results
 from benchmarks.gpu.runner import Runner
 from benchmarks.gpu.size import REHEARSAL
@@ -31,7 +33,8 @@ from support.planner import has_shipped_planner
 REHEARSE = """
 import sys
 from benchmarks.gpu.command import run_gpu
-from benchmarks.gpu.plan import PARTS
+from benchmarks.gpu.parts.resume import prepare_pairs
+from benchmarks.gpu.plan import PARTS, runs
 from launcher.options import gpu_parser
 from support.gpu_parts import part
 bad = [part("throws"), part("out_of_memory"), part("too_slow", limit=1.0), part("killed"), part("leaves")]
@@ -170,7 +173,8 @@ def test_processes_of_a_part_end_with_it(tmp_path: Path) -> None:
     assert not other.exists() or b"time.sleep(600)" not in other.read_bytes()
 
 
-def test_parts_are_chosen_by_how_their_names_begin(tmp_path: Path) -> None:
+def test_parts_are_chosen_by_how_their_names_begin(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Runner, "_preload", lambda runner: None)
     options = gpu_parser().parse_args(["--rehearse", "--only", "fi", "--out", str(tmp_path)])
     parts = (part("fine", required=True), part("throws"))
     assert run_gpu(options, parts) == 0
@@ -269,3 +273,30 @@ def test_every_part_is_a_function_that_takes_its_arguments() -> None:
         inspect.signature(getattr(importlib.import_module(module), name)).bind(print, REHEARSAL, **chosen.arguments)
     assert len({chosen.name for chosen in PARTS}) == len(PARTS)
     assert gpu_parts.part("fine").function == "support.gpu_parts:fine"
+
+
+@pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
+def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> None:
+    from training.sections.config import load_config, save_config
+
+    folder = tmp_path / "runs" / "one"
+    prepare_pairs(str(folder), "cpu")
+    places = {"export.run": folder / "run", "export.out": folder / "planner.safetensors"}
+    config = load_config(folder / "base.yaml", [f"{name}={place}" for name, place in places.items()])
+    (folder / "base.yaml").unlink()
+
+    def trained(steps: int, limit: float) -> dict:
+        train = config.train.model_copy(update={"max_steps": steps})
+        save_config(config.model_copy(update={"train": train}), folder / "config.yaml")
+        (chosen,) = runs(tmp_path / "runs")
+        return run(tmp_path, replace(chosen, limit=limit, least=0), resume=True)[1][-1]
+
+    first = trained(10_000, 15.0)
+    assert first["status"] == "unfinished", first
+    step = first["figures"]["step"]
+    assert 0 < step < 10_000
+    second = trained(step + 1, 60.0)
+    assert second["status"] == "done", second
+    assert (second["figures"]["resumed_at"], second["figures"]["step"]) == (step, step + 1)
+    assert (folder / "planner.safetensors").is_file()
+    assert runs(tmp_path) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from training.loop.runlog import read_log
@@ -13,7 +14,8 @@ from ..size import Report, Size, UnfinishedError
 
 CONFIG = "config.yaml"
 MARGIN_S = 20.0
-"""Left at the end for the last checkpoint and the export [s]; of short parts, a fifth."""
+"""Left at the end for the last checkpoint and the export [s]; of short parts, a third."""
+HOUR_S = 3600
 
 
 def quality(report: Report, size: Size, folder: str) -> None:
@@ -27,14 +29,16 @@ def quality(report: Report, size: Size, folder: str) -> None:
     Raises:
         UnfinishedError: time was over first; a checkpoint was written.
     """
-    seconds = size.seconds - min(MARGIN_S, size.seconds / 5)
-    changes = {"device": "cpu" if size.device == "cpu" else "auto", "max_hours": seconds / 3600}
-    config = load_config(Path(folder) / CONFIG, [f"train.{name}={value}" for name, value in changes.items()])
+    until = time.monotonic() + size.seconds - min(MARGIN_S, size.seconds / 3)
+    device = "cpu" if size.device == "cpu" else "auto"
+    config = load_config(Path(folder) / CONFIG, [f"train.device={device}"])
     loop = make_loop(config)
     loop.resume()
     before, spent = loop.step, loop.seconds
     report(resumed_at=before, steps_of_the_run=loop.section.max_steps)
     save_config(config, loop.run_folder / CONFIG)
+    hours = max(1.0, until - time.monotonic()) / HOUR_S
+    loop.section = loop.section.model_copy(update={"max_hours": hours})
     finished = loop.run()
     losses = [line["loss"] for line in read_log(loop.run_folder) if "loss" in line]
     done = loop.step - before
