@@ -16,7 +16,6 @@ from benchmarks.gpu import pack
 from benchmarks.gpu.command import run_gpu
 from benchmarks.gpu.measuring.cards import peak_of
 from benchmarks.gpu.measuring.flops import Shape, tokens_of, training_step
-from benchmarks.gpu.parts.resume import prepare_pairs
 from benchmarks.gpu.plan import PARTS, runs
 from benchmarks.gpu.results import Results, read_results
 from benchmarks.gpu.runner import Runner
@@ -33,7 +32,6 @@ from support.planner import has_shipped_planner
 REHEARSE = """
 import sys
 from benchmarks.gpu.command import run_gpu
-from benchmarks.gpu.parts.resume import prepare_pairs
 from benchmarks.gpu.plan import PARTS, runs
 from launcher.options import gpu_parser
 from support.gpu_parts import part
@@ -277,6 +275,7 @@ def test_every_part_is_a_function_that_takes_its_arguments() -> None:
 
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> None:
+    from benchmarks.gpu.parts.resume import prepare_pairs
     from training.sections.config import load_config, save_config
 
     folder = tmp_path / "runs" / "one"
