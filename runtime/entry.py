@@ -37,11 +37,11 @@ def run_command(
         step: the command; None means 0.
         known: errors whose message is for the user.
         failed: exit code for those, and for errors of the operating system.
-        stopped: printed after Ctrl-C.
+        stopped: printed after Ctrl-C and other signals that end a process.
 
     Returns:
-        What the step returns; `failed`; 130 after Ctrl-C; 1 for an error that nobody foresaw, whose traceback is in a
-        file that the line names.
+        What the step returns; `failed`; 130 after Ctrl-C, 128 and its number after another signal; 1 for an error that
+        nobody foresaw, whose traceback is in a file that the line names.
     """
     try:
         return step() or 0
@@ -54,6 +54,11 @@ def run_command(
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if not isinstance(end.code, int) or end.code <= 128:
+            raise
+        print(stopped, file=sys.stderr)  # a signal ended it, see end_on_signals
+        return end.code
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

@@ -146,3 +146,34 @@ def test_a_reload_of_the_page_keeps_what_was_drawn(drawing: Drawing, pictures: P
     drawing.shot(pictures, "reloaded")
     assert queued(drawing) == [drawn]
     assert drawing.editor.faults() == []
+
+
+LINK = """
+text => {
+  const graph = window.app.graph;
+  const source = window.LiteGraph.createNode("PrimitiveStringMultiline");
+  graph.add(source);
+  source.widgets[0].value = text;
+  const node = graph.nodes.find(({ type }) => type === "VisualPlannerTrajectory");
+  source.connect(0, node, node.inputs.findIndex(({ name }) => name === "trajectory_json"));
+}
+"""
+
+
+def test_a_linked_text_is_shown_after_the_run_and_not_drawn_over(drawing: Drawing) -> None:
+    """A text in another pack's form, from another node: the editor shows what was run, without the unseen point."""
+    text = '[{"x": 4, "y": 5}, {"x": -100, "y": -100}, {"x": 30, "y": 40}]'
+    drawing.page.evaluate(LINK, text)
+    drawing.settle()
+    ended = drawing.editor.run()
+    assert ended["kind"] == "execution_success", ended
+    drawing.wait_for("state.doc.paths[0].points[0].x === 4")
+    (shown,) = drawing.state()["doc"]["paths"]
+    assert [(point["x"], point["y"], point["t"]) for point in shown["points"]] == [(4, 5, 0), (30, 40, 1)]
+    drawing.click(50, 30)
+    assert "the text comes from another node" in drawing.state()["status"]
+    assert drawing.state()["doc"]["paths"] == [shown]
+    prompt = drawing.editor.prompt()
+    node = next(entry for entry in prompt.values() if entry["class_type"] == TRAJECTORY)
+    assert isinstance(node["inputs"]["trajectory_json"], list), "the link stays"
+    assert drawing.editor.faults() == []

@@ -33,6 +33,7 @@ def raising(error):
         (OSError(28, "No space left on device", "/a/b"), 2, "error: the disk is full (/a/b): free some space and run"),
         (PermissionError(30, "Read-only file system", "/a"), 2, "error: no permission to write (/a): Read-only"),
         (KeyboardInterrupt(), 130, "halted"),
+        (SystemExit(143), 143, "halted"),
     ],
 )
 def test_an_end_is_one_line_and_an_exit_code(error, code, line, capsys):

@@ -97,7 +97,10 @@ def test_execution_follows_what_is_exported(blind_world):
 def test_a_lerobot_episode_can_be_read_back(made, tmp_path):
     pytest.importorskip("av")
     pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
     from training.data.sources import open_source
+    from training.errors import TrainingError
 
     _, _, actions = made
     frames = np.stack([np.full((33, 64, 3), 20 * number, np.uint8) for number in range(9)])
@@ -105,7 +108,10 @@ def test_a_lerobot_episode_can_be_read_back(made, tmp_path):
     source = open_source(folder)
     (entry,) = source.entries
     assert source.format == "lerobot" and entry.instruction == "pick up the red cube"
-    states = source.positions(entry, "observation.state")
+    with pytest.raises(TrainingError, match="joint angles are no place in the picture"):
+        source.positions(entry, "observation.state")
+    (table,) = (folder / "data").rglob("*.parquet")
+    states = np.array(parquet.read_table(table)["observation.state"].to_pylist())
     assert states.shape == (entry.length, 7)
     stride = CONTROL_HZ // FPS
     np.testing.assert_allclose(

@@ -424,6 +424,11 @@ def test_states_of_another_format(tmp_path):
     joints = np.linspace((0.3, 0.0, 0.1, 0, 0, 0), (0.5, 0.2, 0.3, 0, 0, 0), steps)
     actions = JointTrajectory(joints, np.linspace(0, 0.8, steps), joints[:, :3], tuple(range(0, 101, 25)), 1.0)
     write_lerobot(tmp_path / "data", actions, np.zeros((5, 32, 32, 3), np.uint8), "x")
+    info = tmp_path / "data" / "meta" / "info.json"  # the simulator's episodes have joints; here they stand for places
+    text = info.read_text()
+    for number, axis in enumerate("xyz", 1):
+        text = text.replace(f"joint_{number}", axis)
+    info.write_text(text)
     section = config_of(
         tmp_path, source=[tmp_path / "data"], frames_per_episode=5, gripper_column=6, gripper_range=(0.0, 0.8)
     ).readout
