@@ -20,7 +20,7 @@ from launcher.packages import normalise, read_pins
 from launcher.paths import ROOT
 
 MIB = 2**20
-ROOMS = ("benchmarks", "launcher", "nodes", "simulation", "training", "visual_planner", "worlds")
+ROOMS = ("benchmarks", "launcher", "nodes", "runtime", "simulation", "training", "visual_planner", "worlds")
 PLANNER = "models/tiny_planner"
 PLANNER_FOLDERS = (
     "transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "loras", "examples"
