@@ -99,10 +99,11 @@ def test_a_rehearsal_measures_what_the_gpu_will(rehearsed) -> None:
         "training/klein int8",
     ):
         memory = lines[name]["memory"]
-        # Packed matrices weigh more in a tiny network's plan than in its step, so that only the upper bound holds there.
+        # Packed matrices weigh more in the plan of a tiny network than in its step: only the upper bound holds.
         least = -40 if "int8" in name or "fp8" in name else -10
         assert least < memory["difference_percent"] < 10, (name, memory)
-        assert lines[name]["example_s"] * lines[name]["examples_of_a_step"] == pytest.approx(lines[name]["step_s"])
+        figures = lines[name]
+        assert figures["example_s"] * figures["examples_of_a_step"] == pytest.approx(figures["step_s"])
     assert lines["training/flux1 int8"]["computed"]["base"] < lines["training/flux1"]["computed"]["base"]
     assert lines["parity"]["grey_levels"]["float32"]["largest"] < 0.1
     assert 0 < lines["resume after a kill"]["resumed_from"] < REHEARSAL.steps[1]
