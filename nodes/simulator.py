@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ..visual_planner.trajectory.trajectory import Trajectory
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
-READOUT_FILE = _MODELS / "readout" / "readout.safetensors"
-"""The read-out of the Jaco's table."""
-READOUTS = {"jaco": READOUT_FILE, "metaworld": _MODELS / "metaworld_readout" / "readout.safetensors"}
+READOUTS = {
+    "jaco": _MODELS / "readout" / "readout.safetensors",
+    "metaworld": _MODELS / "metaworld_readout" / "readout.safetensors",
+}
 """The read-out of each world."""
 TASKS = {
     "jaco": ("reach", "push", "pick", "place"),

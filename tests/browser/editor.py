@@ -160,6 +160,14 @@ class Editor:
         found = self.page.locator(".p-dialog:visible, .p-toast-message:visible, .comfy-modal:visible")
         return [text.strip() for text in found.all_inner_texts()]
 
+    def close_dialog(self) -> str:
+        """Text of the one dialog that stands over the graph, which is closed."""
+        dialog = self.page.locator(".p-dialog:visible")
+        text = dialog.inner_text()
+        self.page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        return text
+
     def nodes(self) -> list[JsonObject]:
         """Nodes as they stand on the canvas: id, type, title, known, box [x, y, w, h], widgets, pictures."""
         return self.page.evaluate(NODES)

@@ -32,6 +32,7 @@ def test_from_the_template_to_the_video(
     dialog = window.locator("[role=dialog]:visible").last
     card = dialog.get_by_text(re.compile(f"^{template.replace('_', '[ _]')}$")).first  # the newer one shows file names
     card.click()
+    dialog.wait_for(state="hidden")
     drawing.wait_for("state.picture && state.box[2] > 100")
     assert page.messages() == []
     seconds["open the template"] = time.monotonic() - start

@@ -6,6 +6,7 @@ and a task LoRA of rank 128, and a small VAE go through the stock loader, our no
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -113,7 +114,7 @@ def plan(comfy, model, base: Path, kind: str) -> dict:
     """Load the planner of one kind of condition tokens onto the model and sample a plan; what there is to check."""
     import torch
 
-    tiny = sys.modules[f"{comfy.plugin.__name__}.nodes.comfy.tiny"]
+    tiny = importlib.import_module(f"{comfy.plugin.__name__}.nodes.comfy.tiny_flux1")
     network = model.model.diffusion_model
     planner, read = comfy.call(
         "VisualPlannerLoraLoader", model=model, lora_name=f"{kind}.safetensors", base_lora_name="pretrain.safetensors"

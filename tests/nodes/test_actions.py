@@ -170,7 +170,7 @@ def test_the_nodes_offer_the_worlds_that_there_are(module):
     assert {name: world_class(name).tasks for name in WORLDS} == simulator.TASKS
     assert {camera for name in WORLDS for camera in world_class(name).cameras} == set(simulator.CAMERAS[1:])
     assert {look for name in WORLDS for look in world_class(name).looks} == set(simulator.LOOKS)
-    root = simulator.READOUT_FILE.parents[2]
+    root = simulator.READOUTS["jaco"].parents[2]
     assert {name: root / world_class(name).readout / "readout.safetensors" for name in WORLDS} == simulator.READOUTS
 
 

@@ -272,8 +272,8 @@ def test_bad_inputs_of_condition_are_refused(comfy, planner, tiny_clip, tiny_vae
     bad = {
         "vae must be a FLUX.1 VAE": {"vae": SdVae()},
         "fit must be one of": {"fit": "squeeze"},
-        "image must have finite values": {"first_frame": torch.full((1, 8, 8, 3), float("nan"))},
-        "image must have shape|image must have 1": {"first_frame": torch.rand(1, 8, 8, 5)},
+        "first_frame must have finite values": {"first_frame": torch.full((1, 8, 8, 3), float("nan"))},
+        "first_frame must have shape .* with 1 to 4 channels": {"first_frame": torch.rand(1, 8, 8, 5)},
         "image of floats must have values": {"first_frame": torch.rand(1, 8, 8, 3) * 255},
     }
     for message, change in bad.items():

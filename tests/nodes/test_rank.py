@@ -21,7 +21,7 @@ def readout_file(module, monkeypatch, tmp_path):
         net = ReadoutNet(ReadoutSpec(view=view, mean=(0.5, 0.5, 1.0), spread=(0.2, 0.2, 0.1)))
         path = tmp_path / "readout.safetensors"
         save_file(net.state_dict(), path, metadata=net.spec.to_metadata())
-    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", path)
+    monkeypatch.setitem(module("nodes.simulator").READOUTS, "jaco", path)
     return path
 
 
@@ -64,7 +64,7 @@ def test_a_read_out_of_another_kind_is_refused(comfy, module, monkeypatch, tmp_p
     path = tmp_path / "other.safetensors"
     with torch.inference_mode(False):
         save_file({"a": torch.zeros(2)}, path)
-    monkeypatch.setattr(module("nodes.simulator"), "READOUT_FILE", path)
+    monkeypatch.setitem(module("nodes.simulator").READOUTS, "jaco", path)
     with pytest.raises(ValueError, match="must have a record"):
         comfy.call("VisualPlannerRank", frames=torch.rand(9, 64, 64, 3))
 
