@@ -21,9 +21,7 @@ def work(connection: Connection, part: Part, size: Size, log: Path) -> None:
         os.setsid()  # processes that the part starts end with it
     _redirect(log)
     if size.device == "cpu":
-        import torch
-
-        torch.set_num_threads(1)  # tiny networks gain nothing from more, and wait for them on a busy machine
+        _use_one_thread()
 
     def report(**figures: object) -> None:
         connection.send(("figures", figures))
@@ -57,6 +55,13 @@ def one_line(error: BaseException) -> str:
     """Kind and first line of an exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__
+
+
+def _use_one_thread() -> None:
+    """Tiny networks gain nothing from more threads, and wait for them on a busy machine."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def _redirect(log: Path) -> None:

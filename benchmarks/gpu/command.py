@@ -59,12 +59,17 @@ def run_gpu(options, parts: tuple[Part, ...] = PARTS) -> int:
 
 
 def _chosen(only: str | None, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts whose name begins with one of the names asked for, and those that the others need."""
+    """The parts asked for, and those that the others need: a whole name means that part alone, else how names begin."""
     if only is None:
         return parts
     names = [name.strip() for name in only.split(",") if name.strip()]
+    wanted: set[str] = set()
     for name in names:
-        if not any(part.name.startswith(name) for part in parts):
+        found = {part.name for part in parts if part.name == name} or {
+            part.name for part in parts if part.name.startswith(name)
+        }
+        if not found:
             known = ", ".join(part.name for part in parts)
             raise LauncherError(f"--only must name parts ({known}) or how they begin, got {name!r}")
-    return tuple(part for part in parts if part.required or part.name.startswith(tuple(names)))
+        wanted |= found
+    return tuple(part for part in parts if part.required or part.name in wanted)

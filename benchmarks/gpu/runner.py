@@ -121,12 +121,13 @@ class Runner:
         limit, started = min(part.limit, left / among), time.monotonic()
         self.tell(f"[{self._now():4.0f} s] {part.name}: at most {limit:.0f} s")
         figures: dict = {}
-        status, error = INTERRUPTED, "the run was stopped"
+        status, error, spent = INTERRUPTED, "the run was stopped", _cpu_of_children()
         try:
             status, error = self._watch(part, limit, figures)
         finally:
-            seconds = round(time.monotonic() - started, 2)
-            line |= {"status": status, "seconds": seconds, "error": error, "figures": figures}
+            seconds = {"seconds": time.monotonic() - started, "cpu_seconds": _cpu_of_children() - spent}
+            line |= {"status": status, "error": error, "figures": figures}
+            line |= {name: round(value, 2) for name, value in seconds.items()}
             if status == INTERRUPTED:
                 self._keep(line)
         return line
@@ -183,6 +184,12 @@ def _end(process: multiprocessing.Process) -> None:
     if process.is_alive():
         process.kill()
     process.join()
+
+
+def _cpu_of_children() -> float:
+    """CPU time of the processes that have ended, with those that they had waited for [s]."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _how(code: int | None) -> str:

@@ -88,8 +88,8 @@ def _others(lines: list[Line]) -> str:
 
 
 def _ends(lines: list[Line]) -> str:
-    rows = [[line["part"], line["status"], line["seconds"], line["error"]] for line in lines]
-    return table(["part", "ended", "seconds", "why"], rows)
+    rows = [[line["part"], line["status"], line["seconds"], line.get("cpu_seconds"), line["error"]] for line in lines]
+    return table(["part", "ended", "seconds", "of CPU", "why"], rows)
 
 
 def _of(lines: list[Line], group: str) -> list[tuple[Line, dict]]:

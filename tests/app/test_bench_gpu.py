@@ -25,20 +25,15 @@ from launcher.bootstrap import clean_environment
 from launcher.errors import LauncherError
 from launcher.options import build_parser, gpu_parser
 from launcher.paths import ROOT
-from support import gpu_parts
 from support.gpu_parts import part
 from support.planner import has_shipped_planner
 
-REHEARSE = """
-import sys
-from benchmarks.gpu.command import run_gpu
-from benchmarks.gpu.plan import PARTS, runs
-from launcher.options import gpu_parser
-from support.gpu_parts import part
-bad = [part("throws"), part("out_of_memory"), part("too_slow", limit=1.0), part("killed"), part("leaves")]
-parts = (*PARTS[:2], *bad, *PARTS[2:])
-sys.exit(run_gpu(gpu_parser().parse_args(sys.argv[1:]), parts))
-"""
+TWINS = (
+    "training/klein int8", "training/flux1 fp8", "training/flux1 compiled", "planning/klein compiled",
+    "planning/klein fp8",
+)  # fmt: skip
+"""Parts that run no other code than the parts beside them; left out here for the time that they take."""
+REHEARSED = tuple(chosen for chosen in PARTS if chosen.name not in TWINS)
 BAD = {
     "throws": ("failed", "ValueError: a part that throws", 1),
     "out_of_memory": ("out of memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", 2),
@@ -50,30 +45,57 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def rehearsed(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A rehearsal of everything, with parts that fail among the others."""
+def packed(comfyui, tmp_path_factory) -> Path:
+    """A package, with empty files in the place of the wheels."""
+    folder = tmp_path_factory.mktemp("package") / "packed"
+
+    def download(names, target: Path) -> None:
+        target.mkdir()
+        for name in names:
+            (target / f"{name}-1.0-py3-none-any.whl").write_bytes(b"x")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "_download", download)
+        text = pack.pack(folder)
+    assert (folder / "CONTENTS.txt").read_text() == text
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rehearsed(packed, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A rehearsal in the package, with this Python in the place of the GPU machine's."""
+    for wheel in packed.glob("wheels*/*.whl"):
+        wheel.unlink()
     folder = tmp_path_factory.mktemp("rehearsal")
-    environment = {**clean_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, "-c", REHEARSE, "--rehearse", "--out", str(folder)]
-    return folder, subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    only = ",".join(chosen.name for chosen in REHEARSED)
+    return folder, subprocess.run(
+        ["sh", str(packed / "start.sh"), "--rehearse", "--only", only, "--out", str(folder)],
+        env={**clean_environment(), "PATH": search}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.comfyui
+def test_a_package_holds_what_travels_and_says_what_may_stay(packed) -> None:
+    project, text = packed / "project", (packed / "CONTENTS.txt").read_text()
+    assert (packed / "comfyui" / "comfy" / "ldm" / "flux" / "model.py").is_file()
+    assert (project / "benchmarks" / "gpu" / "__main__.py").is_file()
+    assert (project / "training" / "configs" / "flux_dev_80gb.yaml").is_file()
+    assert not list(project.rglob("*.pyc"))
+    assert "may stay behind" in text
+    assert all(f"  {name}-1.0-py3-none-any.whl" in text for name in (*pack.WHEELS, *pack.MORE_WHEELS))
+    with pytest.raises(LauncherError, match="--pack must name a folder that is empty or does not exist"):
+        pack.pack(packed)
 
 
 @pytest.mark.comfyui
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
-def test_a_rehearsal_runs_every_part_and_failures_leave_the_others(comfyui, rehearsed) -> None:
+def test_a_rehearsal_runs_every_part(rehearsed) -> None:
     folder, process = rehearsed
-    lines = {line["part"]: line for line in read_results(folder / "results.jsonl")}
-    assert process.returncode == 1, process.stderr
-    assert list(lines) == [line["part"] for line in read_results(folder / "results.jsonl")]
-    for name, (status, error, reached) in BAD.items():
-        assert (lines[name]["status"], lines[name]["error"]) == (status, error)
-        assert lines[name]["figures"] == {"reached": reached}
-    log = (folder / "log.txt").read_text()
-    assert {
-        name: line["error"] for name, line in lines.items() if line["status"] != "done" and name not in BAD
-    } == {}, log
-    assert set(lines) == {part.name for part in PARTS} | set(BAD)
-    assert "a part that throws" in log
+    lines = read_results(folder / "results.jsonl")
+    assert process.returncode == 0, process.stdout + process.stderr + (folder / "log.txt").read_text()
+    assert [line["part"] for line in lines] == [chosen.name for chosen in REHEARSED]
+    assert {line["status"] for line in lines} == {"done"}
 
 
 @pytest.mark.comfyui
@@ -91,26 +113,23 @@ def test_a_rehearsal_measures_what_the_gpu_will(rehearsed) -> None:
     for name in ("planning/flux1", "planning/klein"):
         # Keys that were kept are those that are computed again, up to bfloat16's rounding.
         assert lines[name]["cached_against_recomputed"] < 0.05
-    for name in (
-        "training/flux1",
-        "training/klein",
-        "training/flux1 int8",
-        "training/flux1 fp8",
-        "training/klein int8",
-    ):
-        memory = lines[name]["memory"]
-        # Packed matrices weigh more in the plan of a tiny network than in its step: only the upper bound holds.
-        least = -40 if "int8" in name or "fp8" in name else -10
-        assert least < memory["difference_percent"] < 10, (name, memory)
+    trained = [name for name in lines if name.startswith("training/") and "compiled" not in name]
+    assert {"training/flux1", "training/klein", "training/flux1 int8"} <= set(trained)
+    for name in trained:
         figures = lines[name]
+        assert abs(figures["memory"]["difference_percent"]) < 3, (name, figures["memory"])
         assert figures["example_s"] * figures["examples_of_a_step"] == pytest.approx(figures["step_s"])
     assert lines["training/flux1 int8"]["computed"]["base"] < lines["training/flux1"]["computed"]["base"]
     assert lines["parity"]["grey_levels"]["float32"]["largest"] < 0.1
+    for family in ("flux1", "flux2"):
+        away = lines["parity"][f"step_{family}"]
+        assert len(away) == 2 * len(ways)
+        assert all(value < (1e-5 if name.endswith("float32") else 0.05) for name, value in away.items())
     assert 0 < lines["resume after a kill"]["resumed_from"] < REHEARSAL.steps[1]
     assert lines["resume after a kill"]["largest_difference"] == 0
     text = (folder / "summary.txt").read_text()
     assert text.strip() in process.stdout
-    assert all(part.name in text for part in PARTS)
+    assert all(chosen.name in text for chosen in REHEARSED)
 
 
 def run(tmp_path: Path, *parts, budget: float = 60.0, resume: bool = False) -> tuple[bool, list[dict], list[str]]:
@@ -119,6 +138,16 @@ def run(tmp_path: Path, *parts, budget: float = 60.0, resume: bool = False) -> t
     runner = Runner(REHEARSAL, results, budget, said.append)
     runner._preload = lambda: None  # what these parts need is loaded
     return runner.run(parts), read_results(results.file), said
+
+
+def test_parts_that_fail_leave_the_others(tmp_path: Path) -> None:
+    bad = [part(name, limit=1.0 if name == "too_slow" else 30.0) for name in BAD]
+    complete, lines, _ = run(tmp_path, part("fine", value=1), *bad, replace(part("fine", value=2), name="fine too"))
+    assert not complete
+    first, *failed, last = lines
+    assert (first["status"], first["figures"]["value"]) == ("done", 1)
+    assert (last["status"], last["figures"]["value"]) == ("done", 2)
+    assert {line["part"]: (line["status"], line["error"], line["figures"]["reached"]) for line in failed} == BAD
 
 
 def test_resume_runs_what_is_not_finished(tmp_path: Path) -> None:
@@ -179,6 +208,8 @@ def test_parts_are_chosen_by_how_their_names_begin(tmp_path: Path, monkeypatch) 
     options = gpu_parser().parse_args(["--rehearse", "--only", "fi", "--out", str(tmp_path)])
     parts = (part("fine", required=True), part("throws"))
     assert run_gpu(options, parts) == 0
+    options.only = "fine"
+    assert run_gpu(options, (*parts, replace(part("throws"), name="fine and more"))) == 0
     options.only = "speed"
     with pytest.raises(LauncherError, match="--only must name parts .*, got 'speed'"):
         run_gpu(options, parts)
@@ -201,7 +232,7 @@ def test_operations_are_those_of_the_page() -> None:
     table = {
         "none": (48.7, 22.9),
         "first_cell_cached": (49.4, 23.2),
-        "first_cell": (54.0, 25.4),
+        "first_cell": (54.0, 25.3),
         "full_grid": (100.8, 47.0),
     }
     for way, (of_flux, of_klein) in table.items():
@@ -231,51 +262,6 @@ def test_the_summary_has_room_for_parts_that_measured_nothing() -> None:
     assert "failed" in text
 
 
-@pytest.mark.comfyui
-def test_a_package_holds_what_travels_and_says_what_may_stay(comfyui, tmp_path: Path, monkeypatch) -> None:
-    asked = []
-
-    def download(names, target: Path) -> None:
-        asked.extend(names)
-        target.mkdir()
-        for name in names:
-            (target / f"{name}-1.0-py3-none-any.whl").write_bytes(b"x")
-
-    monkeypatch.setattr(pack, "_download", download)
-    text = pack.pack(tmp_path / "packed")
-    project = tmp_path / "packed" / "project"
-    assert (tmp_path / "packed" / "comfyui" / "comfy" / "ldm" / "flux" / "model.py").is_file()
-    assert (project / "benchmarks" / "gpu" / "__main__.py").is_file()
-    assert (project / "training" / "configs" / "flux_dev_80gb.yaml").is_file()
-    assert not list(project.rglob("*.pyc"))
-    assert set(asked) == {*pack.WHEELS, *pack.MORE_WHEELS}
-    assert "may stay behind" in text
-    assert (tmp_path / "packed" / "CONTENTS.txt").read_text() == text
-    with pytest.raises(LauncherError, match="--pack must name a folder that is empty or does not exist"):
-        pack.pack(tmp_path / "packed")
-    # From the package alone, with this Python in the place of the GPU machine's.
-    for wheel in tmp_path.glob("packed/wheels*/*.whl"):
-        wheel.unlink()
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.run(
-        ["sh", str(tmp_path / "packed" / "start.sh"), "--rehearse", "--only", "planning/klein in", "--out", tmp_path],
-        env={**clean_environment(), "PATH": search}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr + (tmp_path / "log.txt").read_text()
-    assert "planning/klein in ComfyUI" in process.stdout
-
-
-def test_every_part_is_a_function_that_takes_its_arguments() -> None:
-    import importlib
-    import inspect
-
-    for chosen in PARTS:
-        module, _, name = chosen.function.partition(":")
-        inspect.signature(getattr(importlib.import_module(module), name)).bind(print, REHEARSAL, **chosen.arguments)
-    assert len({chosen.name for chosen in PARTS}) == len(PARTS)
-    assert gpu_parts.part("fine").function == "support.gpu_parts:fine"
-
-
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> None:
     from benchmarks.gpu.parts.resume import prepare_pairs
@@ -293,7 +279,7 @@ def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> Non
         (chosen,) = runs(tmp_path / "runs")
         return run(tmp_path, replace(chosen, limit=limit, least=0), resume=True)[1][-1]
 
-    first = trained(10_000, 15.0)
+    first = trained(10_000, 9.0)
     assert first["status"] == "unfinished", first
     step = first["figures"]["step"]
     assert 0 < step < 10_000

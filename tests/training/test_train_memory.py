@@ -74,6 +74,10 @@ def test_a_plan_keeps_the_laws():
     packed = [plan(quantize=form).base for form in ("none", "int8", "nf4")]
     assert packed[0] > 2 * packed[1] > 2.5 * packed[2]
     assert plan(quantize="fp8").base == packed[1]
+    # Packed layers unpack one matrix at a time, in the type of the products.
+    short = {"base_dtype": "bfloat16", "mixed_precision": "bf16"}
+    plain, *unpacked = (plan(quantize=form, **short).activations for form in ("none", "int8", "fp8"))
+    assert all(activations < 1.02 * plain for activations in unpacked)
 
 
 def test_flux_has_twelve_billion_weights():

@@ -96,5 +96,11 @@ def ratios(raw: Mapping[str, list[float]], to: str) -> dict[str, float]:
 
 
 def weights_of(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Everything that a module keeps in memory."""
-    return [*module.parameters(), *module.buffers()]
+    """Everything that a module keeps in memory, with the scales that bitsandbytes keeps beside its weights."""
+    found = [*module.parameters(), *module.buffers()]
+    for weight in module.parameters():
+        state = getattr(weight, "quant_state", None)
+        while state is not None:
+            found += [value for value in vars(state).values() if isinstance(value, torch.Tensor)]
+            state = state.state2
+    return found

@@ -64,21 +64,22 @@ def fill(model: torch.nn.Module) -> None:
             parameter.copy_(values.normal_(0, spread, generator=generator))
 
 
-def compile_blocks(model: torch.nn.Module, backend: str) -> int:
-    """Compile each block of a diffusers or ComfyUI transformer, in place; returns their number.
+def compile_blocks(model: torch.nn.Module, size: Size) -> int:
+    """Compile the blocks of a diffusers or ComfyUI transformer, in place; returns their number.
 
-    Blocks of a kind share their code, so it is compiled once for each kind and shape.
+    Blocks of a kind share their code, so it is compiled once for each kind and shape. A rehearsal compiles one block:
+    tracing costs seconds a kind.
     """
     blocks = [
         block
         for name in ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks")
         for block in getattr(model, name, ())
-    ]
+    ][: None if size.released else 1]
     for block in blocks:
-        block.compile(backend=backend, dynamic=False)
+        block.compile(backend=size.backend, dynamic=False)
     return len(blocks)
 
 
 def drawn(device: str, *shape: int, seed: int = 1) -> torch.Tensor:
-    """Random numbers (float32) that are the same at each call."""
-    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+    """Random numbers (float32) that are the same at each call and on each device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)

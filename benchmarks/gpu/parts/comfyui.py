@@ -126,7 +126,7 @@ def _plain(report: Report, size: Size, meter: Meter, network, plugin: str, famil
 def _compiled(report: Report, size: Size, meter: Meter, network, plugin: str, family: str) -> None:
     step = _step(network, plugin, size, family, "first_cell")
     plain = meter.median(step)
-    report(plain_step_s=plain, blocks=compile_blocks(network, size.backend), backend=size.backend)
+    report(plain_step_s=plain, blocks=compile_blocks(network, size), backend=size.backend)
     first = meter.once(step)
     seconds = meter.median(step)
     report(compiled_first_cell={"first_step_s": first, "step_s": seconds, "to_plain_first_cell": seconds / plain})

@@ -1,7 +1,8 @@
-"""The tiny planner on the GPU beside the same on the CPU, and its cached keys in bfloat16."""
+"""The GPU beside the CPU: steps of small random networks of both families, and plans of the tiny planner."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.model.bases.registry import base_of
 from training.model.pipeline import PlannerPipeline, read_spec
 from training.sections.config import load_config
+from visual_planner.planner.families import FLUX1, FLUX2
 from visual_planner.planner.spec import PlannerSpec
 
-from ..size import NotHereError, Report, Size
+from ..measuring.networks import random_transformer, spec_of
+from ..size import REHEARSAL, NotHereError, Report, Size
+from .planning import CACHED, WAYS, Step
 
 ROOT = Path(__file__).resolve().parents[3]
 PLANNER = ROOT / "models" / "tiny_planner"
@@ -22,15 +27,19 @@ PROMPT = "push the red cube to the left"
 GREYS = 255
 ALLOWED = 2
 """Largest difference of a pixel between the devices in float32 [grey levels]."""
+ALLOWED_IN_A_STEP = 1e-3
+"""Largest relative difference of a velocity between the devices in float32."""
 
 
 def parity(report: Report, size: Size) -> None:
-    """Plans of one seed on both devices.
+    """Steps of random networks and plans of one seed, on both devices.
 
     Raises:
-        NotHereError: the base's weights are missing.
-        RuntimeError: the plans differ.
+        NotHereError: the tiny base's weights are missing.
+        RuntimeError: steps or plans differ.
     """
+    for family in (FLUX1.name, FLUX2.name):
+        _compare_steps(report, size, family)
     require_base()
     steps = None if size.released else size.plans[0]
     report(lora=LORA.is_file(), allowed=ALLOWED)
@@ -52,6 +61,39 @@ def parity(report: Report, size: Size) -> None:
             f"a plan on the GPU must differ by at most {ALLOWED} grey levels from the CPU's, got "
             f"{differences['float32']['largest']:.2f}"
         )
+
+
+def _compare_steps(report: Report, size: Size, family: str) -> None:
+    """Velocities of a small random network on both devices: norms of the difference relative to the CPU's.
+
+    Raises:
+        RuntimeError: they differ in float32.
+    """
+    small = replace(REHEARSAL, cell=(64, 64))
+    there = replace(small, device=size.device)
+    model, found = random_transformer(family, small, torch.float32), {}
+    copy = deepcopy(model).to(size.device)
+    torch.backends.cudnn.allow_tf32 = False
+    for way in (*WAYS, CACHED):
+        if way == CACHED:
+            for network in (model, copy):
+                base_of(spec_of(small, family)).split_attention(network)
+        reference = _velocity(Step(model, small, family, way, short=False))
+        for name, short in (("float32", False), ("bfloat16", True)):
+            away = _velocity(Step(copy, there, family, way, short)) - reference
+            found[f"{way}, {name}"] = (away.norm() / reference.norm()).item()
+    report(**{f"step_{family}": found})
+    worst = max(value for name, value in found.items() if name.endswith("float32"))
+    if not worst <= ALLOWED_IN_A_STEP:
+        raise RuntimeError(
+            f"a step of {family} in float32 must differ by at most {ALLOWED_IN_A_STEP:g} between the devices, "
+            f"got {worst:.2g}"
+        )
+
+
+def _velocity(step: Step) -> torch.Tensor:
+    step.prepare()
+    return step().float().cpu()
 
 
 def require_base() -> None:

@@ -34,10 +34,11 @@ class Step:
         size: of the run.
         family: of the transformer.
         way: one of the kinds of condition tokens, or "none".
+        short: whether products are computed in bfloat16; else everything is in the weights' dtype.
     """
 
-    def __init__(self, transformer: torch.nn.Module, size: Size, family: str, way: str) -> None:
-        self.transformer, self.conditioned = transformer, way != "none"
+    def __init__(self, transformer: torch.nn.Module, size: Size, family: str, way: str, short: bool = True) -> None:
+        self.transformer, self.conditioned, self.short = transformer, way != "none", short
         self.spec = spec_of(size, family, way if self.conditioned else "first_cell")
         self.in_context, device = InContext(self.spec, size.device), size.device
         shapes = base_of(self.spec).blank_text(transformer.config, 1, size.words)
@@ -53,7 +54,7 @@ class Step:
 
     def autocast(self) -> torch.autocast:
         """As the planning pipeline computes with bfloat16 weights."""
-        return torch.autocast(self.tokens.device.type, torch.bfloat16)
+        return torch.autocast(self.tokens.device.type, torch.bfloat16, enabled=self.short)
 
     @torch.no_grad()
     def prepare(self) -> None:
@@ -110,7 +111,7 @@ def compiled_planning(report: Report, size: Size, family: str) -> None:
     model = random_transformer(family, size)
     base_of(spec_of(size, family)).split_attention(model)
     plain = medians(meter.rounds({"first_cell": Step(model, size, family, "first_cell")}))["first_cell"]
-    report(plain_step_s=plain, blocks=compile_blocks(model, size.backend), backend=size.backend)
+    report(plain_step_s=plain, blocks=compile_blocks(model, size), backend=size.backend)
     for way in ("first_cell", CACHED):
         step = Step(model, size, family, way)
         first = meter.once(lambda step=step: (step.prepare(), step()))

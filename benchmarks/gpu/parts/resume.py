@@ -15,6 +15,7 @@ from ..size import Report, Size
 from .parity import require_base
 
 SAVE_EVERY = 2
+EPISODES = 8
 ALLOWED = 0.01
 """Largest difference of a weight, as a fraction of the largest weight: on a GPU, sums have no fixed order."""
 
@@ -71,7 +72,7 @@ def prepare_pairs(folder: str, device: str) -> None:
     from training.sections.config import save_config
 
     place = Path(folder)
-    write_episodes(place / "episodes")
+    write_episodes(place / "episodes", EPISODES)
     config = configuration(place, 2)
     prepare(config)
     cache(config)

@@ -91,7 +91,7 @@ def _loop(config: Config, size: Size, compiled: bool) -> Loop:
     add_lora(transformer, section.lora)
     quantize_frozen(transformer, section.quantize, accelerator.device)
     if compiled:
-        compile_blocks(transformer, size.backend)
+        compile_blocks(transformer, size)
     text, pooled = base.blank_text(transformer.config, section.batch_size, size.words)
     batch = Batch(
         drawn(size.device, section.batch_size, *spec.latent_shape, seed=2),
