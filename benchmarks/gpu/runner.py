@@ -1,7 +1,7 @@
 """Runs the parts one after the other, each in a process with a time limit, and keeps what each has reported.
 
-Processes are forked from one that has imported everything and touched no GPU, so that a part starts in a fraction of a
-second. Where a library has touched the GPU while it was imported, a forked process cannot use it: the first part shows
+Processes are forked from one that has imported everything and touched no GPU, so that a part starts at
+once. Where a library has touched the GPU while it was imported, a forked process cannot use it: the first part shows
 that, and all parts are then started from scratch.
 """
 

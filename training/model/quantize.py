@@ -33,7 +33,7 @@ class _UpcastProduct(torch.autograd.Function):
 
 def _unpack(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     values = packed.view(torch.float8_e4m3fn) if packed.dtype == torch.uint8 else packed
-    return values.to(dtype).mul_(scale.to(dtype))  # in place: a second matrix would be the peak of a step
+    return values.to(dtype).mul_(scale.to(dtype))  # in place: two matrices would be the peak of a step
 
 
 def _as_computed(x: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from training.loop.runlog import read_log
+from training.loop.runlog import LOG, read_log
 from training.planner.export import export
 from training.planner.train import make_loop
 from training.sections.config import load_config, save_config
@@ -40,7 +40,8 @@ def quality(report: Report, size: Size, folder: str) -> None:
     hours = max(1.0, until - time.monotonic()) / HOUR_S
     loop.section = loop.section.model_copy(update={"max_hours": hours})
     finished = loop.run()
-    losses = [line["loss"] for line in read_log(loop.run_folder) if "loss" in line]
+    logged = read_log(loop.run_folder) if (loop.run_folder / LOG).is_file() else []  # none before its first interval
+    losses = [line["loss"] for line in logged if "loss" in line]
     done = loop.step - before
     report(step=loop.step, loss=losses[-1] if losses else None, step_s=(loop.seconds - spent) / done if done else None)
     if not finished:
