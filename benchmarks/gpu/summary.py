@@ -71,9 +71,20 @@ def _training(lines: list[Line]) -> str:
         rows.append([
             line["part"], figures.get("step_s"), figures.get("examples_of_a_step"), figures.get("example_s"),
             figures.get("tflop_per_s"), figures.get("fraction_of_peak"), computed.get("tensors"),
-            memory.get("measured_gib"), memory.get("difference_percent"),
+            memory.get("measured_gib"), memory.get("difference_percent"), figures.get("hours_of_the_recipe"),
         ])  # fmt: skip
-    head = ["training", "s/step", "examples", "s/example", "TFLOP/s", "of peak", "computed GiB", "measured GiB", "%"]
+    head = [
+        "training",
+        "s/step",
+        "examples",
+        "s/example",
+        "TFLOP/s",
+        "of peak",
+        "computed GiB",
+        "measured GiB",
+        "%",
+        "hours",
+    ]
     return table(head, rows) if rows else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_a_package_holds_what_travels_and_says_what_may_stay(packed) -> None:
     assert (project / "training" / "configs" / "flux_dev_80gb.yaml").is_file()
     assert not list(project.rglob("*.pyc"))
     assert "may stay behind" in text
-    assert all(f"  {name}-1.0-py3-none-any.whl" in text for name in (*pack.WHEELS, *pack.MORE_WHEELS))
+    assert all(f"  {name}-1.0-py3-none-any.whl" in text for names in pack.WHEELS.values() for name in names)
     with pytest.raises(LauncherError, match="--pack must name a folder that is empty or does not exist"):
         pack.pack(packed)
 
@@ -265,13 +266,16 @@ def test_the_summary_has_room_for_parts_that_measured_nothing() -> None:
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> None:
     from benchmarks.gpu.parts.resume import prepare_pairs
+    from benchmarks.gpu.runs import prepare_runs
     from training.sections.config import load_config, save_config
 
-    folder = tmp_path / "runs" / "one"
-    prepare_pairs(str(folder), "cpu")
-    places = {"export.run": folder / "run", "export.out": folder / "planner.safetensors"}
-    config = load_config(folder / "base.yaml", [f"{name}={place}" for name, place in places.items()])
-    (folder / "base.yaml").unlink()
+    prepare_pairs(str(tmp_path / "made"), "cpu")
+    shutil.copytree(ROOT / "models" / "tiny_planner", tmp_path / "made" / "planner")
+    config = load_config(tmp_path / "made" / "base.yaml", [f"train.base={tmp_path / 'made' / 'planner'}"])
+    save_config(config, tmp_path / "one.yaml")
+    (folder,) = prepare_runs(tmp_path / "one.yaml", tmp_path / "runs")
+    assert folder == tmp_path / "runs" / "one"
+    shutil.rmtree(tmp_path / "made")  # everything travels in the folder of the runs
 
     def trained(steps: int, limit: float) -> dict:
         train = config.train.model_copy(update={"max_steps": steps})

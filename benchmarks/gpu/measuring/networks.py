@@ -36,7 +36,12 @@ def shapes(family: str, size: Size) -> torch.nn.Module:
 
 def random_transformer(family: str, size: Size, dtype: torch.dtype = torch.bfloat16) -> torch.nn.Module:
     """A diffusers transformer with random weights on the device."""
-    model = torch.nn.Module.to(shapes(family, size), dtype).to_empty(device=size.device)
+    return with_random_weights(shapes(family, size), size.device, dtype)
+
+
+def with_random_weights(model: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    """A transformer of the meta device on a real one, with random weights."""
+    model = torch.nn.Module.to(model, dtype).to_empty(device=device)
     fill(model)
     return model.eval()
 

@@ -12,7 +12,7 @@ from training.sections.config import load_config, save_config
 
 from ..size import Report, Size, UnfinishedError
 
-CONFIG = "config.yaml"
+CONFIG, CACHE, BASE = "config.yaml", "cache", "base"
 MARGIN_S = 20.0
 """Left at the end for the last checkpoint and the export [s]; of short parts, a third."""
 HOUR_S = 3600
@@ -24,14 +24,13 @@ def quality(report: Report, size: Size, folder: str) -> None:
     Args:
         report: takes figures.
         size: of the run; says how long this part may take.
-        folder: with config.yaml, whose cache exists.
+        folder: with config.yaml; its cache and base are in it too, or where the configuration says.
 
     Raises:
         UnfinishedError: time was over first; a checkpoint was written.
     """
     until = time.monotonic() + size.seconds - min(MARGIN_S, size.seconds / 3)
-    device = "cpu" if size.device == "cpu" else "auto"
-    config = load_config(Path(folder) / CONFIG, [f"train.device={device}"])
+    config = load_config(Path(folder) / CONFIG, _changes(Path(folder), size))
     loop = make_loop(config)
     loop.resume()
     before, spent = loop.step, loop.seconds
@@ -48,3 +47,13 @@ def quality(report: Report, size: Size, folder: str) -> None:
         raise UnfinishedError(f"at step {loop.step} of {loop.section.max_steps}: --resume goes on")
     if config.export is not None:
         report(lora=str(export(config)))
+
+
+def _changes(folder: Path, size: Size) -> list[str]:
+    """What is read and written lies in the run's folder, wherever that is."""
+    changes: dict[str, object] = {
+        "train.device": "cpu" if size.device == "cpu" else "auto", "train.out": folder / "run",
+        "export.run": folder / "run", "export.out": folder / "planner.safetensors",
+    }  # fmt: skip
+    changes |= {f"train.{name}": folder / name for name in (CACHE, BASE) if (folder / name).is_dir()}
+    return [f"{key}={value}" for key, value in changes.items()]

@@ -16,21 +16,29 @@ from training.model.bases.registry import base_of
 from training.model.in_context import InContext
 from training.model.lora import add_lora
 from training.model.quantize import quantize_frozen
+from training.model.transformer import load_config_only
 from training.planner.memory import GIB, OVERHEAD_GIB, MemoryPlan, memory_plan
 from training.planner.objective import Batch, flow_matching_loss
 from training.sections.config import Config, load_config
 
 from ..measuring.clock import Meter, weights_of
 from ..measuring.flops import adapter_forward, shape_of, training_step
-from ..measuring.networks import compile_blocks, drawn, random_transformer, shapes
+from ..measuring.networks import compile_blocks, drawn, shapes, with_random_weights
 from ..measuring.rates import rate
 from ..size import NotHereError, Report, Size
+from .parity import PLANNER, require_base
 
+HOUR_S = 3600
 RECIPES = Path(__file__).resolve().parents[3] / "training" / "configs"
 
 
 def training(
-    report: Report, size: Size, recipe: str, changes: dict[str, object] | None = None, compiled: bool = False
+    report: Report,
+    size: Size,
+    recipe: str,
+    changes: dict[str, object] | None = None,
+    compiled: bool = False,
+    tiny_planner: bool = False,
 ) -> None:
     """Steps of a recipe.
 
@@ -40,35 +48,45 @@ def training(
         recipe: file of `training/configs`.
         changes: section.key of `train` → value, instead of the recipe's.
         compiled: compile every block of the transformer.
+        tiny_planner: the network is that of the shipped tiny planner, and the grid that of the recipe.
 
     Raises:
-        NotHereError: a package is missing, or the GPU is smaller than what the recipe needs.
+        NotHereError: a package or the tiny planner is missing, or the GPU is smaller than what the recipe needs.
     """
-    config = _config(size, recipe, changes or {})
+    config = _config(size, recipe, changes or {}, tiny_planner)
     section = config.train
     if section.quantize == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise NotHereError("quantize nf4 needs the package bitsandbytes, which is not installed")
-    tiny = None if size.released else shapes(config.planner_spec().family, size)
-    computed = memory_plan(section, config.planner_spec(), size.words, tiny)
+    computed = memory_plan(section, config.planner_spec(), size.words, _shapes(config, size, tiny_planner))
     report(recipe=recipe, changes=changes or {}, examples_at_once=section.batch_size, computed=_parts(computed))
     _require_room(computed, size)
-    loop = _loop(config, size, compiled)
+    loop = _loop(config, size, compiled, tiny_planner)
     meter = Meter(size.device, size.repeats, size.warmup)
     first = meter.once(loop.one_step)
     seconds = meter.median(loop.one_step)
     examples = section.batch_size * section.gradient_accumulation
     report(first_step_s=first, step_s=seconds, examples_of_a_step=examples, example_s=seconds / examples)
+    report(steps_of_the_recipe=section.max_steps, hours_of_the_recipe=section.max_steps * seconds / HOUR_S)
     report(**_rates(size, loop, config, seconds / examples))
     report(memory=_memory(size, meter, loop, computed, compiled))
     report(loss=loop.one_step())
 
 
-def _config(size: Size, recipe: str, changes: dict[str, object]) -> Config:
+def _config(size: Size, recipe: str, changes: dict[str, object], tiny_planner: bool) -> Config:
     own = {"validation.every": 0, "tensorboard": False, "out": "unused"}
     given = {**own, **changes, **({} if size.released else size.training)}
     overrides = [f"train.{key}={value}" for key, value in given.items()]
-    height, width = size.cell
-    return load_config(RECIPES / recipe, [*overrides, f"spec.cell_height={height}", f"spec.cell_width={width}"])
+    if not tiny_planner:
+        overrides += [f"spec.cell_{side}={pixels}" for side, pixels in zip(("height", "width"), size.cell, strict=True)]
+    return load_config(RECIPES / recipe, overrides)
+
+
+def _shapes(config: Config, size: Size, tiny_planner: bool) -> torch.nn.Module:
+    """The transformer on the meta device."""
+    if not tiny_planner:
+        return shapes(config.planner_spec().family, size)
+    require_base()
+    return load_config_only(PLANNER)
 
 
 def _require_room(computed: MemoryPlan, size: Size) -> None:
@@ -79,12 +97,13 @@ def _require_room(computed: MemoryPlan, size: Size) -> None:
         raise NotHereError(f"the recipe needs {computed.total:.1f} GiB as computed, {free:.1f} GiB of the GPU are free")
 
 
-def _loop(config: Config, size: Size, compiled: bool) -> Loop:
+def _loop(config: Config, size: Size, compiled: bool, tiny_planner: bool) -> Loop:
     """As `training.planner.train.make_loop` sets it up, with random weights, and a random batch in place of a cache."""
     section, spec = config.train, config.planner_spec()
     base = base_of(spec)
     accelerator = make_accelerator(section, section.device)
-    transformer = random_transformer(spec.family, size, getattr(torch, section.base_dtype)).train()
+    dtype = getattr(torch, section.base_dtype)
+    transformer = with_random_weights(_shapes(config, size, tiny_planner), size.device, dtype).train()
     base.split_attention(transformer)
     if section.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
