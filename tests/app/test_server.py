@@ -20,6 +20,7 @@ from launcher.comfyui import ComfyUI
 from launcher.errors import LauncherError
 from launcher.server import ComfyServer, first_free_port, free_port, prepare_base
 from launcher.workflow import Workflow
+from support.fixtures import deprecations
 from support.graphs import picture_graph
 
 pytestmark = pytest.mark.comfyui
@@ -77,6 +78,16 @@ def test_a_failing_node_is_one_line(comfy_client: ComfyClient, object_info: dict
     with pytest.raises(PromptError, match=r"^Join: |refused") as caught:
         comfy_client.run(prompt)
     assert "\n" not in str(caught.value)
+
+
+def test_deprecations_of_ours_are_found_in_a_log() -> None:
+    ours = [
+        "[DEPRECATION WARNING] Detected import of deprecated legacy API: /scripts/ui.js.",
+        "/base/custom_nodes/visual_planner/nodes/wires.py:3: DeprecationWarning: use io.Schema",
+        "visual_planner: NODE_DISPLAY_NAME_MAPPINGS is deprecated",
+    ]
+    others = ["/venv/torch/jit.py:3: DeprecationWarning: `torch.jit.script` is deprecated", "got prompt", ""]
+    assert deprecations("\n".join([others[0], *ours, *others[1:]])) == ours
 
 
 def test_cancelling_ends_the_run(comfy_client: ComfyClient, comfy_server: ComfyServer, object_info: dict) -> None:
