@@ -12,6 +12,7 @@ from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.families import Family
 
 from ..errors import TrainingError
+from .bases.pretrained import load_weights
 from .bases.registry import base_of_autoencoder, base_of_module
 
 
@@ -32,12 +33,8 @@ def load_vae(
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
-    vae = (
-        base_of_autoencoder(folder, family)
-        .autoencoder.from_pretrained(folder, torch_dtype=dtype)
-        .eval()
-        .requires_grad_(False)
-    )
+    kind = base_of_autoencoder(folder, family).autoencoder
+    vae = load_weights(kind, folder, torch_dtype=dtype).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 
 
