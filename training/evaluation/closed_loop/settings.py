@@ -117,7 +117,7 @@ class Settings:
 
     @property
     def rule(self) -> str:
-        """When is planned again: `never`, `after` so many moves, when things have `departed`, when the arm `stalled`."""
+        """When it is planned again: `never`, `after` so many moves, where things `departed` or the arm `stalled`."""
         if self.replan:
             return "after"
         return "departed" if self.departed_m else "stalled" if self.replans else "never"
