@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.console import note
 from launcher.errors import LauncherError
+from launcher.options import GPU_OPTIONS
 
 from .harness import Benchmark, print_table, write_json
 
@@ -17,6 +18,8 @@ BENCHMARKS = {
     "training": "benchmarks.training",
     "data": "benchmarks.data",
 }
+GPU = "gpu"
+"""The benchmark with options of its own, which runs only when it is named."""
 
 
 def run_benchmarks(name: str | None, json_file: Path | None, repeats: int | None) -> int:
@@ -31,7 +34,7 @@ def run_benchmarks(name: str | None, json_file: Path | None, repeats: int | None
         LauncherError: There is no benchmark of that name.
     """
     if name is not None and name not in BENCHMARKS:
-        raise LauncherError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {name!r}")
+        raise LauncherError(f"benchmark must be one of {', '.join([*BENCHMARKS, GPU])}, got {name!r}")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise LauncherError(f"--json must name a file in a folder that exists, got {json_file}")
     results: list[Benchmark] = []
@@ -42,3 +45,17 @@ def run_benchmarks(name: str | None, json_file: Path | None, repeats: int | None
     if json_file is not None:
         write_json(json_file, results)
     return 0
+
+
+def require_own_options(options) -> None:
+    """Refuse options of `bench gpu` for another benchmark, and the other way round.
+
+    Raises:
+        LauncherError: an option has no meaning for the benchmark.
+    """
+    foreign = ("json", "repeats") if options.name == GPU else GPU_OPTIONS
+    given = [f"--{name}" for name in foreign if getattr(options, name)]
+    if given:
+        asked = "bench" if options.name is None else f"bench {options.name}"
+        whose = "the other benchmarks" if options.name == GPU else f"bench {GPU}"
+        raise LauncherError(f"{', '.join(given)} must be given to {whose}, got {asked}")

@@ -31,6 +31,8 @@ BLOCKS = {"flux1": 19 + 38, "flux2": 5 + 20}
 """Blocks of FLUX.1-dev and of FLUX.2-klein-4B."""
 STEPS = {"flux1": PLAN_STEPS, "flux2": 4}
 """Steps of a plan: as published, and of the distilled klein."""
+BOUNDS = {"klein_plan/flux1_plan": 0.06}
+"""Ratio → the most that it may be at the widths of the real models; each result says whether it holds."""
 ONCE = "condition"
 "Case of the single pass of a cached condition."
 
@@ -87,7 +89,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
     # A plan in the way that is published for FLUX.1, and one of the distilled klein.
     for plan, family, case in (("flux1_plan", "flux1", "full_grid"), ("klein_plan", "flux2", "klein_first_cell")):
         raw[plan] = [STEPS[family] * BLOCKS[family] / 2 * step for step in raw[case]]
-    return Benchmark(
+    measured = Benchmark(
         "conditioning",
         "s",
         raw,
@@ -109,3 +111,6 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
             "run on": result["device"],
         },
     )
+    for name, most in BOUNDS.items():
+        measured.notes[f"{name} at most {most}"] = "yes" if measured.ratios[name] <= most else "no"
+    return measured

@@ -167,12 +167,12 @@ def _size(tensors: Iterable[torch.Tensor]) -> int:
     return sum(storages.values())
 
 
-def write_episodes(folder: Path) -> None:
+def write_episodes(folder: Path, count: int = EPISODES) -> None:
     """An episode data set of a square that moves over noisy grounds."""
     rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
     lines = []
-    for number in range(EPISODES):
+    for number in range(count):
         frames = np.repeat(rng.integers(60, 200, (1, CELL_PX, CELL_PX, 3), dtype=np.uint8), FRAMES, axis=0)
         for step, frame in enumerate(frames):
             frame[20:32, 4 + 5 * step : 16 + 5 * step] = (255, 120, 0)

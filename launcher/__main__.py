@@ -28,8 +28,13 @@ def _run(options) -> int:
 
         return run_tests(options.arguments)
     if options.command == "bench":
-        from benchmarks import run_benchmarks
+        from benchmarks import GPU, require_own_options, run_benchmarks
 
+        require_own_options(options)
+        if options.name == GPU:
+            from benchmarks.gpu.command import run_gpu
+
+            return run_gpu(options)
         return run_benchmarks(options.name, options.json, options.repeats)
     if options.command == "serve":
         from .serve import serve

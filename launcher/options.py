@@ -6,6 +6,10 @@ import argparse
 from pathlib import Path
 
 MODES = ("text", "trajectory", "both")
+GPU_BUDGET_S = 480.0
+"""Time of `bench gpu` unless another is given [s]."""
+GPU_OPTIONS = ("budget", "rehearse", "resume", "only", "out", "runs", "pack")
+"""Options of `bench` that belong to `bench gpu` alone."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +30,27 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="?", help="one benchmark; all of them without a name")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write ratios and raw times to FILE")
     bench.add_argument("--repeats", type=_positive, help="repeats per case")
+    _add_gpu(bench.add_argument_group("bench gpu", "the released models' sizes on a GPU (docs/benchmarks/gpu.md)"))
     return parser
+
+
+def gpu_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m benchmarks.gpu`, which is `run.py bench gpu` in the Python at hand."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Planning and training at the released models' sizes on a GPU."
+    )
+    _add_gpu(parser)
+    return parser
+
+
+def _add_gpu(bench: argparse._ActionsContainer) -> None:
+    bench.add_argument("--budget", type=_seconds, help=f"seconds for all parts (default: {GPU_BUDGET_S:.0f})")
+    bench.add_argument("--rehearse", action="store_true", help="the same code at tiny size on the CPU")
+    bench.add_argument("--resume", action="store_true", help="skip the parts that are finished in the results")
+    bench.add_argument("--only", metavar="NAMES", help="parts, separated by commas, by name or how it begins")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: output/bench_gpu)")
+    bench.add_argument("--runs", type=Path, metavar="DIR", help="also the prepared trainings in DIR, in the time left")
+    bench.add_argument("--pack", type=Path, metavar="DIR", help="collect what a GPU machine without internet needs")
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -49,6 +73,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 10_000:
         raise argparse.ArgumentTypeError(f"must be 1 to 10000, got {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be 1 to 86400 seconds, got {text}")
     return value
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,6 +135,7 @@ class ComfyServer:
         self.start_timeout = start_timeout
         self.process: subprocess.Popen | None = None
         self.seconds_to_start = 0.0
+        self._mark = f"sqlite:///:memory:?launcher={secrets.token_hex(8)}"
         self._given_base = base
         self._temporary: tempfile.TemporaryDirectory | None = None
 
@@ -201,7 +205,9 @@ class ComfyServer:
         command = [
             *(str(self.comfyui.python), str(self.comfyui.folder / "main.py")),
             *("--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)),
-            *("--database-url", "sqlite:///:memory:", "--disable-api-nodes", "--disable-auto-launch"),
+            # Of an option given twice ComfyUI takes the last; the first is a mark that `/system_stats` repeats to us.
+            *("--database-url", self._mark, "--database-url", "sqlite:///:memory:"),
+            *("--disable-api-nodes", "--disable-auto-launch"),
         ]
         if self.cpu:
             command.append("--cpu")
@@ -220,17 +226,31 @@ class ComfyServer:
             ]
         return command
 
+    def _is_ours(self, stats: object) -> bool:
+        """Whether an answer of `/system_stats` comes from the process that was started here."""
+        system = stats.get("system") if isinstance(stats, dict) else None
+        arguments = system.get("argv") if isinstance(system, dict) else None
+        return isinstance(arguments, list) and self._mark in arguments
+
     def _wait_until_ready(self, deadline: float) -> None:
+        seen = False
         while True:
-            if self.process.poll() is not None:
-                raise LauncherError(self._failure(f"ended with code {self.process.returncode} while starting"))
             try:
-                ComfyClient(self.url, timeout=5).system_stats()
-                return
-            except OSError:
-                pass  # not listening yet
+                stranger = not self._is_ours(ComfyClient(self.url, timeout=5).system_stats())
+            except (urllib.error.HTTPError, http.client.HTTPException, ValueError):  # it answers, and is no ComfyUI
+                stranger = True
+            except OSError:  # not listening yet
+                stranger = False
+            else:
+                if not stranger and self.process.poll() is None:
+                    return
+            seen = seen or stranger
+            # Who answers has the port, which was free a moment ago: ours ends when it finds out.
+            taken = f", since another program took port {self.port} meanwhile" if seen else ""
+            if self.process.poll() is not None:
+                raise LauncherError(self._failure(f"ended with code {self.process.returncode} while starting{taken}"))
             if time.monotonic() > deadline:
-                raise LauncherError(self._failure(f"did not answer within {self.start_timeout:.0f} s"))
+                raise LauncherError(self._failure(f"did not answer within {self.start_timeout:.0f} s{taken}"))
             time.sleep(0.1)
 
     def _check_plugin(self) -> None:

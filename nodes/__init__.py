@@ -13,6 +13,7 @@ from .grids import (
     VisualPlannerSliceGrid,
 )
 from .keep import VisualPlannerKeepFrames
+from .last_handler import guarded
 from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
 from .looking import VisualPlannerLook
 from .prompt import VisualPlannerPrompt
@@ -45,6 +46,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerPlanToActions,
     VisualPlannerExecute,
 )
+for _node in NODES:
+    guarded(_node)
 
 
 class VisualPlannerExtension(ComfyExtension):

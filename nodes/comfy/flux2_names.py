@@ -1,10 +1,30 @@
-"""FLUX.2 under ComfyUI's names: weights of a diffusers transformer, and the LoRA keys that ComfyUI's own map lacks."""
+"""FLUX.2 in ComfyUI: weights of a diffusers transformer under its names, and what the running ComfyUI lacks of it."""
 
 from collections.abc import Mapping
 
 from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.layers import Place, bfl_norms, bfl_places
 from .safetensors_files import ModelFileError
+
+TAPS = 3
+"""Layers of the text encoder whose outputs stand side by side in FLUX.2's text."""
+
+
+def lacks_klein(width: int, wanted: int) -> str:
+    """Hint for a text that a ComfyUI before klein made of klein's Qwen3, which it takes for another model's encoder.
+
+    Args:
+        width: of the text; that encoder gives one layer alone.
+        wanted: width that the model takes.
+
+    Returns:
+        The hint with a space before it, or nothing where it does not apply.
+    """
+    import comfy.text_encoders.flux
+
+    if width * TAPS != wanted or hasattr(comfy.text_encoders.flux, "klein_te"):
+        return ""
+    return " (this ComfyUI does not know FLUX.2-klein's text encoder: update ComfyUI)"
 
 
 def to_bfl(weights: Mapping, config: Mapping, name: str) -> dict:

@@ -20,7 +20,7 @@ from ...visual_planner.grid.layout import GridLayout
 from ...visual_planner.planner.conditioning import condition_ids, condition_token_index, target_ids
 from ...visual_planner.planner.families import FAMILIES, FLUX1, FLUX2, Family
 from ...visual_planner.planner.spec import PlannerSpec
-from . import condition_cache, mark
+from . import condition_cache, flux2_names, mark
 from .condition_cache import OVERRIDE, ConditionCache, Source
 
 KEY = "visual_planner.in_context"
@@ -147,10 +147,12 @@ def require_text(model, conditioning: list, spec: PlannerSpec, name: str) -> Non
     """
     wanted = getattr(getattr(model.model.diffusion_model, "params", None), "context_in_dim", None)
     for embedding, _ in conditioning:
-        if wanted is not None and embedding.shape[-1] != wanted:
+        width = embedding.shape[-1]
+        if wanted is not None and width != wanted:
+            hint = flux2_names.lacks_klein(width, wanted) if spec.base_family is FLUX2 else ""
             raise ConditioningError(
                 f"{name} must come from the text encoder of this {spec.base_family.title} model, {wanted} wide, got "
-                f"{embedding.shape[-1]}"
+                f"{width}{hint}"
             )
 
 

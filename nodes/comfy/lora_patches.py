@@ -1,18 +1,14 @@
 """From an adapter file's tensors to ComfyUI's patches: alpha, values, and what ComfyUI itself reads otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from ...visual_planner.adapters import names, scale, values
 from ...visual_planner.errors import plain
-from ...visual_planner.json_text import json_record
 from .lora_keys import LoraError, Module, bias_of, target_of
 
-PEFT_FILE, PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-MAX_SETTINGS = 2**20
-"""Largest file of PEFT's settings [bytes]."""
 _OWN = (names.BIAS, names.UP_BIAS, names.B_NORM, names.MAGNITUDE)
 """Parts that ComfyUI's loader does not read, or not where a layer is a part of a larger one."""
 
@@ -31,7 +27,10 @@ def scales(
     kohya = not any(module.letters or names.ALPHA in module.keys for module in modules)
     alphas = {}
     try:
-        settings = scale.settings_of_header(metadata, where) or _beside(modules, path, where)
+        settings = scale.settings_of_header(metadata, where)
+        if not settings and any(module.letters for module in modules):
+            keys = (key for module in modules for key in module.keys.values())
+            settings = _beside(path, keys, where)
         for module in modules:
             if module.kind == "lora" and names.ALPHA not in module.keys:
                 rank = len(tensors[module.keys[names.DOWN]])
@@ -43,21 +42,18 @@ def scales(
     return alphas
 
 
-def _beside(modules: list[Module], path: Path, where: str) -> dict:
+def _beside(file: Path, keys: Iterable[str], where: str) -> dict:
     """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's."""
-    file = path.with_name(PEFT_SETTINGS)
-    if not file.is_file() or not any(module.letters for module in modules):
+    settings = file.with_name(scale.PEFT_SETTINGS)
+    alone = len(list(file.parent.glob("*.safetensors"))) == 1
+    if not settings.is_file() or not scale.is_of_peft(file.name, alone, keys):
         return {}
-    alone = len(list(path.parent.glob("*.safetensors"))) == 1
-    in_peft_form = any(key.startswith("base_model.model.") for module in modules for key in module.keys.values())
-    if not (path.name == PEFT_FILE or alone or in_peft_form):
-        return {}
+    where = f"{where}'s settings {settings}"
     try:
-        if file.stat().st_size > MAX_SETTINGS:
-            raise LoraError(f"{where} must have settings of at most {MAX_SETTINGS} bytes beside it: {file}")
-        return json_record(file.read_bytes(), f"{where}'s settings {file}", LoraError)
+        with settings.open("rb") as opened:
+            return scale.settings_of_peft(opened.read(scale.MAX_SETTINGS + 1), where)
     except OSError as error:
-        raise LoraError(f"{where}'s settings {file} cannot be read: {error}") from None
+        raise scale.ScaleError(f"{where} cannot be read: {error}") from None
 
 
 def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, float], name: str) -> None:

@@ -33,7 +33,7 @@ def text_target(folder: Path, config: dict) -> SimpleNamespace:
         raise ModelFileError(f"tiny planner's tokenizer must be a file, but {file} does not exist")
     settings = read_json(folder / "tokenizer" / "tokenizer_config.json", "tiny planner's tokenizer config")
     length, layers = int(settings["model_max_length"]), config["num_hidden_layers"]
-    pad = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer").pad_token_id
+    pad = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True).pad_token_id
 
     class Words(sd1_clip.SDTokenizer):
         """Tokenizer of the planner's own vocabulary: always as many tokens as in training."""

@@ -31,6 +31,8 @@ def test_it_measures_every_way_to_condition_and_counts_the_cached_pass() -> None
     plans = zip(result.raw["klein_plan"], result.raw["flux1_plan"], strict=True)
     for (one, two), (klein, flux1) in zip(steps, plans, strict=True):
         assert klein / flux1 == pytest.approx(4 * 25 / (20 * 57) * one / two)
+    for name, most in conditioning.BOUNDS.items():
+        assert result.notes[f"{name} at most {most}"] == ("yes" if result.ratios[name] <= most else "no")
     cached = zip(result.raw["first_cell_cached"], result.raw[ONCE], strict=True)
     assert all(step > once / PLAN_STEPS for step, once in cached)
     assert {f"memory of {way} [MB]" for way in ways} <= result.notes.keys()

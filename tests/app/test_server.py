@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from launcher.comfyui import ComfyUI
 from launcher.errors import LauncherError
 from launcher.server import ComfyServer, first_free_port, free_port, prepare_base
 from launcher.workflow import Workflow
+from support.fixtures import deprecations
 from support.graphs import picture_graph
 
 pytestmark = pytest.mark.comfyui
@@ -77,6 +81,16 @@ def test_a_failing_node_is_one_line(comfy_client: ComfyClient, object_info: dict
     with pytest.raises(PromptError, match=r"^Join: |refused") as caught:
         comfy_client.run(prompt)
     assert "\n" not in str(caught.value)
+
+
+def test_deprecations_of_ours_are_found_in_a_log() -> None:
+    ours = [
+        "[DEPRECATION WARNING] Detected import of deprecated legacy API: /scripts/ui.js.",
+        "/base/custom_nodes/visual_planner/nodes/wires.py:3: DeprecationWarning: use io.Schema",
+        "visual_planner: NODE_DISPLAY_NAME_MAPPINGS is deprecated",
+    ]
+    others = ["/venv/torch/jit.py:3: DeprecationWarning: `torch.jit.script` is deprecated", "got prompt", ""]
+    assert deprecations("\n".join([others[0], *ours, *others[1:]])) == ours
 
 
 def test_cancelling_ends_the_run(comfy_client: ComfyClient, comfy_server: ComfyServer, object_info: dict) -> None:
@@ -148,13 +162,14 @@ def fake_comfyui(tmp_path: Path):
 
 
 ANSWERING = """
-    import http.server, subprocess, sys
+    import http.server, json, subprocess, sys
     port = int(sys.argv[sys.argv.index("--port") + 1])
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print("child", child.pid, flush=True)
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200); self.end_headers(); self.wfile.write(b"{}")
+            self.send_response(200); self.end_headers()
+            self.wfile.write(json.dumps({"system": {"argv": sys.argv}}).encode())
     http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
@@ -247,6 +262,47 @@ def test_a_plugin_that_cannot_be_loaded_is_an_error(fake_comfyui) -> None:
     complaint = "print('Cannot import /b/custom_nodes/visual_planner module for custom nodes: no cv2', flush=True)\n"
     with pytest.raises(LauncherError, match="could not load the plugin: Cannot import .* no cv2"):
         ComfyServer(fake_comfyui(complaint + textwrap.dedent(ANSWERING))).__enter__()
+
+
+ANSWERS = {
+    "another ComfyUI": json.dumps({"system": {"argv": ["main.py", "--port", "8188"]}}).encode(),
+    "no argv": b'{"system": {}}',
+    "another form": b"[1, 2]",
+    "a page": b"<html>welcome</html>",
+}
+
+
+@pytest.fixture(params=[*ANSWERS, "404"])
+def stranger(request) -> Iterator[int]:
+    """Port of another program, which got there first."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if request.param == "404" else 200)
+            self.end_headers()
+            self.wfile.write(ANSWERS.get(request.param, b""))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_stranger_on_the_port_is_not_taken_for_the_server(fake_comfyui, stranger: int) -> None:
+    server = ComfyServer(fake_comfyui(ANSWERING), port=stranger)
+    with pytest.raises(LauncherError, match=f"while starting, since another program took port {stranger} meanwhile"):
+        server.__enter__()
+    assert server.process is None
+
+
+def test_a_stranger_is_not_taken_while_our_own_still_starts(fake_comfyui, stranger: int) -> None:
+    server = ComfyServer(fake_comfyui("import time; time.sleep(600)"), port=stranger, start_timeout=1.0)
+    with pytest.raises(LauncherError, match=f"did not answer within 1 s, since another program took port {stranger}"):
+        server.__enter__()
+    assert server.process is None
 
 
 def test_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ import sampling
 import torch
 from flux2_cases import Flux2Case
 
+from visual_planner.planner.presets import PRESETS
+
 pytestmark = pytest.mark.comfyui
 QKV = {
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
@@ -144,3 +146,25 @@ def test_a_base_lora_of_the_other_family_is_refused(comfy, folder, flux2_pair, l
             lora_name="p.safetensors",
             base_lora_name="base.safetensors",
         )
+
+
+def test_a_lora_without_a_record_is_refused_by_its_keys_or_its_preset(comfy, folder, flux2_pair, tiny_model, lora):
+    """Published LoRAs have no record, and every preset is of FLUX.1."""
+    lora_factory.save(lora_factory.diffusers_keys(lora), folder / "p.safetensors")
+    for model, message in (
+        (flux2_pair[0], r"^model must be a FLUX\.1 model, which planner LoRA p\.safetensors asks for, got a FLUX\.2 "),
+        (tiny_model, r"^LoRA p\.safetensors must fit the model, "),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            comfy.call("VisualPlannerLoraLoader", model=model, lora_name="p.safetensors", preset=next(iter(PRESETS)))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_record_of_a_family_that_nobody_knows_is_refused(comfy, folder, flux2_pair, lora, spec_of):
+    metadata = spec_of(family="flux2").to_metadata()
+    (key,) = [key for key, text in metadata.items() if '"flux2"' in text]
+    newer = metadata | {key: metadata[key].replace('"flux2"', '"flux3"')}
+    lora_factory.save(lora_factory.diffusers_keys(lora), folder / "p.safetensors", newer)
+    with pytest.raises(ValueError, match=r"family must be one of flux1, flux2, got 'flux3'") as caught:
+        comfy.call("VisualPlannerLoraLoader", model=flux2_pair[0], lora_name="p.safetensors")
+    assert "\n" not in str(caught.value)

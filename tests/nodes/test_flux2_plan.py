@@ -124,3 +124,33 @@ def test_text_of_another_encoder_is_refused(comfy, flux2_pair, flux2_clip, flux2
             "VisualPlannerCondition", model=flux2_pair[0], vae=flux2_vae, first_frame=torch.rand(1, 32, 32, 3),
             spec=spec_of(family="flux2", cell_height=32, cell_width=32), **texts,
         )  # fmt: skip
+
+
+def test_text_of_flux2_is_refused_on_flux1(comfy, flux2_clip, tiny_model, tiny_vae, spec_of):
+    (positive,) = comfy.call("CLIPTextEncode", clip=flux2_clip, text=PROMPT)
+    message = r"^positive must come from the text encoder of this FLUX\.1 model, 128 wide, got 384$"
+    with pytest.raises(ValueError, match=message):
+        comfy.call(
+            "VisualPlannerCondition", model=tiny_model, positive=positive, vae=tiny_vae,
+            spec=spec_of(cell_height=32, cell_width=32), first_frame=torch.rand(1, 32, 32, 3),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_comfyui_before_klein_is_named(comfy, flux2_pair, flux2_vae, tiny_clip, spec_of, monkeypatch, known):
+    """It takes klein's Qwen3 for another model's and gives one of the three layers that klein wants side by side."""
+    import comfy.text_encoders.flux as encoders
+
+    if known:
+        monkeypatch.setattr(encoders, "klein_te", object(), raising=False)
+    else:
+        monkeypatch.delattr(encoders, "klein_te", raising=False)
+    (positive,) = comfy.call("CLIPTextEncode", clip=tiny_clip, text=PROMPT)
+    assert positive[0][0].shape[-1] * 3 == 384
+    old = r" \(this ComfyUI does not know FLUX\.2-klein's text encoder: update ComfyUI\)"
+    with pytest.raises(ValueError, match=rf"384 wide, got 128{'' if known else old}$") as caught:
+        comfy.call(
+            "VisualPlannerCondition", model=flux2_pair[0], positive=positive, vae=flux2_vae,
+            spec=spec_of(family="flux2", cell_height=32, cell_width=32), first_frame=torch.rand(1, 32, 32, 3),
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)

@@ -14,10 +14,11 @@ TOKENS = ["full_grid", "first_cell", "first_cell_cached"]
 BYPASSED = "the planner's patch must run inside the model, but "
 OTHER_PACK = '''
 def quick_forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None,
-                  transformer_options={}, attn_mask=None):
+                  transformer_options={}, attn_mask=None, **newer):
     """A copy of the network's forward from before it had the patch point; `kept` are the options that it passes on."""
     options = {key: value for key, value in transformer_options.items() if key in kept}
-    return stock(self, img, img_ids, txt, txt_ids, timesteps, y, guidance, control, options, attn_mask)
+    return stock(self, img, img_ids, txt, txt_ids, timesteps, y, guidance, control,
+                 transformer_options=options, attn_mask=attn_mask, **newer)
 '''
 
 

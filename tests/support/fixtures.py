@@ -39,6 +39,18 @@ def comfy_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
 
     with ComfyServer(comfyui, base=tmp_path_factory.mktemp("comfyui"), cpu=True) as server:
         yield server
+        log = server.log_file.read_text(encoding="utf-8", errors="replace")
+    assert deprecations(log) == [], "the plugin uses what this ComfyUI is about to drop"
+
+
+def deprecations(log: str) -> list[str]:
+    """Lines of a server's log that say that something outdated is used by our plugin, the only one that it has.
+
+    ComfyUI's own lines are about its plugins; a warning of Python names the file that it is about.
+    """
+    lines = [line for line in log.splitlines() if "deprecat" in line.casefold()]
+    own = (str(ROOT), "visual_planner")
+    return [line for line in lines if "Warning:" not in line or any(name in line for name in own)]
 
 
 @pytest.fixture

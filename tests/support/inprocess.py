@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +14,27 @@ from typing import Any
 from launcher.comfyui import ComfyUI
 from launcher.paths import PLUGIN_NAME
 from launcher.server import prepare_base
+
+_WHERE = (
+    "import json, sys, sysconfig as s; "
+    "print(json.dumps([sys.version_info[:2], s.get_path('purelib'), s.get_path('platlib')]))"
+)
+
+
+def lend_packages(python: Path) -> None:
+    """Let this process find, after its own packages, those that another Python has: what that Python's ComfyUI needs.
+
+    Raises:
+        RuntimeError: The other Python is of another version, so that its compiled packages cannot be imported here.
+    """
+    answer = subprocess.run([str(python), "-c", _WHERE], capture_output=True, text=True, check=True)
+    version, *folders = json.loads(answer.stdout)
+    if tuple(version) != sys.version_info[:2]:
+        own, other = (".".join(map(str, numbers)) for numbers in (sys.version_info[:2], version))
+        raise RuntimeError(
+            f"COMFYUI_PYTHON must be a Python {own} for the node tests, as theirs is, got {other}: {python}"
+        )
+    sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
 
 
 class InProcessComfyUI:
@@ -25,6 +48,8 @@ class InProcessComfyUI:
 
     def __init__(self, comfyui: ComfyUI, base: Path) -> None:
         prepare_base(base)
+        if comfyui.python != Path(sys.executable):
+            lend_packages(comfyui.python)
         self.base = base
         self._extras_loaded = False
         # ComfyUI's folder comes first: the repository root on the path would otherwise give our `nodes`.

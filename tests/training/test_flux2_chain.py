@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from support.flux2_world import flux2_config, write_flux2_world
-from support.tiny_flux2 import TEXT_TOKENS, TEXT_WIDTH
+from support.tiny_flux2 import TEXT_TOKENS, TEXT_WIDTH, write_tiny_flux2
 from training.cache.check import cache_bytes
 from training.cache.read import Cache
 from training.cache.write import cache
@@ -19,9 +20,11 @@ from training.data.pairs_folder import read_pairs
 from training.errors import TrainingError
 from training.evaluation.evaluate import evaluate
 from training.loop.checkpoints import latest_checkpoint
+from training.model.autoencoder import load_vae
 from training.model.pipeline import PlannerPipeline, read_spec
 from training.planner.export import export
 from training.planner.train import train
+from visual_planner.planner.families import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +144,52 @@ def test_another_text_encoder_is_refused(world, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_type": "t5"}))
     with pytest.raises(TrainingError, match="text encoder must be a qwen3, got t5"):
         cache(flux2_config(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["flux1", "flux2"])
+def test_an_autoencoder_of_the_other_family_is_refused(world, tmp_path, family):
+    """Before anything is written, by cache; and by a pipeline."""
+    titles = ("FLUX.1", "FLUX.2") if family == "flux1" else ("FLUX.2", "FLUX.1")
+    message = rf"^autoencoder \S+vae must be {titles[0]}'s, as spec\.family says, got {titles[1]}'s \(Autoencoder"
+    with pytest.raises(TrainingError, match=message) as caught:
+        load_vae(other_vae(tmp_path / "other", family), family=FAMILIES[family])
+    assert "\n" not in str(caught.value)
+    if family == "flux2":
+        for name in ("pairs", "base"):
+            shutil.copytree(world / name, tmp_path / name)
+        other_vae(tmp_path / "base", family)
+        spec = flux2_config(tmp_path).planner_spec()
+        for use in (lambda: cache(flux2_config(tmp_path)), lambda: PlannerPipeline.load(tmp_path / "base", None, spec)):
+            with pytest.raises(TrainingError, match=message):
+                use()
+        assert not list(tmp_path.glob("cache/*.safetensors"))
+
+
+def other_vae(base, family):
+    """Put the autoencoder of the other family into a base's folder."""
+    folder = base / "vae"
+    shutil.rmtree(folder, ignore_errors=True)
+    if family == "flux1":
+        shutil.copytree(write_tiny_flux2(base.with_name("flux2")) / "vae", folder)
+    else:
+        AutoencoderKL(latent_channels=16, block_out_channels=(32,), norm_num_groups=8).save_pretrained(folder)
+    return folder
+
+
+def test_a_base_lora_of_the_other_family_is_refused(world, tmp_path):
+    """Of FLUX.1 under FLUX.2: its layers do not exist there, or have other shapes."""
+    file = tmp_path / "flux1.safetensors"
+    tensors = {}
+    for layer in ("transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.attn.to_q"):
+        tensors |= {f"transformer.{layer}.lora_A.weight": torch.ones(4, 256)}
+        tensors |= {f"transformer.{layer}.lora_B.weight": torch.ones(256, 4)}
+    save_file(tensors, file)
+    lora = {"rank": 4, "alpha": 8, "targets": "blocks", "base": str(file)}
+    with pytest.raises(TrainingError, match=r"single_transformer_blocks\.0\.attn\.to_q") as caught:
+        train(flux2_config(world, out=str(tmp_path / "run"), lora=lora))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_family_that_nobody_knows_is_refused(world):
+    with pytest.raises(ValueError, match=r"family must be one of flux1, flux2, got 'flux3'"):
+        flux2_config(world, {"family": "flux3"})

@@ -17,7 +17,7 @@ from PIL import Image
 from support.small_world import SPEC, write_episodes
 from training.__main__ import main
 from training.data import pairs as pairs_module
-from training.data.frame_choice import choose_frames, path_of_states, plan_time
+from training.data.choice.rules import choose_frames, path_of_states, plan_time
 from training.data.overlays import cvat, drawn, open_overlay, projected, tracked
 from training.data.prepare import prepare
 from training.data.sources import Entry, Source, open_source

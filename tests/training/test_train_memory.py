@@ -16,6 +16,8 @@ from training.tiny_base.parts import make_transformer
 from visual_planner.planner.spec import PlannerSpec
 
 SPEC = PlannerSpec(cell_height=32, cell_width=32, condition_tokens="first_cell")
+WIDEST = 98_304
+"""Numbers in the largest matrix of the transformer of `plan`."""
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
 
@@ -74,6 +76,12 @@ def test_a_plan_keeps_the_laws():
     packed = [plan(quantize=form).base for form in ("none", "int8", "nf4")]
     assert packed[0] > 2 * packed[1] > 2.5 * packed[2]
     assert plan(quantize="fp8").base == packed[1]
+    # Packed layers unpack one matrix at a time, in the type of the products.
+    short = {"base_dtype": "bfloat16", "mixed_precision": "bf16"}
+    plain, *unpacked = (
+        plan(quantize=form, gradient_checkpointing=True, **short).activations for form in ("none", "int8", "fp8")
+    )
+    assert all(activations < plain + 2 * WIDEST for activations in unpacked)
 
 
 def test_flux_has_twelve_billion_weights():

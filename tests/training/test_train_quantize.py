@@ -90,6 +90,19 @@ def test_nf4_is_that_of_bitsandbytes():
     assert (packed(x) - wanted).std() < 0.15 * wanted.std()
 
 
+@pytest.mark.parametrize("form", ["int8", "fp8", "nf4"])
+def test_packed_layers_answer_in_the_type_of_autocast(form):
+    if form == "nf4":
+        pytest.importorskip("bitsandbytes")
+    transformer = make_transformer(1, 1, 1).requires_grad_(False)
+    quantize_frozen(transformer, form)
+    packed = transformer.transformer_blocks[0].attn.to_q
+    x = torch.randn(4, packed.in_features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert packed(x).dtype == torch.bfloat16
+    assert packed(x).dtype == torch.float32
+
+
 def test_merged_forward_and_packed_weights_exclude_each_other(world):
     lora = {"rank": 2, "alpha": 2, "merged_forward": True}
     config = config_for(world, quantize="int8", lora=lora)

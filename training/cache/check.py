@@ -11,7 +11,7 @@ from ..data.check import check_pairs, header_problems, line_problems, picture_si
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError
 from ..files import as_record
-from ..model.bases.registry import base_of, require_base
+from ..model.bases.registry import base_of, base_of_autoencoder, require_base
 from ..sections.config import load_config
 from ..sections.data import CacheSection
 from .read import Cache
@@ -80,6 +80,8 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     family = base_of(spec)
     if (base / "transformer").is_dir():  # the encoders alone are enough here
         require_base(base, family.family)
+    if (base / "vae" / "config.json").is_file():
+        base_of_autoencoder(base / "vae", family.family)
     with as_record(f"configuration of a text encoder of {base}"):
         width, pooled = family.text_widths(base)
     with as_record(f"configuration of the tokenizer of {base}"):

@@ -197,7 +197,8 @@ def _encode(shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: 
             kept = {name: part.to("cpu", keep) for name, part in made.items() if part is not None}
             return {name: finite(values, prompts, section) for name, values in kept.items()}
     else:
-        encode = _picture_encoder(kind, section, spec, load_vae(Path(section.base) / "vae", dtype, device))
+        vae = load_vae(Path(section.base) / "vae", dtype, device, spec.base_family)
+        encode = _picture_encoder(kind, section, spec, vae)
     for shard in shards:
         parts = [
             encode(shard.names[at : at + section.batch_size])

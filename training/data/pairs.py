@@ -23,7 +23,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 from ..errors import TrainingError
 from ..files import file_name, read_text
 from ..sections.data import PrepareSection
-from .frame_choice import choose_frames, clock_of, motion_of, path_of_states
+from .choice.episode import Choice, is_timed, later_starts, rest_of
 from .overlays import OverlayMaker, with_path
 from .sources import Entry, Source
 
@@ -117,25 +117,24 @@ def process(job: Job, entry: Entry) -> dict:
 
 
 def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
-    spec = job.spec
-    chosen = _choose(job, entry)
+    choice = Choice(job.source, entry, job.section, job.spec.layout.frames)
+    chosen = choice.frames()
     raw = job.source.frames(entry, chosen.tolist())
-    size = raw.shape[1:3]
-    frames = fit_cells(raw, spec)
-    trajectory = _cell_trajectory(job, entry, chosen, size) if job.overlay else None
-    pictures, pairs = {}, []
-    for mode in spec.modes:
-        prompt = _prompt(job, mode, entry)
-        shown = None if mode == "text" else trajectory
-        condition, target = make_pair(frames, shown, spec)
-        source = f"conditions/{entry.id}_{'clean' if mode == 'text' else 'overlay'}.png"
-        pictures.setdefault(source, condition)
-        pictures.setdefault(f"targets/{entry.id}.png", target)
-        pairs.append(_line(entry, mode, source, f"targets/{entry.id}.png", prompt))
+    frames = fit_cells(raw, job.spec)
+    trajectory = _cell_trajectory(job, entry, chosen, raw.shape[1:3]) if job.overlay else None
+    pictures, pairs = _grids(job, entry, frames, trajectory)
+    later = 0
+    for start in later_starts(job.section, entry, *choice.span(), job.spec.layout.frames):
+        made = _later(job, entry, choice, start, chosen)
+        if made is not None:
+            pictures |= made[0]
+            pairs += made[1]
+            later += 1
     change = float(np.abs(frames[1:].astype(np.int16) - frames[0]).mean()) if len(frames) > 1 else 0.0
     statistics = {
         "length": entry.length,
-        "size": list(size),
+        "later_starts": later,
+        "size": list(raw.shape[1:3]),
         "frames": chosen.tolist(),
         "motion": round(change, 4),
         "first": _digest(frames[0].tobytes()),
@@ -146,24 +145,52 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
     return pictures, pairs, statistics
 
 
-def _choose(job: Job, entry: Entry) -> np.ndarray:
-    """Numbers of the frames that fill the cells."""
-    rule, count = job.section.frames, job.spec.layout.frames
-    motion = path = None
-    if rule == "shape":
-        states = job.source.positions(entry, job.section.states)
-        column = job.section.gripper_column
-        if column is None and job.source.format == "simulated":
-            column = 3
-        path = path_of_states(states, column, job.section.gripper_range)
-        if len(path) != entry.length:
-            raise TrainingError(
-                f"states of episode {entry.id} ({entry.file}) must have {entry.length} rows, got {len(path)}"
-            )
-    elif rule != "uniform" and entry.length > count:
-        motion = motion_of(job.source.thumbnails(entry))
-    clock = clock_of(job.source.times(entry))
-    return choose_frames(entry.length, count, rule, motion, path, clock)
+def _later(
+    job: Job, entry: Entry, choice: Choice, start: int, whole: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[dict]] | None:
+    """Pictures and lines of the rest of an episode from a later frame on; None where nothing moves there.
+
+    Modes with a path are left out where the path has no times: nobody knows what of it is still ahead.
+    """
+    chosen = choice.frames(start)
+    raw = job.source.frames(entry, chosen.tolist())
+    frames = fit_cells(raw, job.spec)
+    if (frames == frames[0]).all():
+        return None
+    trajectory = None
+    if job.overlay is not None:
+        drawn = job.overlay(job.source, entry, chosen, raw.shape[1:3])
+        if job.overlay.of_whole:
+            drawn = rest_of(drawn, whole, chosen, choice.clock)
+        trajectory = _on_cell(job, drawn) if drawn is not None and is_timed(drawn) else None
+    return _grids(job, entry, frames, trajectory, start)
+
+
+def _grids(
+    job: Job, entry: Entry, frames: np.ndarray, trajectory: Trajectory | None, start: int | None = None
+) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """Pictures by name and lines, one a mode; without a trajectory only those that need none.
+
+    Args:
+        job: what to make.
+        entry: the episode.
+        frames: (F, h, w, 3) uint8 of the cell's size.
+        trajectory: the path on the first of them.
+        start: number of that frame, where it is not the episode's own start.
+    """
+    name = entry.id if start is None else f"{entry.id}+{start}"
+    pictures, pairs = {}, []
+    for mode in job.spec.modes:
+        if mode != "text" and trajectory is None:
+            continue
+        prompt = _prompt(job, mode, entry)
+        condition, target = make_pair(frames, None if mode == "text" else trajectory, job.spec)
+        source = f"conditions/{name}_{'clean' if mode == 'text' else 'overlay'}.png"
+        pictures.setdefault(source, condition)
+        pictures.setdefault(f"targets/{name}.png", target)
+        line = _line(entry, mode, source, f"targets/{name}.png", prompt)
+        pairs.append(line if start is None else {**line, "id": f"{name}_{mode}", "start": start})
+    return pictures, pairs
 
 
 def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
@@ -206,7 +233,10 @@ def fit_cells(frames: np.ndarray, spec: PlannerSpec) -> np.ndarray:
 
 def _cell_trajectory(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
     """Path of an episode in pixels of the cell, cut at its edge."""
-    trajectory = job.overlay(job.source, entry, chosen, size)
+    return _on_cell(job, job.overlay(job.source, entry, chosen, size))
+
+
+def _on_cell(job: Job, trajectory: Trajectory) -> Trajectory:
     return trajectory.fitted(job.spec.cell_height, job.spec.cell_width, job.spec.fit).clipped("clamp")
 
 

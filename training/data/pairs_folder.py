@@ -40,6 +40,7 @@ class _Pair(Record):
     text: Text
     split: Text
     rank: Index = 0
+    start: Index = 0
 
 
 class _Manifest(Record):

@@ -218,6 +218,7 @@ def _statistics(records: list[dict], pairs: list[dict]) -> dict:
         "episodes": len(made),
         "left_out": len(records) - len(made),
         "pairs": dict(Counter(f"{pair['mode']} {pair['split']}" for pair in pairs)),
+        "later_starts": sum(item.get("later_starts", 0) for item in made),
         "length_frames": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
         "frame_sizes": dict(Counter("x".join(map(str, item["size"])) for item in made)),
         "motion": {"min": float(motions.min()), "median": float(np.median(motions)), "max": float(motions.max())},

@@ -79,16 +79,16 @@ def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
 
 
 def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:
-    """Unseen pairs by episode."""
+    """Unseen pairs by episode and start."""
     made_for, lines = read_pairs(source)
     if (made_for.grid_size, made_for.layout) != (spec.grid_size, spec.layout):
         raise TrainingError(
             f"pairs {source} must be grids of the LoRA's size {spec.grid_size}, got {made_for.grid_size}"
         )
-    groups: dict[str, list[dict]] = {}
+    groups: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
         if line["split"] == "validation":
-            groups.setdefault(line["episode"], []).append(line)
+            groups.setdefault((line["episode"], line["target"]), []).append(line)
     if not groups:
         raise TrainingError(f"pairs {source} hold out no episode: set prepare.validation_episodes")
     return list(groups.values())
@@ -102,4 +102,5 @@ def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene
     asked = {}
     for pair in group:
         asked[pair["mode"]] = first_frame_of(picture(pair["source"]), spec), pair["text"]
-    return Scene(group[0]["episode"], slice_grid(grid, spec.layout).numpy(), asked)
+    name, start = group[0]["episode"], group[0].get("start")
+    return Scene(name if start is None else f"{name}+{start}", slice_grid(grid, spec.layout).numpy(), asked)

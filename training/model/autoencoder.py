@@ -9,22 +9,32 @@ from torch import nn
 from visual_planner.grid.cells import assemble_grid, slice_grid
 from visual_planner.grid.frame import to_bytes
 from visual_planner.grid.layout import GridLayout
+from visual_planner.planner.families import Family
 
 from ..errors import TrainingError
+from .bases.pretrained import load_weights
 from .bases.registry import base_of_autoencoder, base_of_module
 
 
-def load_vae(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
+def load_vae(
+    folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu", family: Family | None = None
+) -> nn.Module:
     """Load the autoencoder of a diffusers folder.
 
+    Args:
+        folder: with its config.json.
+        dtype: of the weights.
+        device: where they are.
+        family: that its latents must be of; None takes any that is known.
+
     Raises:
-        TrainingError: there is none, or one of another class.
+        TrainingError: there is none, or one of another class or family.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"autoencoder {folder} is not a diffusers folder (it has no config.json)")
-    kind = base_of_autoencoder(folder).autoencoder
-    vae = kind.from_pretrained(folder, torch_dtype=dtype).eval().requires_grad_(False)
+    kind = base_of_autoencoder(folder, family).autoencoder
+    vae = load_weights(kind, folder, torch_dtype=dtype).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 
 

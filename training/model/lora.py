@@ -6,13 +6,12 @@ from types import MethodType
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..errors import TrainingError
 from ..sections.planner import LoraSection
 from .bases.registry import base_of_module
 from .key_map import PREFIX, check_loads
+from .lora_files import read_lora
 
 ADAPTER = "planner"
 
@@ -55,7 +54,7 @@ def start_from(transformer: torch.nn.Module, section: LoraSection) -> None:
     Raises:
         TrainingError: the file cannot be read, or has other layers or another rank than the section asks for.
     """
-    tensors = read_lora(section.init)
+    tensors = read_lora(section.init, transformer)
     check_loads(tensors, transformer)
     scale, fitting = section.alpha / section.rank, 0
     adapted = {PREFIX + name: module for name, module in transformer.named_modules() if isinstance(module, LoraLinear)}
@@ -128,26 +127,14 @@ def stack(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> di
     return both
 
 
-def read_lora(file: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors of a LoRA file.
-
-    Raises:
-        TrainingError: it cannot be read.
-    """
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
-
-
 @torch.no_grad()
 def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
-    """Add a LoRA of diffusers' key form (`transformer.<layer>.lora_A.weight`) to the weights, in place.
+    """Add a LoRA, of any trainer's names, to the weights, in place.
 
     Raises:
         TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit it.
     """
-    tensors = read_lora(file)
+    tensors = read_lora(file, transformer)
     check_loads(tensors, transformer)
     for key, down in tensors.items():
         if ".lora_A." in key:

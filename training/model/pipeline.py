@@ -62,7 +62,7 @@ class PlannerPipeline:
         if lora is not None:
             fuse_lora(transformer, lora)
         numbers = getattr(torch, dtype)
-        vae = load_vae(Path(base) / "vae", numbers, device)
+        vae = load_vae(Path(base) / "vae", numbers, device, spec.base_family)
         return cls(transformer.to(device), vae, base_of(spec).load_text(Path(base), 0, numbers).to(device), spec)
 
     @torch.no_grad()

@@ -33,7 +33,15 @@ class _UpcastProduct(torch.autograd.Function):
 
 def _unpack(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     values = packed.view(torch.float8_e4m3fn) if packed.dtype == torch.uint8 else packed
-    return values.to(dtype) * scale.to(dtype)
+    return values.to(dtype).mul_(scale.to(dtype))  # in place: two matrices would be the peak of a step
+
+
+def _as_computed(x: torch.Tensor) -> torch.Tensor:
+    """An input in autocast's dtype where that is on: autocast does not look into the products of packed layers."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 class PackedLinear(nn.Module):
@@ -66,10 +74,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) → (..., out_features), in autocast's dtype where it is on, else in that of x."""
-        device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            x = x.to(torch.get_autocast_dtype(device))
-        return _UpcastProduct.apply(x, self.packed, self.scale, self.bias)
+        return _UpcastProduct.apply(_as_computed(x), self.packed, self.scale, self.bias)
 
 
 def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | str = "cpu") -> int:
@@ -120,4 +125,10 @@ def _nf4_layer(layer: nn.Linear, form: str) -> nn.Module:
     )
     packed.weight = bitsandbytes.nn.Params4bit(layer.weight.detach(), requires_grad=False, quant_type=form)
     packed.bias = layer.bias
+    packed.register_forward_pre_hook(_first_as_computed)
     return packed.requires_grad_(False)
+
+
+def _first_as_computed(layer: nn.Module, given: tuple) -> tuple:
+    """What goes into bitsandbytes' layer, which computes and answers in the dtype of that."""
+    return _as_computed(given[0]), *given[1:]

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from ..errors import TrainingError
+from .bases.pretrained import load_tokenizer, load_weights
 
 
 class TextEncoders(nn.Module):
@@ -21,8 +22,8 @@ class TextEncoders(nn.Module):
 
     def __init__(self, base: Path, clip: CLIPTextModel, t5: T5EncoderModel, tokens: int = 0) -> None:
         super().__init__()
-        self.clip_tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
-        self.t5_tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer_2")
+        self.clip_tokenizer = load_tokenizer(CLIPTokenizer, base / "tokenizer")
+        self.t5_tokenizer = load_tokenizer(AutoTokenizer, base / "tokenizer_2")
         self.clip, self.t5 = clip, t5
         self.tokens = tokens or self.t5_tokenizer.model_max_length
 
@@ -39,8 +40,8 @@ class TextEncoders(nn.Module):
                 raise TrainingError(
                     f"base model {base} has no folder {name}: it must be a FLUX pipeline in diffusers layout"
                 )
-        clip = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=dtype)
-        t5 = T5EncoderModel.from_pretrained(base / "text_encoder_2", dtype=dtype)
+        clip = load_weights(CLIPTextModel, base / "text_encoder", dtype=dtype)
+        t5 = load_weights(T5EncoderModel, base / "text_encoder_2", dtype=dtype)
         return cls(base, clip, t5, tokens).eval()
 
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

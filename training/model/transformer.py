@@ -9,6 +9,7 @@ from torch import nn
 from visual_planner.planner.families import Family
 from visual_planner.planner.spec import PlannerSpec
 
+from .bases.pretrained import load_weights
 from .bases.registry import base_of, base_of_folder, require_base
 
 
@@ -24,7 +25,7 @@ def load_transformer(base: str | Path, dtype: str = "float32", family: Family | 
         TrainingError: the folder has none, or one of another class.
     """
     found = base_of_folder(base) if family is None else require_base(base, family)
-    return found.transformer.from_pretrained(Path(base) / "transformer", torch_dtype=getattr(torch, dtype))
+    return load_weights(found.transformer, Path(base) / "transformer", torch_dtype=getattr(torch, dtype))
 
 
 def load_config_only(base: str | Path) -> nn.Module:
@@ -34,7 +35,7 @@ def load_config_only(base: str | Path) -> nn.Module:
         TrainingError: the folder has none, or one of another class.
     """
     kind = base_of_folder(base).transformer
-    config = kind.load_config(Path(base) / "transformer")
+    config = kind.load_config(Path(base) / "transformer", local_files_only=True)
     with torch.device("meta"):
         return kind.from_config(config)
 

@@ -23,7 +23,8 @@ from ..loop.record import FREE, RUN, content_digest, describe, differences, plai
 from ..loop.runlog import BESIDE, PLANS
 from ..model.bases.registry import base_of
 from ..model.key_map import check_loads
-from ..model.lora import file_tensors, read_lora, stack
+from ..model.lora import file_tensors, stack
+from ..model.lora_files import read_lora
 from ..model.transformer import from_shape
 from ..sections.config import Config
 from ..sections.planner import LoraSection
@@ -58,12 +59,12 @@ def export(config: Config, install: str | Path | None = None) -> Path:
         lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
-    if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
-        tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint), tensors)
-    dtype = getattr(torch, section.dtype)
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         transformer = from_shape(record["model"], spec)
+    if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
+        tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint, transformer), tensors)
+    dtype = getattr(torch, section.dtype)
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     metadata = {
         **spec.to_metadata(),
         **model_spec(section, spec, transformer, _thumbnail(section)),
@@ -111,10 +112,12 @@ def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
         raise TrainingError(describe(name, before, after, checkpoint))
 
 
-def _base_lora(file: Path | None, record: dict, checkpoint: Path) -> dict[str, torch.Tensor]:
+def _base_lora(
+    file: Path | None, record: dict, checkpoint: Path, transformer: torch.nn.Module
+) -> dict[str, torch.Tensor]:
     if file is None or not file.is_file() or content_digest(file) != record["inputs"]["lora.base"]:
         raise TrainingError(f"train.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
-    return read_lora(file)
+    return read_lora(file, transformer)
 
 
 def write_lora(

@@ -7,7 +7,8 @@ rounding, the workspace of the device's libraries and its context (docs/training
 """
 
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +26,7 @@ from ..loop.randomness import step_generator
 from ..model.bases.registry import base_of, require_base
 from ..model.in_context import InContext
 from ..model.lora import add_lora
-from ..model.quantize import quantize_frozen
+from ..model.quantize import PackedLinear, quantize_frozen
 from ..model.transformer import load_config_only
 from ..sections.config import Config
 from ..sections.planner import TrainSection
@@ -34,8 +35,8 @@ from .objective import Batch, flow_matching_loss
 GIB = 2**30
 OVERHEAD_GIB = 1.0
 "Added for the device's context and library workspaces, which no tensor accounts for (an estimate)."
-_NF4_BYTES = 0.5 + 4 / 64
-"""A weight in nf4: four bits, and one float32 scale for 64 of them."""
+_NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
+"""A weight in nf4: four bits, and for 64 of them a scale of eight bits, 256 of which share a float32 one."""
 _VAE_GIB = 0.33
 """FLUX's autoencoder in float32, which validation keeps in memory."""
 _STATE = {"adamw": 8.0, "adamw8bit": 2.03, "prodigy": 16.0, "muon": 8.0}
@@ -189,11 +190,14 @@ def base_shapes(section: TrainSection, spec: PlannerSpec) -> torch.nn.Module:
 
 def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
     """Bytes of everything frozen."""
-    total = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
-    for buffer in model.buffers():
-        four_bits = quantize == "nf4" and buffer.dtype == torch.int8
-        total += round(buffer.numel() * (_NF4_BYTES if four_bits else buffer.element_size()))
-    return total
+    total = sum(p.nbytes for p in model.parameters() if not p.requires_grad)
+    if quantize == "nf4":
+        return total + sum(round(_NF4_BYTES * layer.packed.numel()) for layer in _packed_layers(model))
+    return total + sum(buffer.nbytes for buffer in model.buffers())
+
+
+def _packed_layers(model: torch.nn.Module) -> list[PackedLinear]:
+    return [module for module in model.modules() if isinstance(module, PackedLinear)]
 
 
 def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: torch.nn.Module) -> Batch:
@@ -215,10 +219,24 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
         # modes are off in the backward pass: recomputed layers enter theirs again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
-    with counter, _AsOnDevice(dtype):
+    with _packed_under_autocast(model, dtype), counter, _AsOnDevice(dtype):
         loss = flow_matching_loss(model, in_context, batch, section.objective, step_generator(0, 0), guidance)
         loss.backward()
     return counter.peak
+
+
+@contextmanager
+def _packed_under_autocast(model: torch.nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Packed layers get what autocast would give them: they unpack into the dtype of their input."""
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: (given[0].to(dtype), *given[1:]))
+        for layer in _packed_layers(model) if dtype is not None
+    ]  # fmt: skip
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _AsOnDevice(TorchFunctionMode):

@@ -62,7 +62,7 @@ class Validation:
         self.in_context, self.accelerator = in_context, accelerator
         self.scenes = _choose(mixture, self.section.validation.scenes)
         dtype = getattr(torch, self.section.validation.dtype)
-        self.vae = load_vae(Path(self.section.base) / "vae", dtype, accelerator.device)
+        self.vae = load_vae(Path(self.section.base) / "vae", dtype, accelerator.device, mixture.spec.base_family)
         self.folder = Path(self.section.out) / PLANS
         self.given = [self._decode(mixture.condition(pair)) for pair in self.scenes]
         self.truth = [self._decode(mixture.target(pair)) for pair in self.scenes]

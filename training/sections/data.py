@@ -76,6 +76,11 @@ class PrepareSection(Section):
     short: Literal["drop", "repeat", "error"] = Field(
         "error", description="episodes with fewer frames than cells: drop them, repeat the last frame, or refuse"
     )
+    later_starts: Annotated[float, Field(ge=0.0, le=16.0)] = Field(
+        0.0,
+        description="pairs that begin at a random later moment, beside each episode's own (0.5: for every second "
+        "episode): a planner that is to plan again while a task is under way must have seen such starts",
+    )
     overlay: Literal["auto", "none", "recorded", "cameras", "tracked", "drawn", "cvat"] = Field(
         "auto",
         description="source of paths: recorded (simulated episodes), cameras (projected end-effector positions), "
@@ -94,7 +99,7 @@ class PrepareSection(Section):
     validation_episodes: Annotated[int, Field(ge=0)] = Field(32, description="number of held-out episodes")
     subsets: list[Positive] = Field(default_factory=list, description="sizes of nested training subsets [episodes]")
     broken: Literal["error", "skip"] = Field("error", description="episodes that cannot be used: refuse, or skip them")
-    seed: Seed = Field(0, description="seed of the random split, the subsets and varied prompts")
+    seed: Seed = Field(0, description="seed of the random split, the subsets, varied prompts and later starts")
     processes: Positive = Field(2, description="worker processes")
 
 

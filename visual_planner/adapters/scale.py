@@ -13,13 +13,16 @@ Which record counts:
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PlannerError, brief
 from ..json_text import json_record
 
 DIFFUSERS_KEY = "lora_adapter_metadata"
+PEFT_FILE, PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+MAX_SETTINGS = 2**20
+"""Largest file of PEFT's settings [bytes]."""
 _MAX_PATTERN = 200
 _LITERAL = re.compile(r"[\w\-]+")
 _REGEX = re.compile(r"(?:[\w\-]|\\?\.|\\d\+|\[0-9\]\+|\.\*|\((?:\?:)?[\w|]+\)|\^|\$)+")
@@ -47,6 +50,28 @@ def settings_of_header(metadata: Mapping[str, str], where: str) -> dict[str, Any
             f"{where} must have readable settings, but {DIFFUSERS_KEY} in its header is not JSON"
         ) from None
     return {key.removeprefix("transformer."): value for key, value in record.items()}
+
+
+def is_of_peft(name: str, alone: bool, keys: Iterable[str]) -> bool:
+    """Whether PEFT's settings in an adapter's folder are that adapter's: they have one name in every folder.
+
+    Args:
+        name: of the adapter's file.
+        alone: whether it is the only one in its folder.
+        keys: of its tensors.
+    """
+    return name == PEFT_FILE or alone or any(key.startswith("base_model.model.") for key in keys)
+
+
+def settings_of_peft(data: bytes, where: str) -> dict[str, Any]:
+    """PEFT's settings out of the bytes of their file; of these, `MAX_SETTINGS` + 1 are enough.
+
+    Raises:
+        ScaleError: they are no JSON object, or too long.
+    """
+    if len(data) > MAX_SETTINGS:
+        raise ScaleError(f"{where} must have at most {MAX_SETTINGS} bytes")
+    return json_record(data, where, ScaleError)
 
 
 def alpha_of(

@@ -3,8 +3,9 @@
 Each kind gives a trajectory in pixels of the source's own frames; its times are those of the chosen frames in the plan.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,8 +17,23 @@ from ...errors import TrainingError
 from ..sources import Entry, Source
 from . import cvat, drawn, projected, recorded, tracked
 
-OverlayMaker = Callable[[Source, Entry, np.ndarray, tuple[int, int]], Trajectory]
-"""(source, episode, chosen frames (K,), size (h, w) of a frame) → trajectory on a frame of that size."""
+
+class OverlayMaker(Protocol):
+    """What gives the path of an episode."""
+
+    of_whole: bool
+    """It is that of the whole episode, whichever frames are chosen."""
+
+    def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
+        """Trajectory on a frame.
+
+        Args:
+            source: of the episode.
+            entry: the episode.
+            chosen: (K,) numbers of the chosen frames.
+            size: (h, w) of the frame [px].
+        """
+
 
 _KINDS = {
     "recorded": recorded.RecordedPaths,

@@ -14,7 +14,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ...files import read_bytes
-from ..frame_choice import clock_of, plan_time
+from ..choice.rules import clock_of, plan_time
 from ..sources import Entry, Source
 from ..sources.names import named_file, safe_id
 
@@ -35,6 +35,8 @@ class CvatPaths:
     a project with several tasks, only that task's tracks count. A polyline is a path without times; a track of points
     or boxes is a path with the times of its frames.
     """
+
+    of_whole = False
 
     def __init__(self, data: Path, states: str) -> None:
         self.data = data

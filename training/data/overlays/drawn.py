@@ -21,6 +21,8 @@ class DrawnPaths:
         TrainingError: a line is broken, or an episode has two.
     """
 
+    of_whole = True
+
     def __init__(self, data: Path, states: str) -> None:
         self.data = data
         self.lines: dict[str, object] | None = None

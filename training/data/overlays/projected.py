@@ -11,7 +11,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ...files import read_json
-from ..frame_choice import clock_of
+from ..choice.rules import clock_of
 from ..sources import Entry, Source
 from ..sources.records import Count, Finite, Record, Text, checked
 from .recorded import path_over
@@ -50,6 +50,8 @@ class ProjectedPaths:
     Raises:
         TrainingError: a camera is missing or has matrices of a wrong shape, or NaN in them.
     """
+
+    of_whole = False
 
     def __init__(self, data: Path, states: str) -> None:
         self.file, self.states = data, states

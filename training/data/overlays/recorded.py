@@ -8,7 +8,7 @@ from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
-from ..frame_choice import plan_time
+from ..choice.rules import plan_time
 from ..sources import Entry, Source
 
 _CONTROL_POINTS = 17
@@ -43,7 +43,7 @@ def path_over(
         places: of every frame [px].
         chosen: numbers of the chosen frames.
         size: (h, w) of a frame [px].
-        clock: as `frame_choice.clock_of` gives it.
+        clock: as `choice.rules.clock_of` gives it.
     """
     first, last = int(chosen[0]), int(chosen[-1])
     frames = np.arange(first, last + 1) if last > first else np.array([first, first])
@@ -53,6 +53,8 @@ def path_over(
 
 class RecordedPaths:
     """`path_px` of simulated episodes: (x, y, t) with t from the first frame (0) to the last (1)."""
+
+    of_whole = False
 
     def __init__(self, data: Path | None, states: str) -> None:
         pass

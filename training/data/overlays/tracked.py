@@ -11,7 +11,7 @@ from visual_planner.trajectory.trajectory import Trajectory
 
 from ...errors import TrainingError
 from ...files import read_json
-from ..frame_choice import clock_of
+from ..choice.rules import clock_of
 from ..sources import Entry, Source
 from ..sources.names import named_file
 from ..sources.pictures import read_picture
@@ -35,16 +35,18 @@ class TrackedPaths:
         TrainingError: the file is broken.
     """
 
+    of_whole = False
+
     def __init__(self, data: Path, states: str) -> None:
         self.data = data
         self.clicks = None if data.is_dir() else read_json(data, "clicks")
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """See `OverlayMaker`."""
-        first, last = int(chosen[0]), int(chosen[-1])
-        grey = (cv2.cvtColor(source.frames(entry, [index])[0], cv2.COLOR_RGB2GRAY) for index in range(first, last + 1))
-        places = np.zeros((last + 1, 2))
-        places[first:] = follow(grey, self._mask(entry, size), f"episode {entry.id} ({entry.file})", first)
+        # from the first frame on, where the click or the mask belongs, also when the chosen ones begin later
+        shown = (source.frames(entry, [index])[0] for index in range(int(chosen[-1]) + 1))
+        grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown)
+        places = follow(grey, self._mask(entry, size), f"episode {entry.id} ({entry.file})")
         return path_over(places, chosen, size, clock_of(source.times(entry)))
 
     def _mask(self, entry: Entry, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +73,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str, first: int = 0) -> np.ndarray:
+def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], what: str) -> np.ndarray:
     """Places (T, 2) [px] of something in grey frames (h, w), by pyramidal Lucas-Kanade flow of points on it.
 
     The place moves by the median of the points' steps. A point whose return path misses its start is dropped.
@@ -80,7 +82,6 @@ def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], wha
         grey: the frames in order.
         start: place (2,) and mask (h, w) in the first of them.
         what: names the episode in messages.
-        first: number of the first frame, for messages.
 
     Raises:
         TrainingError: all points are lost.
@@ -90,7 +91,7 @@ def follow(grey: Iterable[np.ndarray], start: tuple[np.ndarray, np.ndarray], wha
     place, mask = start
     points = _seek(before, mask, place)
     places = [place]
-    for number, frame in enumerate(frames, first + 1):
+    for number, frame in enumerate(frames, 1):
         moved, found, _ = cv2.calcOpticalFlowPyrLK(before, frame, points, None)
         back, found_back, _ = cv2.calcOpticalFlowPyrLK(frame, before, moved, None)
         trip = np.linalg.norm((back - points).reshape(-1, 2), axis=1)

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from ...errors import TrainingError
+from .pretrained import load_tokenizer, load_weights
 
 TAPS = (1, 2, 3)
 """Quarters of the layers after which hidden states are read (9, 18 and 27 of 36)."""
@@ -26,7 +27,7 @@ class QwenEncoder(nn.Module):
 
     def __init__(self, folder: Path, qwen: Qwen3ForCausalLM, tokens: int = 0) -> None:
         super().__init__()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", padding_side="right")
+        self.tokenizer = load_tokenizer(AutoTokenizer, folder / "tokenizer", padding_side="right")
         self.qwen = qwen.model
         self.tokens = tokens or min(self.tokenizer.model_max_length, MOST_TOKENS)
         layers = qwen.config.num_hidden_layers
@@ -49,7 +50,7 @@ class QwenEncoder(nn.Module):
         kind = json.loads(config.read_text()).get("model_type", "qwen3") if config.is_file() else None
         if kind != "qwen3":
             raise TrainingError(f"base model {folder}: text encoder must be a qwen3, got {kind}")
-        return cls(folder, Qwen3ForCausalLM.from_pretrained(folder / "text_encoder", dtype=dtype), tokens).eval()
+        return cls(folder, load_weights(Qwen3ForCausalLM, folder / "text_encoder", dtype=dtype), tokens).eval()
 
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (B, T) of prompts in Qwen's chat template; longer ones are cut."""

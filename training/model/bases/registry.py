@@ -38,14 +38,20 @@ def base_of_folder(folder: str | Path) -> Base:
     return known[require_class(part, tuple(known), f"base model {folder}: transformer")]
 
 
-def base_of_autoencoder(folder: Path) -> Base:
-    """Base of an autoencoder's folder, by its class.
+def base_of_autoencoder(folder: Path, family: Family | None = None) -> Base:
+    """Base of an autoencoder's folder, by its class; refused unless it is of a family, where one is given.
 
     Raises:
-        TrainingError: it is of an unknown class.
+        TrainingError: it is of an unknown class, or of another family.
     """
     known = {base.autoencoder.__name__: base for base in BASES}
-    return known[require_class(folder, tuple(known), "autoencoder")]
+    base = known[require_class(folder, tuple(known), "autoencoder")]
+    if family is not None and base.family is not family:
+        raise TrainingError(
+            f"autoencoder {folder} must be {family.title}'s, as spec.family says, got {base.family.title}'s "
+            f"({base.autoencoder.__name__})"
+        )
+    return base
 
 
 def base_of_module(module: nn.Module) -> Base:

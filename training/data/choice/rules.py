@@ -4,7 +4,7 @@ import numpy as np
 
 from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, choose_by_shape
 
-from ..errors import TrainingError
+from ...errors import TrainingError
 
 _IDLE_SHARE = 0.1
 "A frame is idle if it changes less than this fraction of a lively frame's change."

@@ -1,0 +1,1 @@
+"""Which frames of an episode a pair shows."""
