@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .camera import Camera
+from .disturbances import Event, Interference
 from .errors import SimulationError
 from .joint_trajectory import JointLimits, JointTrajectory, plan_actions
 from .motion import FRAMES
@@ -100,6 +102,10 @@ class Rollout:
         limits: of the arm's joints (default: Kinova's).
         plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
         spacing: "time": they are evenly spaced; "shape": as far apart in time as in space.
+        events: what disturbs the attempt, by its name in ``disturbances.KINDS``.
+
+    Attributes:
+        steps: control steps since the start.
     """
 
     def __init__(
@@ -111,15 +117,23 @@ class Rollout:
         limits: JointLimits | None = None,
         plan_frames: int = FRAMES,
         spacing: str = "time",
+        events: Mapping[str, Event] | None = None,
     ) -> None:
         self.world, self.scene, self.task, self.limits = world, scene, task, limits
         self.plan_frames, self.by_shape = plan_frames, spacing == "shape"
         world.reset(scene, 0.0, camera)
-        self.gripper = 0.0
+        self.gripper, self.steps = 0.0, 0
+        self.interference = Interference(world, scene, task, events) if events else None
         self._traces: list[Trace] = []
 
-    def carry_out(self, keyframes: np.ndarray) -> tuple[Trace, list[np.ndarray], JointTrajectory]:
+    def carry_out(
+        self, keyframes: np.ndarray, watch: Callable[[int], bool] | None = None
+    ) -> tuple[Trace, list[np.ndarray], JointTrajectory]:
         """Execute checked keyframes (F, 4), F >= 2; the first is replaced by where the arm really is.
+
+        Args:
+            keyframes: the plan.
+            watch: asked with the number of a keyframe that is done whether to stop there; the world must have pictures.
 
         Returns:
             the trace, the pictures when each keyframe was done (none if the world has none), and the actions.
@@ -128,8 +142,19 @@ class Rollout:
         plan[0] = (*self.world.tool(), self.gripper)
         spans = steps_between_each(plan, self.plan_frames, True) if self.by_shape else steps_between(self.plan_frames)
         actions = plan_actions(self.world.arm, plan, self.world.joints, self.limits, spans)
-        trace, frames = self.world.follow(actions.commands(), actions.keyframe_steps, joints=True)
-        self.gripper = float(plan[-1, 3])
+        number_of, before = {int(step): number for number, step in enumerate(actions.keyframe_steps)}, self.steps
+
+        def stop(step: int) -> bool:
+            self.steps = before + step
+            return watch(number_of[step])
+
+        trace, frames = self.world.follow(
+            actions.commands(), actions.keyframe_steps, joints=True, disturb=self.interference,
+            watch=None if watch is None else stop,
+        )  # fmt: skip
+        taken = len(trace.tool_m) - 1
+        self.steps = before + taken
+        self.gripper = float(plan[max(number for step, number in number_of.items() if step <= taken), 3])
         self._traces.append(trace)
         return trace, frames, actions
 
@@ -140,7 +165,10 @@ class Rollout:
             return False
         tool = np.concatenate([trace.tool_m for trace in self._traces])
         objects = np.concatenate([trace.objects_m for trace in self._traces])
-        return is_done(self.task, self.scene, Trace(tool, objects))
+        if self.interference is None:
+            return is_done(self.task, self.scene, Trace(tool, objects))
+        scene = replace(self.scene, plate_m=tuple(self.interference.plate_m))
+        return is_done(self.task, scene, Trace(tool, objects), self.interference.carried_m)
 
 
 def execute(

@@ -156,6 +156,20 @@ def set_object_pose(model, data, slot: int, position_m, yaw_rad: float = 0.0) ->
     data.qvel[dof : dof + 6] = 0.0
 
 
+def shift_object(model, data, slot: int, by_m) -> None:
+    """Carry one object by (x, y) [m] along the table, turned as it is, and leave it at rest."""
+    joint = model.joint(f"object_{slot}")
+    address, dof = joint.qposadr[0], joint.dofadr[0]
+    data.qpos[address : address + 2] += by_m
+    data.qvel[dof : dof + 6] = 0.0
+    mujoco.mj_kinematics(model, data)
+
+
+def move_plate(data, plate_m) -> None:
+    """Move the plate's centre to (x, y) [m]."""
+    data.mocap_pos[0][:2] = plate_m
+
+
 def object_position(data, slot: int) -> np.ndarray:
     """Return the centre (3,) [m] of one object."""
     return data.body(f"object_{slot}").xpos.copy()

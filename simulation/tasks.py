@@ -119,19 +119,27 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
         return scene, possible[int(choice.integers(len(possible)))]
 
 
-def is_done(task: Task, scene: SceneSpec, trace: Trace) -> bool:
+def is_done(task: Task, scene: SceneSpec, trace: Trace, carried_m: np.ndarray | None = None) -> bool:
     """Say whether the request was fulfilled.
 
     reach: the tool ends above the object, which has not moved. push: the object moved two thirds of the way or more in
     the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the
     gripper. place: it was lifted meanwhile and ends on the plate, let go. In every task the other objects stay where
     they were (3 cm).
+
+    Args:
+        task: the request.
+        scene: the scene, with the plate where it is at the end.
+        trace: what happened.
+        carried_m: how far each object was carried by something else than the arm (objects, 2) [m], which does not count
+            as moved; None: nothing was.
     """
+    carried = np.zeros((trace.objects_m.shape[1], 2)) if carried_m is None else carried_m
     moved = trace.objects_m[:, task.slot]
     start, end, tool = moved[0], moved[-1], trace.tool_m[-1]
-    travel = (end - start)[:2]
+    travel = (end - start)[:2] - carried[task.slot]
     others_moved = any(
-        np.hypot(*(trace.objects_m[-1, slot] - trace.objects_m[0, slot])[:2]) > 0.03
+        np.hypot(*((trace.objects_m[-1, slot] - trace.objects_m[0, slot])[:2] - carried[slot])) > 0.03
         for slot in range(len(scene.objects))
         if slot != task.slot
     )

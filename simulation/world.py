@@ -22,7 +22,7 @@ from .model import (
 )
 from .motion import FRAMES
 from .render import FrameRenderer
-from .scene import SceneSpec, apply_scene, object_position
+from .scene import SceneSpec, apply_scene, move_plate, object_position, shift_object
 from .tasks import Trace
 from .toolpath import PLAN_STEPS, STEPS_PER_FRAME, frame_steps
 
@@ -92,6 +92,14 @@ class World:
         """Return the centres (objects, 3) [m] of the scene's objects."""
         return np.stack([object_position(self.data, slot) for slot in range(len(self.scene.objects))])
 
+    def shift_object(self, slot: int, by_m: np.ndarray) -> None:
+        """Carry an object by (x, y) [m] along the table; it is at rest there."""
+        shift_object(self.model, self.data, slot, by_m)
+
+    def place_plate(self, plate_m: tuple[float, float]) -> None:
+        """Move the plate's centre to (x, y) [m]."""
+        move_plate(self.data, plate_m)
+
     def frame(self) -> np.ndarray:
         """Return the picture (size, size, 3) uint8 of this moment."""
         if self.renderer is None:
@@ -127,7 +135,12 @@ class World:
         return self.follow(commands, frame_steps(FRAMES) if steps is None else steps)
 
     def follow(
-        self, commands: Iterable[tuple[np.ndarray, float]], picture_steps: Iterable[int], joints: bool = False
+        self,
+        commands: Iterable[tuple[np.ndarray, float]],
+        picture_steps: Iterable[int],
+        joints: bool = False,
+        disturb: Callable[[np.ndarray, float], tuple[np.ndarray, float]] | None = None,
+        watch: Callable[[int], bool] | None = None,
     ) -> tuple[Trace, list[np.ndarray]]:
         """Execute commands, one a control step (20 ms).
 
@@ -135,6 +148,8 @@ class World:
             commands: tool positions (3,) [m] and gripper states [0..1].
             picture_steps: numbers of the control steps after which a picture is taken (0: before the first).
             joints: the commands give the arm's joints (6,) [rad] instead of the tool's position.
+            disturb: is given each command and returns what is sent instead.
+            watch: asked with the number of a control step of `picture_steps` but the first whether to stop there.
 
         Returns:
             the trace before the first and after every control step, and the pictures (none if the world has none).
@@ -145,11 +160,13 @@ class World:
         if self.renderer is not None and 0 in pictured:
             frames.append(self.frame())
         for step, command in enumerate(commands, start=1):
-            send(*command)
+            send(*(command if disturb is None else disturb(*command)))
             mujoco.mj_kinematics(self.model, self.data)
             tool.append(self.tool())
             objects.append(self.objects())
             if self.renderer is not None and step in pictured:
                 mujoco.mj_forward(self.model, self.data)
                 frames.append(self.frame())
+                if watch is not None and watch(step):
+                    break
         return Trace(np.array(tool), np.array(objects)), frames

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import numpy as np
 
 from simulation import world as table
 from simulation.camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
+from simulation.disturbances import KINDS, Event
 from simulation.episode import Request as Drawn
 from simulation.episode import demonstration_of, draw_request, first_frame
 from simulation.errors import SimulationError
@@ -17,7 +19,17 @@ from simulation.tasks import TASKS
 from visual_planner.execution.camera import View
 
 from .errors import UnreachableError, WorldError
-from .protocol import USUAL_VIEW, Demonstration, Executed, Request, Rollout, Viewpoint, World, checked_keyframes
+from .protocol import (
+    USUAL_VIEW,
+    Demonstration,
+    Executed,
+    Request,
+    Rollout,
+    Viewpoint,
+    Watch,
+    World,
+    checked_keyframes,
+)
 
 
 @contextmanager
@@ -55,6 +67,7 @@ class JacoTable(World):
     readout = "models/readout"
     planner = "models/tiny_planner"
     command = "simulation.__main__"
+    disturbances = MappingProxyType({**KINDS, "sensor_noise": TASKS})
 
     def __init__(self, size: int = 64, look: str = "") -> None:
         super().__init__(size, look)
@@ -74,7 +87,8 @@ class JacoTable(World):
     def first_frame(self, request: Request) -> np.ndarray:
         """See `World.first_frame`."""
         with _own_errors():
-            return first_frame(self.table, request.own)
+            picture = first_frame(self.table, request.own)
+        return picture if request.disturbance is None else request.disturbance.seen(picture, 0)
 
     def demonstrate(self, request: Request, frames: int = 9, keyframes: str = "") -> Demonstration:
         """See `World.demonstrate`."""
@@ -98,23 +112,36 @@ class JacoRollout(Rollout):
 
     def __init__(self, world: table.World, request: Request, frames: int, keyframes: str) -> None:
         own: Drawn = request.own
+        self._disturbance = request.disturbance
+        drawn = {kind: self._disturbance.drawn(kind) for kind in KINDS} if self._disturbance else {}
+        events = {kind: Event(**vars(values)) for kind, values in drawn.items() if values is not None}
         with _own_errors():
             self.attempt = Attempt(
-                world, own.scene, own.task, own.camera, plan_frames=frames, spacing=keyframes
+                world, own.scene, own.task, own.camera, plan_frames=frames, spacing=keyframes, events=events
             )  # fmt: skip
 
-    def carry_out(self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True) -> Executed:
+    def carry_out(
+        self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
+    ) -> Executed:
         """See `Rollout.carry_out`; `own` of the answer is the trace and the joint trajectory."""
         if until_stalled:
             raise WorldError("the Jaco table's arm follows joint trajectories to their end and cannot stall")
-        wanted = checked_keyframes(keyframes)
+        wanted, before = checked_keyframes(keyframes), self.attempt.steps
+
+        def stop(number: int) -> bool:
+            return watch(number, self.frame())
+
         with _own_errors():
             plan, clamped = check_keyframes(wanted, frames=None)
             start_error = float(np.linalg.norm(wanted[0, :3] - self.attempt.world.tool()))
-            trace, frames, actions = self.attempt.carry_out(plan)
-        done = list(actions.keyframe_steps)
+            trace, frames, actions = self.attempt.carry_out(plan, None if watch is None else stop)
+        taken = len(trace.tool_m) - 1
+        done = [min(int(step), taken) for step in actions.keyframe_steps]
+        reached = max(number for number, step in enumerate(actions.keyframe_steps) if step <= taken)
+        frames = [self._seen(frame, before + step) for frame, step in zip(frames, done, strict=False)]
+        frames += frames[-1:] * (len(plan) - len(frames))
         return Executed(
-            np.array(frames), trace.tool_m[done], len(plan) - 1, clamped, False, start_error, (trace, actions)
+            np.array(frames), trace.tool_m[done], reached, clamped, False, start_error, (trace, actions)
         )  # fmt: skip
 
     @property
@@ -127,6 +154,14 @@ class JacoRollout(Rollout):
         """See `Rollout.over`: this table counts only how things are at the end."""
         return False
 
+    @property
+    def happened(self) -> tuple[str, ...]:
+        """See `Rollout.happened`."""
+        return () if self.attempt.interference is None else tuple(self.attempt.interference.happened)
+
     def frame(self) -> np.ndarray:
         """See `Rollout.frame`."""
-        return self.attempt.world.frame()
+        return self._seen(self.attempt.world.frame(), self.attempt.steps)
+
+    def _seen(self, picture: np.ndarray, step: int) -> np.ndarray:
+        return picture if self._disturbance is None else self._disturbance.seen(picture, step)

@@ -8,8 +8,8 @@ Everywhere: metres in the robot's frame; a gripper is 0 open and 1 closed; pictu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,7 +17,11 @@ import numpy as np
 from visual_planner.execution.camera import View
 from visual_planner.execution.keyframe_choice import RULES
 
+from .disturbances import Disturbance, check_kinds
 from .errors import WorldError
+
+Watch = Callable[[int, np.ndarray], bool]
+"""Is shown the number of a keyframe that is done and the picture (size, size, 3) of that moment; True: stop here."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Request:
         view: the same camera as rays of a square picture.
         colours: of the things that checks may track, by the names of `training.evaluation.colours`; may be empty.
         own: what the world itself needs to set the scene up again.
+        disturbance: what goes wrong in it, see `World.disturbed`; None: nothing.
     """
 
     seed: int
@@ -61,6 +66,7 @@ class Request:
     view: View
     colours: tuple[str, ...] = ()
     own: object = None
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,16 @@ class Rollout(ABC):
     """One attempt at a request, from its start: any number of plans, one after the other."""
 
     @abstractmethod
-    def carry_out(self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True) -> Executed:
+    def carry_out(
+        self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
+    ) -> Executed:
         """Execute keyframes (F, 4), F >= 2; where the arm really is replaces the first.
 
         Args:
             keyframes: places [m] and gripper.
             until_stalled: stop where the world's rule says that the arm is stuck or done, so that it is planned again.
             pictures: take pictures. Physics must be the same without them.
+            watch: asked after each keyframe but the first whether to stop there; it is shown a picture in any case.
 
         Raises:
             WorldError: the keyframes are no such numbers.
@@ -138,6 +147,11 @@ class Rollout(ABC):
     @abstractmethod
     def frame(self) -> np.ndarray:
         """Picture (size, size, 3) of this moment."""
+
+    @property
+    def happened(self) -> tuple[str, ...]:
+        """Kinds of disturbance that have happened so far; those of pictures are not among them."""
+        return ()
 
 
 class World(ABC):
@@ -166,6 +180,7 @@ class World(ABC):
             `execute` of `commands`.
         keyframes: one of `keyframe_choice.RULES`, how its demonstrations choose their frames by default.
         needs_eyes: tasks in which a plan made for another scene mostly fails; empty where nobody has measured it.
+        disturbances: kinds of `disturbances.KINDS` that its rollouts can do, each with the tasks in which they can.
     """
 
     name: ClassVar[str]
@@ -185,6 +200,7 @@ class World(ABC):
     command: ClassVar[str] = ""
     keyframes: ClassVar[str] = RULES[0]
     needs_eyes: ClassVar[tuple[str, ...]] = ()
+    disturbances: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, size: int, look: str = "") -> None:
         self.size, self.look = size, look or self.looks[0]
@@ -241,6 +257,24 @@ class World(ABC):
             (first_seed + number, tasks[number % len(tasks)], cameras[number // len(tasks) % len(cameras)])
             for number in range(scenes)
         ]
+
+    @classmethod
+    def disturbed(cls, request: Request, kinds: Sequence[str], strength: float = 1.0) -> Request:
+        """The same request with something that goes wrong in it, drawn from its seed.
+
+        Attempts at it are disturbed, and its first frame is as the camera gives it; its demonstration is not touched.
+
+        Args:
+            request: from `draw`.
+            kinds: of `disturbances`; those that the request's task cannot have are left out.
+            strength: above 0, at most `disturbances.MAX_STRENGTH`.
+
+        Raises:
+            WorldError: a kind that the world does not have, or a strength out of bounds.
+        """
+        check_kinds(kinds, strength, cls.disturbances, cls.name)
+        has = tuple(kind for kind in kinds if request.task in cls.disturbances[kind])
+        return replace(request, disturbance=Disturbance(has, float(strength), request.seed) if has else None)
 
     @classmethod
     def check(cls, name: str, value: str) -> str:

@@ -67,7 +67,7 @@ class ToyRollout(Rollout):
         self.world, self.request, self.steps = world, request, 0
         self.place, self.done = np.array([*request.own, 0.1]), False
 
-    def carry_out(self, keyframes, until_stalled=False, pictures=True):
+    def carry_out(self, keyframes, until_stalled=False, pictures=True, watch=None):
         plan, start = checked_keyframes(keyframes), self.place.copy()
         if plan[:, 2].max() > 1.5:
             raise UnreachableError(f"the dot cannot get {plan[:, 2].max():.1f} m high")
@@ -85,6 +85,8 @@ class ToyRollout(Rollout):
             places.append(self.place.copy())
             if pictures:
                 frames.append(self.frame())
+            if watch is not None and not self.over and watch(number, self.frame()):
+                break
             if until_stalled and np.linalg.norm(self.place - before) < 1e-3:
                 stalled = True
                 break

@@ -121,7 +121,7 @@ def test_the_static_plan_on_the_path_stands_beside_plans_that_follow_it(asked, t
 
 
 def test_a_plan_that_the_arm_cannot_follow_is_not_done_and_stops_nothing(asked, table, oracle, monkeypatch):
-    def cannot(rollout, keyframes):
+    def cannot(rollout, keyframes, watch=None):
         raise UnreachableError("the arm cannot reach [0.3, -0.1, 0.1] m on the plan's way")
 
     monkeypatch.setattr("simulation.execution.Rollout.carry_out", cannot)
@@ -227,11 +227,11 @@ class Nine:
 
 def test_replanning_from_the_moment_with_true_plans_works(asked, table, oracle, monkeypatch):
     """The plan of every look is the true one for what is left: frames from now on, in the remaining time's rhythm."""
-    from training.evaluation.closed_loop import replan as module
+    from training.evaluation.closed_loop import planning as module
 
     item, looks = asked[2], []
 
-    def plans(planner, now, mode, count, seen):
+    def plans(planner, now, mode, count, wording, batch_size, seen, steps):
         assert seen is None
         looks.append(now[0].first)
         start = 0 if len(looks) == 1 else 4
@@ -239,24 +239,24 @@ def test_replanning_from_the_moment_with_true_plans_works(asked, table, oracle, 
         return [item.truth[chosen][None]]
 
     monkeypatch.setattr(module, "make_plans", plans)
-    assert replan(item, Nine, "text", _net(asked), table, 4, begin="moment")
+    assert replan(item, Nine, "text", _net(asked), table, Settings(replan=4, replan_from="moment"))
     assert len(looks) == 2 and np.abs(looks[1].astype(int) - item.truth[4]).mean() < 4
 
 
 @pytest.mark.parametrize("every", [4, 3])
 def test_replanning_from_the_start_keeps_what_was_seen(asked, table, oracle, monkeypatch, every):
     """Every plan is of the whole task; the frames that have happened are given to it as the camera saw them."""
-    from training.evaluation.closed_loop import replan as module
+    from training.evaluation.closed_loop import planning as module
 
     item, past = asked[2], []
 
-    def plans(planner, now, mode, count, seen):
+    def plans(planner, now, mode, count, wording, batch_size, seen, steps):
         assert now == [item], "first frame, path and words stay those of the whole task"
         past.append(seen[0])
         return [item.truth[None]]
 
     monkeypatch.setattr(module, "make_plans", plans)
-    assert replan(item, Nine, "text", _net(asked), table, every)
+    assert replan(item, Nine, "text", _net(asked), table, Settings(replan=every))
     assert [len(frames) for frames in past] == list(range(1, 9, every))
     for frames in past:
         assert np.array_equal(frames[0], item.first)
@@ -265,7 +265,7 @@ def test_replanning_from_the_start_keeps_what_was_seen(asked, table, oracle, mon
 
 def test_replanning_refuses_what_a_plan_has_not(asked, table):
     with pytest.raises(TrainingError, match="--replan must be 1 to 8 frames, got 9"):
-        replan(asked[2], Nine, "text", _net(asked), table, 9)
+        replan(asked[2], Nine, "text", _net(asked), table, Settings(replan=9))
     with pytest.raises(TrainingError, match="--replan-from must be start or moment, got 'now'"):
         Settings(replan_from="now")
 

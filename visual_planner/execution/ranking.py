@@ -27,6 +27,12 @@ LEAST_TO_AGREE = 3
 "Number of plans from which an outlier can be told: two plans only agree with each other."
 MOVES = ("static", "motion")
 "Checks of `diagnostics` that a plan must pass to get a score above 0."
+GOOD_PATH, GOOD_SURE = 0.489, 0.853
+"""From which value of a part on a plan looks good: of the path, where one was drawn, else of the mean confidence.
+
+The thresholds that the study of failure detection takes from its data (docs/studies/failure_detection.md). The path
+tells failing from working plans well (AUC 0.93), the confidence by itself hardly (0.71).
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,13 @@ def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = 
     parts["least sure"] = float(np.min(reading.confidence))
     parts["gripper"] = _gripper(reading)
     return Score(parts, moves=all(check.ok for check in report.checks if check.name in MOVES))
+
+
+def is_good(score: Score) -> bool:
+    """Whether a plan looks good enough to be executed, by `GOOD_PATH` or `GOOD_SURE`; never if nothing moves."""
+    if not score.moves:
+        return False
+    return score.parts["path"] >= GOOD_PATH if "path" in score.parts else score.parts["sure"] >= GOOD_SURE
 
 
 def compare(scores: list[Score], readings: list[Reading]) -> list[Score]:

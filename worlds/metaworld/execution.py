@@ -46,10 +46,17 @@ class Executor:
         env: the environment in its scene.
         observation: (39,) the newest.
         limit: steps that may be taken in all, whatever the number of plans.
+        disturb: (action (4,), place of the hand (3,) [m]) → the action that is taken instead.
     """
 
-    def __init__(self, env, observation: np.ndarray, limit: int = MAX_STEPS) -> None:
-        self._env, self._now, self._limit = env, observation, limit
+    def __init__(
+        self,
+        env,
+        observation: np.ndarray,
+        limit: int = MAX_STEPS,
+        disturb: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self._env, self._now, self._limit, self._disturb = env, observation, limit, disturb
         self.steps, self.success, self._grip = 0, False, -1.0
         self._patience, self._idle = None, 0
         self._places = [np.array(observation[:3])]
@@ -74,7 +81,7 @@ class Executor:
         keyframes: np.ndarray,
         follow_through: int = _LAST_STEPS,
         patience: int | None = None,
-        done: Callable[[int], None] = lambda number: None,
+        done: Callable[[int], bool | None] = lambda number: None,
     ) -> Outcome:
         """Execute keyframes (F, 4): place of the hand [m] and the gripper's opening.
 
@@ -85,7 +92,7 @@ class Executor:
             follow_through: steps for which the last keyframe is still aimed at.
             patience: steps without motion, over the whole plan, after which it is given up; steps in which the hand
                 waits for its gripper are not counted. None: never.
-            done: called with a keyframe's number when it was aimed at to its end.
+            done: called with a keyframe's number when it was aimed at to its end; True: stop there.
         """
         closed = keyframes[:, 3] < CLOSED_BELOW
         closed[0] = self.closed
@@ -102,7 +109,8 @@ class Executor:
             if self._over:
                 break
             reached = number
-            done(number)
+            if done(number):
+                return Outcome(self.success, self.steps, reached, np.array(self._places))
         self._wait(keyframes[-1, :3], follow_through)
         return Outcome(self.success, self.steps, reached, np.array(self._places), self._stalled)
 
@@ -116,6 +124,8 @@ class Executor:
 
     def _step(self, target_m: np.ndarray, counts: bool = True) -> None:
         action = np.append(np.clip(_GAIN * (target_m - self._now[:3]), -1.0, 1.0), self._grip)
+        if self._disturb is not None:
+            action = self._disturb(action, self.hand_m)
         self._now, _, _, _, info = self._env.step(action)
         self.steps += 1
         self.success = self.success or bool(info["success"])

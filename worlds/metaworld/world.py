@@ -2,14 +2,26 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from visual_planner.execution.camera import View
 
 from ..errors import WorldError
-from ..protocol import USUAL_VIEW, Demonstration, Executed, Request, Rollout, Viewpoint, World, checked_keyframes
+from ..protocol import (
+    USUAL_VIEW,
+    Demonstration,
+    Executed,
+    Request,
+    Rollout,
+    Viewpoint,
+    Watch,
+    World,
+    checked_keyframes,
+)
 from .camera import CAMERAS, Pictures, project
+from .disturbances import KINDS, Interference
 from .execution import PATIENCE, Executor
 from .motion import Motion, demonstrate, show
 from .scene import Scenes
@@ -38,6 +50,7 @@ class MetaWorld(World):
     command = "worlds.metaworld.__main__"
     keyframes = "shape"
     needs_eyes = NEED_EYES
+    disturbances = MappingProxyType({**KINDS, "sensor_noise": TASKS})
 
     def __init__(self, size: int = 64, look: str = "") -> None:
         super().__init__(size, look)
@@ -71,7 +84,8 @@ class MetaWorld(World):
     def first_frame(self, request: Request) -> np.ndarray:
         """See `World.first_frame`."""
         self._scenes.reset(request.task, request.seed)
-        return self._look_at(request.task).take(request.camera)
+        picture = self._look_at(request.task).take(request.camera)
+        return picture if request.disturbance is None else request.disturbance.seen(picture, 0)
 
     def demonstrate(self, request: Request, frames: int = 9, keyframes: str = "") -> Demonstration:
         """See `World.demonstrate`."""
@@ -92,8 +106,9 @@ class MetaWorld(World):
 
     def start(self, request: Request, frames: int = 9, keyframes: str = "") -> "MetaWorldRollout":
         """See `World.start`; the executor goes by places, so the spacing of the frames does not matter."""
+        pictures = self._look_at(request.task)  # before the reset: made, it resets the environment itself
         env, observation = self._scenes.reset(request.task, request.seed)
-        return MetaWorldRollout(Executor(env, observation), self._look_at(request.task), request.camera)
+        return MetaWorldRollout(env, observation, pictures, request)
 
     def close(self) -> None:
         """See `World.close`."""
@@ -128,10 +143,15 @@ class MetaWorld(World):
 class MetaWorldRollout(Rollout):
     """One attempt: 500 steps for all plans together. Keyframes outside of the workspace are moved to its edge."""
 
-    def __init__(self, executor: Executor, pictures: Pictures, camera: str) -> None:
-        self._executor, self._pictures, self._camera = executor, pictures, camera
+    def __init__(self, env, observation: np.ndarray, pictures: Pictures, request: Request) -> None:
+        self._disturbance = request.disturbance
+        self._interference = None if self._disturbance is None else Interference(env, request.task, self._disturbance)
+        self._executor = Executor(env, observation, disturb=self._interference)
+        self._pictures, self._camera = pictures, request.camera
 
-    def carry_out(self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True) -> Executed:
+    def carry_out(
+        self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
+    ) -> Executed:
         """See `Rollout.carry_out`; `own` of the answer is the `Outcome`."""
         wanted = checked_keyframes(keyframes)
         low, high = np.array(WORKSPACE_M).T
@@ -140,14 +160,17 @@ class MetaWorldRollout(Rollout):
         start = self._executor.hand_m
         frames, places = [self.frame()] if pictures else [], [start]
 
-        def done(number: int) -> None:
+        def done(number: int) -> bool:
             places.append(self._executor.hand_m)
             if pictures:
                 frames.append(self.frame())
+            return watch is not None and watch(number, frames[-1] if pictures else self.frame())
 
         outcome = self._executor.run(plan, patience=PATIENCE if until_stalled else None, done=done)
+        last = self.frame() if pictures and len(places) < len(plan) else None
         while len(places) < len(plan):
-            done(0)
+            places.append(self._executor.hand_m)
+            frames += [] if last is None else [last]
         error = float(np.linalg.norm(wanted[0, :3] - start))
         return Executed(
             np.array(frames), np.array(places), outcome.reached, clamped, outcome.stalled, error, outcome
@@ -163,6 +186,12 @@ class MetaWorldRollout(Rollout):
         """See `Rollout.over`."""
         return self._executor.over
 
+    @property
+    def happened(self) -> tuple[str, ...]:
+        """See `Rollout.happened`."""
+        return () if self._interference is None else tuple(self._interference.happened)
+
     def frame(self) -> np.ndarray:
         """See `Rollout.frame`."""
-        return self._pictures.take(self._camera)
+        picture = self._pictures.take(self._camera)
+        return picture if self._disturbance is None else self._disturbance.seen(picture, self._executor.steps)

@@ -1,16 +1,14 @@
 """`python -m training evaluate --closed-loop`: success of plans in a world, beside bounds and baselines."""
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from visual_planner.execution.keyframe_choice import RULES
-from visual_planner.planner.prompts import MODES
 from worlds.protocol import World
-from worlds.registry import WORLDS, open_world, world_class
+from worlds.registry import open_world, world_class
 
 from ...errors import TrainingError
 from ...files import ROOT, shown, write_json
@@ -19,8 +17,8 @@ from ...model.readout import WEIGHTS, open_readout
 from ...sections.output import hold
 from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
 from .journal import Journal
+from .options import parse, settings_of
 from .rates import rate, with_groups
-from .replan import REPLAN_FROM
 from .requests import Asked
 from .settings import Settings
 from .table import table
@@ -91,7 +89,8 @@ def run(options: argparse.Namespace) -> dict:
                     rows |= _baseline_rows(planner, base, asked, part, world, net, settings)
                 journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
                 bar.update(len(part))
-    result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": asdict(settings), **told}
+    result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": settings.told(), **told}
+    result |= {"replanning": settings.rule} if settings.disturb or settings.departed_m else {}
     result |= {"needs_eyes": [task for task in kind.needs_eyes if task in settings.tasks]}
     result |= summary(journal.rows, runs, result["needs_eyes"])
     if options.json is not None:
@@ -99,20 +98,6 @@ def run(options: argparse.Namespace) -> dict:
     journal.remove()
     print(table(result))
     return result
-
-
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The command's options as settings; what is not given stays the world's own."""
-
-    def names(text: str) -> tuple[str, ...]:
-        return tuple(name.strip() for name in text.split(",") if name.strip())
-
-    return Settings(
-        MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,
-        options.camera_turn, options.best_of, options.replan, options.replan_from, options.follow_path,
-        options.batch_size, options.world, names(options.cameras), options.look, options.replans, options.steps,
-        options.keyframes,
-    )  # fmt: skip
 
 
 def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]:
@@ -133,7 +118,7 @@ def _journal_file(results: Path | None) -> Path | None:
 
 
 def _made_from(options: argparse.Namespace, settings: Settings, told: dict, weights: list[Path]) -> dict:
-    chosen = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_ROWS}
+    chosen = {name: value for name, value in settings.told().items() if name not in _NOT_IN_ROWS}
     stamps = [[file.stat().st_size, file.stat().st_mtime_ns] for file in weights]
     return {"settings": chosen, **told, "weights": stamps, "baselines": [options.no_baselines, options.no_base]}
 
@@ -150,7 +135,7 @@ def _baseline_rows(
             for item, entry in zip(asked, part, strict=True)
         ]
     if base is not None:
-        once = replace(settings, best_of=1, replans=0)
+        once = replace(settings, best_of=1, replan=0, replans=0, departed_m=0.0, until_good=1)
         rows["no_lora"] = {
             mode: [row["plans"][0]["success"] for row in plan_and_execute(base, asked, mode, world, net, once)]
             for mode in settings.modes
@@ -207,74 +192,6 @@ def summary(rows: dict, runs: list[Run], needs_eyes: list[str]) -> dict:
             if group in result:
                 result[group][mode] = with_groups(result[group][mode], done, runs, needs_eyes)
     return result
-
-
-def planner_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say which planner and which read-out."""
-    parser.add_argument("--planner", type=Path, help="folder of the planner (default: the world's)")
-    parser.add_argument("--lora", type=Path, help="planner LoRA (default: the one in the folder's loras/)")
-    parser.add_argument("--readout", type=Path, help="folder of the read-out (default: the world's)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's default)")
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training evaluate --closed-loop", description="Execute plans of unseen scenes in a world."
-    )
-    parser.add_argument("--closed-loop", action="store_true", help="(this command)")
-    parser.add_argument("--world", default="jaco", help=f"{' or '.join(WORLDS)} (default jaco)")
-    planner_arguments(parser)
-    parser.add_argument(
-        "--mode", choices=[*MODES, "all"], default="all", help="what plans are conditioned on (default all)"
-    )
-    parser.add_argument("--first-seed", type=int, help="seed of the first scene (default: the world's)")
-    parser.add_argument(
-        "--scenes", type=int,
-        help="scenes per mode (default in world jaco: 100); in world metaworld: seeds, each with every task and camera "
-        "(default 25)",
-    )  # fmt: skip
-    parser.add_argument("--tasks", default="", help="tasks, comma-separated (default: all)")
-    parser.add_argument("--cameras", default="", help="cameras, comma-separated (default: all)")
-    parser.add_argument("--look", default="", help="how the world is rendered; metaworld: plain (default) or shadows")
-    parser.add_argument(
-        "--wordings", default="", help="phrasings of the instructions (default in world jaco: held_out)"
-    )  # fmt: skip
-    parser.add_argument(
-        "--keyframes", choices=RULES,
-        help="how the frames of demonstrations and plans are spaced: evenly in time, or by the shape of the path "
-        "(default: the world's; jaco: time, metaworld: shape)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--camera-jitter", type=float, default=0.0, help="standard deviation of the camera's position [m] (default 0)"
-    )
-    parser.add_argument(
-        "--camera-turn", type=float, default=0.0, help="rotate the camera around the table [degrees] (default 0)"
-    )
-    parser.add_argument(
-        "--best-of", type=int, default=1, help="plans per scene; the one with the highest score is executed (default 1)"
-    )
-    parser.add_argument("--replan", type=int, default=0, help="replan after this many frames (0: never)")
-    parser.add_argument(
-        "--replan-from", choices=REPLAN_FROM, default=Settings.replan_from,
-        help="a new plan begins at the task's start and keeps the past frames, or at the current moment (default "
-        "start)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--replans", type=int, default=0,
-        help="at most this many further plans, each where the end effector no longer moves (world metaworld; 0: none)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--follow-path", action="store_true", help="keep the end effector on the drawn path, if there is one"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=Settings.batch_size, help="plans generated at once (default 16)"
-    )
-    parser.add_argument("--steps", type=int, default=0, help="steps of the sampler (0: the planner's own)")
-    parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
-    parser.add_argument("--no-base", action="store_true", help="omit the base model without its LoRA")
-    parser.add_argument("--json", type=Path, help="file to write the results to; finished scenes are kept beside it")
-    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,5 @@
 """Success of plans in a world: of a planner in every mode, and of what it is held against."""
 
-import time
-
 import numpy as np
 from tqdm import tqdm
 
@@ -9,13 +7,13 @@ from visual_planner.execution.keyframes import keyframes
 from worlds.protocol import World
 
 from ...model.pipeline import PlannerPipeline
-from .planning import make_plans
+from .planning import Choice, choose
 from .rates import difference, rate
-from .replan import replan
+from .replan import replan, replan_when_departed
 from .requests import Asked, Wording, draw
 from .settings import Settings
 from .stalled import replan_when_stalled
-from .trial import carry_out, execute_frames, execute_plan, rank
+from .trial import Judged, attempt, carry_out, execute_frames, execute_plan
 
 __all__ = ["Settings", "bounds", "difference", "draw_all", "evaluate_planner", "plan_and_execute", "rate"]
 
@@ -24,9 +22,12 @@ def draw_all(world: World, settings: Settings, frames: int, runs: list[tuple[int
     """The requests of the settings' scenes (or of some of them), their demonstrations in so many frames."""
     runs = settings.runs() if runs is None else runs
     return [
-        draw(world, seed, task, settings.wordings, settings.viewpoint(camera), frames, settings.keyframes)
+        draw(
+            world, seed, task, settings.wordings, settings.viewpoint(camera), frames, settings.keyframes,
+            settings.disturb, settings.disturb_strength,
+        )
         for seed, task, camera in tqdm(runs, desc="scenes", leave=False, disable=None)
-    ]
+    ]  # fmt: skip
 
 
 def plan_and_execute(
@@ -39,51 +40,65 @@ def plan_and_execute(
     wording: Wording | None = None,
 ) -> list[dict]:
     """One row a request: success of the best-looking plan and of every one, with what was seen before execution."""
-    start = time.perf_counter()
-    how = wording, settings.batch_size
-    plans = make_plans(planner, asked, mode, settings.best_of, *how, steps=settings.steps or None)
-    seconds = (time.perf_counter() - start) / (len(asked) * settings.best_of)
-    rows, first = [], []
-    for item, group in zip(_bar(asked, f"{mode}: execution"), plans, strict=True):
-        judged, order = rank(group, item, mode, net)
-        done = [execute_plan(plan, item, world, settings.follow_path) for plan in judged]
-        best = judged[order[0]]
-        first.append(keyframes(best.followed if settings.follow_path else best.reading))
-        rows.append(
-            {
-                "seed": item.seed, "task": item.task, "instruction": item.instruction, "success": done[order[0]],
-                "order": order, "seconds_a_plan": round(seconds, 4),
-                "plans": [
-                    {"success": success, "score": plan.score.total, "parts": plan.score.parts,
-                     "checks": {check.name: check.value for check in plan.report.checks},
-                     "sound": plan.report.ok, "objects_left": plan.objects_left, **plan.reading.as_dict()}
-                    for success, plan in zip(done, judged, strict=True)
-                ],
-            }
-        )  # fmt: skip
-        if mode != "text" and not settings.follow_path:
-            rows[-1]["success_on_path"] = execute_plan(best, item, world, follow_path=True)
-    if settings.replans:
-        for row, again in zip(
-            rows, replan_when_stalled(asked, first, planner, mode, net, world, settings), strict=True
-        ):
-            row["replanned"] = again
+    choices = choose(planner, asked, mode, net, settings, wording)
+    rows = [
+        _row(choice, item, mode, world, settings)
+        for item, choice in zip(_bar(asked, f"{mode}: execution"), choices, strict=True)
+    ]
+    for row, again in zip(rows, _replanned(planner, asked, choices, mode, world, net, settings), strict=False):
+        row["replanned"] = again
     return rows
+
+
+def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Settings) -> dict:
+    """What came of the plans for one request."""
+    tried = [attempt(_keys(plan, settings), item, world) for plan in choice.judged]
+    done, first = [success for success, _ in tried], choice.order[0]
+    row = {
+        "seed": item.seed, "task": item.task, "instruction": item.instruction, "success": done[first],
+        "order": choice.order, "seconds_a_plan": round(choice.seconds, 4),
+        "plans": [
+            {"success": success, "score": plan.score.total, "parts": plan.score.parts,
+             "checks": {check.name: check.value for check in plan.report.checks},
+             "sound": plan.report.ok, "objects_left": plan.objects_left, **plan.reading.as_dict()}
+            for success, plan in zip(done, choice.judged, strict=True)
+        ],
+    }  # fmt: skip
+    if mode != "text" and not settings.follow_path:
+        row["success_on_path"] = execute_plan(choice.best, item, world, follow_path=True)
+    if settings.disturb:
+        row["disturbed"] = list(tried[first][1])
+    if choice.rejected is not None:
+        row["rejected"] = choice.rejected
+    return row
+
+
+def _keys(plan: Judged, settings: Settings) -> np.ndarray:
+    return keyframes(plan.followed if settings.follow_path else plan.reading)
+
+
+def _replanned(
+    planner: PlannerPipeline, asked: list[Asked], choices: list[Choice], mode: str, world: World, net,
+    settings: Settings,
+) -> list[dict]:  # fmt: skip
+    """What re-planning by the settings' rule does for each request; nothing where it never happens."""
+    if settings.rule == "stalled":
+        first = [_keys(choice.best, settings) for choice in choices]
+        return replan_when_stalled(asked, first, planner, mode, net, world, settings)
+    bar = tqdm(asked, desc=f"{mode}: re-planning", leave=False, disable=None)
+    if settings.rule == "departed":
+        return [
+            replan_when_departed(item, choice.best, planner, mode, net, world, settings)
+            for item, choice in zip(bar, choices, strict=True)
+        ]
+    if settings.rule == "after":
+        return [{"success": replan(item, planner, mode, net, world, settings)} for item in bar]
+    return []
 
 
 def planner_rows(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
     """Of every mode, a row a request, as `plan_and_execute` gives it, and what re-planning did."""
-    result = {}
-    for mode in settings.modes:
-        rows = plan_and_execute(planner, asked, mode, world, net, settings)
-        if settings.replan:
-            how = settings.replan, settings.best_of, settings.follow_path, settings.replan_from
-            for row, item in zip(
-                rows, tqdm(asked, desc=f"{mode}: re-planning", leave=False, disable=None), strict=True
-            ):
-                row["replanned"] = {"success": replan(item, planner, mode, net, world, *how)}
-        result[mode] = rows
-    return result
+    return {mode: plan_and_execute(planner, asked, mode, world, net, settings) for mode in settings.modes}
 
 
 def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
@@ -95,7 +110,8 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
 def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
     """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ.
 
-    Where a path is drawn also `on_path`: the same plans with the end effector kept on it.
+    Where a path is drawn also `on_path`: the same plans with the end effector kept on it. Where plans were rejected,
+    how many (`rejected`); where the world was disturbed, in how many scenes each kind happened (`disturbed`).
 
     Args:
         plans: by mode, rows of `planner_rows`.
@@ -106,7 +122,7 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
         kept = [row["success"] for row in rows]
         if on_path := [row["success_on_path"] for row in rows if "success_on_path" in row]:
             result.setdefault("on_path", {})[mode] = rate(on_path, asked)
-        if len(rows[0]["plans"]) > 1:
+        if any(len(row["plans"]) > 1 for row in rows):
             single = [row["plans"][0]["success"] for row in rows]
             result.setdefault("single", {})[mode] = rate(single, asked)
             done = [[plan["success"] for plan in row["plans"]] for row in rows]
@@ -119,6 +135,17 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
             result.setdefault("replan_gain", {})[mode] = difference(again, kept)
             kept = again
         result["success"][mode] = rate(kept, asked)
+        if "rejected" in rows[0]:
+            result.setdefault("rejected", {})[mode] = {
+                "plans": sum(len(row["plans"]) for row in rows),
+                "rejected": sum(row["rejected"] for row in rows),
+                "scenes_without_a_good_one": sum(row["rejected"] == len(row["plans"]) for row in rows),
+            }
+        if "disturbed" in rows[0]:
+            kinds = dict.fromkeys(kind for row in rows for kind in row["disturbed"])
+            result.setdefault("disturbed", {})[mode] = {
+                kind: sum(kind in row["disturbed"] for row in rows) for kind in kinds
+            }  # fmt: skip
     return result
 
 

@@ -1,12 +1,93 @@
-"""Plans for requests, several at once and always the same for the same seed."""
+"""Plans for requests, several at once and always the same for the same seed; and which of them is executed."""
+
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from visual_planner.execution.ranking import is_good
+from visual_planner.execution.readout import ReadoutNet
 from visual_planner.grid.frame import to_bytes
 
 from ...model.pipeline import PlannerPipeline
 from ...model.sampling import draw_noise
 from .requests import Asked, Wording, planner_input
+from .settings import Settings
+from .trial import Judged, rank
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Plans for one request and the one that is executed.
+
+    Args:
+        judged: the plans, in the order in which they were sampled.
+        order: their numbers, the one to execute first.
+        rejected: how many were sampled and did not look good enough; None: none was asked to.
+        seconds: that sampling took, of all requests together and for each plan.
+    """
+
+    judged: list[Judged]
+    order: list[int]
+    rejected: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def best(self) -> Judged:
+        """The plan to execute."""
+        return self.judged[self.order[0]]
+
+
+def choose(
+    planner: PlannerPipeline,
+    asked: list[Asked],
+    mode: str,
+    net: ReadoutNet,
+    settings: Settings,
+    wording: Wording | None = None,
+    seen: np.ndarray | None = None,
+) -> list[Choice]:
+    """Plans of each request: the best-looking of `settings.best_of`, sampled again until one looks good.
+
+    Each further round, of `settings.until_good` at most, has the next seed. The first plan that looks good by
+    `ranking.is_good` is executed, or the best-looking of its round; if none does, the best-looking of all.
+
+    Args:
+        planner: with or without its LoRA.
+        asked: the requests.
+        mode: text, trajectory or both.
+        net: the read-out.
+        settings: `best_of`, `until_good`, `batch_size` and `steps`.
+        wording: how they are put.
+        seen: (requests, K, h, w, 3) uint8, see `make_plans`.
+    """
+    choices: list[Choice | None] = [None] * len(asked)
+    plans: list[list[np.ndarray]] = [[] for _ in asked]
+    waiting, seconds = list(range(len(asked))), 0.0
+    for number in range(settings.until_good):
+        now = [replace(asked[place], seed=asked[place].seed + number) for place in waiting]
+        past, start = None if seen is None else seen[waiting], time.perf_counter()
+        made = make_plans(
+            planner, now, mode, settings.best_of, wording, settings.batch_size, past, settings.steps or None
+        )
+        seconds += time.perf_counter() - start
+        for place, group in zip(waiting, made, strict=True):
+            plans[place].append(group)
+            sampled = plans[place][0] if number == 0 else np.concatenate(plans[place])
+            choices[place] = _choice(sampled, asked[place], mode, net, settings.until_good > 1)
+        waiting = [place for place in waiting if choices[place].rejected == len(choices[place].judged)]
+        if not waiting:
+            break
+    each = seconds / sum(len(choice.judged) for choice in choices)
+    return [replace(choice, seconds=each) for choice in choices]
+
+
+def _choice(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet, rejecting: bool) -> Choice:
+    judged, order = rank(plans, asked, mode, net)
+    if not rejecting:
+        return Choice(judged, order)
+    good = {number for number in order if is_good(judged[number].score)}
+    return Choice(judged, sorted(order, key=lambda number: number not in good), len(order) - len(good))
 
 
 def make_plans(

@@ -1,4 +1,6 @@
-"""Re-planning: execute the first frames of a plan, look, plan again."""
+"""Re-planning: execute the first frames of a plan, look, plan again; after so many moves, or when the world departs."""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,32 +11,146 @@ from worlds.protocol import World
 
 from ...errors import TrainingError
 from ...model.pipeline import PlannerPipeline
-from .planning import make_plans
+from ..colours import HUES, centroid
+from .planning import choose
 from .requests import Asked
-from .trial import rank
+from .settings import START, Settings
+from .trial import Judged, read_plan
 
-START, MOMENT = "start", "moment"
-REPLAN_FROM = (START, MOMENT)
-"Where a new plan begins: at the task's start, with the past kept in its frames, or at the current moment."
+DEPARTED_SIDES = 0.08
+"""Distance between an object's colour as seen and as planned from which on is planned again [sides of the picture].
+
+It and `settings.DEPARTED_M` are from 16 plans of the tiny planner (8 scenes from seed 9600000, modes text and both, 2
+steps): at their worst moment 15 undisturbed ones were 0.004 to 0.070 sides and all 16 0.005 to 0.031 m off (in one plan
+an object changed its colour); with the object moved all were 0.094 or more, with a grasp that slipped 0.137 or more.
+"""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How far a moment is from its plan, by what can be seen.
+
+    Args:
+        tool_m: distance of the end effector [m], both read off the pictures by the same read-out.
+        objects: largest distance of an object's colour, in sides of the picture; of colours that both pictures show.
+    """
+
+    tool_m: float
+    objects: float
+
+    def beyond(self, tool_m: float) -> bool:
+        """Whether it is so far that the plan no longer holds."""
+        return self.tool_m > tool_m or self.objects > DEPARTED_SIDES
+
+
+def departure(planned: np.ndarray, seen: np.ndarray, asked: Asked, net: ReadoutNet) -> Departure:
+    """How far the last of the frames seen is from the last of the frames planned.
+
+    Args:
+        planned: frames of the plan up to this moment (K, h, w, 3) uint8.
+        seen: what the camera saw at them (K, h, w, 3) uint8.
+        asked: the request: the camera, and the colours of its objects.
+        net: the read-out.
+    """
+    places = [read_plan(frames, asked, net).positions_m[-1] for frames in (planned, seen)]
+    apart = [0.0]
+    for colour in (colour for colour in asked.request.colours if colour in HUES):
+        found = [centroid(frames[-1], colour) for frames in (planned, seen)]
+        if all(place is not None for place in found):
+            apart.append(float(np.linalg.norm(found[0] - found[1])) / planned.shape[1])
+    return Departure(float(np.linalg.norm(places[0] - places[1])), max(apart))
+
+
+@dataclass
+class Monitor:
+    """Compares what is seen with a plan, keyframe by keyframe: a `worlds.protocol.Watch`.
+
+    Args:
+        planned: frames of the plan (F, h, w, 3) uint8.
+        asked: the request as it was planned for.
+        net: the read-out.
+        limit_m: see `Settings.departed_m`.
+        seen: pictures of the plan's frames so far; more are added.
+        departed: whether the last of them is too far from the plan.
+    """
+
+    planned: np.ndarray
+    asked: Asked
+    net: ReadoutNet
+    limit_m: float
+    seen: list[np.ndarray]
+    departed: bool = False
+
+    def __call__(self, number: int, picture: np.ndarray) -> bool:
+        """Whether to stop at a keyframe."""
+        self.seen = [*self.seen, picture]
+        apart = departure(self.planned[: len(self.seen)], np.stack(self.seen), self.asked, self.net)
+        self.departed = apart.beyond(self.limit_m)
+        return self.departed
+
+
+def replan_when_departed(
+    asked: Asked, first: Judged, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, settings: Settings
+) -> dict:
+    """`success` of a request whose plans are their own monitors, and `ends`, what each of them ended with.
+
+    After every keyframe what is seen is compared with the plan's frame. Where they are too far apart it is planned
+    again, as `settings.replan_from` says, at most `settings.replans` times; the last plan is executed to its end. A
+    plan ends with: departed, end, success or steps (of worlds that end by themselves), or unreachable.
+
+    Args:
+        asked: the request.
+        first: its first plan.
+        planner: makes the others.
+        mode: text, trajectory or both.
+        net: the read-out.
+        world: the open world.
+        settings: `departed_m`, `replans`, `replan_from`, `follow_path`, and what `choose` asks for.
+    """
+    best, now, moves, ends = first, asked, len(first.frames) - 1, []
+    seen, from_start = [asked.first], settings.replan_from == START
+    rollout = world.start(asked.request, moves + 1, asked.spacing)
+    while True:
+        monitor = Monitor(best.frames, now, net, settings.departed_m, seen)
+        keys = keyframes(best.followed if settings.follow_path else best.reading)[len(seen) - 1 :]
+        try:
+            done = rollout.carry_out(keys, pictures=False, watch=monitor if len(ends) < settings.replans else None)
+        except UnreachableError:
+            ends.append("unreachable")
+            break
+        if rollout.over:
+            ends.append("success" if rollout.success else "steps")
+            break
+        if not monitor.departed or (from_start and len(monitor.seen) > moves):
+            ends.append("end")
+            break
+        ends.append("departed")
+        if from_start:
+            seen = monitor.seen
+        else:
+            now, seen = _seen_later(now, monitor.seen, done.tool_m[len(monitor.seen) - 1]), monitor.seen[-1:]
+        again, past = replace(now, seed=asked.seed + len(ends)), np.stack(seen)[None] if from_start else None
+        best = choose(planner, [again], mode, net, settings, seen=past)[0].best
+    return {"success": bool(rollout.success), "ends": ends}
+
+
+def _seen_later(asked: Asked, seen: list[np.ndarray], tool_m: np.ndarray) -> Asked:
+    """The request from the last picture on, what is left of its path beginning at the end effector (3,) [m]."""
+    height, width = seen[-1].shape[:2]
+    moves = len(asked.truth) - 1
+    tool_px = asked.view.see(tool_m)[:2] * (width, height)
+    return asked.later(seen[-1], min(len(seen) - 1, moves - 1) / moves, tool_px)
 
 
 def replan(
-    asked: Asked,
-    planner: PlannerPipeline,
-    mode: str,
-    net: ReadoutNet,
-    world: World,
-    every: int,
-    best_of: int = 1,
-    follow_path: bool = False,
-    begin: str = START,
+    asked: Asked, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, settings: Settings
 ) -> bool:
     """Whether the request is done when the rest is replanned after every few frames.
 
     From the start: every plan is of the whole task, and what has happened stays in its frames as the camera saw it, so
     only the rest is planned. From this moment: the picture of now is the new plan's first frame, and where a path is
-    drawn, what is left of it is drawn; the first plan's rhythm is kept: after `every` of its moves there is a new plan
-    for the rest. The last plan is executed to its end; a plan that the arm cannot follow ends the attempt.
+    drawn, what is left of it is drawn; the first plan's rhythm is kept: after `settings.replan` of its moves there is a
+    new plan for the rest. The last plan is executed to its end; a plan that the arm cannot follow ends the attempt.
 
     Args:
         asked: the request.
@@ -42,37 +158,35 @@ def replan(
         mode: text, trajectory or both.
         net: the read-out.
         world: a table with pictures of the planner's frame size.
-        every: moves between plans.
-        best_of: plans to choose from each time.
-        follow_path: keep the end effector on the drawn path, where there is one.
-        begin: one of `REPLAN_FROM`.
+        settings: `replan`, the moves between plans; `replans`, further plans at most (0: as many as there is time for);
+            `replan_from`, `follow_path`, and what `choose` asks for.
 
     Raises:
-        TrainingError: `every` is not between 1 and the moves of a plan.
+        TrainingError: `replan` is not between 1 and the moves of a plan.
     """
+    every, from_start = settings.replan, settings.replan_from == START
     moves = planner.spec.layout.frames - 1
     if not 1 <= every <= moves:
         raise TrainingError(f"--replan must be 1 to {moves} frames, got {every}")
     rollout = world.start(asked.request, moves + 1, asked.spacing)
     now, seen = asked, [asked.first]
-    for passed in range(0, moves, every):
-        past = np.stack(seen) if begin == START else None
-        plans = make_plans(planner, [now], mode, best_of, seen=None if past is None else past[None])[0]
-        judged, order = rank(plans, now, mode, net)
-        best = judged[order[0]]
-        keys = keyframes(best.followed if follow_path else best.reading)
-        if begin == START:
-            part = keys[passed : passed + every + 1]
+    for number, passed in enumerate(range(0, moves, every)):
+        last = passed + every >= moves or number == (settings.replans or moves)
+        past = np.stack(seen)[None] if from_start else None
+        best = choose(planner, [now], mode, net, settings, seen=past)[0].best
+        keys = keyframes(best.followed if settings.follow_path else best.reading)
+        if from_start:
+            part = keys[passed:] if last else keys[passed : passed + every + 1]
         else:
-            part = keys if passed + every >= moves else keys[: _moves_to_make(every, passed, moves) + 1]
+            part = keys if last else keys[: _moves_to_make(every, passed, moves) + 1]
         try:
             done = rollout.carry_out(part)
         except UnreachableError:
             break
-        if rollout.over:
+        if rollout.over or last:
             break
         seen += list(done.frames[1:])
-        if begin == MOMENT and passed + every < moves:
+        if not from_start:
             height, width = asked.first.shape[:2]
             tool_px = asked.view.see(done.tool_m[-1])[:2] * (width, height)
             now = asked.later(seen[-1], (passed + every) / moves, tool_px)

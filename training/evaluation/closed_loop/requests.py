@@ -79,9 +79,15 @@ def draw(
     viewpoint: Viewpoint = USUAL_VIEW,
     frames: int = 9,
     spacing: str = "",
+    disturb: tuple[str, ...] = (),
+    strength: float = 1.0,
 ) -> Asked:
-    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced."""
-    return asked_of(world, world.draw(seed, task, wordings, viewpoint), frames, spacing)
+    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced.
+
+    What disturbs it (kinds and strength, see `World.disturbed`) happens in attempts at it, not in its demonstration.
+    """
+    request = world.draw(seed, task, wordings, viewpoint)
+    return asked_of(world, world.disturbed(request, disturb, strength) if disturb else request, frames, spacing)
 
 
 def asked_of(world: World, request: Request, frames: int = 9, spacing: str = "") -> Asked:
@@ -89,7 +95,8 @@ def asked_of(world: World, request: Request, frames: int = 9, spacing: str = "")
     shown = world.demonstrate(request, frames, spacing)
     places, times = shown.path_px[:, :2], shown.path_px[:, 2]
     path = timed_trajectory(places, times, shown.frames.shape[1:3]).clipped("clamp")
-    return Asked(request, request.seed, shown.frames[0], path, shown.frames, shown.keyframes, spacing)
+    first = shown.frames[0] if request.disturbance is None else world.first_frame(request)
+    return Asked(request, request.seed, first, path, shown.frames, shown.keyframes, spacing)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,27 @@
 """What is evaluated, in which world."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from visual_planner.execution.keyframe_choice import RULES
 from visual_planner.planner.prompts import MODES
+from worlds.disturbances import check_kinds
+from worlds.errors import WorldError
 from worlds.protocol import Viewpoint, World
 from worlds.registry import world_class
 
 from ...errors import TrainingError
-from .replan import REPLAN_FROM, START
 
-LEAST = {"first_seed": 0, "scenes": 1, "best_of": 1, "replan": 0, "replans": 0, "batch_size": 1, "steps": 0}
+START, MOMENT = "start", "moment"
+REPLAN_FROM = (START, MOMENT)
+"Where a new plan begins: at the task's start, with the past kept in its frames, or at the current moment."
+LEAST = {
+    "first_seed": 0, "scenes": 1, "best_of": 1, "replan": 0, "replans": 0, "batch_size": 1, "steps": 0, "until_good": 1,
+}  # fmt: skip
 """Numbers and the smallest that each may be."""
+DEPARTED_M, MAX_DEPARTED_M = 0.04, 1.0
+"""Usual and largest distance between the end effector as seen and as planned from which on is planned again [m]."""
+_LATER = ("disturb", "disturb_strength", "departed_m", "until_good")
+"""Settings that are told only where they are not their default: results from before they existed stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +37,22 @@ class Settings:
         camera_jitter_m: spread of the camera's place [m].
         camera_turn_deg: where it stands without that, carried so far around the table [degrees].
         best_of: plans of which the best-looking is kept.
-        replan: moves after which is planned again; 0: never.
+        replan: moves after which is planned again; 0: never. With `replans`, so often at most.
         replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
         follow_path: keep the gripper on the drawn path; the plan's frames then say height, gripper and nothing else.
         batch_size: plans made at once.
         world: name of the world.
         cameras: which of its cameras.
         look: how it is rendered.
-        replans: further plans at most, each made where the end effector no longer moves.
+        replans: further plans at most; with neither `replan` nor `departed_m`, each is made where the end effector no
+            longer moves.
         steps: of the sampler; 0: the planner's own.
         keyframes: how the frames of demonstrations and plans are spaced, one of `keyframe_choice.RULES`.
+        disturb: kinds of disturbance that happen in every scene, of those that its task can have.
+        disturb_strength: their amounts are multiplied by it.
+        departed_m: plan again where the end effector is seen so far from where the plan has it [m], or an object's
+            colour is elsewhere (see `replan.departure`); 0: never.
+        until_good: rounds of sampling at most, until a plan looks good (see `ranking.is_good`); 1: every plan will do.
     """
 
     modes: tuple[str, ...] = MODES
@@ -57,11 +73,18 @@ class Settings:
     replans: int = 0
     steps: int = 0
     keyframes: str = ""
+    disturb: tuple[str, ...] = ()
+    disturb_strength: float = 1.0
+    departed_m: float = 0.0
+    until_good: int = 1
 
     def __post_init__(self) -> None:
         world = self.world_class
+        self._check_disturbances(world)
+        able = tuple(task for task in world.tasks if any(task in world.disturbances[kind] for kind in self.disturb))
         for name, own in (
-            ("first_seed", world.seeds), ("scenes", world.scenes), ("tasks", world.tasks), ("cameras", world.cameras),
+            ("first_seed", world.seeds), ("scenes", world.scenes), ("tasks", able or world.tasks),
+            ("cameras", world.cameras),
             ("wordings", world.wordings[0]), ("look", world.looks[0]), ("keyframes", world.keyframes),
         ):  # fmt: skip
             if getattr(self, name) in (None, "", ()):
@@ -85,10 +108,26 @@ class Settings:
                 f"--camera-turn must be -{world.max_turn_deg:g} to {world.max_turn_deg:g} degrees, "
                 f"got {self.camera_turn_deg}"
             )
-        if self.replans and not world.replans_when_stalled:
-            raise TrainingError(f"--replans must be 0 in world {self.world}, got {self.replans}: use --replan")
-        if self.replans and self.replan:
-            raise TrainingError(f"--replan must be 0 together with --replans, got {self.replan}")
+        self._check_replanning(world)
+        if self.disturb and (still := [task for task in self.tasks if task not in able]):
+            raise TrainingError(
+                f"--tasks must be some of {', '.join(able)} with --disturb {','.join(self.disturb)} in world "
+                f"{self.world}, got {', '.join(still)}"
+            )
+
+    @property
+    def rule(self) -> str:
+        """When it is planned again: `never`, `after` so many moves, where things `departed` or the arm `stalled`."""
+        if self.replan:
+            return "after"
+        return "departed" if self.departed_m else "stalled" if self.replans else "never"
+
+    def told(self) -> dict:
+        """The settings for results: those that came later only where they say something, so that old results stay."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in _LATER}
+        if self.disturb:
+            defaults.pop("disturb_strength")
+        return {name: value for name, value in asdict(self).items() if value != defaults.get(name, ...)}
 
     @property
     def world_class(self) -> type[World]:
@@ -102,3 +141,25 @@ class Settings:
     def viewpoint(self, camera: str) -> Viewpoint:
         """From where a scene is seen."""
         return Viewpoint(camera, self.camera_jitter_m, self.camera_turn_deg)
+
+    def _check_disturbances(self, world: type[World]) -> None:
+        try:
+            check_kinds(
+                self.disturb, self.disturb_strength, world.disturbances, self.world, ("--disturb", "--disturb-strength")
+            )
+        except WorldError as error:
+            raise TrainingError(str(error)) from None
+
+    def _check_replanning(self, world: type[World]) -> None:
+        if not 0 <= self.departed_m <= MAX_DEPARTED_M:
+            raise TrainingError(
+                f"--replan-when-departed must be above 0 and at most {MAX_DEPARTED_M:g} m, got {self.departed_m:g}"
+            )
+        if self.departed_m and self.replan:
+            raise TrainingError(f"--replan must be 0 together with --replan-when-departed, got {self.replan}")
+        if self.departed_m and not self.replans:
+            raise TrainingError("--replans must be at least 1 with --replan-when-departed, got 0")
+        if self.replans and not (self.replan or self.departed_m or world.replans_when_stalled):
+            raise TrainingError(
+                f"--replans must be 0 in world {self.world}, got {self.replans}: use --replan or --replan-when-departed"
+            )

@@ -14,10 +14,9 @@ from worlds.errors import UnreachableError
 from worlds.protocol import Executed, Rollout, World
 
 from ...model.pipeline import PlannerPipeline
-from .planning import make_plans
+from .planning import choose
 from .requests import Asked
 from .settings import Settings
-from .trial import rank
 
 
 @dataclass
@@ -59,19 +58,16 @@ def replan_when_stalled(
         mode: text, trajectory or both.
         net: the read-out.
         world: the open world.
-        settings: `replans`, `best_of`, `follow_path`, `batch_size` and `steps`.
+        settings: `replans`, `follow_path`, and what `choose` asks for.
     """
     attempts = [Attempt(item, keys) for item, keys in zip(asked, first, strict=True)]
     for number in range(settings.replans + 1):
         waiting = [attempt for attempt in attempts if not attempt.ended]
         if number and waiting:
             now = [replace(attempt.asked, seed=attempt.asked.request.seed + number) for attempt in waiting]
-            plans = make_plans(
-                planner, now, mode, settings.best_of, batch_size=settings.batch_size, steps=settings.steps or None
-            )
-            for attempt, group in zip(waiting, plans, strict=True):
-                judged, order = rank(group, attempt.asked, mode, net)
-                best = judged[order[0]]
+            choices = choose(planner, now, mode, net, settings)
+            for attempt, choice in zip(waiting, choices, strict=True):
+                best = choice.best
                 attempt.keys = keyframes(best.followed if settings.follow_path else best.reading)
         for attempt in waiting:
             advance(attempt, world, last=number == settings.replans)

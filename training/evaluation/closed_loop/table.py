@@ -4,10 +4,27 @@ _MANY_TASKS = 5
 
 
 def table(result: dict) -> str:
-    """All figures; in Markdown where there are many tasks."""
+    """All figures, in Markdown where there are many tasks; before them what disturbed the world, if anything did."""
     columns = list(_columns(result))
     tasks = list(columns[0][1]["tasks"]) if columns else []
-    return _by_task(columns, tasks, result) if len(tasks) >= _MANY_TASKS else _by_figure(columns)
+    figures = _by_task(columns, tasks, result) if len(tasks) >= _MANY_TASKS else _by_figure(columns)
+    return "\n".join([*_conditions(result), figures])
+
+
+def _conditions(result: dict):
+    """A line each on disturbances, on the rule of re-planning beside them, and on plans that were rejected."""
+    settings = result.get("settings", {})
+    if kinds := settings.get("disturb"):
+        yield f"disturbed by {', '.join(kinds)} (strength {settings['disturb_strength']:g})"
+    for mode, counts in result.get("disturbed", {}).items():
+        yield f"{mode}: " + ", ".join(f"{kind} happened in {count} scenes" for kind, count in counts.items())
+    if rule := result.get("replanning"):
+        yield f"re-planning: {rule}"
+    for mode, counts in result.get("rejected", {}).items():
+        yield (
+            f"{mode}: {counts['rejected']} of {counts['plans']} plans rejected; scenes without a good one: "
+            f"{counts['scenes_without_a_good_one']}"
+        )
 
 
 def _columns(result: dict):

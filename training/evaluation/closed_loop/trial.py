@@ -78,14 +78,23 @@ def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[l
     return [replace(plan, score=score) for plan, score in zip(judged, scores, strict=True)], order_of(scores)
 
 
-def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
-    """Whether the request is done by keyframes (F, 4) from the scene's start; not, if the arm cannot get to one."""
+def attempt(keys: np.ndarray, asked: Asked, world: World) -> tuple[bool, tuple[str, ...]]:
+    """Whether the request is done by keyframes (F, 4) from the scene's start, and which disturbances happened.
+
+    It is not done if the arm cannot get to one of them.
+    """
+    rollout = None
     try:
         rollout = world.start(asked.request, len(asked.truth), asked.spacing)
         rollout.carry_out(keys, pictures=False)
-        return bool(rollout.success)
     except UnreachableError:
-        return False
+        return False, () if rollout is None else rollout.happened
+    return bool(rollout.success), rollout.happened
+
+
+def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
+    """The same without what disturbed it."""
+    return attempt(keys, asked, world)[0]
 
 
 def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:

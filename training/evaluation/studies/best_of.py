@@ -9,7 +9,7 @@ from ...files import write_json
 from ...sections.data import Positive
 from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import difference, evaluate_planner
-from ..closed_loop.replan import MOMENT, START
+from ..closed_loop.settings import MOMENT, START
 from ..statistics import bootstrap
 from .base import Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
