@@ -127,7 +127,8 @@ def test_hidden_files_beside_weights_are_no_weights(world, tmp_path):
     (base / ".cache").mkdir()
     (base / ".cache" / "a.json").write_bytes(APPLE)
     assert (encoder_digests(base, PlannerSpec()), content_digest(base)) == before
-    (base / "loras").mkdir(exist_ok=True)
+    shutil.rmtree(base / "loras", ignore_errors=True)  # other tests of the shared world put theirs there
+    (base / "loras").mkdir()
     (base / "loras" / "._a.safetensors").write_bytes(APPLE)
     with pytest.raises(TrainingError, match=r"must have one LoRA in loras/, got none: choose with --lora"):
         open_planner(base)
