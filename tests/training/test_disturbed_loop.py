@@ -15,6 +15,7 @@ from training.errors import TrainingError
 from training.evaluation.closed_loop import planning
 from training.evaluation.closed_loop import replan as module
 from training.evaluation.closed_loop.evaluation import draw_all
+from training.evaluation.closed_loop.options import parse, settings_of
 from training.evaluation.closed_loop.planning import choose
 from training.evaluation.closed_loop.replan import departure, replan, replan_when_departed
 from training.evaluation.closed_loop.settings import Settings
@@ -278,3 +279,16 @@ def test_a_disturbed_loop_is_evaluated(world, tmp_path, capsys, monkeypatch):
 def test_a_threshold_belongs_to_a_rule():
     with pytest.raises(TrainingError, match="must be above 0 and at most 1 m, got -1"):
         Settings(departed_m=-1.0, replans=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begin"),
+    [
+        ([], "start"),
+        (["--replan", "4"], "start"),
+        (["--replan-when-departed", "--replans", "2"], "moment"),
+        (["--replan-when-departed", "--replans", "2", "--replan-from", "start"], "start"),
+    ],
+)
+def test_where_a_new_plan_begins_follows_from_the_rule(arguments, begin):
+    assert settings_of(parse(["--closed-loop", *arguments])).replan_from == begin

@@ -8,7 +8,7 @@ from visual_planner.planner.prompts import MODES
 from worlds.disturbances import KINDS
 from worlds.registry import WORLDS
 
-from .settings import DEPARTED_M, REPLAN_FROM, Settings
+from .settings import DEPARTED_M, MOMENT, REPLAN_FROM, Settings
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -17,9 +17,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     def names(text: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in text.split(",") if name.strip())
 
+    # A plan that the world has departed from has wrong frames ahead: with its past kept, a new one repeats them.
+    usual = MOMENT if options.replan_when_departed else Settings.replan_from
     return Settings(
         MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,
-        options.camera_turn, options.best_of, options.replan, options.replan_from, options.follow_path,
+        options.camera_turn, options.best_of, options.replan, options.replan_from or usual, options.follow_path,
         options.batch_size, options.world, names(options.cameras), options.look, options.replans, options.steps,
         options.keyframes, names(options.disturb), options.disturb_strength, options.replan_when_departed,
         options.until_good,
@@ -80,9 +82,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         f"(without a value {DEPARTED_M:g} m); needs --replans",
     )  # fmt: skip
     parser.add_argument(
-        "--replan-from", choices=REPLAN_FROM, default=Settings.replan_from,
+        "--replan-from", choices=REPLAN_FROM,
         help="a new plan begins at the task's start and keeps the past frames, or at the current moment (default "
-        "start)",
+        "start; with --replan-when-departed moment)",
     )  # fmt: skip
     parser.add_argument(
         "--replans", type=int, default=0,
