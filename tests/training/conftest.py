@@ -26,3 +26,23 @@ def world(tmp_path_factory):
     prepare(config)
     cache(config)
     return folder
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """The toy world, registered as docs/maintaining/add_a_world.md says, and open."""
+    from worlds.registry import WORLDS, open_world
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WORLDS, "toy", "support.toy_world:ToyWorld")
+        with open_world("toy", 32) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def asked(toy):
+    """The requests of the toy world's scenes, demonstrated in nine frames."""
+    from training.evaluation.closed_loop.evaluation import draw_all
+    from training.evaluation.closed_loop.settings import Settings
+
+    return draw_all(toy, Settings(world="toy", cameras=("above",)), 9)

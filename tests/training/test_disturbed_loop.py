@@ -14,7 +14,6 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop import planning
 from training.evaluation.closed_loop import replan as module
-from training.evaluation.closed_loop.evaluation import draw_all
 from training.evaluation.closed_loop.options import parse, settings_of
 from training.evaluation.closed_loop.planning import choose
 from training.evaluation.closed_loop.replan import departure, replan, replan_when_departed
@@ -26,18 +25,7 @@ from visual_planner.execution.ranking import GOOD_PATH, GOOD_SURE, Score, is_goo
 from visual_planner.execution.readout import Reading, ReadoutNet, ReadoutSpec
 from worlds.registry import WORLDS, open_world
 
-
-@pytest.fixture(scope="module", autouse=True)
-def toy():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WORLDS, "toy", "support.toy_world:ToyWorld")
-        with open_world("toy", 32) as made:
-            yield made
-
-
-@pytest.fixture(scope="module")
-def asked(toy):
-    return draw_all(toy, Settings(world="toy", cameras=("above",)), 9)
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 @pytest.fixture(autouse=True)

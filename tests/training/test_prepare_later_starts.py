@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.data_files import lines_of
 from support.small_world import SPEC
 from training.data.check import check_pairs
 from training.data.choice import episode as choice
@@ -39,10 +40,6 @@ def moving(folder, episodes=6, length=LENGTH):
 def config(folder, source, modes=("text",), **settings):
     section = {"source": source, "out": folder / "pairs", "processes": 1, "validation_episodes": 1, **settings}
     return Config.model_validate({"spec": {**SPEC, "modes": list(modes)}, "prepare": section})
-
-
-def lines_of(folder):
-    return [json.loads(line) for line in (folder / "pairs" / "pairs.jsonl").read_text().splitlines()]
 
 
 def left_edges(folder, line):

@@ -11,28 +11,15 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop import command, planning, stalled
-from training.evaluation.closed_loop.evaluation import bounds, draw_all
+from training.evaluation.closed_loop.evaluation import bounds
 from training.evaluation.closed_loop.journal import Journal
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.closed_loop.stalled import replan_when_stalled
 from training.planner.export import export
 from training.planner.train import train
 from visual_planner.execution.readout import ReadoutNet, ReadoutSpec
-from worlds.registry import WORLDS, open_world
 
-
-@pytest.fixture(scope="module", autouse=True)
-def toy():
-    """The toy world, registered as the page says."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WORLDS, "toy", "support.toy_world:ToyWorld")
-        with open_world("toy", 32) as made:
-            yield made
-
-
-@pytest.fixture(scope="module")
-def asked(toy):
-    return draw_all(toy, Settings(world="toy", cameras=("above",)), 9)
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,8 @@ class Choice:
             rule, last = "uniform", self.span()[1]
         if start and motion is not None:
             motion = np.concatenate([[0.0], motion[start + 1 : last + 1]])
-        times = self._source.times(self._entry)
-        clock = clock_of(times[start : last + 1]) if start and times is not None else self.clock
+        later = start and self._times is not None
+        clock = clock_of(self._times[start : last + 1]) if later else self.clock
         path = None if self._path is None else self._path[start:]
         return start + choose_frames(last + 1 - start, self._count, rule, motion, path, clock)
 
@@ -56,7 +56,11 @@ class Choice:
     @cached_property
     def clock(self) -> np.ndarray | None:
         """Times of all frames as `clock_of` gives them."""
-        return clock_of(self._source.times(self._entry))
+        return clock_of(self._times)
+
+    @cached_property
+    def _times(self) -> np.ndarray | None:
+        return self._source.times(self._entry)
 
     @cached_property
     def _motion(self) -> np.ndarray | None:
