@@ -61,9 +61,9 @@ def pretrain(config: Config) -> None:
     told = [EpisodeSet.open(folder).instructions() for folder in section.instructions]
     texts = prompts_of(spec, sorted(set().union(*told))) if told else planner_texts(spec)
     model = _make_model(section, base, [*captions, *texts])
-    latents = _grid_latents(data, spec, section)
+    latents = _grid_latents(data, spec, section, accelerator.device)
     clip_ids, t5_ids = model.encoders.tokenize([*captions, ""])
-    in_context = InContext(spec)
+    in_context = InContext(spec, accelerator.device)
     empty = len(captions)
 
     def loss_of(model: nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
@@ -122,16 +122,18 @@ def _shape(weights: dict, name: str) -> tuple[int, ...] | None:
     return tuple(weights[name].shape) if name in weights else None
 
 
-def _grid_latents(data: EpisodeSet, spec: PlannerSpec, section: PretrainSection) -> torch.Tensor:
-    """Latents (N, 16, H/8, W/8) float16 of every episode's grid, kept in the run's folder."""
+def _grid_latents(
+    data: EpisodeSet, spec: PlannerSpec, section: PretrainSection, device: torch.device
+) -> torch.Tensor:
+    """Latents (N, 16, H/8, W/8) float16 on the CPU of every episode's grid, kept in the run's folder."""
     file = Path(section.out) / "latents.safetensors"
     if file.is_file():
         return load_file(file)["latents"]
-    vae = load_vae(section.vae)
+    vae = load_vae(section.vae, device=device)
     latents = []
     for start in tqdm(range(0, len(data.episodes), 8), desc="latents"):
         frames = np.concatenate([episode.load_frames() for episode in data.episodes[start : start + 8]])
-        latents.append(encode_cells(vae, frames, spec.layout).half())
+        latents.append(encode_cells(vae, frames, spec.layout).half().cpu())
     latents = torch.cat(latents)
     write_tensors(file, {"latents": latents})
     return latents

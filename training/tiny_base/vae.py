@@ -173,9 +173,9 @@ def train_decoder(config: Config) -> None:
         frames = torch.from_numpy(np.concatenate([episodes[i].load_frames() for i in chosen]))
         grids = assemble_grid(frames, layout)
         latents = encode_cells(model, frames, layout)
-        latents = latents + section.latent_noise * torch.randn(latents.shape, generator=generator)
+        latents = latents + section.latent_noise * torch.randn(latents.shape, generator=generator).to(latents)
         raw = latents / vae.config.scaling_factor + vae.config.shift_factor
-        pixels = grids.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = grids.permute(0, 3, 1, 2).to(latents) / 127.5 - 1
         return picture_loss(model.decode(raw.contiguous(memory_format=torch.channels_last)).sample, pixels)
 
     # Not the autoencoder: the result replaces it.
@@ -192,6 +192,6 @@ def train_decoder(config: Config) -> None:
 @torch.no_grad()
 def reconstruction(vae: AutoencoderKL, pictures: Pictures, count: int = 128) -> float:
     """Peak signal-to-noise ratio [dB] of decode(encode(picture)) over random pictures."""
-    batch, _ = pictures.batch(count, step_generator(7, 0))
+    batch = pictures.batch(count, step_generator(7, 0))[0].to(vae.device)
     decoded = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
     return float(-10 * torch.log10((decoded - batch).div(2).square().mean()))

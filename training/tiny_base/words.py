@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from simulation.scene import COLORS, SHAPES
-from simulation.wordings import DIRECTION_PHRASES, HELD_OUT, TRAIN
 from visual_planner.planner.spec import PlannerSpec
 
 
@@ -12,6 +10,10 @@ def planner_texts(spec: PlannerSpec) -> list[str]:
 
     Only words are taken from them (a tokenizer has no notion of a task); the base is never shown one.
     """
+    # Here, since a base of another world is trained where the simulation's packages are missing.
+    from simulation.scene import COLORS, SHAPES
+    from simulation.wordings import DIRECTION_PHRASES, HELD_OUT, TRAIN
+
     names = [f"{color} {shape}" for color in COLORS for shape in SHAPES]
     directions = [phrase for phrases in DIRECTION_PHRASES.values() for phrase in phrases]
     instructions = [
