@@ -1,8 +1,8 @@
 """Runs the parts one after the other, each in a process with a time limit, and keeps what each has reported.
 
 Processes are forked from one that has imported everything and touched no GPU, so that a part starts at
-once. Where a library has touched the GPU while it was imported, a forked process cannot use it: the first part shows
-that, and all parts are then started from scratch.
+once instead of importing for 15 s. Where a library has touched the GPU while it was imported, a forked process cannot
+use it: the first part shows that, and all parts are then started from scratch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,8 +98,9 @@ class Runner:
         # Asks the driver's management library whether there is a GPU, which leaves forked processes able to use it.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         try:
-            for name in PRELOADED:
-                importlib.import_module(name)
+            with gpu_asked_of_the_driver():
+                for name in PRELOADED:
+                    importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise LauncherError(f"bench gpu needs the Python package {error.name}, which is not installed") from error
         # What is there by now stays shared with the forked processes, instead of being copied by the collector.
@@ -175,6 +177,34 @@ class Runner:
 
     def _now(self) -> float:
         return time.monotonic() - self.started
+
+
+@contextlib.contextmanager
+def gpu_asked_of_the_driver() -> Iterator[None]:
+    """Within it, the GPU's compute capability comes from the driver's tool instead of CUDA.
+
+    bitsandbytes asks for it while it is imported; through CUDA the answer would leave forked processes without a GPU.
+    """
+    import torch
+
+    asked = torch.cuda.get_device_capability
+    if (capability := _compute_capability()) is not None:
+        torch.cuda.get_device_capability = lambda device=None: capability
+    try:
+        yield
+    finally:
+        torch.cuda.get_device_capability = asked
+
+
+def _compute_capability() -> tuple[int, int] | None:
+    """(major, minor) of the first GPU, or None where `nvidia-smi` cannot tell."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        major, minor = told.split()[0].split(".")
+        return int(major), int(minor)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
 
 
 def _end(process: multiprocessing.Process) -> None:

@@ -42,24 +42,20 @@ def _machine(lines: list[Line]) -> str:
 
 
 def _planning(lines: list[Line]) -> str:
-    """Seconds of a step, ratios to no condition, plans and memory."""
+    """Seconds of a step, plans, and their ratios to as many steps without a condition, memory."""
     rows = []
     for line, figures in _of(lines, "planning/"):
         if "plain_step_s" in figures:
             continue
         steps = [figures.get(way, {}).get("step_s") for way in _WAYS]
-        cached = figures.get("cached_ratio_to_none", {})
-        plans = [value for name, value in figures.items() if name.startswith("plan_of_")]
-        peaks = figures.get("peak_gib", {})
         fraction = figures.get("first_cell", {}).get("fraction_of_peak")
-        rows.append([line["part"], *steps, next(reversed(cached.values()), None), fraction,
-                     *_padded(plans, 2), peaks.get("first_cell")])  # fmt: skip
+        rows.append([line["part"], *steps, fraction, *_plans(figures), figures.get("peak_gib", {}).get("first_cell")])
     compiled = [
         [line["part"], figures["plain_step_s"], *(figures.get(f"compiled_{way}", {}).get(name)
          for way in ("first_cell", "first_cell_cached") for name in ("step_s", "first_step_s"))]
         for line, figures in _of(lines, "planning/") if "plain_step_s" in figures
     ]  # fmt: skip
-    head = ["planning [s]", *_WAYS, "cached/none", "of peak", "long plan", "short plan", "GiB"]
+    head = ["planning [s]", *_WAYS, "of peak", "long plan", "/ none", "short plan", "/ none", "GiB"]
     second = ["compiled [s]", "plain first_cell", "first_cell", "(first call)", "cached", "(first call)"]
     return "\n\n".join(table(*pair) for pair in ((head, rows), (second, compiled)) if pair[1])
 
@@ -107,8 +103,19 @@ def _of(lines: list[Line], group: str) -> list[tuple[Line, dict]]:
     return [(line, line["figures"]) for line in lines if line["part"].startswith(group) and line["figures"]]
 
 
-def _padded(values: list, count: int) -> list:
-    return [*values, *[None] * count][:count]
+def _plans(figures: dict) -> list[float | None]:
+    """Seconds of the long and the short plan with a cached condition, each with its ratio to no condition's steps.
+
+    The ratio's denominator is the faster of the two implementations of attention that were timed without a condition.
+    """
+    plain = [figures.get("none", {}).get("step_s"), figures.get("none_with_our_attention_s")]
+    step = min((value for value in plain if value), default=None)
+    cells: list[float | None] = []
+    for name, seconds in figures.items():
+        if name.startswith("plan_of_"):
+            count = int(name.split("_")[2])
+            cells += [seconds, seconds / (count * step) if step else None]
+    return [*cells, *[None] * 4][:4]
 
 
 def _flat(value: object, text: Callable[[object], str] = _text) -> str:

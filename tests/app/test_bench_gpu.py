@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import require_own_options
 from benchmarks.gpu import pack
@@ -19,7 +20,7 @@ from benchmarks.gpu.measuring.cards import peak_of
 from benchmarks.gpu.measuring.flops import Shape, tokens_of, training_step
 from benchmarks.gpu.plan import PARTS, runs
 from benchmarks.gpu.results import Results, read_results
-from benchmarks.gpu.runner import Runner
+from benchmarks.gpu.runner import Runner, gpu_asked_of_the_driver
 from benchmarks.gpu.size import REHEARSAL
 from benchmarks.gpu.summary import summary
 from launcher.bootstrap import clean_environment
@@ -195,6 +196,30 @@ def test_where_forked_processes_cannot_use_the_gpu_they_are_started_from_scratch
     assert [line["status"] for line in lines] == ["done", "done"]
     assert lines[0]["figures"] == {"started": "afresh"}
     assert any("from scratch" in text for text in said)
+
+
+def test_what_bitsandbytes_asks_while_it_is_imported_leaves_the_gpu_alone(tmp_path: Path, monkeypatch) -> None:
+    specs = pytest.importorskip("bitsandbytes.cuda_specs")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 9.0\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def touched() -> None:
+        raise AssertionError("CUDA was initialized")
+
+    for name, value in {"is_available": lambda: True, "device_count": lambda: 1, "_lazy_init": touched}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(specs, "get_cuda_version_tuple", lambda: (13, 0))
+    with pytest.raises(AssertionError, match="CUDA was initialized"):
+        torch.cuda.get_device_capability()
+    with gpu_asked_of_the_driver():
+        assert specs.get_cuda_specs().highest_compute_capability == (9, 0)
+    with pytest.raises(AssertionError, match="CUDA was initialized"):
+        torch.cuda.get_device_capability()
+    tool.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+    with gpu_asked_of_the_driver(), pytest.raises(AssertionError, match="CUDA was initialized"):
+        torch.cuda.get_device_capability()
 
 
 def test_processes_of_a_part_end_with_it(tmp_path: Path) -> None:
