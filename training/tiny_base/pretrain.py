@@ -122,9 +122,7 @@ def _shape(weights: dict, name: str) -> tuple[int, ...] | None:
     return tuple(weights[name].shape) if name in weights else None
 
 
-def _grid_latents(
-    data: EpisodeSet, spec: PlannerSpec, section: PretrainSection, device: torch.device
-) -> torch.Tensor:
+def _grid_latents(data: EpisodeSet, spec: PlannerSpec, section: PretrainSection, device: torch.device) -> torch.Tensor:
     """Latents (N, 16, H/8, W/8) float16 on the CPU of every episode's grid, kept in the run's folder."""
     file = Path(section.out) / "latents.safetensors"
     if file.is_file():
