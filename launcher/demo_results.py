@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from runtime.writing import writing
 from visual_planner.checks.diagnostics import diagnose
 from visual_planner.grid.frame import fit_frame
 from visual_planner.trajectory.parse import parse_trajectory
@@ -172,20 +173,21 @@ def write_results(out: Path, plan: Plan, report: JsonObject) -> list[Path]:
         The files, in the order in which they are worth looking at.
 
     Raises:
-        OSError: Nothing has been changed in `out`, unless the moving itself failed.
+        LauncherError: They cannot be written. Nothing has been changed in `out`, unless the moving itself failed.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        (partial / "frames").mkdir()
-        (partial / "plan.mp4").write_bytes(plan.video)
-        (partial / "grid.png").write_bytes(plan.grid)
-        for index, frame in enumerate(plan.frames):
-            (partial / "frames" / f"{index:03}.png").write_bytes(frame)
-        (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        _move_into_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(out, LauncherError):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        try:
+            (partial / "frames").mkdir()
+            (partial / "plan.mp4").write_bytes(plan.video)
+            (partial / "grid.png").write_bytes(plan.grid)
+            for index, frame in enumerate(plan.frames):
+                (partial / "frames" / f"{index:03}.png").write_bytes(frame)
+            (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            _move_into_place(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return [out / "plan.mp4", out / "grid.png", out / "frames", out / "report.json"]
 
 

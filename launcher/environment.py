@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import sys
 from pathlib import Path
 
 from runtime.locks import file_lock
+from runtime.writing import replacing
 
 from .console import note
 from .errors import LauncherError
@@ -211,6 +211,5 @@ class Environment:
             "python": platform.python_version(),
             "platform": f"{sys.platform}-{platform.machine()}",
         }
-        temporary = self.stamp_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.stamp_file)
+        with replacing(self.stamp_file, LauncherError) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

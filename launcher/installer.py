@@ -7,11 +7,15 @@ of pip's time. Both check every file's hash.
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import IO
+
+from runtime.writing import writing
 
 from .console import StatusLine, note
 from .errors import LauncherError
@@ -59,7 +63,7 @@ class Installer:
             try:
                 return self._run([*self._uv(uv), *arguments], len(pins))
             except LauncherError as error:
-                if "disk is full" in str(error):
+                if "disk is full" in str(error) or os.strerror(errno.ENOSPC) in str(error):
                     raise
                 note(f"uv could not do it, pip tries: {error}")
         self._run([*self._pip(), *arguments], len(pins))
@@ -72,7 +76,8 @@ class Installer:
         """
         with tempfile.TemporaryDirectory(prefix="visual-planner-") as folder:
             chosen = Path(folder) / "again.txt"
-            chosen.write_text("".join(requirement_of(lock_file, pin) for pin in pins), encoding="utf-8")
+            with writing(chosen, LauncherError):
+                chosen.write_text("".join(requirement_of(lock_file, pin) for pin in pins), encoding="utf-8")
             self._run([*self._pip(), "--force-reinstall", "--no-deps", "--requirement", str(chosen)], len(pins))
 
     def _bring_uv(self, lock_file: Path, pins: list[Pin]) -> Path | None:
@@ -107,11 +112,10 @@ class Installer:
         return pip_settings(subprocess.run(command, capture_output=True, text=True, errors="replace").stdout)
 
     def _run(self, command: list[str], total: int) -> None:
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         status = StatusLine("Installing packages")
         tail: list[str] = []
         seen = 0
-        with self.log_file.open("a", encoding="utf-8") as log:
+        with writing(self.log_file, LauncherError), self._log() as log:
             log.write(f"$ {' '.join(command)}\n")
             environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
             try:
@@ -136,6 +140,10 @@ class Installer:
             status.close()
             raise LauncherError(f"the packages cannot be installed: {explain(tail)} (full output: {self.log_file})")
         status.close("done")
+
+    def _log(self) -> IO[str]:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return self.log_file.open("a", encoding="utf-8")
 
 
 def uv_program(python: Path) -> Path | None:

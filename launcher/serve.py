@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 import webbrowser
 from pathlib import Path
+
+from runtime.writing import replacing
 
 from .comfyui import find_comfyui
 from .console import note
@@ -27,18 +28,26 @@ def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
 
     Returns:
         The files in the sidebar's folder.
+
+    Raises:
+        LauncherError: One of them cannot be written.
     """
     folder = base / "user" / "default" / "workflows" / PLUGIN_NAME
-    folder.mkdir(parents=True, exist_ok=True)
     for source in sorted(workflows.glob("*.json")):
         target = folder / source.name
         if not target.exists():
-            shutil.copyfile(source, target)
-    (base / "input").mkdir(parents=True, exist_ok=True)
+            _copy(source, target)
     picture = base / "input" / EXAMPLE_PICTURE
     if not picture.exists():
-        shutil.copyfile(EXAMPLES / "first_frame.png", picture)
+        _copy(EXAMPLES / "first_frame.png", picture)
     return sorted(folder.glob("*.json"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all: half a copy would be taken for the user's own file at the next start."""
+    data = source.read_bytes()
+    with replacing(target, LauncherError) as temporary:
+        temporary.write_bytes(data)
 
 
 def serve(port: int, open_browser: bool) -> int:

@@ -18,6 +18,9 @@ import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.locks import BusyError, output_lock
+from runtime.writing import replacing
+
 from .bootstrap import clean_environment
 from .client import ComfyClient
 from .comfyui import ComfyUI
@@ -94,7 +97,8 @@ def write_model_paths(base: Path, models: Path) -> Path:
     file = base / "model_paths.yaml"
     folders = [folder for folder in MODEL_FOLDERS if (models / folder).is_dir()]
     lines = ["user_models:", f"  base_path: {json.dumps(str(models))}", *(f"  {name}: {name}" for name in folders)]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with replacing(file, LauncherError) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
 
 
@@ -137,6 +141,7 @@ class ComfyServer:
         self.seconds_to_start = 0.0
         self._mark = f"sqlite:///:memory:?launcher={secrets.token_hex(8)}"
         self._given_base = base
+        self._held = contextlib.ExitStack()
         self._temporary: tempfile.TemporaryDirectory | None = None
 
     @property
@@ -187,6 +192,7 @@ class ComfyServer:
         if self.port is None:
             self.port = free_port()
         started = time.monotonic()
+        self._hold_log()
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(),
@@ -200,6 +206,13 @@ class ComfyServer:
         self._wait_until_ready(started + self.start_timeout)
         self._check_plugin()
         self.seconds_to_start = time.monotonic() - started
+
+    def _hold_log(self) -> None:
+        """Two servers that were started on one port at the same moment must not write one log."""
+        try:
+            self._held.enter_context(output_lock(self.log_file, f"server on port {self.port}"))
+        except BusyError as error:
+            raise LauncherError(f"port {self.port} must be free, but {error}") from error
 
     def _command(self) -> list[str]:
         command = [
@@ -287,6 +300,7 @@ class ComfyServer:
         process, self.process = self.process, None
         if process is not None:
             _end(process)
+        self._held.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 

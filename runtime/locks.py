@@ -98,8 +98,9 @@ def output_lock(out: str | Path, command: str) -> Iterator[None]:
     try:
         note = {"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         # On Windows the first byte is locked, for readers too; the note comes after it.
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b" " + json.dumps(note).encode())
+        with suppress(OSError):  # on a full disk it is locked without the note
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b" " + json.dumps(note).encode())
         _remove_strays(out)
         yield
     finally:

@@ -7,8 +7,6 @@ nothing. An episode depends on the seed and its number alone, never on the proce
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from .camera import FRONT, MAX_JITTER_M, MAX_TURN_DEG
 from .engine import mujoco
 from .episode import Episode, demonstrate
 from .errors import SimulationError
+from .files import new_folder
 from .model import CONTROL_HZ
 from .motion import FRAMES
 from .play import play
@@ -181,7 +180,7 @@ def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress:
         progress: show a progress bar.
 
     Raises:
-        SimulationError: bad options, a folder that is in the way, no OpenGL.
+        SimulationError: bad options, a folder that is in the way or cannot be written, no OpenGL.
     """
     folder = Path(folder)
     if processes < 1:
@@ -189,18 +188,9 @@ def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SimulationError(f"{folder} exists already; choose a new folder, or delete it first")
     World(options.size).close()  # no OpenGL: say so here, once, and not in every process
-    part = folder.parent / f".{folder.name}.part-{os.getpid()}"
-    try:
-        (part / "frames").mkdir(parents=True)
-        summary = _write(part, options, processes, progress)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise SimulationError(f"the data set cannot be written to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return summary
+    with new_folder(folder) as part:
+        (part / "frames").mkdir()
+        return _write(part, options, processes, progress)
 
 
 def _write(part: Path, options: DatasetOptions, processes: int, progress: bool) -> dict:

@@ -1,11 +1,30 @@
-"""Writing a text file: whole, or not at all."""
+"""Writing files and folders: whole, or not at all."""
 
 from __future__ import annotations
 
-import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from .errors import SimulationError
+from .shared import writing
+
+
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """A temporary file, renamed to `path` when the block ends well and removed when it does not; folders are made.
+
+    Raises:
+        SimulationError: it cannot be written.
+    """
+    return writing.replacing(path, SimulationError)
+
+
+def new_folder(folder: Path) -> AbstractContextManager[Path]:
+    """A temporary folder, renamed to `folder` when the block ends well and removed when it does not.
+
+    Raises:
+        SimulationError: it cannot be written.
+    """
+    return writing.new_folder(folder, SimulationError)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,12 +33,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SimulationError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise SimulationError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from .errors import SimulationError
+from .files import new_folder
 from .joint_trajectory import JointTrajectory
 from .model import ARM_JOINTS, CONTROL_HZ
 
@@ -45,19 +44,13 @@ def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarr
     if len(frames) != len(actions.keyframe_steps):
         raise SimulationError(f"frames must be one per keyframe, {len(actions.keyframe_steps)}, got {len(frames)}")
     columns, shown = _rows(actions)
-    part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
-    try:
+    with new_folder(folder) as part:
         for name in (_TABLE, _VIDEO, _EPISODES):
             (part / name).parent.mkdir(parents=True, exist_ok=True)
         _write_table(pyarrow, part / _TABLE, columns)
         pictures = _even(frames)
         _write_video(av, part / _VIDEO, pictures[shown])
         _write_meta(pyarrow, part, columns, instruction.strip() or "execute the plan", pictures.shape[1:3])
-        part.rename(folder)
-    except OSError as error:
-        raise SimulationError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

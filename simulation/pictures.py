@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .errors import SimulationError
+from .files import replacing
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:
@@ -17,12 +16,5 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
     Raises:
         SimulationError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
         Image.fromarray(picture).save(part, format="PNG")
-        part.replace(path)
-    except OSError as error:
-        raise SimulationError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,18 +1,22 @@
-"""What the simulation takes from `visual_planner`.
+"""What the simulation takes from other rooms.
 
-This is the only file of the room that names it: inside ComfyUI both are parts of the plugin, whose name ComfyUI makes
-from its path, and everywhere else both are packages of their own. Either way the classes are those that the rest has.
+This is the only file of the room that names them, its command line apart: inside ComfyUI all are parts of the plugin,
+whose name ComfyUI makes from its path, and everywhere else they are packages of their own. Either way the classes are
+those that the rest has.
 """
 
 if "." in __package__:
+    from ..runtime import writing
     from ..visual_planner.errors import PlannerError, brief, plain
     from ..visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
     from ..visual_planner.json_text import json_value, numbers
 else:
+    from runtime import writing
     from visual_planner.errors import PlannerError, brief, plain
     from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, RULES, choose_by_shape
     from visual_planner.json_text import json_value, numbers
 
 __all__ = [
     "GRIPPER_LENGTH_M", "RULES", "PlannerError", "brief", "choose_by_shape", "json_value", "numbers", "plain",
+    "writing",
 ]  # fmt: skip

@@ -2,60 +2,55 @@
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from runtime import writing
 from visual_planner.errors import PlannerError, brief, plain
 from visual_planner.json_text import json_record
 from visual_planner.text import decode_text, text_lines
 
-from .errors import TrainingError
+from .errors import TrainingError, WritingError
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
+_FAILURES = (OSError, SafetensorError)
+"""What the libraries raise that write files."""
 _NAME_BYTES = 200
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029\ud800-\udfff]|^[A-Za-z]:")
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> AbstractContextManager[Path]:
     """A temporary path beside `path`, renamed to `path` when the block ends well and removed when it does not.
 
     Raises:
-        TrainingError: the folder cannot be written, or the disk is full.
+        WritingError: the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    return writing.replacing(path, WritingError, _FAILURES)
 
 
-def _read_umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+def filling(folder: str | Path) -> AbstractContextManager[Path]:
+    """A temporary folder whose files replace those of the same names in `folder` when the block ends well.
+
+    Raises:
+        WritingError: the folder cannot be written, or the disk is full.
+    """
+    return writing.filling(folder, WritingError, (*_FAILURES, WritingError))
 
 
-_UMASK = _read_umask()
+def append_text(path: str | Path, text: str, sync: bool = False) -> None:
+    """Add UTF-8 text to a file; with `sync` it is on the disk when this returns.
+
+    Raises:
+        WritingError: it cannot be written; the file is as it was.
+    """
+    writing.append(path, text, WritingError, sync)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -12,7 +12,7 @@ ALLOWED = {
     "visual_planner": set(),
     "runtime": set(),
     "nodes": {"visual_planner"},
-    "simulation": {"visual_planner"},
+    "simulation": {"visual_planner", "runtime"},
     "worlds": {"visual_planner", "simulation", "runtime"},
     "training": {"visual_planner", "simulation", "worlds", "runtime"},
     "launcher": {"runtime"},
@@ -27,8 +27,6 @@ ALLOWED_IN_FILES = {
     # The demo's own steps run inside the finished environment, unlike the rest of the launcher.
     ("launcher/demo_inputs.py", "visual_planner"): "anywhere",
     ("launcher/demo_results.py", "visual_planner"): "anywhere",
-    # A command line of its own, which no node loads.
-    ("simulation/__main__.py", "runtime"): "anywhere",
     # Bounds that look at pictures need a read-out and an autoencoder, which training opens.
     ("worlds/metaworld/__main__.py", "training"): "lazily",
     # `run.py bench` hands over to the benchmarks when they are asked for.
@@ -75,12 +73,12 @@ def test_the_plugin_reaches_its_own_rooms_by_relative_imports(room):
     assert not absolute
 
 
-def test_the_simulation_names_the_core_in_one_file():
+def test_the_simulation_names_other_rooms_in_one_file():
     """It runs inside the plugin as well as beside `training`; `simulation/shared.py` knows both names of the core."""
-    files = {
-        e.file for e in all_imports("simulation") if e.target in ROOMS and e.target not in ("simulation", "runtime")
-    }
-    assert files == {"simulation/shared.py"}
+    files = {e.file for e in all_imports("simulation") if e.target in ROOMS and e.target != "simulation"}
+    assert files == {"simulation/shared.py", "simulation/__main__.py"}
+    command_line = {e.target for e in all_imports("simulation") if e.file == "simulation/__main__.py"}
+    assert command_line & set(ROOMS) <= {"simulation", "runtime"}
 
 
 def test_the_simulation_loads_under_the_name_that_comfyui_gives_the_plugin(tmp_path):

@@ -325,7 +325,7 @@ def test_a_full_disk_keeps_what_is_finished_and_the_command_goes_on(tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(TrainingError, match=r"cannot write .*: No space left on device \(finished work is kept"):
+        with pytest.raises(TrainingError, match=r"cannot be written: No space left on device \(finished work is kept"):
             prepare(config(tmp_path, tmp_path / "episodes"))
     assert not (tmp_path / "pairs").exists()
     made = Counter()
@@ -383,7 +383,7 @@ def test_an_unwritable_folder_is_a_line(tmp_path, capsys):
     arguments = ["prepare", "--source", tmp_path / "episodes", "--out", tmp_path / "file" / "pairs", "--cell", "32x32"]
     assert main([*map(str, arguments), "--validation-episodes", "1", "--processes", "1"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "cannot write" in error and "file/pairs" in error
+    assert error.count("\n") == 1 and "file/pairs cannot be written: " in error
 
 
 # ---- frames by the shape of the path

@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.loop.checkpoints.save_file", full)
-    with pytest.raises(TrainingError, match=r"cannot write checkpoint .*00000014: No space left on device"):
+    with pytest.raises(TrainingError, match=r"checkpoint .*00000014 cannot be written: No space left on device"):
         run(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000007"]
 

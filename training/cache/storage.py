@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from ..errors import TrainingError
-from ..files import file_name, replacing
+from runtime.writing import writing
+
+from ..errors import TrainingError, WritingError
+from ..files import file_name, read_bytes, replacing
 
 
 class Folder:
@@ -36,7 +38,8 @@ class Folder:
                 self._system, self._root = fsspec.core.url_to_fs(str(place))
             except (ImportError, ValueError, OSError) as error:
                 raise TrainingError(f"{place} cannot be opened: {error}") from error
-            self._local = Path(tempfile.mkdtemp(prefix="visual-planner-cache-"))
+            with writing(tempfile.gettempdir(), WritingError, what="the temporary folder"):
+                self._local = Path(tempfile.mkdtemp(prefix="visual-planner-cache-"))
             weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
 
     def __str__(self) -> str:
@@ -62,7 +65,7 @@ class Folder:
         if not self.exists(file):
             raise TrainingError(f"{what} {self.name(file)} does not exist")
         if self._system is None:
-            return (Path(self.place) / file).read_bytes()
+            return read_bytes(Path(self.place) / file, what)
         return self._reach(file, lambda path: self._system.cat_file(path))
 
     def write(self, file: str, data: bytes) -> None:
@@ -111,7 +114,8 @@ class Folder:
                     f"file {self.name(file)} does not match the checksum in its manifest: it is damaged"
                 )
             copy = self._local / file
-            copy.write_bytes(data)
+            with replacing(copy) as temporary:
+                temporary.write_bytes(data)
             self._copies[file] = copy
         self._copies.move_to_end(file)
         while self.keep is not None and len(self._copies) > self.keep:

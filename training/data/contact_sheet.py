@@ -1,5 +1,6 @@
 """A picture to look at before anything is trained: conditions beside their grids, with the prompts."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
         row, column = divmod(number, columns)
         sheet.paste(tile, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
     with replacing(file) as temporary:
-        sheet.save(temporary, "JPEG", quality=85)
+        # into memory first: Pillow's own JPEG writer does not say why a disk takes no more
+        held = io.BytesIO()
+        sheet.save(held, "JPEG", quality=85)
+        temporary.write_bytes(held.getvalue())
 
 
 def _tile(folder: Path, pair: dict, cell: tuple[int, int], font: ImageFont.FreeTypeFont) -> Image.Image:

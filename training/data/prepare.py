@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from runtime.writing import reason_of
 from visual_planner.planner.spec import PlannerSpec
 
-from ..errors import TrainingError
+from ..errors import TrainingError, WritingError
 from ..files import write_json, write_text
 from ..sections.config import Config
 from ..sections.data import PrepareSection
@@ -25,7 +26,7 @@ from .contact_sheet import write_sheet
 from .overlays import open_overlay
 from .pairs import Job, each, load_templates, process
 from .pairs_folder import FORMAT, MANIFEST
-from .progress import Progress, stamp_of
+from .progress import Progress, forget_empty, stamp_of
 from .sources import Source, open_source
 from .sources.base import in_one_line
 from .splits import find_leaks, ranks, scenes_of, split_episodes
@@ -61,8 +62,9 @@ def prepare(config: Config) -> None:
     job = Job(source, spec, section, overlay, load_templates(section.prompts, spec), part)
     if source.camera:
         print(f"{source.format}: {len(entries)} episodes, camera {source.camera} of {', '.join(source.cameras)}")
+    stamp = _stamp(job, entries)
     try:
-        progress = Progress(part, _stamp(job, entries))
+        progress = Progress(part, stamp)
         try:
             records = _process_all(job, entries, progress)
             pairs = _finish(job, records)
@@ -70,11 +72,11 @@ def prepare(config: Config) -> None:
             progress.close()
         progress.finish()
         part.rename(out)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write {out}: {error.strerror or error} (finished work is kept in {part.name}; the same command "
-            "resumes there)"
-        ) from error
+    except (OSError, WritingError) as error:
+        reason = reason_of(error, part)
+        if not forget_empty(part):
+            reason += f" (finished work is kept in {part.name}; the same command resumes there)"
+        raise WritingError(f"{out} cannot be written: {reason}") from error
     print(f"{out}: {len(pairs)} pairs of {len({pair['episode'] for pair in pairs})} episodes")
 
 

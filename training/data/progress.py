@@ -66,6 +66,14 @@ class Progress:
         return whole
 
 
+def forget_empty(folder: Path) -> bool:
+    """Remove a working folder in which no episode is finished; returns whether none is left."""
+    done = folder / _DONE
+    if not (done.is_file() and b"\n" in done.read_bytes()):
+        shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 def stamp_of(settings: dict, files: list[str | Path]) -> str:
     """Digest of settings (ready for JSON) and of the size and time of files."""
     total = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())

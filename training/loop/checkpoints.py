@@ -1,5 +1,6 @@
 """Checkpoints of a run: weights, EMA weights, optimizer state and position, written whole or not at all."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from runtime.writing import writing
 from visual_planner.errors import plain
 
 from ..data.sources.records import Finite, Index, Record, Text, checked
-from ..errors import TrainingError
-from ..files import read_json, write_json
+from ..errors import TrainingError, WritingError
+from ..files import read_json
 from .parallel import like, whole
 
 _FOLDER = "checkpoints"
@@ -99,31 +101,44 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
         keep: number of checkpoints to leave.
 
     Raises:
-        TrainingError: the disk is full or the folder cannot be written; the older checkpoints are still there.
+        WritingError: the disk is full or the folder cannot be written; the older checkpoints are still there.
     """
     folder = run / _FOLDER
     final, temporary = folder / f"{step:08d}", folder / f".{step:08d}.part"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, tensors in parts.items():
-            file = temporary / f"{name}.safetensors"
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
-            _to_disk(file)
-        date = datetime.now(UTC).replace(microsecond=0).isoformat()
-        write_json(temporary / "state.json", {"step": step, "date": date, **record})
-        _to_disk(temporary / "state.json")
-        if final.exists():
-            _remove(final)
-        os.replace(temporary, final)
-        _to_disk(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or error
-        raise TrainingError(f"cannot write checkpoint {final}: {reason}") from error
+    with writing(final, WritingError, (OSError, SafetensorError), "checkpoint"):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, tensors in parts.items():
+                file = temporary / f"{name}.safetensors"
+                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
+                _to_disk(file)
+            date = datetime.now(UTC).replace(microsecond=0).isoformat()
+            text = json.dumps({"step": step, "date": date, **record}, indent=2) + "\n"
+            (temporary / "state.json").write_text(text, encoding="utf-8")
+            _to_disk(temporary / "state.json")
+            _give_name(temporary, final)
+            _to_disk(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     for old in list_checkpoints(run)[:-keep]:
-        _remove(old)
+        with writing(old, WritingError, what="the place of the old checkpoint"):
+            _remove(old)
     return final
+
+
+def _give_name(temporary: Path, final: Path) -> None:
+    """Rename; a folder that has the name already stays if that fails."""
+    if not final.exists():
+        os.replace(temporary, final)
+        return
+    gone = _set_aside(final)
+    try:
+        os.replace(temporary, final)
+    except OSError:
+        os.replace(gone, final)
+        raise
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:
@@ -140,10 +155,14 @@ def _to_disk(path: Path) -> None:
 
 def _remove(checkpoint: Path) -> None:
     """Delete a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    shutil.rmtree(_set_aside(checkpoint), ignore_errors=True)
+
+
+def _set_aside(checkpoint: Path) -> Path:
     gone = checkpoint.with_name(f".{checkpoint.name}.old.part")
     shutil.rmtree(gone, ignore_errors=True)
     os.replace(checkpoint, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    return gone
 
 
 def clean_up(run: Path) -> None:

@@ -17,7 +17,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from ..errors import TrainingError
+from runtime.writing import writing
+
+from ..errors import TrainingError, WritingError
 from ..sections.run import RunSection
 from .checkpoints import (
     clean_up,
@@ -90,7 +92,7 @@ class Loop:
         self.trained = {name: p for name, p in plain.named_parameters() if p.requires_grad}
         self.optimizers = make_optimizers(self.trained.items(), section.optimizer)
         self.averaged = {n: p.detach().float().clone() for n, p in self.trained.items()} if section.ema_decay else {}
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self._saved = 0, 0.0, 0
         self.log: RunLog | None = None
         self._stop_asked = False
 
@@ -121,6 +123,7 @@ class Loop:
                 f"checkpoint {path} has a state of the optimizer that is damaged or of another one: {error}"
             ) from error
         self.step, self.seconds = record["step"], record.get("seconds", 0.0)
+        self._saved = self.step
 
     @staticmethod
     def _copy(source: dict, target: dict, path: Path) -> None:
@@ -134,16 +137,18 @@ class Loop:
         """Train until `max_steps` (True), or until a stop is asked for or `max_hours` are over (False), and save.
 
         Raises:
-            TrainingError: loss or gradient are no longer numbers, or a checkpoint cannot be written.
+            TrainingError: loss or gradient are no longer numbers, or a checkpoint, the log or a picture cannot be
+                written; of the latter two the steps so far are saved before.
         """
         if self.accelerator.is_main_process:
-            self.run_folder.mkdir(parents=True, exist_ok=True)
+            with writing(self.run_folder, WritingError):
+                self.run_folder.mkdir(parents=True, exist_ok=True)
             self.log = RunLog(self.run_folder, self.step, self.section.tensorboard)
         deadline = time.monotonic() + 3600 * self.section.max_hours if self.section.max_hours else None
         bar = tqdm(
             total=self.section.max_steps, initial=self.step, disable=not self.accelerator.is_main_process, miniters=1
         )
-        with self._signals(), bar:
+        with self._signals(), bar, self._keeping_steps():
             self._validate_if(self.step < self.section.max_steps)
             while self.step < self.section.max_steps and not self._must_stop(deadline):
                 bar.set_postfix_str(f"loss {self.one_step():.4f}", refresh=False)
@@ -156,6 +161,23 @@ class Loop:
         if self.log is not None:
             self.log.close()
         return self.step >= self.section.max_steps
+
+    @contextmanager
+    def _keeping_steps(self) -> Iterator[None]:
+        """Save the steps that are done when the log or a picture cannot be written: a checkpoint may still have room.
+
+        Of several processes only the first writes those, and a checkpoint needs all of them: there it is not tried.
+        """
+        try:
+            yield
+        except WritingError as error:
+            if self.step == self._saved or self.accelerator.num_processes > 1:
+                raise
+            try:
+                self.save()
+            except WritingError:
+                raise error from None
+            raise WritingError(f"{error}; the steps so far are in checkpoint {self.step}") from error
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -246,6 +268,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint; every process must call this at the same step."""
+        self._saved = self.step  # or tried to
         state, numbers = flatten_optimizers(self.optimizers)
         parts = {"weights": {n: whole(p.detach()) for n, p in self.trained.items()}, "optimizer": state}
         if self.averaged:

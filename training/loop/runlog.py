@@ -9,7 +9,7 @@ from visual_planner.errors import brief
 from visual_planner.json_text import json_record
 
 from ..errors import TrainingError
-from ..files import write_text
+from ..files import append_text, write_text
 
 LOG, EVENTS, PLANS = "log.jsonl", "tensorboard", "validation"
 "In a run's folder: the log, TensorBoard's folder, the folder of validation images by step."
@@ -64,10 +64,13 @@ class RunLog:
             self.writer = SummaryWriter(str(self.folder / EVENTS), purge_step=step + 1)
 
     def write(self, record: dict) -> None:
-        """Add a line; `step` is in it, numbers go to TensorBoard too."""
+        """Add a line; `step` is in it, numbers go to TensorBoard too.
+
+        Raises:
+            WritingError: the log cannot be written; it has no half line.
+        """
         rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in record.items()}
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rounded) + "\n")
+        append_text(self.folder / LOG, json.dumps(rounded) + "\n")
         if self.writer is not None:
             for key, value in record.items():
                 if key != "step":

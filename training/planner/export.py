@@ -179,8 +179,9 @@ def _install(file: Path, loras: Path) -> Path:
             planner = False
         if not planner:
             raise TrainingError(f"{target} exists and is not a planner LoRA: choose another name for export.out")
+    data = file.read_bytes()
     with replacing(target) as temporary:
-        temporary.write_bytes(file.read_bytes())
+        temporary.write_bytes(data)
     return target
 
 

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from visual_planner.planner.families import FLUX1
 
-from ..files import write_json, write_tensors
+from ..files import filling, write_json, write_tensors
 from ..sections.planner import PretrainSection
 
 TEXT_WIDTH, POOLED_WIDTH = 128, 64
@@ -100,15 +100,16 @@ def write_pipeline(
         t5: trained.
         shift: ln of the constant schedule shift.
     """
-    for folder, module in (("transformer", transformer), ("text_encoder", clip), ("text_encoder_2", t5)):
-        module.save_pretrained(base / folder)
-    _name_clip_as_transformers_4_does(base / "text_encoder" / "model.safetensors")
-    _to_bfloat16(base / "transformer" / "diffusion_pytorch_model.safetensors")
-    if Path(section.vae).resolve() != (base / "vae").resolve():
-        shutil.copytree(section.vae, base / "vae", dirs_exist_ok=True)
-    FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_shift=shift, max_shift=shift, base_image_seq_len=256, max_image_seq_len=4096
-    ).save_pretrained(base / "scheduler")
+    with filling(base) as part:
+        for folder, module in (("transformer", transformer), ("text_encoder", clip), ("text_encoder_2", t5)):
+            module.save_pretrained(part / folder)
+        _name_clip_as_transformers_4_does(part / "text_encoder" / "model.safetensors")
+        _to_bfloat16(part / "transformer" / "diffusion_pytorch_model.safetensors")
+        if Path(section.vae).resolve() != (base / "vae").resolve():
+            shutil.copytree(section.vae, part / "vae")
+        FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=shift, max_shift=shift, base_image_seq_len=256, max_image_seq_len=4096
+        ).save_pretrained(part / "scheduler")
     write_json(
         base / "model_index.json",
         {

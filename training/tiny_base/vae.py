@@ -19,6 +19,7 @@ from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
 from ..data.episodes import EpisodeSet
+from ..files import filling
 from ..loop.loop import Loop, make_accelerator
 from ..loop.randomness import step_generator
 from ..loop.record import make_record
@@ -148,7 +149,8 @@ def train_vae(config: Config) -> None:
     finished = loop.run()
     if accelerator.is_main_process and finished:
         loop.use_averaged()
-        vae.to(memory_format=torch.contiguous_format).save_pretrained(Path(section.out) / "vae")
+        with filling(Path(section.out) / "vae") as part:
+            vae.to(memory_format=torch.contiguous_format).save_pretrained(part)
         print(f"autoencoder: {Path(section.out) / 'vae'}, {reconstruction(vae, pictures):.2f} dB on training images")
 
 
@@ -185,7 +187,8 @@ def train_decoder(config: Config) -> None:
     finished = loop.run()
     if accelerator.is_main_process and finished:
         loop.use_averaged()
-        vae.to(memory_format=torch.contiguous_format).save_pretrained(folder)
+        with filling(folder) as part:
+            vae.to(memory_format=torch.contiguous_format).save_pretrained(part)
         print(f"decoder: {folder}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.entry import end_on_signals, run_command
 from runtime.locks import output_lock
+from simulation.files import write_text
 from visual_planner.errors import PlannerError
 from visual_planner.execution.camera import View
 from visual_planner.execution.keyframes import keyframes
@@ -87,8 +88,7 @@ def _bounds(options: argparse.Namespace) -> int:
         record["rows"] |= {row: SEEN_ROWS[row] for row in seen}
         record |= {"cameras": list(CAMERAS), "look": options.look or "plain", "successes_of_camera": seen}
     text = json.dumps(record, indent=1) + "\n"
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(options.out).write_text(text, encoding="utf-8")
+    write_text(Path(options.out), text)
     total = len(seeds) * len(options.tasks)
     for name, successes in result.items():
         print(f"{name}: {sum(successes.values())}/{total} = {sum(successes.values()) / total:.1%}")

@@ -6,8 +6,6 @@ pixels. It depends on the seed and its number alone, never on the processes that
 
 import atexit
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from runtime.writing import new_folder
 from simulation.workers import in_processes
 
 from ..errors import WorldError
@@ -90,23 +89,14 @@ def write_dataset(folder: str | Path, options: Options, processes: int = 1, prog
         progress: show a progress bar.
 
     Raises:
-        WorldError: the folder is in the way, or a process died.
+        WorldError: the folder is in the way or cannot be written, or a process died.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WorldError(f"{folder} exists already; choose a new folder, or delete it first")
-    part = folder.parent / f".{folder.name}.part-{os.getpid()}"
-    try:
-        (part / "frames").mkdir(parents=True)
-        summary = _write(part, options, processes, progress)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise WorldError(f"the data set cannot be written to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return summary
+    with new_folder(folder, WorldError) as part:
+        (part / "frames").mkdir()
+        return _write(part, options, processes, progress)
 
 
 def _write(part: Path, options: Options, processes: int, progress: bool) -> dict:

@@ -1,11 +1,10 @@
 """What a long evaluation has finished, scene by scene, so that it can be stopped and goes on with the same command."""
 
 import json
-import os
 from pathlib import Path
 
 from ...errors import TrainingError
-from ...files import write_text
+from ...files import append_text, read_text, write_text
 
 FORMAT = "visual_planner.closed_loop_runs"
 
@@ -35,19 +34,13 @@ class Journal:
         """Keep rows of scenes (seed, task, camera); they are on the disk when this returns.
 
         Raises:
-            TrainingError: the file cannot be written.
+            WritingError: the file cannot be written; it is as it was.
         """
         self.rows |= dict(finished)
         if self.path is None:
             return
         text = "".join(json.dumps({"run": run, "rows": rows}) + "\n" for run, rows in finished)
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise TrainingError(f"cannot write {self.path}: {error.strerror or error}") from error
+        append_text(self.path, text, sync=True)
 
     def remove(self) -> None:
         """Take the file away: its results are written."""
@@ -55,7 +48,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def _read(self, head: dict) -> None:
-        text = self.path.read_text(encoding="utf-8")
+        text = read_text(self.path, "journal")
         whole = text[: text.rfind("\n") + 1]  # a run that was killed may have left half a line
         lines = whole.splitlines()
         try:

@@ -1,0 +1,128 @@
+"""A command whose disk takes no more ends with one line that names the place, and loses nothing.
+
+Faults are made in the command's process alone: a limit on the size of files is kept by the operating system, whoever
+writes, in Python or not; an audit hook sees what Python itself opens, makes, renames and removes.
+"""
+
+import errno
+import os
+import re
+import resource
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from .world import STRAY, World
+
+FULL, NO_FILE, READ_ONLY = "full", "no file", "read-only"
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+_LINE = re.compile(r"error: .*(?:cannot be written: .+|the disk is full \(.+\).*|no permission to write \(.+\).*)")
+_RESUMED = re.compile(r"\.pairs\.part(?:/.*)?|\.closed_loop\.json\.runs\.jsonl")
+"""Work in progress that the same command goes on with: of `prepare` and of the closed loop."""
+
+
+@dataclass
+class Tally:
+    """What came of one command's faults."""
+
+    refused: int = 0
+    "Runs that ended with an error."
+    unharmed: int = 0
+    "Runs that the fault did not reach."
+    broken: list[str] = field(default_factory=list)
+
+
+def break_disk(kind: str, number: int, folder: str) -> None:
+    """Break the disk of this process.
+
+    Args:
+        kind: FULL: no file grows beyond `number` bytes; NO_FILE: from the `number`-th on no file or folder can be made
+            in `folder`; READ_ONLY: from the `number`-th change on nothing can be changed there.
+        number: see `kind`.
+        folder: the disk.
+    """
+    if kind == FULL:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
+        return
+    seen = 0
+
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal seen
+        if event == "open":
+            path, _, flags = arguments
+            new = isinstance(flags, int) and flags & _WRITES
+            if kind == NO_FILE:
+                new = new and flags & os.O_CREAT and isinstance(path, (str, bytes)) and not os.path.exists(path)
+        else:
+            path, new = arguments[0], event in (_CHANGES if kind == READ_ONLY else {"os.mkdir"})
+        if not new or not isinstance(path, (str, bytes)) or not os.fsdecode(path).startswith(folder):
+            return
+        seen += 1
+        if seen >= number:
+            code = errno.EROFS if kind == READ_ONLY else errno.ENOSPC
+            raise OSError(code, os.strerror(code), os.fsdecode(path))
+
+    sys.addaudithook(watch)
+
+
+def try_faults(world: World, command: str, faults: list[tuple[str, int]]) -> Tally:
+    """Run a command on broken disks, and then on a good one; the world is then after it."""
+    tally = Tally()
+    world.save()
+    before = world.digests()
+    code, text = world.run(command)
+    if code:
+        tally.broken.append(f"on a good disk: exit code {code}, {text[-300:]}")
+        return tally
+    wanted = world.digests()
+    for kind, number in faults:
+        world.restore()
+        code, text = world.run(command, partial(break_disk, kind, number, str(world.folder)))
+        if code == 0:
+            tally.unharmed += 1
+            what = world.differences(wanted)
+        else:
+            tally.refused += 1
+            what = _faults_of_end(code, text, world, before)
+            code, text = world.run(command)
+            what += [f"then exit code {code} ({text[-200:]})"] if code else []
+            what += [f"then {line}" for line in world.differences(wanted)]
+        if what:
+            tally.broken.append(f"{kind} {number}: {', '.join(what[:6])}")
+    return tally
+
+
+def _faults_of_end(code: int, text: str, world: World, before: dict[str, str]) -> list[str]:
+    """What is wrong with how a command ended on a broken disk."""
+    errors = [line for line in re.split(r"[\r\n]", text) if "error" in line.lower() or line.startswith("Traceback")]
+    what = [] if code == 2 else [f"exit code {code}"]
+    if len(errors) != 1 or not _LINE.fullmatch(errors[0]) or str(world.folder) not in errors[0]:
+        what.append(f"said {errors}")
+    found = world.digests()
+    what += [f"{name} is lost" for name in before if found.get(name) != before[name]]
+    what += [f"left {name}" for name in world.strays() if not _RESUMED.fullmatch(name)]
+    halves = [
+        name
+        for name in found
+        if name not in before and not _RESUMED.fullmatch(name) and not _is_whole(world.folder / name)
+    ]
+    return what + [f"half written {name}" for name in halves if not STRAY.fullmatch(Path(name).name)]
+
+
+def _is_whole(file: Path) -> bool:
+    from PIL import Image
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as opened:
+                return list(opened.keys()) != []
+        if file.suffix in (".png", ".jpg"):
+            with Image.open(file) as picture:
+                return picture.load() is not None
+        data = file.read_bytes()
+        return data.endswith((b"\n", b"}", b"]"))
+    except (SafetensorError, OSError):
+        return False
