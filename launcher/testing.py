@@ -21,7 +21,7 @@ from .paths import ROOT
 
 TESTS = ROOT / "tests"
 TIERS = {
-    "core": ("core", "web", "simulation", "worlds", "training", "fuzz"),
+    "core": ("core", "web", "simulation", "worlds", "training", "fuzz", "kills"),
     "nodes": ("nodes",),
     "app": ("app",),
     "browser": ("browser",),

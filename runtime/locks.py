@@ -105,7 +105,8 @@ def output_lock(out: str | Path, command: str) -> Iterator[None]:
         yield
     finally:
         if os.name != "nt":  # an open file cannot be removed there
-            file.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only: what went wrong first is said
+                file.unlink(missing_ok=True)
         os.lseek(descriptor, 0, os.SEEK_SET)
         _unlock(descriptor)
         os.close(descriptor)
@@ -136,7 +137,8 @@ def _remove_strays(out: Path) -> None:
     Folders `.NAME.part` stay: `prepare` and the checkpoints resume or clean them up by themselves.
     """
     name = re.escape(out.name)
-    beside = re.compile(rf"\.{name}\.(?:[a-z0-9_]{{8}}\.part|part-\d+)")
+    # the second name: of the file in which a long evaluation notes what it has finished
+    beside = re.compile(rf"\.(?:{name}|\.{name}\.runs\.jsonl)\.(?:[a-z0-9_]{{8}}\.part|part-\d+)")
     with suppress(OSError):
         for path in [path for path in out.parent.iterdir() if beside.fullmatch(path.name)]:
             if path.is_dir():

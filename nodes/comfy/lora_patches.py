@@ -1,6 +1,7 @@
 """From an adapter file's tensors to ComfyUI's patches: alpha, values, and what ComfyUI itself reads otherwise."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,7 +31,9 @@ def scales(
         settings = scale.settings_of_header(metadata, where)
         if not settings and any(module.letters for module in modules):
             keys = (key for module in modules for key in module.keys.values())
-            settings = _beside(path, keys, where)
+            files = (file.name for file in path.parent.glob("[!.]*.safetensors"))
+            beside = partial(path.with_name(scale.PEFT_SETTINGS).open, "rb")
+            settings = scale.settings_beside(path.name, files, keys, beside, where)
         for module in modules:
             if module.kind == "lora" and names.ALPHA not in module.keys:
                 rank = len(tensors[module.keys[names.DOWN]])
@@ -40,20 +43,6 @@ def scales(
     except scale.ScaleError as error:
         raise LoraError(str(error)) from None
     return alphas
-
-
-def _beside(file: Path, keys: Iterable[str], where: str) -> dict:
-    """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's."""
-    settings = file.with_name(scale.PEFT_SETTINGS)
-    alone = len(list(file.parent.glob("[!.]*.safetensors"))) == 1
-    if not settings.is_file() or not scale.is_of_peft(file.name, alone, keys):
-        return {}
-    where = f"{where}'s settings {settings}"
-    try:
-        with settings.open("rb") as opened:
-            return scale.settings_of_peft(opened.read(scale.MAX_SETTINGS + 1), where)
-    except OSError as error:
-        raise scale.ScaleError(f"{where} cannot be read: {error}") from None
 
 
 def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, float], name: str) -> None:

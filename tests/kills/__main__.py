@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         for command in COMMANDS[: 1 + max(COMMANDS.index(name) for name in options.only)]:
             chosen = command in options.only
             tally = try_kills(world, command, options.kills if chosen else 0, options.seed)
-            print(f"{command}: {tally.kills} kills, {tally.while_writing} while writing, {len(tally.broken)} broken")
+            print(
+                f"{command}: {tally.kills} kills, {tally.while_writing} while writing, {len(tally.broken)} broken",
+                flush=True,
+            )
             lines = tally.broken
             if options.disks and chosen and not lines:
                 world.restore()

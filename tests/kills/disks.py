@@ -85,7 +85,7 @@ def try_faults(world: World, command: str, faults: list[tuple[str, int]]) -> Tal
             what = world.differences(wanted)
         else:
             tally.refused += 1
-            what = _faults_of_end(code, text, world, before)
+            what = _faults_of_end(code, text, world, before, may_leave=kind == READ_ONLY)
             code, text = world.run(command)
             what += [f"then exit code {code} ({text[-200:]})"] if code else []
             what += [f"then {line}" for line in world.differences(wanted)]
@@ -94,15 +94,15 @@ def try_faults(world: World, command: str, faults: list[tuple[str, int]]) -> Tal
     return tally
 
 
-def _faults_of_end(code: int, text: str, world: World, before: dict[str, str]) -> list[str]:
-    """What is wrong with how a command ended on a broken disk."""
+def _faults_of_end(code: int, text: str, world: World, before: dict[str, str], may_leave: bool) -> list[str]:
+    """What is wrong with how a command ended on a broken disk; from one that is read-only nothing can be removed."""
     errors = [line for line in re.split(r"[\r\n]", text) if "error" in line.lower() or line.startswith("Traceback")]
     what = [] if code == 2 else [f"exit code {code}"]
     if len(errors) != 1 or not _LINE.fullmatch(errors[0]) or str(world.folder) not in errors[0]:
         what.append(f"said {errors}")
     found = world.digests()
     what += [f"{name} is lost" for name in before if found.get(name) != before[name]]
-    what += [f"left {name}" for name in world.strays() if not _RESUMED.fullmatch(name)]
+    what += [f"left {name}" for name in world.strays() if not may_leave and not _RESUMED.fullmatch(name)]
     halves = [
         name
         for name in found

@@ -24,7 +24,7 @@ COMMANDS = (
 STRAY = re.compile(r"\..*(?:\.part|\.lock|\.partial|\.part-\d+|\.partial-.*)$")
 _TIMED = re.compile(r"log\.jsonl|.*\.(?:log|html)|run\.json|.*curve.*\.png")
 """Files with times or speeds in them; they must be there, but differ from run to run."""
-_WHEN = ("date", "seconds", "steps_per_second")
+_WHEN = ("date", "seconds", "seconds_a_plan", "steps_per_second")
 """Keys of records that say when something was made and how long it took."""
 _STEPS = {"max_steps": 12, "save_every": 2, "keep": 2}
 _SIZE = 32

@@ -47,6 +47,18 @@ def test_folders_named_like_cameras_are_cameras(tmp_path, kind, items, of):
 
 
 @pytest.mark.parametrize("kind", ["frames", "videos"])
+@pytest.mark.parametrize(
+    ("cameras", "chosen"),
+    [(["depth", "rgb"], 1), (["cam_depth", "cam_ir", "color"], 2), (["ir_left", "left"], 1), (["depth", "depth2"], 0)],
+)
+def test_what_shows_no_colors_is_taken_only_when_it_is_asked_for(tmp_path, kind, cameras, chosen):
+    """Without --camera; where nothing else is there, the first is taken."""
+    make(tmp_path, kind, [f"{camera}/{episode}" for camera in cameras for episode in "ab"])
+    assert list(shades(open_source(tmp_path, folders="cameras")).values()) == [2 * chosen, 2 * chosen + 1]
+    assert list(shades(open_source(tmp_path, folders="cameras", camera=cameras[0])).values()) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["frames", "videos"])
 def test_two_readings_are_refused_with_the_option_that_decides(tmp_path, kind):
     items = ["blue/x", "blue/y", "red/x", "red/y"]
     make(tmp_path, kind, items)

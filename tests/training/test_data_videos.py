@@ -70,6 +70,15 @@ def test_b_frames_are_in_order_in_any_container(tmp_path, suffix, bframes):
     assert len(video.thumbnails(range(20))) == 20
 
 
+@pytest.mark.parametrize(("codec", "bframes"), [("libx264", "1"), ("libx264", "3"), ("mpeg4", "1")])
+def test_avi_with_b_frames_and_a_variable_rate_has_its_times(tmp_path, codec, bframes):
+    """The container says only when packets are decoded, which is earlier than frames are shown."""
+    times = [0, 0.1, 0.2, 0.3, 1.5, 1.6, 2.9, 3.0, 3.1, 3.9, 4.0, 4.1]
+    moving = [np.roll(corner(20 + 15 * number), number, axis=1) for number in range(len(times))]
+    video = VideoFile(write_video(tmp_path / "a.avi", moving, codec, times=times, bf=bframes, g="8"))
+    assert np.allclose(video.times, times, atol=2e-3)
+
+
 @pytest.mark.parametrize("times", [None, [0, 0.1, 0.2, 0.3, 1.5, 1.6, 2.9, 3.0]])
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "libx264"])
 def test_empty_packets_of_avi_are_no_lost_frames(tmp_path, codec, times):

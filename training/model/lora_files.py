@@ -1,7 +1,8 @@
 """LoRA files of any trainer, brought to diffusers' names with alpha folded in: what training starts from or fuses."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,7 +59,10 @@ def read_lora(file: str | Path, transformer: nn.Module) -> dict[str, torch.Tenso
     try:
         settings = scale.settings_of_header(metadata, where)
         if not settings and letters:
-            settings = _beside(file, (key for keys in modules.values() for key in keys.values()), where)
+            held = (key for keys in modules.values() for key in keys.values())
+            files = (other.name for other in file.parent.glob("[!.]*.safetensors"))
+            beside = partial(file.with_name(scale.PEFT_SETTINGS).open, "rb")
+            settings = scale.settings_beside(file.name, files, held, beside, where)
         for name, keys in modules.items():
             parts = {part: tensors[key] for part, key in keys.items()}
             result |= _pairs(file, name, layers[name], parts, settings, metadata, kohya)
@@ -73,20 +77,6 @@ def _load(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"LoRA {file} cannot be read: {error}") from error
-
-
-def _beside(file: Path, keys: Iterable[str], where: str) -> dict:
-    """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's."""
-    settings = file.with_name(scale.PEFT_SETTINGS)
-    alone = len(list(file.parent.glob("[!.]*.safetensors"))) == 1
-    if not settings.is_file() or not scale.is_of_peft(file.name, alone, keys):
-        return {}
-    where = f"{where}'s settings {settings}"
-    try:
-        with settings.open("rb") as opened:
-            return scale.settings_of_peft(opened.read(scale.MAX_SETTINGS + 1), where)
-    except OSError as error:
-        raise scale.ScaleError(f"{where} cannot be read: {error}") from None
 
 
 def _layers(transformer: nn.Module) -> Layers:

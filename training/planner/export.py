@@ -27,6 +27,7 @@ from ..model.lora import file_tensors, stack
 from ..model.lora_files import read_lora
 from ..model.transformer import from_shape
 from ..sections.config import Config
+from ..sections.output import hold
 from ..sections.planner import LoraSection
 from ..sections.result import ExportSection
 from .train import DECIDES_NOTHING
@@ -182,7 +183,7 @@ def _install(file: Path, loras: Path) -> Path:
         if not planner:
             raise TrainingError(f"{target} exists and is not a planner LoRA: choose another name for export.out")
     data = file.read_bytes()
-    with replacing(target) as temporary:
+    with hold(target, "export"), replacing(target) as temporary:
         temporary.write_bytes(data)
     return target
 

@@ -1,18 +1,31 @@
 """What each command writes, held while it runs: any other command that writes the same place is refused."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from runtime.locks import output_lock
 
 from .config import Config
 
+_RESULTS = {"pretrain": "base", "decoder": "vae", "readout": "model"}
+"""Where a training's result goes, by command, if not into its run's folder."""
+
 
 def output_of(command: str, config: Config) -> AbstractContextManager[None]:
-    """The lock on what a command of a configuration writes; nothing to hold for commands that write nothing."""
+    """The locks on what a command of a configuration writes; nothing to hold for commands that write nothing."""
     section = getattr(config, command) if command in Config.model_fields else None
-    return hold(getattr(section, "out", None), command)
+    return hold_all(command, getattr(section, "out", None), getattr(section, _RESULTS.get(command, ""), None))
+
+
+@contextmanager
+def hold_all(command: str, *outs: str | Path | None) -> Iterator[None]:
+    """The locks on several outputs; one that is named twice is held once."""
+    with ExitStack() as held:
+        for out in dict.fromkeys(os.path.abspath(out) for out in outs if out is not None):
+            held.enter_context(hold(out, command))
+        yield
 
 
 def hold(out: str | Path | None, command: str) -> AbstractContextManager[None]:

@@ -23,9 +23,17 @@ def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(_WORDS, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
+    texts = list(texts)
+    words = [
+        word
+        for text in texts
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    ]
+    # Named beforehand, since the library numbers them as its hash map has them: otherwise in each process.
+    ends = sorted({f"{word[-1]}</w>" for word in words})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[], initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=size, special_tokens=ends, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]

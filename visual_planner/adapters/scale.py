@@ -13,8 +13,8 @@ Which record counts:
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
 
 from ..errors import PlannerError, brief
 from ..json_text import json_record
@@ -72,6 +72,33 @@ def settings_of_peft(data: bytes, where: str) -> dict[str, Any]:
     if len(data) > MAX_SETTINGS:
         raise ScaleError(f"{where} must have at most {MAX_SETTINGS} bytes")
     return json_record(data, where, ScaleError)
+
+
+def settings_beside(
+    name: str, neighbours: Iterable[str], keys: Iterable[str], opened: Callable[[], BinaryIO], where: str
+) -> dict[str, Any]:
+    """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's.
+
+    Args:
+        name: of the adapter's file.
+        neighbours: of the adapters in its folder, itself among them.
+        keys: of its tensors.
+        opened: opens `PEFT_SETTINGS` in that folder.
+        where: what the file is, for messages.
+
+    Raises:
+        ScaleError: the settings cannot be read.
+    """
+    if not is_of_peft(name, len(list(neighbours)) == 1, keys):
+        return {}
+    where = f"{where}'s settings {PEFT_SETTINGS} beside it"
+    try:
+        with opened() as stream:
+            return settings_of_peft(stream.read(MAX_SETTINGS + 1), where)
+    except (FileNotFoundError, IsADirectoryError):
+        return {}
+    except OSError as error:
+        raise ScaleError(f"{where} cannot be read: {error.strerror or error}") from None
 
 
 def alpha_of(

@@ -18,6 +18,10 @@ from .names import folded
 
 THUMBNAIL_PX = 64
 "Height of the greyscale images that motion is measured on [px]."
+_NO_PICTURES = re.compile(
+    r"(?<![a-z])(?:depths?|disparity|ir|infra\w*|masks?|segmentations?|normals?)(?![a-z])", re.IGNORECASE
+)
+"Names of streams that show no colors."
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ def shrink(frame: np.ndarray) -> np.ndarray:
 
 
 def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
-    """The camera of a name, whole or its last part; the first one when none is asked for.
+    """The camera of a name, whole or its last part; the first one that takes pictures when none is asked for.
+
+    Distances, infrared and masks stand beside the pictures of many recordings as further "cameras".
 
     Raises:
         TrainingError: there is none of that name; the message lists those there are.
@@ -150,7 +156,7 @@ def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
     if not cameras:
         raise TrainingError(f"{where} contains no images: no camera found")
     if not wanted:
-        return cameras[0]
+        return next((name for name in cameras if not _NO_PICTURES.search(name)), cameras[0])
     found = [name for name in cameras if name == wanted] or [
         name for name in cameras if re.split(r"[./]", name)[-1] == wanted
     ]

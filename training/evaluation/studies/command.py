@@ -11,7 +11,7 @@ from visual_planner.errors import brief
 from ...errors import TrainingError
 from ...files import ROOT, as_record, read_json, replacing, shown, write_json, write_text
 from ...sections.config import first_problems
-from ...sections.output import hold
+from ...sections.output import hold_all
 from ...sections.yaml_text import read_yaml, read_yaml_mapping
 from .base import Study, sentence_lines
 
@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--page", type=Path, help="also write page and plot to this path, such as docs/studies/NAME.md")
     parser.add_argument("--plot-only", action="store_true", help="redraw plot and page from existing results")
     options = parser.parse_args(arguments)
-    with hold(options.out, "study"):
+    plot = None if options.page is None else options.page.with_suffix(".png")
+    with hold_all("study", options.out, options.page, plot):
         _run(options)
 
 

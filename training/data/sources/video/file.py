@@ -153,7 +153,7 @@ class VideoFile:
         """Index the frames by decoding all of them in order."""
         self._in_order = True
         self._rewind()
-        decoded = [(frame.pts, frame.time) for frame in self._decode()]
+        decoded = [(frame.pts, frame.dts) for frame in self._decode()]
         if not decoded:
             raise TrainingError(f"video {self.path} contains no frame that can be decoded: it is damaged or truncated")
         rate = float(self._stream.average_rate or self._stream.base_rate or 0) or 25.0
@@ -163,7 +163,14 @@ class VideoFile:
         if None not in pts and all(one < other for one, other in itertools.pairwise(pts)):
             self.times = np.array(pts) * unit
         elif len(handed) == len(decoded):
-            self.times = (np.array(handed) - handed[0]) * unit
+            # The decoder returns a frame when later ones have come, the last ones at the end, with no packet. The
+            # container releases packets likewise: a frame's time is that of the packet with which it comes out, and
+            # the last ones follow at the usual distance.
+            late = sum(dts is None for _, dts in decoded)
+            late = late if late < len(handed) else 0
+            usual = int(np.median(np.diff(handed))) if len(handed) > 1 else 0
+            released = [*handed[late:], *(handed[-1] + usual * number for number in range(1, late + 1))]
+            self.times = (np.array(released) - released[0]) * unit
         else:
             self.times = np.arange(len(decoded)) / rate
         self._decoder = None
