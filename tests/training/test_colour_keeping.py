@@ -85,7 +85,7 @@ def test_shading_highlights_and_fingertips_are_no_other_colour(colour):
 
 
 def test_the_end_effectors_blurred_rim_is_not_the_object():
-    """Orange over two pixels of a pale table is yellow, and around the gripper there is more of it than of the object."""
+    """Orange blurred into a pale table is yellow, and around the gripper there is more of it than of the object."""
     truth = film("red")
     plan = truth.copy()
     for frame in plan[1:]:

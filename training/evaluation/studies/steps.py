@@ -25,7 +25,7 @@ class StepsSettings(StudySettings):
 
 
 def measure(settings: StepsSettings, out: Path) -> dict:
-    """Success, colours, likeness and seconds of the same requests at each number of steps; all against the most."""
+    """Success, colours, likeness and CPU seconds of the same requests at each number of steps, against the most."""
     counts = sorted(set(settings.steps))
     with bench(settings) as b:
         make_plans(b.planner, b.asked[:1], settings.modes[0], steps=1)  # what is set up once must not count
@@ -45,9 +45,9 @@ def measure(settings: StepsSettings, out: Path) -> dict:
 
 def plans(b: Bench, mode: str, count: int, settings: StepsSettings) -> list[dict]:
     """A row for each request, of a plan of so many steps."""
-    start = time.perf_counter()
+    start = time.process_time()  # of all threads: other programs on the machine do not count
     made = make_plans(b.planner, b.asked, mode, batch_size=settings.batch_size, steps=count)
-    seconds = (time.perf_counter() - start) / len(made)
+    seconds = (time.process_time() - start) / len(made)
     rows = [row_of(group[0], item, b, mode) for group, item in zip(made, b.asked, strict=True)]
     return [{**row, "seconds": seconds} for row in rows]
 
@@ -115,7 +115,16 @@ def verdict(change: dict, most: str) -> str:
 
 def page(result: dict) -> str:
     """The study's page."""
-    head = ["mode, steps", "executed", "change", "colour kept", "change", "SSIM", "checks passed", "seconds per plan"]
+    head = [
+        "mode, steps",
+        "executed",
+        "change",
+        "colour kept",
+        "change",
+        "SSIM",
+        "checks passed",
+        "CPU seconds per plan",
+    ]
     rows, sentences = [], []
     for mode, by_count in result["modes"].items():
         rows += [[f"{mode}, {count}", *cells(row)] for count, row in by_count.items()]
@@ -140,9 +149,9 @@ The planner's record says {own["steps"]} steps for looking at a plan and {own["e
 {method_lines(result["settings"])} The same requests and the same noise at each number of steps; *change* is the
 difference from the most steps on the same scenes. *Colour kept*: of the pick and place scenes, those in which the held
 object is found in every frame where the demonstration shows it, its hue at most {HUE_TOLERANCE_DEG:g} degrees from that
-of the first frame. SSIM is against the demonstration's frames. Seconds are measured once on the
-machine of this run with whatever else ran there, in batches of {result["settings"]["batch_size"]}, text encoders and
-autoencoder included; in brackets, the ratio to the most steps.
+of the first frame. SSIM is against the demonstration's frames. CPU seconds are of
+all threads, in batches of {result["settings"]["batch_size"]}, text encoders and autoencoder included; in brackets, the
+ratio to the most steps.
 
 ## Limits
 An interval that contains 0 does not say that there is no difference: with {result["settings"]["scenes"]} scenes only
