@@ -96,8 +96,8 @@ class VisualPlannerLoraLoader(io.ComfyNode):
                     options=list(lora_where.HOW),
                     default=lora_where.AUTO,
                     tooltip="Where the LoRAs act: beside the weights, which are left as they are, or merged into them. "
-                    "auto is beside quantised weights (fp8, int8, GGUF), which would round a LoRA away, and merged "
-                    "into others.",
+                    "auto is beside quantised weights (fp8, int8, GGUF) and merged into others. Merged into fp8 or "
+                    "int8, a LoRA is rounded away.",
                 ),
             ],
             outputs=[

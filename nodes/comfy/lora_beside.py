@@ -1,9 +1,10 @@
 """A LoRA beside the weights: y = W x + s B (A x), with W left as it is stored.
 
-Weights of 8 bits and fewer cannot hold a small change: merged into them it is rounded away, and in its place comes the
-noise of rounding again. So where a layer's weights are stored so, its low-rank matrices are applied to what the layer
-is given, in the type in which it computes. Everything hangs on the MODEL's clone, as ComfyUI's wrappers: layers are
-changed for the length of a call and are the same as before afterwards, so that other clones never see it.
+Weights of 8 bits and fewer cannot hold a small change: merged into them it drowns in the noise of rounding. (GGUF
+loaders merge at each step, in floating point, which is slower than this.) So where a layer's weights are stored so, its
+low-rank matrices are applied to what the layer is given, in the type in which it computes. Everything hangs on the
+MODEL's clone, as ComfyUI's wrappers: layers are changed for the length of a call and are the same as before
+afterwards, so that other clones never see it.
 
 All of a layer's LoRAs (base and planner, and q, k and v where they are one layer) become one pair of matrices.
 """

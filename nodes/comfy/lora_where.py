@@ -10,6 +10,7 @@ from .lora_keys import target_of
 AUTO, MERGED, BESIDE = HOW = ("auto", "merged", "beside")
 """Beside quantised weights and merged into others, merged into all, beside all."""
 
+GGUF = "GGUF"
 _WEIGHT, _BIAS = ".weight", ".bias"
 
 
@@ -23,7 +24,7 @@ def packing_of(weight: torch.Tensor) -> str | None:
     if stored.dtype.is_floating_point and stored.dtype.itemsize > 1:
         return None
     if hasattr(weight, "tensor_type"):
-        return "GGUF"
+        return GGUF
     if stored.dtype.is_floating_point:
         return "fp8" if "float8" in str(stored.dtype) else "4 bit"
     return "int8" if stored.dtype == torch.int8 else "packed"
@@ -57,7 +58,7 @@ def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | 
         merged: patches that are merged into them.
         how: one of `HOW`.
     """
-    if how == AUTO and not beside and not rounded(model, merged):
+    if how == AUTO and not beside and not any(_packing(model, key) for key in merged):
         return None
     texts = []
     if beside:
@@ -69,8 +70,8 @@ def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | 
 
 
 def rounded(model, merged: Mapping) -> int:
-    """How many layers have quantised weights into which something is merged."""
-    return len({layer_of(key) for key in merged if _packing(model, key)})
+    """How many layers round what is merged into them; GGUF loaders merge at run time, in floating point."""
+    return len({layer_of(key) for key in merged if _packing(model, key) not in (None, GGUF)})
 
 
 def _stored(model, patches: Mapping) -> str:

@@ -1,7 +1,8 @@
 """The figures of docs/guides/quantised_bases.md: what is lost of a LoRA that is merged into quantised weights.
 
-`PYTHONPATH=tests/nodes .venv/bin/python tests/nodes/measure_quantised.py` prints the page's table of layers at FLUX's
-widths; the ComfyUI is COMFYUI_PATH or the unpacked one. A test measures the same at a small size.
+`PYTHONPATH=tests/nodes .venv/bin/python tests/nodes/measure_quantised.py [STORED ...]` prints the page's tables, of the
+tiny planner and of layers at FLUX's widths; the ComfyUI is COMFYUI_PATH or the unpacked one. A test measures the same
+at a small size.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ SIZES = (0.003, 0.01, 0.03)
 
 
 class Loss(NamedTuple):
-    """Distances of a layer's output from a float layer's with the LoRA, relative to what the LoRA changes there.
+    """Distances of a layer's output from what it should be with the LoRA, relative to what the LoRA changes there.
 
     Args:
-        merged: merged by ComfyUI, from the float layer of the same stored weights.
-        beside: beside the weights, from that layer.
-        merged_in_all: merged, from the float layer as it was before it was quantised.
-        beside_in_all: beside, from that layer.
+        merged: merged by ComfyUI, from the quantised layer's own output plus the LoRA's exact change.
+        beside: beside the weights, from the same.
+        merged_in_all: merged, from the float layer as it was before it was quantised, plus that change.
+        beside_in_all: beside, from the same.
     """
 
     merged: float
@@ -67,7 +68,7 @@ def losses(lora_beside, stored: str, shape: tuple[int, int], size: float, comput
     x = torch.randn(64, width, generator=generator).to(compute)
     change = x.float() @ down.T @ up.T
     network.layer = quantised.layer(linear, stored, compute)
-    before, kept = x.float() @ linear.weight.T, x.float() @ quantised.unpacked(network.layer).T
+    before, kept = x.float() @ linear.weight.T, network.layer(x).float()
     entry = lora_beside.Entry("layer.weight", adapter, 1.0)
     beside = lora_beside.Layer([entry], shape).forward_on(network.layer)(x)
     cpu = torch.device("cpu")
@@ -140,6 +141,7 @@ def plugin_module(name: str):
 def main() -> None:
     """Print the table."""
     sys.path.insert(0, os.environ.get("COMFYUI_PATH") or str(ROOT / ".cache" / "comfyui-0.3.75"))
+    chosen = sys.argv[1:] or quantised.STORED
     sys.argv = sys.argv[:1]
     import comfy.cli_args
 
@@ -148,12 +150,12 @@ def main() -> None:
     columns = ("merged", "beside", "merged, in all", "beside, in all")
     with torch.inference_mode():
         _print("what", "stored", *columns)
-        for stored in quantised.STORED:
+        for stored in chosen:
             for what, distances in zip(("velocity", "plan"), tiny_planner(stored), strict=True):
                 _print(what, stored, *(f"{distance:.2%}" for distance in distances))
         _print("layer", "computes in", "stored", "LoRA's size", *columns)
         for name, shape in FLUX.items():
-            for compute, stored, size in itertools.product((torch.float32, torch.bfloat16), quantised.STORED, SIZES):
+            for compute, stored, size in itertools.product((torch.float32, torch.bfloat16), chosen, SIZES):
                 loss = losses(lora_beside, stored, shape, size, compute)
                 dtype = str(compute).removeprefix("torch.")
                 _print(name, dtype, stored, f"{size:.1%}", *(f"{part:.1%}" for part in loss))

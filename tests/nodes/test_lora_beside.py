@@ -85,14 +85,18 @@ def distance(first, second):
 
 @pytest.mark.parametrize("stored", quantised.STORED)
 def test_beside_is_exact_where_merging_rounds(packed, load, small, stored):
-    """Against the float model of the same stored weights: half of the error is asked for, a thousandth comes out."""
+    """Against the float model of the same stored weights: half of the error is asked for, a thousandth comes out.
+
+    Newer ComfyUI also rounds what int8 layers are given; that is the base's own distance.
+    """
     model, twin = packed(stored)
+    own = distance(velocity(model), velocity(twin))
     wanted = velocity(load(twin, small, where="merged")[0])
     patched, text = load(model, small)
     beside = distance(velocity(patched), wanted)
     merged = distance(velocity(load(model, small, where="merged")[0]), wanted)
     effect = distance(velocity(twin), wanted)
-    assert beside <= 1e-5 < 0.1 * effect
+    assert beside <= 1e-5 + 1.5 * own and 0.1 * effect > 1e-5
     assert beside <= 0.5 * merged
     assert f"LoRA task.safetensors: beside the weights of 39 layers ({quantised.WORD[stored]}), " in text
     assert " MB in all while sampling" in text
@@ -102,7 +106,7 @@ def test_beside_is_exact_where_merging_rounds(packed, load, small, stored):
 @pytest.mark.parametrize("stored", quantised.STORED)
 @pytest.mark.parametrize("size", measure_quantised.SIZES)
 def test_what_merging_loses_of_a_small_lora(module, stored, size):
-    """The page's figures at a small width: the layer's output, relative to what the LoRA changes there."""
+    """The guide's figures at a small width: the layer's output, relative to what the LoRA changes there."""
     loss = measure_quantised.losses(module("nodes.comfy.lora_beside"), stored, (256, 1024), size, torch.float32)
     assert loss.beside <= 1e-3
     assert loss.beside <= 0.5 * loss.merged and loss.merged > 0.2
@@ -118,8 +122,9 @@ def test_base_and_task_lora_add_up(packed, load, small, folder, spec, stored):
     settings = {"base_lora_name": "base.safetensors", "base_strength": 1.3, "strength": -0.6}
     wanted = velocity(load(twin, small, where="merged", **settings)[0])
     patched, text = load(model, small, **settings)
-    assert distance(velocity(patched), wanted) <= 1e-5
-    assert distance(velocity(load(model, small, strength=-0.6)[0]), wanted) > 1e-3
+    own = distance(velocity(model), velocity(twin))
+    assert distance(velocity(patched), wanted) <= 1e-5 + 1.5 * own
+    assert distance(velocity(load(model, small, strength=-0.6)[0]), wanted) > 1e-3 + own
     assert "LoRA base.safetensors: beside" in text and "LoRA task.safetensors: beside" in text
 
 
