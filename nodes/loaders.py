@@ -145,8 +145,9 @@ class VisualPlannerLoraLoader(io.ComfyNode):
 def _summary(spec: PlannerSpec) -> str:
     """The record in a few lines."""
     cfg = f", cfg {spec.cfg:g}" if spec.cfg != 1 else ""
+    execution = f" ({spec.execution_steps} to execute)" if spec.execution_steps != spec.steps else ""
     return (
         f"{spec.layout}, cells {spec.cell_width} x {spec.cell_height} px, modes {', '.join(spec.modes)}\n"
         f"condition {spec.condition_tokens}, ids {spec.position_ids}, overlay {spec.overlay}\n"
-        f"{spec.steps} steps, guidance {spec.guidance:g}{cfg}, shift {spec.mu():.3f}, for {spec.base_model}"
+        f"{spec.steps} steps{execution}, guidance {spec.guidance:g}{cfg}, shift {spec.mu():.3f}, for {spec.base_model}"
     )

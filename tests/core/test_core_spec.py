@@ -43,6 +43,7 @@ specs = st.builds(
     shift_counts_condition=st.booleans(),
     guidance=st.floats(0, 30),
     steps=st.integers(1, 100),
+    execution_steps=st.none() | st.integers(1, 100),
     fit=st.sampled_from(FITS),
     family=st.sampled_from(sorted(FAMILIES)),
     cfg=st.floats(1, 20),
@@ -76,13 +77,14 @@ def without(key: str) -> dict[str, str]:
         ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
         ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
-        (record(version=5, new=1), "version must be at most 4, got 5: this file needs a newer plugin"),
-        (record(version=None), "version must be a whole number from 1 to 4, got None"),
-        (record(version=0), "version must be a whole number from 1 to 4, got 0"),
-        (record(version=True), "version must be a whole number from 1 to 4, got True"),
-        (record(version="2"), "version must be a whole number from 1 to 4, got '2'"),
+        (record(version=6, new=1), "version must be at most 5, got 6: this file needs a newer plugin"),
+        (record(version=None), "version must be a whole number from 1 to 5, got None"),
+        (record(version=0), "version must be a whole number from 1 to 5, got 0"),
+        (record(version=True), "version must be a whole number from 1 to 5, got True"),
+        (record(version="2"), "version must be a whole number from 1 to 5, got '2'"),
         (record(version=1), "planner spec has unknown keys: fit; version 1 had none of these"),
         (record(version=2), "planner spec has unknown keys: cfg, family; version 2 had none of these"),
+        (record(version=4), "planner spec has unknown keys: execution_steps; version 4 had none of these"),
         (record(fit="fill"), "planner spec fit must be one of letterbox, crop, stretch, got 'fill'"),
         (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
         (without("steps"), "planner spec lacks the keys steps"),
@@ -114,6 +116,11 @@ def without(key: str) -> dict[str, str]:
         (record(base_shift=None), "planner spec base_shift must have a value, got null"),
         (record(base_model=None), "planner spec base_model must have a value, got null"),
         (record(steps=2.5), "planner spec steps must be a whole number of at least 1, got 2.5"),
+        (record(execution_steps=0), "planner spec execution_steps must be a whole number of at least 1, got 0"),
+        (record(execution_steps=True), "planner spec execution_steps must be a whole number of at least 1, got True"),
+        (record(execution_steps=20_000), "planner spec execution_steps must be .*10000, got 20000"),
+        (record(execution_steps=None), "planner spec execution_steps must have a value, got null"),
+        (without("execution_steps"), "planner spec lacks the keys execution_steps"),
     ],
 )
 def test_a_broken_record_is_refused_by_name(header, message):
@@ -205,6 +212,25 @@ def test_until_the_third_version_frames_were_evenly_spaced():
         assert spec.keyframes == "time"
     with pytest.raises(SpecError, match="planner spec keyframes must be one of time, shape, got 'often'"):
         PlannerSpec(keyframes="often")
+
+
+def test_until_the_fourth_version_plans_were_executed_with_the_steps_they_are_looked_at_with():
+    for version in (1, 2, 3, 4):
+        spec = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / f"planner_spec_v{version}.json").read_text()})
+        assert spec.execution_steps == spec.steps
+    newer = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / "planner_spec_v5.json").read_text()})
+    assert (newer.steps, newer.execution_steps) == (20, 4)
+
+
+def test_execution_steps_are_the_others_unless_they_are_given():
+    assert PlannerSpec(steps=12).execution_steps == 12
+    assert PlannerSpec(steps=12, execution_steps=3).execution_steps == 3
+    assert PlannerSpec(steps=2, execution_steps=5).execution_steps == 5
+
+
+def test_specs_differ_in_what_is_trained_and_not_in_how_a_plan_is_executed():
+    assert SMALL.differences(replace(SMALL, execution_steps=1)) == []
+    assert SMALL.differences(replace(SMALL, rows=2, execution_steps=1, steps=9)) == ["rows", "steps"]
 
 
 def test_a_family_gives_sizes_and_defaults():

@@ -1,6 +1,7 @@
 """The planner LoRA loader: every key format, alpha, records, and errors that name what does not fit."""
 
 import json
+from dataclasses import replace
 
 import lora_factory
 import pytest
@@ -224,6 +225,12 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
     refused(load, folder, tensors, spec, "planner spec must be JSON", {"visual_planner.spec": "{"})
     message = r"version must be at most \d+, got 99: this file needs a newer plugin"
     refused(load, folder, tensors, spec, message, {"visual_planner.spec": '{"version": 99}'})
+
+
+def test_the_nodes_text_names_the_steps_of_execution_where_they_are_others(module, spec):
+    summary = module("nodes.loaders")._summary
+    assert "\n8 steps, guidance" in summary(spec)
+    assert "\n8 steps (2 to execute), guidance" in summary(replace(spec, execution_steps=2))
 
 
 @pytest.mark.parametrize("content", [b"", b"12345678", b"not a safetensors file at all, but some text", b"\xff" * 64])

@@ -12,7 +12,15 @@ from simulation.errors import UnreachableError
 from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
-from training.evaluation.closed_loop.evaluation import Settings, bounds, difference, draw_all, evaluate_planner, rate
+from training.evaluation.closed_loop.evaluation import (
+    Settings,
+    bounds,
+    difference,
+    draw_all,
+    evaluate_planner,
+    plan_and_execute,
+    rate,
+)
 from training.evaluation.closed_loop.planning import make_plans
 from training.evaluation.closed_loop.replan import _moves_to_make, replan
 from training.evaluation.closed_loop.requests import Wording, planner_input
@@ -172,6 +180,34 @@ def test_plans_are_those_of_the_seed_whatever_the_batch(planner_folder, asked):
     assert torch.equal(noise[:1], draw_noise(planner.spec, [7], 1)), "the first of several plans is the single plan"
 
 
+class Steps:
+    """A planner that only tells how many steps it was asked for."""
+
+    def __init__(self, spec):
+        self.spec, self.asked = spec, []
+
+    def plan(self, pictures, prompts, steps=None, **_):
+        self.asked.append(steps)
+        return torch.zeros(len(prompts), 9, 32, 32, 3)
+
+
+def test_plans_are_executed_with_the_steps_that_the_record_has_for_it(planner_folder, readout_folder, asked, table):
+    """First plans, best of several, sampling again and re-planning alike; the command's option goes before."""
+    spec = replace(open_planner(planner_folder)[0].spec, steps=8, execution_steps=3)
+    net = open_readout(readout_folder)
+    for settings in (Settings(), Settings(best_of=2), Settings(until_good=3), Settings(replan=4)):
+        planner = Steps(spec)
+        plan_and_execute(planner, asked[:1], "text", table, net, settings)
+        times = 3 if settings.until_good == 3 or settings.replan else 1  # a black plan never looks good
+        assert planner.asked == [3] * times
+    planner = Steps(spec)
+    plan_and_execute(planner, asked[:1], "text", table, net, Settings(replan=4, steps=5))
+    assert set(planner.asked) == {5}
+    planner = Steps(replace(spec, execution_steps=None))
+    make_plans(planner, asked[:1], "text")
+    assert planner.asked == [8]
+
+
 def test_wordings_leave_things_out(planner_folder, asked):
     spec = open_planner(planner_folder)[0].spec
     plain, prompt = planner_input(asked[0], "both", spec)
@@ -281,6 +317,7 @@ def test_the_command_writes_everything(planner_folder, readout_folder, tmp_path,
     assert set(row["tasks"]) == {"reach", "push"}
     assert set(result["bounds"]) == {"true_keyframes", "true_frames", "autoencoder"}
     assert result["bounds"]["true_keyframes"]["successes"] == 2
+    assert result["steps"] == 2
     assert set(result["baselines"]) == {"static", "no_lora"} and result["baselines"]["no_lora"]["text"]["n"] == 2
     assert {"single", "any", "once", "best_of_gain", "replan_gain"} <= result.keys()
     plans = result["plans"]["text"]

@@ -14,7 +14,7 @@ from training.data.prepare import prepare
 from training.errors import TrainingError
 from training.loop.randomness import step_generator
 from training.planner.batches import CachedPairs
-from training.planner.train import train
+from training.planner.train import make_loop, train
 from training.sections.config import load_config, save_config
 
 CPU = torch.device("cpu")
@@ -116,3 +116,18 @@ def test_caches_of_different_kinds_are_refused(world, tmp_path):
     (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TrainingError, match="must have the same spec: .*"):
         Mixture.open([world / "cache", tmp_path / "cache"])
+
+
+def test_a_cache_does_not_say_how_plans_are_executed(world, tmp_path):
+    """One from before the recipe said so is trained on as ever, also beside a newer one, and the recipe is recorded."""
+    shutil.copytree(world / "cache", tmp_path / "cache")
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    older = {name: value for name, value in manifest["spec"].items() if name != "execution_steps"}
+    manifest["spec"] = {**older, "version": 4}
+    (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
+    both = Mixture.open([world / "cache", tmp_path / "cache"])
+    assert len(both.pairs) == 2 * len(both.caches[0].pairs)
+    config = config_for(world, cache=tmp_path / "cache", out=tmp_path / "lora", max_steps=1)
+    config.spec["execution_steps"] = 1
+    loop = make_loop(config)
+    assert (loop.record["spec"]["steps"], loop.record["spec"]["execution_steps"]) == (SPEC["steps"], 1)

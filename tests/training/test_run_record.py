@@ -1,13 +1,14 @@
 """The run's own record: whatever is edited in the configuration, a file says what was trained, or there is none."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 from pydantic import BaseModel
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from support.small_world import config_for
@@ -18,7 +19,7 @@ from training.planner.export import export, run_record
 from training.planner.train import DECIDES_NOTHING, make_loop, train
 from training.sections.config import Config
 from training.sections.planner import TrainSection
-from visual_planner.planner.spec import PlannerSpec
+from visual_planner.planner.spec import NOT_TRAINED, SPEC_KEY, PlannerSpec
 
 HARMLESS = FREE | {*DECIDES_NOTHING}
 PATHS = {"base", "cache", "lora.base", "lora.init"}
@@ -118,7 +119,7 @@ def test_export_is_the_same_file_or_refused_with_the_fields_name(run, name):
     assert (folder / "planner.safetensors").read_bytes() == expected
 
 
-@pytest.mark.parametrize("name", sorted({field.name for field in fields(PlannerSpec)} - {"version"}))
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(PlannerSpec)} - {"version", *NOT_TRAINED}))
 def test_export_under_another_spec_is_refused(run, name):
     folder, config, expected = run
     spec = json.loads(config.planner_spec().to_metadata()["visual_planner.spec"])
@@ -132,6 +133,25 @@ def test_export_under_another_spec_is_refused(run, name):
     with pytest.raises(TrainingError, match=rf"^spec\.{name} must be .*, as when .* was trained, got "):
         export(edited)
     assert (folder / "planner.safetensors").read_bytes() == expected
+
+
+def test_what_execution_asks_may_be_set_after_training(run, tmp_path):
+    """The weights are the run's, and the file says how many steps were found to be enough."""
+    folder, config, _ = run
+    spec = {**config.spec, "execution_steps": 1}
+    edited = config.model_copy(
+        update={"spec": spec, "export": config.export.model_copy(update={"out": tmp_path / "planner.safetensors"})}
+    )
+    export(edited)
+    headers, tensors = [], []
+    for file in (folder / "planner.safetensors", edited.export.out):
+        with safe_open(file, "pt") as opened:
+            headers.append(opened.metadata())
+        tensors.append(load_file(file))
+    before, after = (PlannerSpec.from_metadata(header) for header in headers)
+    assert after == replace(before, execution_steps=1) != before
+    assert headers[0] | {SPEC_KEY: ""} == headers[1] | {SPEC_KEY: ""}
+    assert tensors[0].keys() == tensors[1].keys() and all(torch.equal(tensors[0][k], tensors[1][k]) for k in tensors[0])
 
 
 def test_export_needs_neither_the_base_nor_the_configuration_of_the_run(run):
@@ -256,11 +276,13 @@ def test_a_record_of_an_older_spec_version_goes_on():
     """What a new version of the spec adds is no change of a run that was started before it."""
     now = make_record("train", TrainSection(base=Path("b"), cache=Path("c"), out=Path("o")), {}, PlannerSpec())
     old = json.loads(json.dumps(now))
-    for name in ("family", "cfg", "keyframes"):
+    for name in ("family", "cfg", "keyframes", "execution_steps"):
         del old["spec"][name]
     old["spec"]["version"] = 2
     assert check_record(old, now, Path("x"), [], 1) == now
     assert run_record({RUN: old}, Path("x"))["spec"] == now["spec"]
+    fewer = {**now, "spec": {**now["spec"], "execution_steps": 2}}
+    assert check_record(old, fewer, Path("x"), [], 1) == fewer
     old["spec"]["rows"] = 2
     with pytest.raises(TrainingError, match=r"spec\.rows must be 2, as when"):
         check_record(old, now, Path("x"), [], 1)

@@ -33,8 +33,9 @@ class Mixture:
         self.name = ", ".join(str(cache.folder) for cache in self.caches)
         shapes = [[None if part is None else tuple(part.shape) for part in cache.text(0)] for cache in self.caches]
         for cache, shape in zip(self.caches, shapes, strict=True):
-            if cache.spec != self.spec or shape != shapes[0]:
-                what = "spec" if cache.spec != self.spec else "text of the shape"
+            different = cache.spec.differences(self.spec)
+            if different or shape != shapes[0]:
+                what = "spec" if different else "text of the shape"
                 raise TrainingError(
                     f"caches that are trained on together must have the same {what}: {cache.folder} differs from "
                     f"{self.caches[0].folder}"

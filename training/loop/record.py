@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from visual_planner.errors import brief
-from visual_planner.planner.spec import PlannerSpec
+from visual_planner.planner.spec import NOT_TRAINED, PlannerSpec
 
 from ..errors import TrainingError
 from ..sections.run import RunSection
@@ -30,6 +30,7 @@ FREE = frozenset(
 """Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
 """Settings that no run can change midway, as little as the spec: its weights would mean something else."""
+_FREE_SPEC = frozenset(f"spec.{name}" for name in NOT_TRAINED)
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
 
@@ -102,9 +103,12 @@ def flat(record: Mapping, prefix: str = "") -> dict[str, object]:
 
 
 def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]:
-    """Dotted name → (the run's value, this configuration's) of everything in which two records differ."""
+    """Dotted name → (the run's value, this configuration's) of everything in which two records differ.
+
+    Fields of the spec that decide nothing in training are left out.
+    """
     old, new = flat(kept), flat(now)
-    found = {name: (old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())}
+    found = {name: (old.get(name), new.get(name)) for name in sorted((old.keys() | new.keys()) - _FREE_SPEC)}
     return {name: values for name, values in found.items() if values[0] != values[1]}
 
 

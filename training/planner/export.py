@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from visual_planner.errors import PlannerError
-from visual_planner.planner.spec import PlannerSpec
+from visual_planner.planner.spec import NOT_TRAINED, PlannerSpec
 
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
@@ -38,7 +38,8 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     """Write `export.out` from the newest checkpoint of `export.run` and the record in it.
 
     Args:
-        config: section export; where it has a spec or a section train, they must be those of the run.
+        config: section export; where it has a spec or a section train, they must be those of the run, except for what
+            decides nothing in training: `spec.execution_steps` replaces the run's.
         install: folder of a ComfyUI; the file is also put into its models/loras.
 
     Returns:
@@ -57,6 +58,7 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     check_configuration(config, record, checkpoint)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
+    spec = replace(spec, **{name: config.spec[name] for name in NOT_TRAINED if config.spec.get(name) is not None})
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):

@@ -1,13 +1,13 @@
 """Training a planner LoRA on a frozen base, from a cache."""
 
 import math
-from dataclasses import fields
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from visual_planner.planner.families import Family
+from visual_planner.planner.spec import PlannerSpec
 
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
@@ -72,8 +72,7 @@ def make_loop(config: Config) -> Loop:
     """
     section: TrainSection = config.section("train")
     mixture = Mixture.open(section.cache)
-    if (spec := config.planner_spec()) != mixture.spec:
-        names = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(mixture.spec, field.name)]
+    if names := (spec := config.planner_spec()).differences(mixture.spec):
         raise TrainingError(
             f"the configuration's spec differs from the one that cache {mixture.name} was made with in "
             f"{', '.join(names)}: create the cache again"
@@ -93,11 +92,13 @@ def make_loop(config: Config) -> Loop:
 
     every = section.validation.every
     validation = Validation(section, config.export, mixture, transformer, in_context, accelerator) if every else None
-    record = planner_record(section, mixture, transformer, accelerator.num_processes)
+    record = planner_record(section, spec, mixture, transformer, accelerator.num_processes)
     return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
 
 
-def planner_record(section: TrainSection, mixture: Mixture, transformer: torch.nn.Module, processes: int) -> dict:
+def planner_record(
+    section: TrainSection, spec: PlannerSpec, mixture: Mixture, transformer: torch.nn.Module, processes: int
+) -> dict:
     """What decides a planner's weights and what its file must say; see `make_record`."""
     inputs = {
         "base": Path(section.base) / "transformer",
@@ -105,7 +106,7 @@ def planner_record(section: TrainSection, mixture: Mixture, transformer: torch.n
         "cache": json_digest([cache.manifest for cache in mixture.caches]),
     }
     return make_record(
-        "train", section, inputs, mixture.spec, processes,
+        "train", section, inputs, spec, processes,
         ("gradient_checkpointing",), shares=mixture.shares, model=shape_of(transformer),
     )  # fmt: skip
 

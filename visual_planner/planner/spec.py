@@ -29,7 +29,7 @@ from .prompts import (
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 4
+SPEC_VERSION = 5
 MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
 """Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
 _NOT_FINITE = (float("inf"), float("-inf"))
@@ -40,7 +40,11 @@ _UPGRADES = {
     2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
     # Until version 3 the frames of a plan were evenly spaced in time, as far as anybody knew.
     3: lambda record: {"keyframes": RULES[0]},
+    # Until version 4 plans to be executed were sampled as those to be looked at.
+    4: lambda record: {"execution_steps": record.get("steps")},
 }
+NOT_TRAINED = ("execution_steps",)
+"""Fields that decide nothing in training: found by measuring a planner, they may change after it."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class PlannerSpec:
         max_shift: schedule shift at 4096 tokens; None = the family's.
         shift_counts_condition: whether condition tokens count in that number (they do in the released code).
         guidance: distilled guidance to sample with.
-        steps: Euler steps to sample with.
+        steps: Euler steps to sample with, where a plan is looked at.
         fit: one of `frame.FITS`, how a picture of another shape fills a cell.
         family: one of `families.FAMILIES`, the family of the base model.
         cfg: classifier-free guidance to sample with, against the empty prompt; 1 = without.
         keyframes: one of `keyframe_choice.RULES`, how the frames of its plans are spaced.
+        execution_steps: Euler steps to sample with, where a plan is only read and executed: in the closed loop,
+            re-planning and the choice among plans; None = `steps`.
 
     Raises:
         SpecError: a field is wrong; the message names it.
@@ -101,6 +107,7 @@ class PlannerSpec:
     family: str = FLUX1.name
     cfg: float = 1.0
     keyframes: str = RULES[0]
+    execution_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.version != SPEC_VERSION or isinstance(self.version, bool):
@@ -109,8 +116,10 @@ class PlannerSpec:
         for name in ("base_model", "base_shift", "max_shift"):
             if getattr(self, name) is None:
                 self._set(name, getattr(family, name))
-        for name in ("rows", "cols", "cell_height", "cell_width", "steps"):
-            most = MAX_STEPS if name == "steps" else MAX_SIDE_PX
+        if self.execution_steps is None:
+            self._set("execution_steps", self.steps)
+        for name in ("rows", "cols", "cell_height", "cell_width", "steps", "execution_steps"):
+            most = MAX_STEPS if name.endswith("steps") else MAX_SIDE_PX
             self._set(name, whole_number(getattr(self, name), f"planner spec {name}", 1, SpecError, most))
         for name, known in (
             ("order", ORDERS),
@@ -229,6 +238,15 @@ class PlannerSpec:
         tokens = self.target_tokens + (self.conditioning_tokens if self.shift_counts_condition else 0)
         return schedule_mu(tokens, self.base_shift, self.max_shift)
 
+    def differences(self, other: "PlannerSpec") -> list[str]:
+        """Fields in which planners of two specs are trained differently; those that only execution asks do not count.
+
+        Args:
+            other: of another file.
+        """
+        names = [field.name for field in fields(self) if field.name not in NOT_TRAINED]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     def to_metadata(self) -> dict[str, str]:
         """Header entry `{"visual_planner.spec": json}` for `safetensors`."""
         return {SPEC_KEY: json.dumps(asdict(self), sort_keys=True, allow_nan=False)}
@@ -263,7 +281,8 @@ class PlannerSpec:
             raise SpecError(f"planner spec has unknown keys: {listed(unknown)}; known are {', '.join(sorted(names))}")
         if missing := sorted(names - record.keys()):
             raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
-        for name in ("base_model", "base_shift", "max_shift"):  # a default of code, not of a record
+        # defaults of code, not of a record
+        for name in ("base_model", "base_shift", "max_shift", "execution_steps"):
             if record[name] is None:
                 raise SpecError(f"planner spec {name} must have a value, got null")
         return cls(**record)

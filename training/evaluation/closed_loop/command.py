@@ -90,6 +90,7 @@ def run(options: argparse.Namespace) -> dict:
                 journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
                 bar.update(len(part))
     result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": settings.told(), **told}
+    result |= {"steps": settings.steps or spec.execution_steps}
     result |= {"replanning": settings.rule} if settings.disturb or settings.departed_m else {}
     result |= {"needs_eyes": [task for task in kind.needs_eyes if task in settings.tasks]}
     result |= summary(journal.rows, runs, result["needs_eyes"])

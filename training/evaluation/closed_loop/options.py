@@ -108,7 +108,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--disturb-strength", type=float, default=1.0, help="multiplies the disturbances' amounts (default 1)"
     )
-    parser.add_argument("--steps", type=int, default=0, help="steps of the sampler (0: the planner's own)")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="steps of the sampler (0: the planner's own for execution)"
+    )
     parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
     parser.add_argument("--no-base", action="store_true", help="omit the base model without its LoRA")
     parser.add_argument("--json", type=Path, help="file to write the results to; finished scenes are kept beside it")

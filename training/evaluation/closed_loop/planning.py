@@ -110,10 +110,11 @@ def make_plans(
         wording: how they are put.
         batch_size: plans that are made at once.
         seen: (requests, K, h, w, 3) uint8, the frames that have happened already and stay; only the rest is planned.
-        steps: of the sampler; None: the planner's own.
+        steps: of the sampler; None: the planner's own for plans that are executed.
     """
     wording = wording or Wording()
     spec = planner.spec
+    steps = spec.execution_steps if steps is None else steps
     inputs = [planner_input(item, mode, spec, wording) for item in asked]
     noise = draw_noise(spec, [item.seed for item in asked], plans)
     pictures = np.repeat(np.stack([picture for picture, _ in inputs]), plans, axis=0)

@@ -46,7 +46,7 @@ class Settings:
         look: how it is rendered.
         replans: further plans at most; with neither `replan` nor `departed_m`, each is made where the end effector no
             longer moves.
-        steps: of the sampler; 0: the planner's own.
+        steps: of the sampler; 0: the planner's own for plans that are executed (`PlannerSpec.execution_steps`).
         keyframes: how the frames of demonstrations and plans are spaced, one of `keyframe_choice.RULES`.
         disturb: kinds of disturbance that happen in every scene, of those that its task can have.
         disturb_strength: their amounts are multiplied by it.
