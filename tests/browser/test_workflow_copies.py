@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -74,15 +75,18 @@ def test_a_plain_client_runs_it(client: ComfyClient, script: Path, tmp_path: Pat
             assert max(Image.open(file).convert("L").getextrema()) > 0
 
 
-def test_the_client_sets_the_instruction(client: ComfyClient, script: Path, tmp_path: Path) -> None:
-    prompt = API_FOLDER / "tiny_text.json"
-    assert run_client(script, client.url, prompt, tmp_path / "a").returncode == 0
-    told = run_client(script, client.url, prompt, tmp_path / "b", "push the green cylinder to the left")
+def test_the_guides_command_plans_another_instruction(client: ComfyClient, script: Path, tmp_path: Path) -> None:
+    """The command as it stands, but for the server's address and the folder of the results."""
+    (line,) = re.findall(r"^python3 plan\.py (.*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    _, prompt, picture, _, instruction = shlex.split(line)
+    assert (ROOT / picture).read_bytes() == PICTURE.read_bytes()
+    assert run_client(script, client.url, ROOT / prompt, tmp_path / "a").returncode == 0
+    told = run_client(script, client.url, ROOT / prompt, tmp_path / "b", instruction)
     assert told.returncode == 0, told.stderr
     grids = [next((tmp_path / folder).glob("grid*")).read_bytes() for folder in "ab"]
     assert grids[0] != grids[1]
-    (queued,) = [entry for entry in client.get("/history").values() if "cylinder" in json.dumps(entry["prompt"])][-1:]
-    assert queued["status"]["status_str"] == "success"
+    asked = [entry for entry in client.get("/history").values() if instruction in json.dumps(entry["prompt"])]
+    assert [entry["status"]["status_str"] for entry in asked] == ["success"]
 
 
 @pytest.mark.parametrize("name", KLEIN)
