@@ -7,7 +7,6 @@ with the function that it uses for custom nodes; which comes first alternates. C
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -93,12 +92,12 @@ def probe(comfyui: ComfyUI, base: Path, order: tuple[str, ...]) -> dict:
     """
     script = Path(__file__).with_name("import_probe.py")
     environment = clean_environment()
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # files are compiled once, as in a real installation
     process = subprocess.run(
         [str(comfyui.python), str(script), str(comfyui.folder), str(base), *order],
         capture_output=True,
         text=True,
-        env={**environment, "CUDA_VISIBLE_DEVICES": "", "PYTHONPYCACHEPREFIX": os.path.join(base, "pycache")},
+        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
         cwd=base,
     )
     if process.returncode != 0:

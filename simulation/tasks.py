@@ -11,6 +11,8 @@ from .model import OBJECT_HALF_M, PLATE_HALF_HEIGHT_M
 from .scene import OBJECT_GAP_M, PLATE_GAP_M, REACH_AREA_M, SceneSpec, draw_scene, rng_for
 
 TASKS = ("reach", "push", "pick", "place")
+GRASPED = ("pick", "place")
+"""Tasks in which the gripper holds the object."""
 # Directions as one sees them in the picture; the camera looks along -x.
 DIRECTIONS = {"left": (0.0, -1.0), "right": (0.0, 1.0), "away": (-1.0, 0.0), "closer": (1.0, 0.0)}
 PUSH_M = 0.12

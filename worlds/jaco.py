@@ -15,7 +15,7 @@ from simulation.errors import SimulationError
 from simulation.errors import UnreachableError as ArmUnreachableError
 from simulation.execution import Rollout as Attempt
 from simulation.execution import check_keyframes
-from simulation.tasks import TASKS
+from simulation.tasks import GRASPED, TASKS
 from visual_planner.execution.camera import View
 
 from .errors import UnreachableError, WorldError
@@ -47,8 +47,9 @@ def request_of(drawn: Drawn) -> Request:
     """A request of the simulation as one of a world."""
     view = View(drawn.camera.eye, drawn.camera.rays(1, 1))
     colours = tuple(item.color for item in drawn.scene.objects)
+    held = drawn.scene.objects[drawn.task.slot].color if drawn.task.name in GRASPED else ""
     return Request(
-        drawn.seed, drawn.task.name, drawn.instruction, drawn.scene.caption, "front", view, colours, drawn
+        drawn.seed, drawn.task.name, drawn.instruction, drawn.scene.caption, "front", view, colours, drawn, held=held
     )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Request:
         colours: of the things that checks may track, by the names of `training.evaluation.colours`; may be empty.
         own: what the world itself needs to set the scene up again.
         disturbance: what goes wrong in it, see `World.disturbed`; None: nothing.
+        held: which of the colours is that of the thing that the gripper holds in this task; empty: none, or unknown.
     """
 
     seed: int
@@ -67,6 +68,7 @@ class Request:
     colours: tuple[str, ...] = ()
     own: object = None
     disturbance: Disturbance | None = None
+    held: str = ""
 
 
 @dataclass(frozen=True)

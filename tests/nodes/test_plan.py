@@ -9,7 +9,7 @@ import reference
 import torch
 
 pytestmark = pytest.mark.comfyui
-STEPS, SEED = 8, 1234
+STEPS, SEED = 4, 1234
 
 
 @pytest.fixture(scope="module")

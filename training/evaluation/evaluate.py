@@ -23,6 +23,7 @@ from ..model.pipeline import PlannerPipeline
 from ..model.sampling import draw_noise
 from ..sections.config import Config
 from ..sections.result import EvaluateSection
+from .colours import HUE_TOLERANCE_DEG
 from .figures import row_of, static_plan, summary, table
 from .perceptual import Perceptual
 from .scenes import Scene, read_scenes
@@ -35,6 +36,8 @@ PROTOCOL = (
     "over the frames where the ground truth shows it, FDE: last frame; one that is not found counts with the static "
     "plan's error",
     "moved most: push, pick and place scenes in which the requested object is displaced most, and by at least 2 px",
+    "colour kept (simulated scenes): pick and place scenes in which the held object is found in every frame where the "
+    f"truth shows it, its hue at most {HUE_TOLERANCE_DEG:g} degrees from that of the first frame",
     "checks: visual_planner.diagnostics (static, motion, seams, drift, ghosting), all passed",
     "intervals: 95%, bootstrap over scenes (2000 draws), Wilson for rates; p values: paired Wilcoxon against static",
 )

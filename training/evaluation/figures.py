@@ -11,11 +11,13 @@ from skimage.metrics import structural_similarity
 
 from visual_planner.checks.diagnostics import diagnose
 
-from .colours import hand_positions, motion, moved_most
+from .colours import HUES, colour_kept, hand_positions, motion, moved_most
 from .scenes import Scene
 from .statistics import better_than, bootstrap, wilson
 
-_MOVING = ("push", "pick", "place")
+_HOLDING = ("pick", "place")
+"Tasks in which the gripper holds an object."
+_MOVING = ("push", *_HOLDING)
 "Tasks that displace an object."
 
 
@@ -36,7 +38,7 @@ def row_of(scene: Scene, plan: np.ndarray) -> dict:
         "motion_ratio": motion(plan) / max(motion(truth), 1e-6),
         "checks": {check.name: check.ok for check in report.checks},
     }
-    return row | _hand(scene, plan) | _asked(scene, plan)
+    return row | _hand(scene, plan) | _asked(scene, plan) | _colour(scene, plan)
 
 
 def psnr(made: np.ndarray, real: np.ndarray) -> float:
@@ -93,11 +95,24 @@ def pooled_median(of_scene: Sequence[np.ndarray]) -> tuple[float, tuple[float, f
     return float(np.median(np.concatenate(of_scene))), interval
 
 
+def _requested(scene: Scene, tasks: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Colour of the requested object and of all objects, where the record says them and the task is one of some."""
+    record = scene.record or {}
+    colors = [item["color"] for item in record.get("objects") or ()]
+    colour = (record.get("target") or "").partition(" ")[0]
+    known = colour in colors and all(name in HUES for name in colors)
+    return (colour, colors) if known and record.get("task") in tasks else None
+
+
 def _asked(scene: Scene, plan: np.ndarray) -> dict:
-    if scene.record is None or scene.record["task"] not in _MOVING:
-        return {}
-    colors = [item["color"] for item in scene.record["objects"]]
-    return {"moved_asked": moved_most(plan, colors) == scene.record["target"].split()[0]}
+    found = _requested(scene, _MOVING)
+    return {} if found is None else {"moved_asked": moved_most(plan, found[1]) == found[0]}
+
+
+def _colour(scene: Scene, plan: np.ndarray) -> dict:
+    found = _requested(scene, _HOLDING)
+    told = None if found is None else colour_kept(plan, scene.truth, *found)
+    return {} if told is None else {"colour": told}
 
 
 def summary(rows: Sequence[dict], static: Sequence[dict]) -> dict:
@@ -130,6 +145,8 @@ def summary(rows: Sequence[dict], static: Sequence[dict]) -> dict:
         }
         result["hand_found"] = float(found[0] / found[1])
     result["moved_most"] = _rate([row["moved_asked"] for row in rows if "moved_asked" in row])
+    if held := [row["colour"]["kept"] for row in rows if "colour" in row]:
+        result["colour_kept"] = _rate(held)
     return result
 
 
@@ -152,7 +169,7 @@ def table(result: dict) -> str:
     """The figures of all plans and baselines as a text table."""
     lines = [
         f"{'':20}{'PSNR dB':>9}{'SSIM':>7}{'motion':>8}{'ADE px':>8}{'FDE px':>8}{'gripper px median':>16}{'found':>7}"
-        f"{'moved most':>13}{'checks':>9}"
+        f"{'moved most':>13}{'checks':>9}{'colour kept':>13}"
     ]
     for name, row in result.items():
         if not isinstance(row, dict) or "psnr_db" not in row:
@@ -166,6 +183,8 @@ def table(result: dict) -> str:
         else:
             text += f"{'-':>8}{'-':>8}{'-':>16}{'-':>7}"
         text += f"{moved['successes']:7d}/{moved['n']:<3d}{moved['rate']:.0%}".rjust(13) + f"{checks['rate']:9.0%}"
+        kept = row.get("colour_kept")
+        text += f"{'-':>13}" if kept is None else f"{kept['successes']:7d}/{kept['n']:<3d}{kept['rate']:.0%}".rjust(13)
         extra = [f"{key} {row[key]['value']:.4f}" for key in ("lpips_alex", "fvd_i3d") if row.get(key)]
         lines.append("  ".join([text, *extra]))
     return "\n".join(lines)

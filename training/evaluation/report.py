@@ -22,6 +22,8 @@ _CHARTS = {
     "end_effector_fde_px": "End effector, final error FDE [px]",
 }
 _RATES = {"moved_most": "requested object moved most", "checks_passed": "all checks passed"}
+_LATER_RATES = {"colour_kept": "held object keeps its colour"}
+"""Rates that older records do not have, and that other data has not."""
 _STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1320px;padding:0 1em;color:#222}"
     "table{border-collapse:collapse}td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
@@ -83,6 +85,8 @@ def read_metrics(file: Path) -> tuple[dict, dict[str, dict]]:
                 _check_figure(row[key], f"figures {file}: {plain(name)}.{key}", needs_interval=key in _CHARTS)
         for key in _RATES:
             _check_rate(row.get(key), f"figures {file}: {plain(name)}.{key}")
+        for key in _LATER_RATES.keys() & row.keys():
+            _check_rate(row[key], f"figures {file}: {plain(name)}.{key}")
     return result, rows
 
 
@@ -116,10 +120,12 @@ def _text(value: object) -> str:
 def _table(rows: dict[str, dict]) -> str:
     """All figures with their intervals; what a row does not have stays empty."""
     columns = [key for key in (*_CHARTS, "fvd_i3d") if any(row.get(key) for row in rows.values())]
-    head = "".join(f"<th>{escape(name)}" for name in ("", *columns, *_RATES.values()))
+    later = [key for key in _LATER_RATES if any(key in row for row in rows.values())]
+    rates = {**_RATES, **{key: _LATER_RATES[key] for key in later}}
+    head = "".join(f"<th>{escape(name)}" for name in ("", *columns, *rates.values()))
     lines = [f"<table><tr>{head}"]
     for name, row in rows.items():
-        cells = [_cell(row.get(key)) for key in columns] + [_rate(row[key]) for key in _RATES]
+        cells = [_cell(row.get(key)) for key in columns] + [_rate(row[key]) if key in row else "" for key in rates]
         lines.append(f"<tr><td>{escape(name)}" + "".join(f"<td>{cell}" for cell in cells))
     return "\n".join([*lines, "</table>"])
 

@@ -7,6 +7,7 @@ from visual_planner.execution.keyframes import keyframes
 from worlds.protocol import World
 
 from ...model.pipeline import PlannerPipeline
+from ..colours import colour_kept
 from .planning import Choice, choose
 from .rates import difference, rate
 from .replan import replan, replan_when_departed
@@ -66,11 +67,19 @@ def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Setting
     }  # fmt: skip
     if mode != "text" and not settings.follow_path:
         row["success_on_path"] = execute_plan(choice.best, item, world, follow_path=True)
+    if item.request.held:
+        told = _colour_kept(choice.judged[first], item)
+        row |= {} if told is None else {"colour": told}
     if settings.disturb:
         row["disturbed"] = list(tried[first][1])
     if choice.rejected is not None:
         row["rejected"] = choice.rejected
     return row
+
+
+def _colour_kept(plan: Judged, item: Asked) -> dict | None:
+    """Whether the held object keeps its colour in a plan; see `colours.colour_kept`."""
+    return colour_kept(plan.frames, item.truth, item.request.held, item.request.colours)
 
 
 def _keys(plan: Judged, settings: Settings) -> np.ndarray:
@@ -111,7 +120,8 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
     """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ.
 
     Where a path is drawn also `on_path`: the same plans with the end effector kept on it. Where plans were rejected,
-    how many (`rejected`); where the world was disturbed, in how many scenes each kind happened (`disturbed`).
+    how many (`rejected`); where the world was disturbed, in how many scenes each kind happened (`disturbed`). Where an
+    object is held, in how many scenes it keeps its colour in the plan that is executed first (`colour_kept`).
 
     Args:
         plans: by mode, rows of `planner_rows`.
@@ -141,6 +151,8 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
                 "rejected": sum(row["rejected"] for row in rows),
                 "scenes_without_a_good_one": sum(row["rejected"] == len(row["plans"]) for row in rows),
             }
+        if of_held := [(row["colour"]["kept"], item) for row, item in zip(rows, asked, strict=True) if "colour" in row]:
+            result.setdefault("colour_kept", {})[mode] = rate(*zip(*of_held, strict=True))
         if "disturbed" in rows[0]:
             kinds = dict.fromkeys(kind for row in rows for kind in row["disturbed"])
             result.setdefault("disturbed", {})[mode] = {

@@ -8,7 +8,7 @@ def table(result: dict) -> str:
     columns = list(_columns(result))
     tasks = list(columns[0][1]["tasks"]) if columns else []
     figures = _by_task(columns, tasks, result) if len(tasks) >= _MANY_TASKS else _by_figure(columns)
-    return "\n".join([*_conditions(result), figures])
+    return "\n".join([*_conditions(result), figures, *_colours(result)])
 
 
 def _conditions(result: dict):
@@ -25,6 +25,12 @@ def _conditions(result: dict):
             f"{mode}: {counts['rejected']} of {counts['plans']} plans rejected; scenes without a good one: "
             f"{counts['scenes_without_a_good_one']}"
         )
+
+
+def _colours(result: dict):
+    """A line each on the colour of held objects."""
+    for mode, row in result.get("colour_kept", {}).items():
+        yield f"{mode}: the held object keeps its colour in {rate_text(row)} plans"
 
 
 def _columns(result: dict):
