@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.presets import PRESETS
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy import in_context, lora, tiny
+from .comfy import in_context, lora, lora_where, tiny
 from .wires import PlannerSpecType, look, schema
 
 
@@ -90,6 +90,15 @@ class VisualPlannerLoraLoader(io.ComfyNode):
                     tooltip="How the LoRA was trained: read from its file or, for published weights without a "
                     "record, the entry that matches them (data set and mode).",
                 ),
+                io.Combo.Input(
+                    "where",
+                    optional=True,
+                    options=list(lora_where.HOW),
+                    default=lora_where.AUTO,
+                    tooltip="Where the LoRAs act: beside the weights, which are left as they are, or merged into them. "
+                    "auto is beside quantised weights (fp8, int8, GGUF) and merged into others. Merged into fp8 or "
+                    "int8, a LoRA is rounded away.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -118,6 +127,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         base_lora_name: str = lora.NONE,
         base_strength: float = 1.0,
         preset: str = lora.FROM_FILE,
+        where: str = lora_where.AUTO,
     ) -> io.NodeOutput:
         """Base LoRA first, then the planner's."""
         path = lora.lora_path(lora_name)
@@ -126,8 +136,9 @@ class VisualPlannerLoraLoader(io.ComfyNode):
             in_context.require_family(model, spec, f"planner LoRA {lora_name}")
         notes: list[str] = []
         if base_lora_name != lora.NONE:
-            model = lora.apply_lora(model, lora.lora_path(base_lora_name), base_lora_name, base_strength, notes)
-        model = lora.apply_lora(model, path, lora_name, strength, notes)
+            base = lora.lora_path(base_lora_name)
+            model = lora.apply_lora(model, base, base_lora_name, base_strength, notes, where)
+        model = lora.apply_lora(model, path, lora_name, strength, notes, where)
         return io.NodeOutput(model, spec, ui=look(cls, text="\n".join([_summary(spec), *notes])))
 
 

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import torch
+
 from ...visual_planner.errors import brief
 from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.presets import PRESETS
 from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
-from . import flux2_names, tiny
+from . import flux2_names, lora_beside, lora_where, tiny
 from .in_context import family_of_model
 from .lora_keys import LoraError, check, gather
-from .lora_patches import check_values, make_patches, scales
+from .lora_patches import check_values, layers_of_products, make_patches, scales
 from .safetensors_files import ModelFileError, load_tensors, read_header
 
 NONE = "none"
@@ -76,7 +78,9 @@ def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
     return PRESETS[preset]
 
 
-def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] | None = None):
+def apply_lora(
+    model, path: Path, name: str, strength: float, notes: list[str] | None = None, how: str = lora_where.AUTO
+):
     """Clone of a MODEL with a LoRA (or another adapter) on it.
 
     Args:
@@ -85,6 +89,7 @@ def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] |
         name: its name, for messages.
         strength: factor.
         notes: filled with what a user should know, a line each.
+        how: where it acts, one of `lora_where.HOW`.
 
     Raises:
         LoraError: keys, shapes or values that do not fit the model, or no effect at all; nothing is applied then.
@@ -93,6 +98,7 @@ def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] |
     import comfy.lora
 
     header = read_header(path, f"LoRA {name}")
+    notes = [] if notes is None else notes
     key_map = comfy.lora.model_lora_keys_unet(model.model, {})
     if family_of_model(model) is FLUX2:  # ComfyUI's own map lacks some of its layers
         key_map |= flux2_names.lora_keys(model.model)
@@ -100,29 +106,40 @@ def apply_lora(model, path: Path, name: str, strength: float, notes: list[str] |
     check(modules, header.shapes, key_map, _weight_shapes(model), name)
     if left_out:
         text = f"LoRA {name} has {len(left_out)} keys of text encoders, which were left out"
-        (notes if notes is not None else []).append(warn(text))
+        notes.append(warn(text))
     patched = model.clone()
     if strength == 0.0:
         return patched
     tensors = load_tensors(path, f"LoRA {name}")
     alphas = scales(modules, tensors, header.metadata, path, name)
     check_values(modules, tensors, alphas, name)
-    patches = make_patches(model, modules, tensors, alphas, key_map, name)
-    placed = patched.add_patches(patches, strength)
-    if len(placed) != len(patches):
-        missing = [str(key) for key in patches if key not in placed]
+    lora_beside.merge_again(patched, layers_of_products(modules, key_map))
+    patches = make_patches(patched, modules, tensors, alphas, key_map, name)
+    beside, merged = lora_where.split(patched, patches, how)
+    placed = patched.add_patches(merged, strength) if merged else []
+    if len(placed) != len(merged):
+        missing = [str(key) for key in merged if key not in placed]
         raise LoraError(
             f"LoRA {name} must fit the model, but {len(missing)} of its modules are not in it ({missing[0]})"
         )
+    if beside:
+        lora_beside.add(patched, beside, strength)
+    if text := lora_where.note(patched, name, beside, merged, how):
+        notes.append(text)
+    if how != lora_where.MERGED and (count := lora_where.rounded(patched, merged)):
+        text = f"LoRA {name} has {count} layers that cannot act beside quantised weights: merged, they are rounded"
+        notes.append(warn(text))
     return patched
 
 
 def _weight_shapes(model) -> dict[str, tuple[int, ...]]:
-    """Shapes of the model's weights; packed ones (4-bit) are left out, since their shape says nothing."""
-    import torch
-
-    shapes = {}
+    """Shapes of the model's weights; packed ones are left out where neither they nor their layers say what it is."""
+    shapes, modules = {}, dict(model.model.named_modules())
     for key, weight in model.model.state_dict().items():
-        if weight.dtype not in (torch.uint8, torch.int8) or hasattr(weight, "tensor_shape"):
+        packed = weight.dtype in (torch.uint8, torch.int8)
+        name, _, kind = key.rpartition(".")
+        if not packed or hasattr(weight, "tensor_shape"):
             shapes[key] = tuple(getattr(weight, "tensor_shape", weight.shape))
+        elif kind == "weight" and hasattr(module := modules.get(name), "in_features"):
+            shapes[key] = lora_beside.shape_of(module, weight)
     return shapes

@@ -8,10 +8,14 @@ import torch
 
 from ...visual_planner.adapters import names, scale, values
 from ...visual_planner.errors import plain
+from .lora_beside import layer_of, turned
 from .lora_keys import LoraError, Module, bias_of, target_of
 
 _OWN = (names.BIAS, names.UP_BIAS, names.B_NORM, names.MAGNITUDE)
 """Parts that ComfyUI's loader does not read, or not where a layer is a part of a larger one."""
+
+_SUMS = ("lora", "loha", "lokr", "diff", "norm", "bias")
+"""Kinds of adapters that add to a weight what is in their file alone, unless they are DoRA."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -74,6 +78,15 @@ def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, f
     _refuse(lost, name, "parts that ComfyUI applies", "layers have a rescale beside OFT, which it leaves out")
 
 
+def layers_of_products(modules: list[Module], key_map: Mapping[str, object]) -> set[str]:
+    """Layers whose change is computed from the weight itself, with all that was added to it before (DoRA, OFT)."""
+    products = (
+        module for module in modules
+        if module.kind not in _SUMS or {names.DORA, names.MAGNITUDE} & module.keys.keys()
+    )  # fmt: skip
+    return {layer_of(key_map[module.name]) for module in products}
+
+
 def make_patches(
     model,
     modules: list[Module],
@@ -114,7 +127,7 @@ def make_patches(
             parts[names.DORA] = _rows_of_dora(model, target, parts, name)
         if (bias := _bias(parts)) is not None:
             key, part = bias_of(target_of(target))
-            own[key if part is None else (key, part)] = ("diff", (_turned(target, bias),))
+            own[key if part is None else (key, part)] = ("diff", (turned(target, bias),))
         known |= {f"{module.name}.{part}": tensor for part, tensor in parts.items() if part not in _OWN}
     return {**comfy.lora.load_lora(known, key_map, log_missing=False), **own}
 
@@ -139,12 +152,6 @@ def _scale(parts: Tensors) -> float:
     return float(parts[names.ALPHA]) / len(parts[names.DOWN]) if names.ALPHA in parts else 1.0
 
 
-def _turned(target: object, rows: torch.Tensor) -> torch.Tensor:
-    """Rows in the order that ComfyUI's layer has them: it exchanges the halves of FLUX's last modulation."""
-    turn = target[2] if not isinstance(target, str) and len(target) > 2 else None
-    return rows if turn is None else turn(rows)
-
-
 def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Tensor:
     """PEFT's magnitudes (out,) as a `dora_scale` (out, 1) with which ComfyUI computes what PEFT does.
 
@@ -167,11 +174,11 @@ def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Ten
     weight = comfy.lora.calculate_weight(before, weight, key)
     if part is not None:
         weight = weight.narrow(*part)
-    magnitude = _turned(target, parts[names.MAGNITUDE].float().reshape(-1)).to(weight.device)[:, None]
+    magnitude = turned(target, parts[names.MAGNITUDE].float().reshape(-1)).to(weight.device)[:, None]
     if _by_rows_of_the_sum():
         return magnitude
     change = parts[names.UP].float().to(weight.device) @ parts[names.DOWN].float().to(weight.device)
-    summed = weight + _turned(target, change * _scale(parts))
+    summed = weight + turned(target, change * _scale(parts))
     own, sums = (matrix.norm(dim=1, keepdim=True) for matrix in (weight, summed))
     return magnitude * (own + torch.finfo(weight.dtype).eps) / sums.clamp_min(torch.finfo(weight.dtype).tiny)
 

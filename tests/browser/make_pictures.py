@@ -1,8 +1,7 @@
-"""Photographs the workflows in the editor: their thumbnails and the README's pictures.
+"""Makes the workflows' thumbnails (contact sheets of a run's plan) and photographs the editor for the README.
 
 Run `PYTHONPATH=. .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the planner
-has changed, and look at the result; with names of workflows behind it, these alone. Workflows that need no further
-weights are shown after a run.
+has changed, and look at the result; with names of workflows behind it (or `readme`), these alone.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from chrome import chrome
+from contact_sheet import SHEETS, contact_sheet, plan_node, plan_prompt
 from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import ALL, FIRST_FRAME, RUNNABLE
+from workflow_files import FIRST_FRAME, METAWORLD, TEMPLATES
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -25,36 +25,52 @@ from visual_planner.trajectory.overlay import draw_overlay
 from visual_planner.trajectory.parse import parse_trajectory
 
 IMAGES = ROOT / "docs" / "images"
-README_WORKFLOW = "tiny_both"
+README, README_WORKFLOW = "readme", "tiny_both"
+EVERYTHING = (*TEMPLATES, README)
 THUMBNAIL_WIDTH, README_WIDTH = 640, 1600  # [px]
 MARGIN = 8  # around the graph [px]
 ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
 SPACE, FRAME_MS = 24, 400  # the README's animation: between its three parts [px], and how long a frame is shown
 
 
-def main(names: tuple[str, ...] = ALL) -> None:
-    """Make the pictures of the named workflows."""
-    with ComfyServer(find_comfyui(), cpu=True) as server, chrome() as browser:
+def main(names: tuple[str, ...] = EVERYTHING) -> None:
+    """Make the thumbnails of the named workflows; `readme` stands for the README's pictures."""
+    with ComfyServer(find_comfyui(), cpu=True) as server:
         client = ComfyClient(server.url, timeout=180)
         client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
-        # the dialog on models that a workflow links to would lie over the picture
-        client.post("/settings", {**SETTINGS, "Comfy.Workflow.ShowMissingModelsWarning": False})
-        editor = Editor(browser, client.url)
+        plans: dict[str, list[Image.Image]] = {}
         for name in names:
-            editor.open_file(WORKFLOWS / f"{name}.json")
-            place = editor.show_all()
-            if name in RUNNABLE:
-                ended = editor.run()
-                if ended["kind"] != "execution_success":
-                    raise SystemExit(f"{name} did not run: {ended}")
-            window = Image.open(io.BytesIO(editor.page.screenshot())).convert("RGB")
+            if name not in SHEETS:
+                continue
+            source = SHEETS[name].source
+            if source not in plans:
+                prompt = plan_prompt(name)
+                plans[source] = pictures_of(client, client.run(prompt), plan_node(prompt))
+            save(contact_sheet(name, plans[source]), WORKFLOWS / f"{name}.jpg")
+        if photographed := [name for name in (README, METAWORLD) if name in names]:
+            with chrome() as browser:
+                photograph(client, Editor(browser, client.url), photographed)
+
+
+def photograph(client: ComfyClient, editor: Editor, names: list[str]) -> None:
+    """Photograph the README's workflow after a run, and the thumbnail of the one that has no plan to show."""
+    # the dialog on models that a workflow links to would lie over the picture
+    client.post("/settings", {**SETTINGS, "Comfy.Workflow.ShowMissingModelsWarning": False})
+    for name in names:
+        editor.open_file(WORKFLOWS / f"{README_WORKFLOW if name == README else name}.json")
+        place = editor.show_all()
+        ended = editor.run() if name == README else {"kind": "execution_success"}
+        if ended["kind"] != "execution_success":
+            raise SystemExit(f"{name} did not run: {ended}")
+        window = Image.open(io.BytesIO(editor.page.screenshot())).convert("RGB")
+        if name != README:
             save(crop(window, place, THUMBNAIL_WIDTH), WORKFLOWS / f"{name}.jpg")
-            if name == README_WORKFLOW:
-                save(crop(window, place, README_WIDTH), IMAGES / "readme_workflow.jpg")
-                frames = plan_frames(client, editor, ended["prompt_id"])
-                save(strip(frames), IMAGES / "demo_plan.png")
-                save_animation(animation(frames), IMAGES / "plan.webp")
-        editor.close()
+            continue
+        save(crop(window, place, README_WIDTH), IMAGES / "readme_workflow.jpg")
+        frames = plan_frames(client, editor, ended["prompt_id"])
+        save(strip(frames), IMAGES / "demo_plan.png")
+        save_animation(animation(frames), IMAGES / "plan.webp")
+    editor.close()
 
 
 def crop(window: Image.Image, place: tuple[float, float, float, float], width: int) -> Image.Image:
@@ -69,7 +85,12 @@ def plan_frames(client: ComfyClient, editor: Editor, prompt_id: str) -> list[Ima
     """Frames of a finished run in time order."""
     node = next(node for node in editor.nodes() if node["type"] == "VisualPlannerSliceGrid")
     run = Run(prompt_id, client.get(f"/history/{prompt_id}")[prompt_id]["outputs"])
-    return [Image.open(io.BytesIO(client.download(file))).convert("RGB") for file in run.files(str(node["id"]))]
+    return pictures_of(client, run, str(node["id"]))
+
+
+def pictures_of(client: ComfyClient, run: Run, node: str) -> list[Image.Image]:
+    """Pictures that a node of a run has made, in order."""
+    return [Image.open(io.BytesIO(client.download(file))).convert("RGB") for file in run.files(node)]
 
 
 def strip(frames: list[Image.Image]) -> Image.Image:
@@ -127,4 +148,4 @@ def save(picture: Image.Image, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tuple(sys.argv[1:]) or ALL)
+    main(tuple(sys.argv[1:]) or EVERYTHING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from launcher.copies import APP_NAMES
 from launcher.paths import WORKFLOWS
 
 JsonObject = dict[str, Any]
@@ -25,6 +26,10 @@ METAWORLD = "metaworld_plan_and_execute"
 RUNNABLE = (*TINY, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
 ALL = (*RUNNABLE, *FLUX, *KLEIN, WAN, METAWORLD)
+APPS = tuple(APP_NAMES.values())
+"""Copies that open in App mode; the graphs are those of their workflows."""
+TEMPLATES = (*ALL, *APPS)
+"""What the template browser offers."""
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
 

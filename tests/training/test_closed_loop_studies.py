@@ -17,7 +17,7 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop.requests import draw
 from training.evaluation.closed_loop.trial import remaining
-from training.evaluation.studies import best_of, sweep, sweep_page
+from training.evaluation.studies import best_of, steps, sweep, sweep_page
 from training.evaluation.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.evaluation.studies.command import CONFIGS, STUDIES
 from training.evaluation.studies.conflict import other_task, with_path_of
@@ -165,6 +165,7 @@ def test_attention_is_shared_out_over_the_groups():
         ("ablation", []),
         ("conflict", ["guidance=[1.0, 3.0]", "scenes=6"]),
         ("horizon", ["plans=[1, 2]"]),
+        ("steps", ["steps=[2, 1]", "scenes=3"]),
         ("attention", []),
     ],
 )
@@ -182,6 +183,20 @@ def test_a_study_writes_results_plot_and_page(name, more, places, tmp_path, caps
     assert main(["study", name, "--out", str(tmp_path / "out"), "--plot-only", "--page", str(shown)]) == 0
     assert "(name.png)" in shown.read_text() and shown.with_suffix(".png").is_file()
     assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+def test_steps_are_compared_on_the_same_scenes(rendering):
+    asked = [draw(rendering, 9_000_100 + number, "pick") for number in range(4)]
+    most = [{"success": True, "sound": True, "ssim": 0.9, "colour": True, "seconds": 2.0}] * 4
+    fewer = [{**most[0], "success": number != 1, "ssim": 0.5, "colour": False, "seconds": 0.5} for number in range(4)]
+    fewer[3] = {name: value for name, value in fewer[3].items() if name != "colour"}  # nothing is held there
+    row = steps.summary(fewer, most, asked)
+    assert (row["success"]["successes"], row["success_change"]["difference"]) == (3, -0.25)
+    assert (row["colour_kept"]["n"], row["colour_change"]["difference"]) == (3, -1.0)
+    assert row["ssim_change"]["high"] == pytest.approx(-0.4) and (row["seconds"], row["of_most"]) == (0.5, 0.25)
+    assert steps.verdict(row["success_change"], "8 steps") == "no difference from 8 steps that these scenes could tell"
+    assert steps.verdict(row["colour_change"], "8 steps") == "less than with 8 steps"
+    assert "colour_kept" not in steps.summary(fewer[3:], most[3:], asked[3:])
 
 
 def test_failure_detection_needs_both_kinds(places, tmp_path, capsys):

@@ -84,6 +84,20 @@ def test_shading_highlights_and_fingertips_are_no_other_colour(colour):
     assert told["kept"] and max(told["hue_shifts_deg"]) < HUE_TOLERANCE_DEG / 2
 
 
+def test_the_end_effectors_blurred_rim_is_not_the_object():
+    """Orange blurred into a pale table is yellow, and around the gripper there is more of it than of the object."""
+    truth = film("red")
+    plan = truth.copy()
+    for frame in plan[1:]:
+        hand = np.all(frame == HAND, axis=-1)
+        rim = cv2.dilate(hand.astype(np.uint8), np.ones((5, 5))).astype(bool) & np.all(frame == TABLE, axis=-1)
+        frame[rim] = (250, 190, 60)
+        assert rim.sum() > 64
+        frame[np.all(frame == PAINT["red"], axis=-1)] = (225, 40, 10)
+    told = colour_kept(plan, truth, "red", ["red", "blue"])
+    assert told["kept"] and max(told["hue_shifts_deg"]) < 12
+
+
 def test_an_object_that_is_swallowed_is_lost_and_one_that_is_hidden_in_truth_too_is_not_judged():
     truth, plan = film("yellow"), film("yellow")
     plan[6][colour_mask(plan[6], "yellow")] = HAND

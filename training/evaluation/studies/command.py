@@ -22,6 +22,7 @@ STUDIES = {
     "conflict": "which wins when the instruction and the drawn path disagree?",
     "horizon": "how far ahead can chained plans reach?",
     "attention": "which cells of the grid attend to which, over layers and steps?",
+    "steps": "how many steps of the sampler does a plan need, executed or looked at?",
     "sweep": "success of planners that were trained differently (data, order, ids, tokens, one episode)",
 }
 CONFIGS = ROOT / "training" / "configs" / "studies"

@@ -1,0 +1,107 @@
+"""Where a LoRA acts: merged into the weights, or beside those that are too coarse to hold it (`lora_beside`)."""
+
+from collections.abc import Mapping
+
+import torch
+
+from .lora_beside import is_lora, layer_of, memory, shape_of
+from .lora_keys import target_of
+
+AUTO, MERGED, BESIDE = HOW = ("auto", "merged", "beside")
+"""Beside quantised weights and merged into others, merged into all, beside all."""
+
+GGUF = "GGUF"
+_WEIGHT, _BIAS = ".weight", ".bias"
+
+
+def packing_of(weight: torch.Tensor) -> str | None:
+    """How a weight is stored, in a word, where it is quantised; None for the usual types.
+
+    Told by what the tensor has, not by its class: ComfyUI's own quantised tensors wrap the stored one, those of GGUF
+    loaders name the file's type, and others are plain tensors of 8 bits.
+    """
+    stored = getattr(weight, "_qdata", weight)
+    if stored.dtype.is_floating_point and stored.dtype.itemsize > 1:
+        return None
+    if hasattr(weight, "tensor_type"):
+        return GGUF
+    if stored.dtype.is_floating_point:
+        return "fp8" if "float8" in str(stored.dtype) else "4 bit"
+    return "int8" if stored.dtype == torch.int8 else "packed"
+
+
+def split(model, patches: Mapping, how: str) -> tuple[dict, dict]:
+    """Sort a file's patches into those that act beside the weights and those that are merged into them.
+
+    Args:
+        model: MODEL.
+        patches: ComfyUI's, by key.
+        how: one of `HOW`.
+
+    Returns:
+        Patches beside the weights, and patches to merge.
+    """
+    beside = {
+        key: patch for key, patch in patches.items()
+        if how != MERGED and (how == BESIDE or _packing(model, key)) and _can_stand_beside(model, key, patch)
+    }  # fmt: skip
+    return beside, {key: patch for key, patch in patches.items() if key not in beside}
+
+
+def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | None:
+    """What a user should know of where a LoRA acts, in one line; None where it is merged into weights of usual types.
+
+    Args:
+        model: MODEL, with the LoRA on it.
+        name: the LoRA's.
+        beside: patches that act beside the weights.
+        merged: patches that are merged into them.
+        how: one of `HOW`.
+    """
+    if how == AUTO and not beside and not any(_packing(model, key) for key in merged):
+        return None
+    texts = []
+    if beside:
+        size = memory(model) / 2**20
+        texts.append(f"beside the weights of {_stored(model, beside)}, {size:.3g} MB in all while sampling")
+    if merged:
+        texts.append(f"merged into {_stored(model, merged)}")
+    return f"LoRA {name}: {'; '.join(texts)}"
+
+
+def rounded(model, merged: Mapping) -> int:
+    """How many layers round what is merged into them; GGUF loaders merge at run time, in floating point."""
+    return len({layer_of(key) for key in merged if _packing(model, key) not in (None, GGUF)})
+
+
+def _stored(model, patches: Mapping) -> str:
+    packings = sorted({packing for key in patches if (packing := _packing(model, key))})
+    count = len({layer_of(key) for key in patches})
+    stored = f" ({', '.join(packings)})" if packings else ""
+    return f"{count} layer{'' if count == 1 else 's'}{stored}"
+
+
+def _packing(model, key: object) -> str | None:
+    _, weight = _place(model, key)
+    return None if weight is None else packing_of(weight)
+
+
+def _place(model, key: object) -> tuple[torch.nn.Module | None, torch.Tensor | None]:
+    """The layer and the weight (or bias) that a patch is for; None where the model lacks them."""
+    name, _, kind = target_of(key)[0].rpartition(".")
+    try:
+        module = model.model.get_submodule(name)
+    except AttributeError:
+        return None, None
+    return module, getattr(module, kind, None)
+
+
+def _can_stand_beside(model, key: object, patch: object) -> bool:
+    """Whether a patch is a sum that a linear layer's output can take up: matrices of low rank, or more bias."""
+    target = target_of(key)[0]
+    module, weight = _place(model, key)[0], _place(model, f"{target.rpartition('.')[0]}{_WEIGHT}")[1]
+    if weight is None or isinstance(module, torch.nn.Embedding) or len(shape_of(module, weight)) != 2:
+        return False
+    if target.endswith(_BIAS):
+        return isinstance(patch, tuple) and patch[0] == "diff" and len(patch[1]) == 1
+    return target.endswith(_WEIGHT) and is_lora(patch) and all(part is None for part in patch.weights[3:])
