@@ -10,7 +10,9 @@ from PIL import Image
 
 from support.small_world import config_for
 from training.__main__ import main
+from training.errors import TrainingError
 from training.evaluation.charts import interval_chart, loss_curve, svg
+from training.evaluation.report import read_metrics
 from training.loop.runlog import RunLog, read_log
 from training.sections.config import save_config
 
@@ -125,6 +127,25 @@ def test_nothing_in_a_record_is_markup(evaluation, key, value):
     assert _pages(evaluation, lambda record: record.update({key: value})) == 0
     page = (evaluation / "evaluation" / "report.html").read_text()
     assert "<img src=x" not in page
+
+
+def test_colours_have_a_column_where_they_were_measured(evaluation):
+    """Records of earlier versions, and of data without known objects, have none; a broken one is named."""
+    config = str(evaluation / "config.yaml")
+    file, page = evaluation / "evaluation" / "metrics.json", evaluation / "evaluation" / "report.html"
+    assert main(["report", "--config", config]) == 0
+    assert "keeps its colour" not in page.read_text()
+    record = json.loads(file.read_text())
+    record["both"]["colour_kept"] = {"successes": 5, "n": 12, "rate": 5 / 12, "interval": [0.19, 0.68]}
+    file.write_text(json.dumps(record))
+    assert main(["report", "--config", config]) == 0
+    text = page.read_text()
+    assert "<th>held object keeps its colour" in text and "<td>5/12<br><small>19% to 68%" in text
+    assert len(re.findall(r"<td>5/12", text)) == 1, "the static plan has an empty cell"
+    record["both"]["colour_kept"] = {"successes": "5", "n": 12}
+    file.write_text(json.dumps(record))
+    with pytest.raises(TrainingError, match=r"both\.colour_kept must have n, successes and an interval"):
+        read_metrics(file)
 
 
 def test_names_of_rows_and_lines_of_the_protocol_are_no_markup(evaluation):
