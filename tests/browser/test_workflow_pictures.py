@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from contact_sheet import HEIGHT, SHEETS, SIDE, WIDTH, contact_sheet, plan_node, plan_prompt
 from PIL import Image
-from workflow_files import METAWORLD, TEMPLATES, TINY
+from workflow_files import APPS, METAWORLD, TEMPLATES, TINY
 
 from launcher.client import ComfyClient
 from launcher.paths import PLUGIN_NAME, ROOT, WORKFLOWS
@@ -24,6 +24,13 @@ def test_each_workflow_has_a_picture() -> None:
 def test_the_readme_names_each_workflow() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in TEMPLATES if not re.search(rf"\b{re.escape(name)}\b", text)] == []
+
+
+@pytest.mark.parametrize("word", ["robot", "planner"])
+def test_templates_are_found_by_the_words_that_people_type(word: str) -> None:
+    """The template browser searches a pack's templates by name alone, in words that `_` and `-` separate."""
+    found = [name for name in TEMPLATES if word in re.split(r"[-_]", name)]
+    assert sorted(found) == sorted(APPS)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
