@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +21,11 @@ from .paths import ROOT
 
 TESTS = ROOT / "tests"
 TIERS = {
-    "core": ("core", "web", "simulation", "worlds", "fuzz"),
-    "training": ("training", "kills"),
+    "core": ("core", "web", "simulation", "worlds", "training", "kills", "fuzz"),
     "nodes": ("nodes",),
     "app": ("app",),
     "browser": ("browser",),
 }
-PATIENT, PATIENCE = frozenset(("core", "training")), 5
-"""Tiers that wait for no server or browser: side by side they are nicer by this, and take the time that is left."""
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
 NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"
 """Environment variable under which a skipped test is a failure, as on a machine that has all that the tests need."""
@@ -137,7 +134,7 @@ def _side_by_side(tiers: dict[str, list[str]], options: list[str]) -> list[Ended
     """Run all tiers at once: the first on the terminal, what the others print follows when they end."""
     with ExitStack() as stack:
         running = [
-            (name, paths, stack.enter_context(_Tier(paths, options, number > 0, name in PATIENT)))
+            (name, paths, stack.enter_context(_Tier(paths, options, own_output=number > 0)))
             for number, (name, paths) in enumerate(tiers.items())
         ]
         ended = []
@@ -161,7 +158,7 @@ class _Tier:
         patient: let others have the CPU first.
     """
 
-    def __init__(self, paths: list[str], options: list[str], own_output: bool = False, patient: bool = False) -> None:
+    def __init__(self, paths: list[str], options: list[str], own_output: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visual-planner-tests-")
         self._report = Path(self._folder.name) / "report.json"
         self._output = Path(self._folder.name) / "output.txt" if own_output else None
@@ -173,10 +170,6 @@ class _Tier:
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
         if sink is not None:
             sink.close()
-        if patient and hasattr(os, "setpriority"):
-            nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + PATIENCE)
-            with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, nice)
 
     def __enter__(self) -> _Tier:
         return self

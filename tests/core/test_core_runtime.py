@@ -149,7 +149,7 @@ def test_a_place_that_cannot_hold_a_lock_is_left_to_the_command(tmp_path):
 )
 def test_commands_refuse_an_output_that_is_held(command, holder, tmp_path):
     arguments = command.format(out=tmp_path / "a" / "run").split()
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2, done.stderr
     assert f"is being written by process {holder.pid} (train, since" in done.stderr
     assert done.stderr.count("\n") == 1
