@@ -155,7 +155,6 @@ class _Tier:
         paths: what it runs.
         options: pytest's other arguments.
         own_output: keep what it prints until `wait` prints it, or let it print itself.
-        patient: let others have the CPU first.
     """
 
     def __init__(self, paths: list[str], options: list[str], own_output: bool = False) -> None:
