@@ -6,8 +6,8 @@
   does not read and the editor, opening the file, does.
 - `workflows/robot_planner_NAME.app.json` is the same graph with the widgets and the results that App mode shows
   (`extra.linearData` and `extra.linearMode`; frontends without App mode show the graph). Widgets are named by node and
-  name, the form that every frontend with App mode reads. The
-  template browser lists files by their names alone, which is why they begin with the words that people search for.
+  name, the form that every frontend with App mode reads. The template browser lists files by their names alone,
+  which is why they begin with the words that people search for.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def _as_packed(weight):
 
 # Tracing goes through GridLayout's cached table of cells, as it should; the warning is about side effects, it has none.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-@pytest.mark.parametrize("tokens", TOKENS[1:])
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_torch_compile(comfy, pair, in_context, spec_of, tokens):
     """The stock compile hook, with the backend that runs what was traced as it is."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper

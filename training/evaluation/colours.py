@@ -120,7 +120,7 @@ def colour_kept(frames: np.ndarray, truth: np.ndarray, colour: str, colours: Seq
     Args:
         frames: of a plan (F, h, w, 3) uint8.
         truth: what really happens (F, h, w, 3) uint8, its first frame that of the plan.
-        colour: of the object that is held.
+        colour: of the object that is held; empty where none is.
         colours: of all objects of the scene.
 
     Returns:

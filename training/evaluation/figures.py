@@ -29,16 +29,21 @@ def static_plan(scene: Scene) -> np.ndarray:
 def row_of(scene: Scene, plan: np.ndarray) -> dict:
     """Everything that is measured on one plan (F, h, w, 3 uint8)."""
     truth = scene.truth
-    pairs = list(zip(plan[1:], truth[1:], strict=True))
     report = diagnose(plan, truth[:1])
     row = {
         "scene": scene.id,
-        "ssim": float(np.mean([structural_similarity(made, real, channel_axis=2) for made, real in pairs])),
-        "psnr_db": float(np.mean([psnr(made, real) for made, real in pairs])),
+        "ssim": ssim(plan, truth),
+        "psnr_db": float(np.mean([psnr(made, real) for made, real in zip(plan[1:], truth[1:], strict=True)])),
         "motion_ratio": motion(plan) / max(motion(truth), 1e-6),
         "checks": {check.name: check.ok for check in report.checks},
     }
     return row | _hand(scene, plan) | _asked(scene, plan) | _colour(scene, plan)
+
+
+def ssim(plan: np.ndarray, truth: np.ndarray) -> float:
+    """Structural similarity of a plan's frames (F, h, w, 3 uint8) and the true ones, the mean over those made."""
+    pairs = zip(plan[1:], truth[1:], strict=True)
+    return float(np.mean([structural_similarity(made, real, channel_axis=2) for made, real in pairs]))
 
 
 def psnr(made: np.ndarray, real: np.ndarray) -> float:

@@ -67,19 +67,13 @@ def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Setting
     }  # fmt: skip
     if mode != "text" and not settings.follow_path:
         row["success_on_path"] = execute_plan(choice.best, item, world, follow_path=True)
-    if item.request.held:
-        told = _colour_kept(choice.judged[first], item)
-        row |= {} if told is None else {"colour": told}
+    told = colour_kept(choice.judged[first].frames, item.truth, item.request.held, item.request.colours)
+    row |= {} if told is None else {"colour": told}
     if settings.disturb:
         row["disturbed"] = list(tried[first][1])
     if choice.rejected is not None:
         row["rejected"] = choice.rejected
     return row
-
-
-def _colour_kept(plan: Judged, item: Asked) -> dict | None:
-    """Whether the held object keeps its colour in a plan; see `colours.colour_kept`."""
-    return colour_kept(plan.frames, item.truth, item.request.held, item.request.colours)
 
 
 def _keys(plan: Judged, settings: Settings) -> np.ndarray:

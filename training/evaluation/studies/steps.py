@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from skimage.metrics import structural_similarity
 
 from ...sections.data import Positive
 from ..charts import SERIES, figure
@@ -14,6 +13,7 @@ from ..closed_loop.rates import difference, one_rate, rate
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import execute_plan, judge_plan
 from ..colours import HUE_TOLERANCE_DEG, colour_kept
+from ..figures import ssim
 from ..statistics import bootstrap
 from .base import Bench, Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
@@ -55,10 +55,9 @@ def plans(b: Bench, mode: str, count: int, settings: StepsSettings) -> list[dict
 def row_of(frames: np.ndarray, item: Asked, b: Bench, mode: str) -> dict:
     """What is measured on one plan (F, h, w, 3) uint8."""
     judged = judge_plan(frames, item, mode, b.net)
-    pairs = zip(frames[1:], item.truth[1:], strict=True)
-    likeness = float(np.mean([structural_similarity(made, real, channel_axis=2) for made, real in pairs]))
+    likeness = ssim(frames, item.truth)
     row = {"success": execute_plan(judged, item, b.world), "sound": judged.report.ok, "ssim": likeness}
-    told = colour_kept(frames, item.truth, item.request.held, item.request.colours) if item.request.held else None
+    told = colour_kept(frames, item.truth, item.request.held, item.request.colours)
     return row if told is None else {**row, "colour": told["kept"]}
 
 
@@ -70,14 +69,14 @@ def summary(rows: list[dict], most: list[dict], asked: list[Asked]) -> dict:
         most: the same of the most steps.
         asked: the requests.
     """
-    done, ssim = [row["success"] for row in rows], np.array([row["ssim"] for row in rows])
-    low, high = bootstrap(ssim)
+    done, likeness = [row["success"] for row in rows], np.array([row["ssim"] for row in rows])
+    low, high = bootstrap(likeness)
     result = {
         "success": rate(done, asked),
         "success_change": difference(done, [row["success"] for row in most]),
         "sound": one_rate([row["sound"] for row in rows]),
-        "ssim": {"mean": float(ssim.mean()), "low": low, "high": high},
-        "ssim_change": difference(list(ssim), [row["ssim"] for row in most]),
+        "ssim": {"mean": float(likeness.mean()), "low": low, "high": high},
+        "ssim_change": difference(list(likeness), [row["ssim"] for row in most]),
     }
     if held := [(row["colour"], other["colour"]) for row, other in zip(rows, most, strict=True) if "colour" in row]:
         kept, before = zip(*held, strict=True)
@@ -161,13 +160,13 @@ large ones would show. Nothing here was distilled: these are the planner's own s
 
 def cells(row: dict) -> list[str]:
     """Figures of a line of the page's table."""
-    ssim, held = row["ssim"], "colour_kept" in row
+    likeness, held = row["ssim"], "colour_kept" in row
     return [
         rate_cell(row["success"]),
         change_cell(row["success_change"]),
         rate_cell(row["colour_kept"]) if held else "-",
         change_cell(row["colour_change"]) if held else "-",
-        f"{ssim['mean']:.3f} ({ssim['low']:.3f} to {ssim['high']:.3f})",
+        f"{likeness['mean']:.3f} ({likeness['low']:.3f} to {likeness['high']:.3f})",
         rate_cell(row["sound"]),
         f"{row['seconds']:.2f} ({row['of_most']:.2f})" if "seconds" in row else "-",
     ]
