@@ -22,6 +22,10 @@ CONFIGURED = {
     ),
     "cache": (".cache.write:cache", "pairs → latents and text embeddings on disk"),
     "train": (".planner.train:train", "train a planner LoRA on a cache; resumes from the newest checkpoint"),
+    "distill": (
+        ".planner.distill:distill",
+        "train a planner LoRA to plan in a few steps, like its teacher in many; resumes like train",
+    ),
     "export": (".planner.export:export", "write a run's LoRA for ComfyUI and diffusers"),
     "readout": (
         ".readout.train:train_readout",

@@ -1,5 +1,6 @@
 """Euler sampling of a planner's grid from latents and text embeddings that are there already."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -75,20 +76,52 @@ def sample(
     text, pooled = text.to(device), None if pooled is None else pooled.to(device)
     tokens_of_condition = None if condition is None else pack(condition).to(tokens)
     strength = spec.cfg if cfg is None else cfg
-    if strength != 1:
-        text, pooled, embedded, tokens_of_condition = _doubled(text, pooled, embedded, tokens_of_condition, empty)
-    prepared = in_context.prepare(transformer, tokens_of_condition, text, pooled, embedded)
+    call = guided_velocity(transformer, in_context, tokens_of_condition, text, pooled, embedded, strength, empty)
     for now, following in pairwise(levels):
-        sigma = torch.full((len(text),), float(now), device=device)
-        both = tokens if strength == 1 else torch.cat([tokens, tokens])
-        velocity = in_context(transformer, both, prepared, text, pooled, sigma, embedded)
-        if strength != 1:
-            wanted, without = velocity.chunk(2)
-            velocity = without + strength * (wanted - without)
+        velocity = call(tokens, torch.full((len(tokens),), float(now), device=device))
         tokens = tokens + (following - now) * velocity.to(tokens.dtype)
         if stays is not None:
             tokens = torch.where(stays, at(following).to(tokens), tokens)
     return unpack_latents(tokens, height, width, in_context.family)
+
+
+def guided_velocity(
+    transformer: torch.nn.Module,
+    in_context: InContext,
+    condition: torch.Tensor | None,
+    text: torch.Tensor,
+    pooled: torch.Tensor | None,
+    guidance: torch.Tensor | None,
+    cfg: float = 1.0,
+    empty: tuple[torch.Tensor, torch.Tensor | None] | None = None,
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A function (noisy tokens (B, N, C), noise levels (B,)) → velocity (B, N, C) that prepares the condition once.
+
+    Args:
+        transformer: of the spec's family.
+        in_context: the spec's token and id arrangement.
+        condition: (B, M, C) packed condition latents, or None.
+        text: (B, T, D) text embeddings.
+        pooled: (B, P) pooled text, None in families without one.
+        guidance: (B,) guidance to embed, or None.
+        cfg: classifier-free guidance; 1 is without.
+        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, which `cfg` is against.
+
+    Raises:
+        TrainingError: classifier-free guidance without the empty prompt.
+    """
+    if cfg != 1:
+        text, pooled, guidance, condition = _doubled(text, pooled, guidance, condition, empty)
+    prepared = in_context.prepare(transformer, condition, text, pooled, guidance)
+
+    def call(tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if cfg == 1:
+            return in_context(transformer, tokens, prepared, text, pooled, sigma, guidance)
+        twice = torch.cat([tokens, tokens]), torch.cat([sigma, sigma])
+        wanted, without = in_context(transformer, twice[0], prepared, text, pooled, twice[1], guidance).chunk(2)
+        return without + cfg * (wanted - without)
+
+    return call
 
 
 def _doubled(

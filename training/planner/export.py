@@ -30,6 +30,7 @@ from ..sections.config import Config
 from ..sections.output import hold
 from ..sections.planner import LoraSection
 from ..sections.result import ExportSection
+from .distill import student_spec
 from .train import DECIDES_NOTHING
 
 _THUMBNAIL_PX = 256
@@ -59,13 +60,14 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     check_configuration(config, record, checkpoint)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
-    spec = replace(spec, **{name: config.spec[name] for name in NOT_TRAINED if config.spec.get(name) is not None})
+    if record["kind"] == "train":  # a student's steps are those it was distilled to
+        spec = replace(spec, **{name: config.spec[name] for name in NOT_TRAINED if config.spec.get(name) is not None})
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         transformer = from_shape(record["model"], spec)
     if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
-        tensors = stack(_base_lora(config.section("train").lora.base, record, checkpoint, transformer), tensors)
+        tensors = stack(_base_lora(config.section(record["kind"]).lora.base, record, checkpoint, transformer), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     metadata = {
@@ -94,7 +96,7 @@ def run_record(state: dict, checkpoint: Path) -> dict:
             f"checkpoint {checkpoint} has no record of its settings (an older version wrote it): "
             "run train once more with train.changes=[record], then export"
         )
-    if record["kind"] != "train":
+    if record["kind"] not in ("train", "distill"):
         raise TrainingError(f"export.run must be the run of a planner LoRA, but {checkpoint} is of {record['kind']}")
     return with_current_spec(record)
 
@@ -106,10 +108,14 @@ def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
         TrainingError: a field differs; the message names it.
     """
     now = {**record}
+    section = getattr(config, record["kind"])
     if config.spec:
-        now["spec"] = json.loads(json.dumps(asdict(config.planner_spec())))
-    if config.train is not None:
-        settings = plain_settings(config.train, FREE | {*DECIDES_NOTHING, "batch_size"})
+        spec = config.planner_spec()
+        if record["kind"] == "distill" and section is not None:
+            spec = student_spec(spec, section)
+        now["spec"] = json.loads(json.dumps(asdict(spec)))
+    if section is not None:
+        settings = plain_settings(section, FREE | {*DECIDES_NOTHING, "batch_size"})
         now["settings"] = {"batch_size": record["settings"]["batch_size"], **settings}
     for name, (before, after) in differences(record, now).items():
         raise TrainingError(describe(name, before, after, checkpoint))
@@ -119,7 +125,7 @@ def _base_lora(
     file: Path | None, record: dict, checkpoint: Path, transformer: torch.nn.Module
 ) -> dict[str, torch.Tensor]:
     if file is None or not file.is_file() or content_digest(file) != record["inputs"]["lora.base"]:
-        raise TrainingError(f"train.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
+        raise TrainingError(f"{record['kind']}.lora.base must be the LoRA that {checkpoint} was trained on, got {file}")
     return read_lora(file, transformer)
 
 

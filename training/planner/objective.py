@@ -6,6 +6,7 @@ come after them (or, cached, pass through the model apart), stay clean, and thei
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -35,6 +36,21 @@ class Batch:
     condition: torch.Tensor | None
     text: torch.Tensor
     pooled: torch.Tensor | None
+
+
+class BatchLoss(Protocol):
+    """The loss of one batch (a scalar), for a training and for its validation."""
+
+    def __call__(
+        self,
+        model: torch.nn.Module,
+        *,
+        batch: Batch,
+        section: ObjectiveSection,
+        generator: torch.Generator,
+        share: tuple[int, int] = (0, 1),
+    ) -> torch.Tensor:
+        """Arguments as of `flow_matching_loss`."""
 
 
 def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
@@ -70,21 +86,49 @@ def flow_matching_loss(
     """
     pack = partial(pack_latents, family=in_context.family)
     clean = pack(batch.target)
-    device, total = clean.device, len(clean) * share[1]
+    total = len(clean) * share[1]
     own = slice(len(clean) * share[0], len(clean) * (share[0] + 1))
-    sigma = draw_sigma(total, section, generator)[own].to(device)
-    noise = torch.randn(total, *clean.shape[1:], generator=generator)[own].to(device, clean.dtype)
-    guidance = None
-    if guidance_embedded:
-        low, high = section.guidance
-        guidance = (low + (high - low) * torch.rand(total, generator=generator))[own].to(device)
+    sigma = draw_sigma(total, section, generator)[own].to(clean.device)
+    noise, guidance = draw_noise_and_guidance(clean, section, generator, guidance_embedded, share)
     condition = None if batch.condition is None else pack(batch.condition)
     predicted = in_context(
         transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance
     )
-    error = (predicted.float() - velocity(clean, noise).float()).square()
+    return weighted_error(predicted, velocity(clean, noise), batch.target, in_context, section)
+
+
+def draw_noise_and_guidance(
+    clean: torch.Tensor,
+    section: ObjectiveSection,
+    generator: torch.Generator,
+    guidance_embedded: bool,
+    share: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """This process's noise (B, N, C), like the packed latents `clean`, and guidance (B,), None where none is embedded.
+
+    Both are drawn for the batches of all processes; `share` is the number of this one and their count.
+    """
+    total = len(clean) * share[1]
+    own = slice(len(clean) * share[0], len(clean) * (share[0] + 1))
+    noise = torch.randn(total, *clean.shape[1:], generator=generator)[own].to(clean.device, clean.dtype)
+    if not guidance_embedded:
+        return noise, None
+    low, high = section.guidance
+    return noise, (low + (high - low) * torch.rand(total, generator=generator))[own].to(clean.device)
+
+
+def weighted_error(
+    predicted: torch.Tensor,
+    wanted: torch.Tensor,
+    target: torch.Tensor,
+    in_context: InContext,
+    section: ObjectiveSection,
+) -> torch.Tensor:
+    """Mean squared error of packed velocities (B, N, C), weighted by what moves in `target` (B, C, h, w)."""
+    error = (predicted.float() - wanted.float()).square()
     if section.motion_weight:
-        error = error * pack(motion_weights(batch.target, in_context, section.motion_weight))
+        weights = motion_weights(target, in_context, section.motion_weight)
+        error = error * pack_latents(weights, family=in_context.family)
     return error.mean()
 
 

@@ -1,6 +1,8 @@
 """Training a planner LoRA on a frozen base, from a cache."""
 
 import math
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,8 +22,9 @@ from ..model.quantize import quantize_frozen
 from ..model.transformer import load_transformer, shape_of
 from ..sections.config import Config, save_config
 from ..sections.planner import TrainSection
+from ..sections.result import ExportSection
 from .batches import CachedPairs
-from .objective import flow_matching_loss
+from .objective import BatchLoss, flow_matching_loss
 from .validation import Validation
 
 DECIDES_NOTHING = ("gradient_checkpointing",)
@@ -55,7 +58,11 @@ def make_model(
 
 def train(config: Config) -> None:
     """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`."""
-    loop = make_loop(config)
+    run_loop(make_loop(config), config)
+
+
+def run_loop(loop: Loop, config: Config) -> None:
+    """Run a planner's training from its newest checkpoint to its end or to a stop."""
     loop.resume()
     if loop.accelerator.is_main_process:
         save_config(config, loop.run_folder / "config.yaml")
@@ -70,9 +77,72 @@ def make_loop(config: Config) -> Loop:
     Raises:
         TrainingError: cache, base and configuration do not belong together, or settings exclude each other.
     """
-    section: TrainSection = config.section("train")
+    parts = make_parts(config, config.section("train"))
+    loss = partial(flow_matching_loss, in_context=parts.in_context, guidance_embedded=parts.guidance_embedded)
+    return parts.loop("train", config.export, config.planner_spec(), loss)
+
+
+@dataclass
+class Parts:
+    """What every training of a planner LoRA is made of.
+
+    Args:
+        section: its settings, `max_epochs` turned into steps.
+        mixture: the caches.
+        accelerator: of this process.
+        transformer: the frozen base with its adapter.
+        in_context: the spec's token and id arrangement.
+        pairs: what a step sees.
+    """
+
+    section: TrainSection
+    mixture: Mixture
+    accelerator: Accelerator
+    transformer: torch.nn.Module
+    in_context: InContext
+    pairs: CachedPairs
+
+    @property
+    def guidance_embedded(self) -> bool:
+        """Whether the transformer takes a guidance value."""
+        return self.transformer.config.guidance_embeds
+
+    def loop(self, kind: str, export: ExportSection | None, spec: PlannerSpec, loss: BatchLoss, **inputs: Path) -> Loop:
+        """The loop at its first step.
+
+        Args:
+            kind: name of the section.
+            export: how the file will be written; None: as it is by default.
+            spec: what the exported file will say, and how validation samples plans.
+            loss: of one batch.
+            inputs: further files that decide the weights, by field name.
+        """
+        section, accelerator = self.section, self.accelerator
+
+        def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
+            batch = self.pairs.batch(index, accelerator.device)
+            return loss(model, batch=batch, section=section.objective, generator=generator, share=self.pairs.share)
+
+        every = section.validation.every
+        validation = None
+        if every:
+            validation = Validation(
+                section, export, self.mixture, self.transformer, self.in_context, accelerator, spec, loss
+            )
+        record = planner_record(
+            kind, section, spec, self.mixture, self.transformer, accelerator.num_processes, **inputs
+        )
+        return Loop(section, self.transformer, loss_of, accelerator, validation, every, section.shard, record)
+
+
+def make_parts(config: Config, section: TrainSection) -> Parts:
+    """Open the caches, load the base and add the adapter.
+
+    Raises:
+        TrainingError: cache, base and configuration do not belong together, or settings exclude each other.
+    """
     mixture = Mixture.open(section.cache)
-    if names := (spec := config.planner_spec()).differences(mixture.spec):
+    if names := config.planner_spec().differences(mixture.spec):
         raise TrainingError(
             f"the configuration's spec differs from the one that cache {mixture.name} was made with in "
             f"{', '.join(names)}: create the cache again"
@@ -83,31 +153,28 @@ def make_loop(config: Config) -> Loop:
     share = accelerator.process_index, accelerator.num_processes
     pairs = CachedPairs(mixture, section, share=share)
     section = _limited(section, len(pairs), accelerator)
-    in_context = InContext(mixture.spec, accelerator.device)
-    guidance = transformer.config.guidance_embeds
-
-    def loss_of(model: torch.nn.Module, index: int, generator: torch.Generator) -> torch.Tensor:
-        batch = pairs.batch(index, accelerator.device)
-        return flow_matching_loss(model, in_context, batch, section.objective, generator, guidance, share)
-
-    every = section.validation.every
-    validation = Validation(section, config.export, mixture, transformer, in_context, accelerator) if every else None
-    record = planner_record(section, spec, mixture, transformer, accelerator.num_processes)
-    return Loop(section, transformer, loss_of, accelerator, validation, every, section.shard, record)
+    return Parts(section, mixture, accelerator, transformer, InContext(mixture.spec, accelerator.device), pairs)
 
 
 def planner_record(
-    section: TrainSection, spec: PlannerSpec, mixture: Mixture, transformer: torch.nn.Module, processes: int
+    kind: str,
+    section: TrainSection,
+    spec: PlannerSpec,
+    mixture: Mixture,
+    transformer: torch.nn.Module,
+    processes: int,
+    **more: Path,
 ) -> dict:
     """What decides a planner's weights and what its file must say; see `make_record`."""
     inputs = {
         "base": Path(section.base) / "transformer",
         "lora.base": section.lora.base,
         "cache": json_digest([cache.manifest for cache in mixture.caches]),
+        **more,
     }
     return make_record(
-        "train", section, inputs, spec, processes,
-        ("gradient_checkpointing",), shares=mixture.shares, model=shape_of(transformer),
+        kind, section, inputs, spec, processes,
+        DECIDES_NOTHING, shares=mixture.shares, model=shape_of(transformer),
     )  # fmt: skip
 
 

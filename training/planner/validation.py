@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from visual_planner.grid.frame import to_bytes
+from visual_planner.planner.spec import PlannerSpec
 
 from ..cache.mixture import Mixture
 from ..errors import TrainingError
@@ -30,7 +31,7 @@ from ..model.sampling import draw_noise, sample
 from ..sections.planner import TrainSection
 from ..sections.result import ExportSection
 from .batches import CachedPairs
-from .objective import Batch, flow_matching_loss
+from .objective import BatchLoss
 
 
 class Validation:
@@ -43,6 +44,8 @@ class Validation:
         transformer: the model with its adapter.
         in_context: the spec's token and id arrangement.
         accelerator: from `make_accelerator`.
+        spec: how plans are sampled: steps, guidance, cfg.
+        loss: of the training.
 
     Raises:
         TrainingError: the caches have no pair to validate on.
@@ -56,8 +59,10 @@ class Validation:
         transformer: torch.nn.Module,
         in_context: InContext,
         accelerator: Accelerator,
+        spec: PlannerSpec,
+        loss: BatchLoss,
     ) -> None:
-        self.section, self.export = section, export
+        self.section, self.export, self.spec, self.loss = section, export, spec, loss
         self.mixture, self.transformer = mixture, transformer
         self.in_context, self.accelerator = in_context, accelerator
         self.scenes = _choose(mixture, self.section.validation.scenes)
@@ -88,17 +93,17 @@ class Validation:
         """The plan's grid (H, W, 3) uint8 of one scene."""
         states, pooled = self.mixture.text(pair)
         condition = self.mixture.condition(pair)[None].float()
-        noise = draw_noise(self.mixture.spec, [self.section.validation.seed + number])
+        noise = draw_noise(self.spec, [self.section.validation.seed + number])
         text = states[None], None if pooled is None else pooled[None]
         empty = None
-        if self.mixture.spec.cfg != 1:
+        if self.spec.cfg != 1:
             words, vector = self.mixture.text(pair, dropped=True)
             empty = words[None], None if vector is None else vector[None]
-        made = sample(self.transformer, self.in_context, self.mixture.spec, noise, condition, *text, empty=empty)
+        made = sample(self.transformer, self.in_context, self.spec, noise, condition, *text, empty=empty)
         return to_bytes(decode_latents(self.vae, made)[0])
 
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:
-        spec = self.mixture.spec
+        spec = self.spec
         for number, (pair, picture) in enumerate(zip(self.scenes, pictures, strict=True)):
             given = self.given[number][: spec.cell_height, : spec.cell_width]
             sheet = _side_by_side(given, self.truth[number], picture)
@@ -119,11 +124,11 @@ class Validation:
             return 0.0
         pairs = CachedPairs(self.mixture, self.section, "validation")
         objective = self.section.objective.model_copy(update={"caption_dropout": 0.0, "condition_dropout": 0.0})
-        guidance, total = self.transformer.config.guidance_embeds, 0.0
+        total = 0.0
         for index in range(count):
-            batch: Batch = pairs.batch(index, self.accelerator.device)
+            batch = pairs.batch(index, self.accelerator.device)
             generator = step_generator(self.section.validation.seed, index)
-            loss = flow_matching_loss(self.transformer, self.in_context, batch, objective, generator, guidance)
+            loss = self.loss(self.transformer, batch=batch, section=objective, generator=generator)
             total += loss.item() / count
         return total
 

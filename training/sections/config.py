@@ -16,7 +16,7 @@ from visual_planner.planner.spec import PlannerSpec
 from ..errors import TrainingError
 from ..files import write_text
 from .data import CacheSection, PrepareSection, Section
-from .planner import DecoderSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
+from .planner import DecoderSection, DistillSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
 from .result import EvaluateSection, ExportSection
 from .yaml_text import read_yaml, read_yaml_mapping
 
@@ -31,6 +31,7 @@ class Config(Section):
     decoder: DecoderSection | None = None
     pretrain: PretrainSection | None = None
     train: TrainSection | None = None
+    distill: DistillSection | None = None
     export: ExportSection | None = None
     evaluate: EvaluateSection | None = None
     readout: ReadoutSection | None = None

@@ -107,6 +107,13 @@ class TrainSection(RunSection):
     device: str = Field("auto", description="torch device, or auto")
 
 
+class DistillSection(TrainSection):
+    """Training a planner LoRA to take a few steps where `lora.init`, its teacher, takes many."""
+
+    student_steps: Positive = Field(2, description="steps of a plan afterwards; a divisor of the teacher's")
+    teacher_steps: Positive | None = Field(None, description="steps of the teacher's plans (default: spec.steps)")
+
+
 class PlannedSection(Section):
     """Frames that a planner draws again, for the read-out to be trained on."""
 
