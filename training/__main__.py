@@ -35,6 +35,10 @@ CONFIGURED = {
         ".evaluation.evaluate:evaluate",
         "plan unseen scenes and compare with the ground truth; --closed-loop: execute (--closed-loop --help)",
     ),
+    "improve": (
+        ".evaluation.improve.rounds:improve",
+        "plan and execute in a world, train on what succeeded, and again while held-out success rises; resumes",
+    ),
     "report": (".evaluation.report:report", "write an evaluation, its plots and its runs as one HTML page"),
     "memory": (
         ".planner.memory:show_memory",

@@ -44,6 +44,15 @@ def filling(folder: str | Path) -> AbstractContextManager[Path]:
     return writing.filling(folder, WritingError, (*_FAILURES, WritingError))
 
 
+def new_folder(folder: str | Path) -> AbstractContextManager[Path]:
+    """See `runtime.writing.new_folder`.
+
+    Raises:
+        WritingError: it cannot be written, or stands already.
+    """
+    return writing.new_folder(folder, WritingError)
+
+
 def append_text(path: str | Path, text: str, sync: bool = False) -> None:
     """Add UTF-8 text to a file; with `sync` it is on the disk when this returns.
 

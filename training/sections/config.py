@@ -16,6 +16,7 @@ from visual_planner.planner.spec import PlannerSpec
 from ..errors import TrainingError
 from ..files import write_text
 from .data import CacheSection, PrepareSection, Section
+from .improve import ImproveSection
 from .planner import DecoderSection, DistillSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
 from .result import EvaluateSection, ExportSection
 from .yaml_text import read_yaml, read_yaml_mapping
@@ -34,6 +35,7 @@ class Config(Section):
     distill: DistillSection | None = None
     export: ExportSection | None = None
     evaluate: EvaluateSection | None = None
+    improve: ImproveSection | None = None
     readout: ReadoutSection | None = None
 
     @model_validator(mode="before")

@@ -18,17 +18,13 @@ from worlds.jaco import request_of
 from worlds.protocol import World
 from worlds.registry import open_world
 
-from ...cache.read import MANIFEST
-from ...cache.write import cache
 from ...data.episodes import EpisodeSet
-from ...data.prepare import prepare
 from ...errors import TrainingError
 from ...files import file_name, read_json, read_json_lines, write_json
 from ...loop.runlog import read_log
 from ...model.pipeline import open_planner
 from ...model.readout import open_readout
-from ...planner.export import export
-from ...planner.train import train
+from ...planner.stages import make_cache, make_lora
 from ...sections.config import Config, load_config
 from ...sections.data import Section
 from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
@@ -126,15 +122,8 @@ def planner_of(variant: Variant, config: Config, name: str) -> Path:
 
 def train_variant(config: Config, name: str) -> None:
     """Prepare, cache, train, export: go on where it was stopped."""
-    if not (config.section("prepare").out / "dataset.json").is_file():
-        prepare(config)
-    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
-        cache(config)
-    train(config)
-    state = sorted((config.section("train").out / "checkpoints").glob("[0-9]*"))
-    if not state or int(state[-1].name) < config.section("train").max_steps:
-        raise TrainingError(f"the training of variant {name} was stopped: the same command goes on with it")
-    export(config)
+    make_cache(config)
+    make_lora(config, f"variant {name}")
 
 
 def losses(config: Config) -> list[tuple[int, float]]:

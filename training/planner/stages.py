@@ -1,0 +1,36 @@
+"""The commands from episodes to a planner's file, one after the other; those whose results exist are left out."""
+
+from pathlib import Path
+
+from ..cache.read import MANIFEST
+from ..cache.write import cache
+from ..data.prepare import prepare
+from ..errors import TrainingError
+from ..sections.config import Config
+from .export import export
+from .train import train
+
+
+def make_cache(config: Config) -> None:
+    """Prepare and cache, as far as it has not been done."""
+    if not (Path(config.section("prepare").out) / "dataset.json").is_file():
+        prepare(config)
+    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
+        cache(config)
+
+
+def make_lora(config: Config, name: str) -> None:
+    """Train, from where it was stopped, and export.
+
+    Args:
+        config: sections train and export.
+        name: of the planner, for the message.
+
+    Raises:
+        TrainingError: the training was stopped again.
+    """
+    train(config)
+    state = sorted((config.section("train").out / "checkpoints").glob("[0-9]*"))
+    if not state or int(state[-1].name) < config.section("train").max_steps:
+        raise TrainingError(f"the training of {name} was stopped: the same command goes on with it")
+    export(config)
