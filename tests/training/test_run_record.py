@@ -75,7 +75,7 @@ def other(value: object, name: str) -> object:
         "timesteps": "logit_normal", "name": "muon", "targets": "blocks", "quantize": "int8", "base_dtype": "bfloat16",
         "mixed_precision": "bf16", "device": "cpu", "mode_weights": {"text": 2.0}, "betas": [0.8, 0.9],
         "guidance": [2.0, 3.0], "changes": ["seed"], "dtype": "bfloat16", "ema_decay": 0.25, "max_hours": 1.0,
-        "max_epochs": 50.0, "max_steps": 3, "out": Path("elsewhere"),
+        "run_hours": 2.0, "max_epochs": 50.0, "max_steps": 3, "out": Path("elsewhere"),
     }  # fmt: skip
     short = name.split(".")[-1]
     if short in choices:
@@ -92,6 +92,8 @@ def other(value: object, name: str) -> object:
 def changed(config: Config, section: str, name: str) -> Config:
     """The configuration with one setting of a section changed."""
     data = config.model_dump(mode="python")
+    if name == "optimizer.decay_hours":
+        data[section]["run_hours"] = 1.0  # which it is a part of
     *parents, last = name.split(".")
     place = data[section]
     for parent in parents:
@@ -294,7 +296,7 @@ def test_settings_that_decide_nothing_change_nothing(world, tmp_path):
     train(whole)
     train(config_for(world, out=tmp_path / "parts", max_steps=1, ema_decay=0.5))
     other_settings = {
-        "save_every": 1, "log_every": 2, "keep": 3, "gradient_checkpointing": True, "max_hours": 1.0,
+        "save_every": 1, "log_every": 2, "keep": 3, "gradient_checkpointing": True, "max_hours": 1.0, "run_hours": 2.0,
         "validation": {"every": 1, "scenes": 1, "batches": 1},
     }  # fmt: skip
     train(config_for(world, out=tmp_path / "parts", max_steps=3, ema_decay=0.5, **other_settings))

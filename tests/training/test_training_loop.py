@@ -111,6 +111,32 @@ def test_the_time_limit_stops_and_saves(tmp_path):
     assert load_checkpoint(list_checkpoints(tmp_path)[-1])[1]["step"] == loop.step
 
 
+def test_a_run_by_the_clock_decays_and_ends_when_its_time_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(Loop, "_taken", lambda self, seconds: 3.6)
+    optimizer = {"learning_rate": 0.01, "decay_hours": 0.0045}
+    by_clock = {"run_hours": 0.0095, "max_steps": 1000, "optimizer": optimizer}
+
+    def interrupted(model, index, generator):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss_of(model, index, generator)
+
+    loop, finished = run(tmp_path, loss=interrupted, **by_clock)
+    assert (loop.step, finished) == (6, False)
+    loop, finished = run(tmp_path, **by_clock)
+    assert (loop.step, finished) == (10, True), "the time of both starts counts"
+    rates = [line["rate"] for line in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())]
+    expected = [min(1.0, (0.0095 - 0.001 * step) / 0.0045) for step in range(10)]
+    assert rates == pytest.approx(expected)
+    assert run(tmp_path, **by_clock)[0].step == 10, "a finished run goes on"
+
+
+@pytest.mark.parametrize("values", [{}, {"run_hours": 0.5}])
+def test_a_decay_longer_than_the_run_is_refused(tmp_path, values):
+    with pytest.raises(ValueError, match=r"decay_hours must be at most run_hours \((None|0\.5)\), got 1"):
+        section(tmp_path, optimizer={"decay_hours": 1.0}, **values)
+
+
 def test_ctrl_c_ends_the_step_saves_and_goes_on(tmp_path):
     run(tmp_path / "whole")
 

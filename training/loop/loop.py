@@ -30,7 +30,7 @@ from .checkpoints import (
     save_checkpoint,
 )
 from .optim import make_optimizers, rate_factor, set_rates
-from .parallel import agree, distribute, like, whole
+from .parallel import agree, common, distribute, like, whole
 from .randomness import step_generator
 from .record import RUN, check_record
 from .runlog import RunLog
@@ -134,7 +134,9 @@ class Loop:
                 tensor.copy_(like(source[name], tensor))
 
     def run(self) -> bool:
-        """Train until `max_steps` (True), or until a stop is asked for or `max_hours` are over (False), and save.
+        """Train to the end (True), or until a stop is asked for or `max_hours` are over (False), and save.
+
+        The end is at `max_steps`, or when `run_hours` of training are over, if that is sooner.
 
         Raises:
             TrainingError: loss or gradient are no longer numbers, or a checkpoint, the log or a picture cannot be
@@ -149,18 +151,28 @@ class Loop:
             total=self.section.max_steps, initial=self.step, disable=not self.accelerator.is_main_process, miniters=1
         )
         with self._signals(), bar, self._keeping_steps():
-            self._validate_if(self.step < self.section.max_steps)
-            while self.step < self.section.max_steps and not self._must_stop(deadline):
+            self._validate_if(not self.finished)
+            while not self.finished and not self._must_stop(deadline):
                 bar.set_postfix_str(f"loss {self.one_step():.4f}", refresh=False)
                 bar.update()
                 if self.step % self.section.save_every == 0:
                     self.save()
                 self._validate_if(self.validate_every and self.step % self.validate_every == 0)
-        if self.step % self.section.save_every:
+        if self.step != self._saved:
             self.save()
         if self.log is not None:
             self.log.close()
-        return self.step >= self.section.max_steps
+        return self.finished
+
+    @property
+    def hours_left(self) -> float | None:
+        """Hours of training until a run ends that ends by the clock, None for others."""
+        return None if self.section.run_hours is None else self.section.run_hours - self.seconds / 3600
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is at its end."""
+        return self.step >= self.section.max_steps or (self.hours_left is not None and self.hours_left <= 0)
 
     @contextmanager
     def _keeping_steps(self) -> Iterator[None]:
@@ -213,7 +225,7 @@ class Loop:
             TrainingError: loss or gradient are no longer numbers.
         """
         start = time.perf_counter()
-        factor = rate_factor(self.step, self.section.max_steps, self.section.optimizer)
+        factor = rate_factor(self.step, self.section.max_steps, self.section.optimizer, self.hours_left)
         set_rates(self.optimizers, factor)
         total = self._gradients()
         if not math.isfinite(total):
@@ -221,12 +233,16 @@ class Loop:
         norm = self._update()
         self._average()
         self.step += 1
-        self.seconds += time.perf_counter() - start
+        self.seconds += self._taken(time.perf_counter() - start)
         if self.log is not None and self.step % self.section.log_every == 0:
             self.log.write(
                 {"step": self.step, "loss": total, "grad_norm": norm, "rate": factor, "seconds": self.seconds}
             )
         return total
+
+    def _taken(self, seconds: float) -> float:
+        """What a step took; one number for all processes where the run ends by the clock."""
+        return seconds if self.section.run_hours is None else common(seconds, self.accelerator)
 
     def _gradients(self) -> float:
         """Add up the gradients of one step; returns the mean loss of this process."""

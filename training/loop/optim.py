@@ -65,16 +65,19 @@ def _package(package: str, optimizer: str) -> ModuleType:
         ) from error
 
 
-def rate_factor(step: int, max_steps: int, section: OptimizerSection) -> float:
-    """Fraction of the full learning rate at a step: linear warm-up, constant, linear decay over the last steps.
+def rate_factor(step: int, max_steps: int, section: OptimizerSection, hours_left: float | None = None) -> float:
+    """Fraction of the full learning rate at a step: linear warm-up, constant, linear decay at the end.
 
     Args:
         step: from 0.
         max_steps: of the whole run.
         section: warm-up and decay.
+        hours_left: until a run ends that ends by the clock.
     """
     up = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
     down = min(1.0, (max_steps - step) / (section.decay_steps + 1)) if section.decay_steps else 1.0
+    if section.decay_hours and hours_left is not None:
+        down = min(down, hours_left / section.decay_hours)
     return up * max(0.0, down)
 
 

@@ -51,6 +51,13 @@ def like(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(tensor.to(target.device), target.device_mesh, target.placements)
 
 
+def common(value: float, accelerator: Accelerator) -> float:
+    """The mean of all processes' values: clocks differ, and what is decided by one must be the same in all."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(value, device=accelerator.device), reduction="mean").item()
+
+
 def agree(flag: bool, accelerator: Accelerator) -> bool:
     """Whether any process says yes: a stop that one notices must stop all at the same step."""
     if accelerator.num_processes == 1:

@@ -23,7 +23,7 @@ RUN = "run"
 """Key of the record in a checkpoint's `state.json`."""
 FREE = frozenset(
     (
-        *("out", "max_steps", "max_epochs", "max_hours", "save_every", "log_every", "keep"),
+        *("out", "max_steps", "max_epochs", "max_hours", "run_hours", "save_every", "log_every", "keep"),
         *("threads", "device", "shard", "tensorboard", "validation", "changes"),
     )
 )

@@ -29,9 +29,13 @@ from .objective import Batch, draw_noise_and_guidance, weighted_error
 from .train import make_parts, run_loop
 
 
-def distill(config: Config) -> None:
-    """Distil (or go on distilling) a LoRA; checkpoints, log and validation pictures are in `distill.out`."""
-    run_loop(make_distillation(config), config)
+def distill(config: Config) -> bool:
+    """Distil (or go on distilling) a LoRA; checkpoints, log and validation pictures are in `distill.out`.
+
+    Returns:
+        Whether the run is at its end.
+    """
+    return run_loop(make_distillation(config), config)
 
 
 def student_spec(spec: PlannerSpec, section: DistillSection) -> PlannerSpec:

@@ -29,8 +29,6 @@ def make_lora(config: Config, name: str) -> None:
     Raises:
         TrainingError: the training was stopped again.
     """
-    train(config)
-    state = sorted((config.section("train").out / "checkpoints").glob("[0-9]*"))
-    if not state or int(state[-1].name) < config.section("train").max_steps:
+    if not train(config):
         raise TrainingError(f"the training of {name} was stopped: the same command goes on with it")
     export(config)

@@ -56,19 +56,25 @@ def make_model(
     return transformer
 
 
-def train(config: Config) -> None:
-    """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`."""
-    run_loop(make_loop(config), config)
+def train(config: Config) -> bool:
+    """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`.
+
+    Returns:
+        Whether the run is at its end.
+    """
+    return run_loop(make_loop(config), config)
 
 
-def run_loop(loop: Loop, config: Config) -> None:
-    """Run a planner's training from its newest checkpoint to its end or to a stop."""
+def run_loop(loop: Loop, config: Config) -> bool:
+    """Run a planner's training from its newest checkpoint to its end (True) or to a stop."""
     loop.resume()
     if loop.accelerator.is_main_process:
         save_config(config, loop.run_folder / "config.yaml")
-    state = "finished" if loop.run() else "stopped"
+    finished = loop.run()
+    state = "finished" if finished else "stopped"
     loop.accelerator.print(f"{state} at step {loop.step} of {loop.section.max_steps}: {loop.run_folder}")
     loop.accelerator.end_training()
+    return finished
 
 
 def make_loop(config: Config) -> Loop:

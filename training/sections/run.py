@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from .data import Positive, Section, Seed
 
@@ -40,6 +40,9 @@ class OptimizerSection(Section):
     decay_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="final steps over which the learning rate decays to zero"
     )
+    decay_hours: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="final hours of run_hours over which the learning rate decays to zero"
+    )
 
 
 class ObjectiveSection(Section):
@@ -73,6 +76,11 @@ class RunSection(Section):
     batch_size: Positive = Field(1, description="examples per step and process")
     max_steps: Positive = Field(1000, description="steps of the whole run")
     max_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="stop (and save) after this time")
+    run_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="hours of training of the whole run, over all its starts: it ends then, or at max_steps; with "
+        "optimizer.decay_hours for time that is rented",
+    )
     save_every: Positive = Field(500, description="steps between checkpoints")
     log_every: Positive = Field(10, description="steps between log lines")
     keep: Positive = Field(2, description="checkpoints kept")
@@ -88,3 +96,10 @@ class RunSection(Section):
     tensorboard: bool = Field(False, description="also write TensorBoard events to the run's folder")
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     objective: ObjectiveSection = Field(default_factory=ObjectiveSection)
+
+    @model_validator(mode="after")
+    def _decays_within_the_run(self) -> "RunSection":
+        decay = self.optimizer.decay_hours
+        if decay and (self.run_hours is None or decay > self.run_hours):
+            raise ValueError(f"optimizer.decay_hours must be at most run_hours ({self.run_hours}), got {decay:g}")
+        return self

@@ -37,7 +37,9 @@ def quality(report: Report, size: Size, folder: str) -> None:
     report(resumed_at=before, steps_of_the_run=loop.section.max_steps)
     save_config(config, loop.run_folder / CONFIG)
     hours = max(1.0, until - time.monotonic()) / HOUR_S
-    loop.section = loop.section.model_copy(update={"max_hours": hours})
+    # a run that ends by the clock ends within this time, its rate decayed; another is stopped and goes on later
+    clock = {"max_hours": hours} if loop.section.run_hours is None else {"run_hours": loop.seconds / HOUR_S + hours}
+    loop.section = loop.section.model_copy(update=clock)
     finished = loop.run()
     logged = read_log(loop.run_folder) if (loop.run_folder / LOG).is_file() else []  # none before its first interval
     losses = [line["loss"] for line in logged if "loss" in line]
