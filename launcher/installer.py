@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import functools
 import os
 import re
 import subprocess
@@ -98,7 +99,7 @@ class Installer:
             *(str(uv), "pip", "install", "--python", str(self.python), "--no-progress", "--no-config"),
             *("--only-binary", ":all:", "--index-strategy", "unsafe-best-match"),
             *([] if self.keep_downloads else ["--no-cache"]),
-            *uv_index_arguments(self._pip_settings()),
+            *uv_index_arguments(self._pip_settings),
         ]
 
     def _pip(self) -> list[str]:
@@ -107,6 +108,7 @@ class Installer:
             *("--progress-bar", "off", "--only-binary", ":all:", *([] if self.keep_downloads else ["--no-cache-dir"])),
         ]
 
+    @functools.cached_property
     def _pip_settings(self) -> dict[str, str]:
         command = [str(self.python), "-I", "-m", "pip", "config", "list"]
         return pip_settings(subprocess.run(command, capture_output=True, text=True, errors="replace").stdout)

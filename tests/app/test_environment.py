@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,10 @@ from support.wheels import write_wheel
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheels, lock files and a finished environment `.venv`, made once; tests work on copies of it."""
+    """A folder with wheels, lock files and a finished environment `.venv`, made once; tests work on copies of it.
+
+    Beside it in `new`: the environment as it was before anything was installed.
+    """
     folder = tmp_path_factory.mktemp("project")
     wheels = folder / "wheels"
     wheels.mkdir()
@@ -32,8 +36,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_wheel(wheels, "beta", "1.5", requires=("absent-package>=9",))
     (folder / "lock.txt").write_text("# a comment\nalpha==1.0\n")
     (folder / "no-deps.txt").write_text("beta==1.5  # its dependency is not wanted\n")
+    create = Environment._create
+
+    def keep_a_copy(environment: Environment) -> None:
+        create(environment)
+        shutil.copytree(environment.folder, folder / "new", symlinks=True)
+
     with pytest.MonkeyPatch.context() as patch:
         offline(patch, wheels)
+        patch.setattr(Environment, "_create", keep_a_copy)
         describe(folder).ensure()
     return folder
 
@@ -52,10 +63,36 @@ def describe(folder: Path, **settings) -> Environment:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished project that a test may break."""
-    shutil.copytree(made, tmp_path / "copy", symlinks=True)
-    offline(monkeypatch, tmp_path / "copy" / "wheels")
-    return tmp_path / "copy"
+    """A copy of the finished project that a test may break. uv is in it, as in every environment that is finished."""
+    copy = shutil.copytree(made, tmp_path / "copy", ignore=shutil.ignore_patterns("new", ".venv"))
+    # Hard links: installers replace files, they do not write into them.
+    shutil.copytree(made / ".venv", copy / ".venv", symlinks=True, copy_function=os.link)
+    found = Path(sys.executable).with_name("uv")
+    assert found.is_file(), "uv is pinned, so it is beside this Python"
+    write_program(copy / ".venv" / "bin" / "uv", f'exec "{found}" "$@"')
+    offline(monkeypatch, copy / "wheels")
+    return copy
+
+
+def write_program(file: Path, commands: str) -> None:
+    file.write_text(f"#!/bin/sh\n{commands}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def pip_alone(project: Path) -> None:
+    """No uv in the project's environment."""
+    (project / ".venv" / "bin" / "uv").unlink()
+
+
+@pytest.fixture
+def quickly_made(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new environment is a copy of one: making it takes Python and pip ten seconds, and `made` was made so."""
+
+    def copy(environment: Environment) -> None:
+        shutil.copytree(made / "new", environment.folder, symlinks=True, copy_function=os.link)
+
+    monkeypatch.setattr(Environment, "_create", copy)
 
 
 def versions(environment: Environment) -> str:
@@ -110,7 +147,7 @@ def test_a_package_that_lost_its_files_is_installed_again(project: Path, capfd: 
 
 
 @pytest.mark.parametrize("damage", ["no python", "python does not run", "empty folder", "no pip"])
-def test_a_broken_environment_is_remade(project: Path, damage: str) -> None:
+def test_a_broken_environment_is_remade(project: Path, damage: str, quickly_made: None) -> None:
     environment = describe(project)
     marker = environment.folder / "marker"
     marker.touch()
@@ -119,8 +156,7 @@ def test_a_broken_environment_is_remade(project: Path, damage: str) -> None:
     elif damage == "python does not run":
         environment.stamp_file.unlink()
         environment.python.unlink()
-        environment.python.write_text("#!/bin/sh\nexit 3\n")
-        environment.python.chmod(0o755)
+        write_program(environment.python, "exit 3")
     elif damage == "empty folder":
         shutil.rmtree(environment.folder)
         environment.folder.mkdir()
@@ -164,7 +200,7 @@ def test_too_little_disk_is_said_before_anything_is_made(project: Path) -> None:
 
 @pytest.mark.parametrize(("free_gb", "keeps"), [(5.0, False), (7.0, True)])
 def test_downloads_are_cached_only_where_there_is_room(
-    project: Path, monkeypatch: pytest.MonkeyPatch, free_gb: float, keeps: bool
+    project: Path, pip_alone: None, monkeypatch: pytest.MonkeyPatch, free_gb: float, keeps: bool
 ) -> None:
     (project / "lock.txt").write_text("alpha==2.0\n")
     monkeypatch.setattr(Environment, "_free_gb", lambda self: free_gb)
@@ -287,10 +323,8 @@ def hashed(wheels: Path, name: str, version: str) -> str:
 @pytest.fixture(params=["uv", "pip"])
 def tool(request: pytest.FixtureRequest, project: Path) -> str:
     """uv in the project's environment, as a pin of it would bring it; or pip alone."""
-    if request.param == "uv":
-        found = Path(sys.executable).with_name("uv")
-        assert found.is_file(), "uv is pinned, so it is beside this Python"
-        (project / ".venv" / "bin" / "uv").symlink_to(found)
+    if request.param == "pip":
+        request.getfixturevalue("pip_alone")
     return request.param
 
 
@@ -314,9 +348,7 @@ def test_a_file_of_another_hash_is_not_installed(project: Path, tool: str) -> No
 
 
 def test_where_uv_cannot_run_pip_does_it(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    broken = project / ".venv" / "bin" / "uv"
-    broken.write_text("#!/bin/sh\necho 'error: this system is not supported'\nexit 2\n")
-    broken.chmod(0o755)
+    write_program(project / ".venv" / "bin" / "uv", "echo 'error: this system is not supported'\nexit 2")
     (project / "lock.txt").write_text(hashed(project / "wheels", "alpha", "2.0"))
     environment = describe(project)
     environment.ensure()

@@ -23,6 +23,8 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     monkeypatch.setattr(testing, "TESTS", tmp_path)
+    # Plugins of other packages triple a pytest's start (Hypothesis); these tests are about ours, which `-p` names.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv(testing.NO_SKIP_VARIABLE, raising=False)  # set where this suite itself runs in CI
     return tmp_path
 
