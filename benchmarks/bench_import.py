@@ -91,13 +91,11 @@ def probe(comfyui: ComfyUI, base: Path, order: tuple[str, ...]) -> dict:
         LauncherError: The process failed.
     """
     script = Path(__file__).with_name("import_probe.py")
-    environment = clean_environment()
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # files are compiled once, as in a real installation
     process = subprocess.run(
         [str(comfyui.python), str(script), str(comfyui.folder), str(base), *order],
         capture_output=True,
         text=True,
-        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+        env={**clean_environment(), "CUDA_VISIBLE_DEVICES": ""},
         cwd=base,
     )
     if process.returncode != 0:

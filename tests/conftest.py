@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Where no compiled files are wanted beside the sources, they go to the cache, for this process and its children, as
+# run.py has it: each of the many processes of the tests would compile all that it imports.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".cache" / "bytecode"))
+    sys.dont_write_bytecode = False
 
 # The repository root gives `visual_planner`, `simulation`, `training` and `launcher`. Tests that import
 # ComfyUI in this process put its folder in front (tests/support/inprocess.py), so that `import nodes` finds ComfyUI's.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import demo
+from launcher import bootstrap, demo
 from launcher.__main__ import main
 from launcher.bootstrap import clean_environment
 from launcher.comfyui import ComfyUI
@@ -214,6 +214,22 @@ def test_help_needs_no_environment(tmp_path: Path) -> None:
         assert text.startswith(f"usage: run.py {command}")
     assert run([BARE_PYTHON, "run.py", "dance"]).returncode == 2
     assert run([BARE_PYTHON, "run.py", "demo", "--steps", "none"]).returncode == 2
+
+
+def test_what_is_compiled_is_kept_even_where_python_may_not_write_beside_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "CACHE", tmp_path)
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    (tmp_path / "chosen.py").write_text("")
+    for value, place in (("", tmp_path), ("1", tmp_path / "bytecode")):
+        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", value)
+        subprocess.run([BARE_PYTHON, "-c", "import chosen"], cwd=tmp_path, env=clean_environment(), check=True)
+        (compiled,) = tmp_path.rglob("chosen.*.pyc")
+        assert compiled.is_relative_to(place / ("__pycache__" if not value else ""))
+        compiled.unlink()
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/elsewhere")
+    assert clean_environment()["PYTHONPYCACHEPREFIX"] == "/elsewhere"
 
 
 def test_the_first_half_needs_the_standard_library_alone() -> None:
