@@ -210,6 +210,14 @@ def tensor_digest(path: str | Path, leave_out: tuple[str, ...] = ()) -> str:
     return total.hexdigest()
 
 
+def size_text(count: int) -> str:
+    """A number of bytes for a message: "12 bytes", "55.3 kB", "1.2 GB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def shown(path: Path) -> str:
     """A path as results name it: inside the project from its root on, so that no machine's folders stand in them."""
     path = path.resolve()

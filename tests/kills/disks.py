@@ -1,19 +1,23 @@
 """A command whose disk takes no more ends with one line that names the place, and loses nothing.
 
 Faults are made in the command's process alone: a limit on the size of files is kept by the operating system, whoever
-writes, in Python or not; an audit hook sees what Python itself opens, makes, renames and removes.
+writes, in Python or not; an audit hook sees what Python itself opens, makes, renames and removes. By hand, as root,
+they are made on a real disk: a tmpfs with little room, with few inodes, or read-only (`mounted_disk`).
 """
 
 import errno
 import os
 import re
 import resource
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from .world import STRAY, World
+from .world import STRAY, World, nothing
 
 FULL, NO_FILE, READ_ONLY = "full", "no file", "read-only"
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -67,7 +71,54 @@ def break_disk(kind: str, number: int, folder: str) -> None:
     sys.addaudithook(watch)
 
 
-def try_faults(world: World, command: str, faults: list[tuple[str, int]]) -> Tally:
+Setup = Callable[[], None]
+BrokenDisk = Callable[[World, str, int], AbstractContextManager[Setup]]
+"""(world, kind, number) → while it is entered the disk is broken, for a command that is run with the given setup."""
+
+
+@contextmanager
+def own_disk(world: World, kind: str, number: int) -> Iterator[Setup]:
+    """The disk as only the command's process sees it, broken by `break_disk`."""
+    yield partial(break_disk, kind, number, str(world.folder))
+
+
+@contextmanager
+def mounted_disk(world: World, kind: str, number: int) -> Iterator[Setup]:
+    """The tmpfs that the world's folder is on, with `number` bytes or inodes left, or read-only.
+
+    Raises:
+        OSError: there is no tmpfs of its own, or no right to mount.
+    """
+    place = world.folder.parent
+    now = os.statvfs(place)
+    options = {
+        FULL: f"size={(now.f_blocks - now.f_bfree) * now.f_frsize + number}",
+        NO_FILE: f"nr_inodes={now.f_files - now.f_ffree + number}",
+        READ_ONLY: "ro",
+    }
+    remount(place, options[kind])
+    try:
+        yield nothing
+    finally:
+        remount(place, f"rw,{ROOMY}")
+
+
+ROOMY = "size=1g,nr_inodes=100000"
+"""Options of a tmpfs that takes whatever the commands write."""
+
+
+def remount(place: Path, options: str) -> None:
+    """Change the options of a mounted disk.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    done = subprocess.run(["mount", "-o", f"remount,{options}", str(place)], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"mount -o remount,{options} {place}: {done.stderr.strip()}")
+
+
+def try_faults(world: World, command: str, faults: list[tuple[str, int]], broken_disk: BrokenDisk = own_disk) -> Tally:
     """Run a command on broken disks, and then on a good one; the world is then after it."""
     tally = Tally()
     world.save()
@@ -79,7 +130,8 @@ def try_faults(world: World, command: str, faults: list[tuple[str, int]]) -> Tal
     wanted = world.digests()
     for kind, number in faults:
         world.restore()
-        code, text = world.run(command, partial(break_disk, kind, number, str(world.folder)))
+        with broken_disk(world, kind, number) as setup:
+            code, text = world.run(command, setup)
         if code == 0:
             tally.unharmed += 1
             what = world.differences(wanted)

@@ -9,8 +9,8 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
 from ..data.pairs_folder import read_pairs
-from ..errors import TrainingError
-from ..files import as_record
+from ..errors import TrainingError, WritingError
+from ..files import as_record, size_text
 from ..model.bases.registry import base_of, base_of_autoencoder, require_base
 from ..sections.config import load_config
 from ..sections.data import CacheSection
@@ -57,17 +57,24 @@ def quick_check(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
     """What can be known before a model is loaded, without decoding pictures.
 
     Raises:
-        TrainingError: lines, headers of pictures or the room on the disk have problems; the message has the first ones.
+        TrainingError: lines or headers of pictures have problems; the message has the first ones.
+        WritingError: the disk has too little room.
     """
     problems = list(line_problems(section.data, spec, pairs))
     for name, key in {pair[key]: key for pair in pairs for key in ("source", "target")}.items():
         problems += header_problems(section.data / name, spec, picture_sizes(key, spec))
-    problems += _space_problems(section, spec, pairs)
     if problems:
         raise TrainingError(
-            f"{len(problems)} problems in {section.data}: {'; '.join(problems[:5])}"
+            f"{counted(len(problems))} in {section.data}: {'; '.join(problems[:5])}"
             f"{' ...' if len(problems) > 5 else ''} (python -m training check --data {section.data} lists all)"
         )
+    for problem in _space_problems(section, spec, pairs):
+        raise WritingError(problem)
+
+
+def counted(problems: int) -> str:
+    """A number of problems in words."""
+    return "1 problem" if problems == 1 else f"{problems} problems"
 
 
 def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> int:
@@ -101,8 +108,8 @@ def report(data: Path, section: CacheSection | None, cache_folder: str | None) -
         print(problem)
     if data is not None and section is not None:
         spec, pairs = read_pairs(data)
-        print(f"the cache {section.out} will take {cache_bytes(section, spec, pairs) / 1e9:.3f} GB")
-    print(f"{len(problems)} problems" if problems else "no problem found")
+        print(f"the cache {section.out} will take {size_text(cache_bytes(section, spec, pairs))}")
+    print(counted(len(problems)) if problems else "no problem found")
     return 1 if problems else 0
 
 
@@ -116,4 +123,4 @@ def _space_problems(section: CacheSection, spec: PlannerSpec, pairs: list[dict])
     free = shutil.disk_usage(folder).free
     if free >= needed:
         return []
-    return [f"{folder} has {free / 1e9:.2f} GB free, the cache {section.out} needs {needed / 1e9:.2f} GB"]
+    return [f"cache {section.out} cannot be written: {folder} has {size_text(free)} free, it needs {size_text(needed)}"]
