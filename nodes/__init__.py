@@ -16,6 +16,7 @@ from .keep import VisualPlannerKeepFrames
 from .last_handler import guarded
 from .loaders import VisualPlannerLoraLoader, VisualPlannerTinyLoader
 from .looking import VisualPlannerLook
+from .lora_look import VisualPlannerLookIntoLora
 from .prompt import VisualPlannerPrompt
 from .rank import VisualPlannerRank
 from .tracks import VisualPlannerExportTrajectory, VisualPlannerImportTrajectory, VisualPlannerTrackPoints
@@ -25,6 +26,7 @@ from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverla
 NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerTinyLoader,
     VisualPlannerLoraLoader,
+    VisualPlannerLookIntoLora,
     VisualPlannerTrajectory,
     VisualPlannerTrajectoryOverlay,
     VisualPlannerImportTrajectory,

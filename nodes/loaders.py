@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..visual_planner.planner.presets import PRESETS
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy import in_context, lora, lora_where, tiny
-from .wires import PlannerSpecType, look, schema
+from .wires import PlannerSpecType, blocks_input, look, schema
 
 
 class VisualPlannerTinyLoader(io.ComfyNode):
@@ -64,7 +64,8 @@ class VisualPlannerLoraLoader(io.ComfyNode):
             "loaders",
             description="Applies a planner LoRA to a FLUX model and reads how it was trained. A LoRA that does not "
             "fit the model is an error; it is never ignored silently.",
-            search_aliases=["planner lora", "visual planner"],
+            search_aliases=["planner lora", "visual planner", "block weight", "lbw"],
+            is_output_node=True,
             inputs=[
                 io.Model.Input(
                     "model", tooltip="FLUX model, from Load Tiny Planner, Load Diffusion Model or a GGUF loader."
@@ -99,6 +100,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
                     "auto is beside quantised weights (fp8, int8, GGUF) and merged into others. Merged into fp8 or "
                     "int8, a LoRA is rounded away.",
                 ),
+                blocks_input("blocks", "Strength of the planner LoRA by block"),
             ],
             outputs=[
                 io.Model.Output(
@@ -128,6 +130,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         base_strength: float = 1.0,
         preset: str = lora.FROM_FILE,
         where: str = lora_where.AUTO,
+        blocks: str = "",
     ) -> io.NodeOutput:
         """Base LoRA first, then the planner's."""
         path = lora.lora_path(lora_name)
@@ -138,11 +141,11 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         if base_lora_name != lora.NONE:
             base = lora.lora_path(base_lora_name)
             model = lora.apply_lora(model, base, base_lora_name, base_strength, notes, where)
-        model = lora.apply_lora(model, path, lora_name, strength, notes, where)
-        return io.NodeOutput(model, spec, ui=look(cls, text="\n".join([_summary(spec), *notes])))
+        model = lora.apply_lora(model, path, lora_name, strength, notes, where, blocks)
+        return io.NodeOutput(model, spec, ui=look(cls, text="\n".join([summary(spec), *notes])))
 
 
-def _summary(spec: PlannerSpec) -> str:
+def summary(spec: PlannerSpec) -> str:
     """The record in a few lines."""
     cfg = f", cfg {spec.cfg:g}" if spec.cfg != 1 else ""
     execution = f" ({spec.execution_steps} to execute)" if spec.execution_steps != spec.steps else ""

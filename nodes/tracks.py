@@ -13,7 +13,7 @@ from ..visual_planner.trajectory.stroke import STROKE_STARTS, read_stroke
 from ..visual_planner.trajectory.tracking import track_points
 from ..visual_planner.trajectory.trajectory import Trajectory
 from .pictures import mask_of, pictures
-from .wires import TrajectoryType, look, outside_input, schema, trajectory_outputs
+from .wires import TrajectoryType, inside, look, outside_input, schema, trajectory_outputs
 
 Tracks = io.Custom("TRACKS")
 UNITS = ("pixels", "normalised")
@@ -40,6 +40,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
             description="Creates a trajectory from the output of other node packs and tools: spline editors' "
             "coordinates, tracks, normalised points, a painted stroke, CVAT XML.",
             search_aliases=["kjnodes spline", "coordinates", "tracks", "cvat", "stroke", "ATI"],
+            is_output_node=True,
             inputs=[
                 io.String.Input(
                     "text",
@@ -95,7 +96,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
             trajectory = read_track_tensors(tracks, width, height)
         else:
             trajectory = read_text(text, width or None, height or None, units == "normalised")
-        trajectory = trajectory.clipped(outside)
+        trajectory = inside(trajectory, outside)
         return io.NodeOutput(trajectory, trajectory.to_json(), ui=look(cls, text=trajectory.to_json()))
 
 
@@ -159,6 +160,7 @@ class VisualPlannerTrackPoints(io.ComfyNode):
             description="Tracks the first point of each path through the frames of a video and returns its motion "
             "as a trajectory. A lost point ends its path.",
             search_aliases=["optical flow", "point tracker", "lucas kanade", "video to trajectory"],
+            is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="Frames of a video in time order."),
                 TrajectoryType.Input("start", tooltip="The first point of each of its paths is tracked."),

@@ -17,6 +17,7 @@ from .wires import (
     TrajectoryType,
     fit_input,
     fit_of,
+    inside,
     look,
     outside_input,
     schema,
@@ -69,7 +70,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
     def execute(cls, trajectory_json: str, outside: str = "error", first_frame=None) -> io.NodeOutput:
         """Read it, and pass the first frame to the editor, which draws on it."""
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
-        trajectory = parse_trajectory(trajectory_json, width, height).clipped(outside)
+        trajectory = inside(parse_trajectory(trajectory_json, width, height), outside)
         shown = look(cls, text=_summary(trajectory))
         shown["trajectory_json"] = [trajectory_json]  # for the editor, which cannot see a text that is linked
         if first_frame is not None:

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types, io, ui
 
+from ..visual_planner.errors import TrajectoryError
 from ..visual_planner.execution.timing import PARTS, repeats, shares_by_change
 from ..visual_planner.grid.frame import FITS
 from ..visual_planner.grid.layout import GridLayout
 from ..visual_planner.planner.spec import PlannerSpec
-from ..visual_planner.trajectory.trajectory import CLIP_RULES
+from ..visual_planner.trajectory.trajectory import CLIP_RULES, Trajectory
 
 PlannerSpecType = io.Custom("VISUAL_PLANNER_SPEC")
 LayoutType = io.Custom("VISUAL_PLANNER_LAYOUT")
@@ -70,6 +71,17 @@ def fit_of(fit: str, spec: object = None) -> str:
     return spec.fit if isinstance(spec, PlannerSpec) else PlannerSpec().fit
 
 
+def blocks_input(name: str, what: str) -> io.String.Input:
+    """Optional strengths of a LoRA by block, as text (`adapters.blocks`)."""
+    return io.String.Input(
+        name,
+        optional=True,
+        default="",
+        tooltip=f"{what}: rules such as double 0-4: 0.5; single: 1.2; other: 0, of which later ones win, or the vector "
+        "of block weight loaders. It is multiplied by the strength; what is not named keeps 1.",
+    )
+
+
 def fps_input(tooltip: str) -> io.Float.Input:
     """Speed of a video of a plan."""
     return io.Float.Input("fps", default=4.0, min=0.1, max=120.0, step=0.1, tooltip=tooltip)
@@ -84,6 +96,20 @@ def outside_input() -> io.Combo.Input:
         tooltip="Points outside the frame: error refuses them, clamp moves them to the edge, cut keeps the part of "
         "the path that lies inside.",
     )
+
+
+def inside(trajectory: Trajectory, outside: str) -> Trajectory:
+    """A trajectory after a node's rule for points beyond the frame.
+
+    Raises:
+        TrajectoryError: the rule refuses it; the message names the choices that would not.
+    """
+    try:
+        return trajectory.clipped(outside)
+    except TrajectoryError as error:
+        if outside != "error":
+            raise
+        raise TrajectoryError(f"{error} (or set outside to clamp or cut)") from None
 
 
 def trajectory_outputs(tooltip: str = "For Trajectory Overlay and Check Plan.") -> list[io.Output]:

@@ -1,19 +1,18 @@
 """Apply a planner LoRA to a clone of ComfyUI's FLUX model, and read its planner record."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
+from ...visual_planner.adapters.blocks import Strengths, parse_blocks
 from ...visual_planner.errors import brief
-from ...visual_planner.planner.families import FLUX2
 from ...visual_planner.planner.presets import PRESETS
 from ...visual_planner.planner.spec import PlannerSpec
 from ..wires import warn
-from . import flux2_names, lora_beside, lora_where, tiny
-from .in_context import family_of_model
-from .lora_keys import LoraError, check, gather
-from .lora_patches import check_values, layers_of_products, make_patches, scales
-from .safetensors_files import ModelFileError, load_tensors, read_header
+from . import lora_beside, lora_where, tiny
+from .lora_file import LoraFile
+from .lora_keys import LoraError, target_of
+from .lora_patches import layers_of_products, make_patches
+from .safetensors_files import ModelFileError, read_header
 
 NONE = "none"
 FROM_FILE = "from the file"
@@ -79,7 +78,13 @@ def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
 
 
 def apply_lora(
-    model, path: Path, name: str, strength: float, notes: list[str] | None = None, how: str = lora_where.AUTO
+    model,
+    path: Path,
+    name: str,
+    strength: float,
+    notes: list[str] | None = None,
+    how: str = lora_where.AUTO,
+    blocks: str = "",
 ):
     """Clone of a MODEL with a LoRA (or another adapter) on it.
 
@@ -90,40 +95,31 @@ def apply_lora(
         strength: factor.
         notes: filled with what a user should know, a line each.
         how: where it acts, one of `lora_where.HOW`.
+        blocks: factors of the strength by block, as text (`adapters.blocks`).
 
     Raises:
         LoraError: keys, shapes or values that do not fit the model, or no effect at all; nothing is applied then.
+        BlocksError: a text of strengths that cannot be read.
         ModelFileError: the file is missing, cut short or no safetensors file.
     """
-    import comfy.lora
-
-    header = read_header(path, f"LoRA {name}")
+    file = LoraFile.of(model, path, name)
     notes = [] if notes is None else notes
-    key_map = comfy.lora.model_lora_keys_unet(model.model, {})
-    if family_of_model(model) is FLUX2:  # ComfyUI's own map lacks some of its layers
-        key_map |= flux2_names.lora_keys(model.model)
-    modules, left_out = gather(header.shapes, key_map, name)
-    check(modules, header.shapes, key_map, _weight_shapes(model), name)
-    if left_out:
-        text = f"LoRA {name} has {len(left_out)} keys of text encoders, which were left out"
+    if file.left_out:
+        text = f"LoRA {name} has {len(file.left_out)} keys of text encoders, which were left out"
         notes.append(warn(text))
+    factors = factors_of(model, blocks)
     patched = model.clone()
     if strength == 0.0:
         return patched
-    tensors = load_tensors(path, f"LoRA {name}")
-    alphas = scales(modules, tensors, header.metadata, path, name)
-    check_values(modules, tensors, alphas, name)
-    lora_beside.merge_again(patched, layers_of_products(modules, key_map))
-    patches = make_patches(patched, modules, tensors, alphas, key_map, name)
-    beside, merged = lora_where.split(patched, patches, how)
-    placed = patched.add_patches(merged, strength) if merged else []
-    if len(placed) != len(merged):
-        missing = [str(key) for key in merged if key not in placed]
-        raise LoraError(
-            f"LoRA {name} must fit the model, but {len(missing)} of its modules are not in it ({missing[0]})"
-        )
-    if beside:
-        lora_beside.add(patched, beside, strength)
+    tensors, alphas = file.load()
+    lora_beside.merge_again(patched, layers_of_products(file.modules, file.key_map))
+    patches = make_patches(patched, file.modules, tensors, alphas, file.key_map, name)
+    strengths = {key: strength * factor for key in patches if (factor := factors.of(target_of(key)[0]))}
+    beside, merged = lora_where.split(patched, {key: patches[key] for key in strengths}, how)
+    _merge(patched, merged, strengths, name)
+    lora_beside.add(patched, beside, strengths)
+    if not factors.are_one:
+        notes += _notes_of_blocks(name, factors, {key: patches[key] for key in strengths})
     if text := lora_where.note(patched, name, beside, merged, how):
         notes.append(text)
     if how != lora_where.MERGED and (count := lora_where.rounded(patched, merged)):
@@ -132,14 +128,37 @@ def apply_lora(
     return patched
 
 
-def _weight_shapes(model) -> dict[str, tuple[int, ...]]:
-    """Shapes of the model's weights; packed ones are left out where neither they nor their layers say what it is."""
-    shapes, modules = {}, dict(model.model.named_modules())
-    for key, weight in model.model.state_dict().items():
-        packed = weight.dtype in (torch.uint8, torch.int8)
-        name, _, kind = key.rpartition(".")
-        if not packed or hasattr(weight, "tensor_shape"):
-            shapes[key] = tuple(getattr(weight, "tensor_shape", weight.shape))
-        elif kind == "weight" and hasattr(module := modules.get(name), "in_features"):
-            shapes[key] = lora_beside.shape_of(module, weight)
-    return shapes
+def factors_of(model, blocks: str) -> Strengths:
+    """Strengths by block for a MODEL, from their text; see `adapters.blocks.parse_blocks`."""
+    network = model.model.diffusion_model
+    counts = (len(getattr(network, f"{kind}_blocks", ())) for kind in ("double", "single"))
+    return parse_blocks(blocks, *counts)
+
+
+def _notes_of_blocks(name: str, factors: Strengths, patches: Mapping) -> list[str]:
+    """What a user should know of strengths by block: what they are, and where ComfyUI knows no strength."""
+    off = "" if patches else ", so that it does nothing"
+    notes = [f"LoRA {name}: strength by block {factors.text()}{off}"]
+    whole = [key for key, patch in patches.items() if isinstance(patch, tuple) and patch[0] == "set"]
+    if any(factors.of(target_of(key)[0]) != 1 for key in whole):
+        notes.append(
+            f"LoRA {name}: {len(whole)} of its layers are whole weights, which a strength by block can only switch off"
+        )
+    return notes
+
+
+def _merge(model, patches: Mapping, strengths: Mapping[object, float], name: str) -> None:
+    """Add patches to a MODEL, which is changed: those of one strength together, as all of them are without blocks.
+
+    Raises:
+        LoraError: the model has no such weights.
+    """
+    missing = []
+    for strength in dict.fromkeys(strengths[key] for key in patches):
+        group = {key: patch for key, patch in patches.items() if strengths[key] == strength}
+        placed = set(model.add_patches(group, strength))
+        missing += [str(key) for key in group if key not in placed]
+    if missing:
+        raise LoraError(
+            f"LoRA {name} must fit the model, but {len(missing)} of its modules are not in it ({missing[0]})"
+        )

@@ -143,16 +143,16 @@ def turned(target: object, rows: torch.Tensor) -> torch.Tensor:
     return rows if turn is None else turn(rows)
 
 
-def add(model, patches: Mapping, strength: float) -> None:
+def add(model, patches: Mapping, strengths: Mapping[object, float]) -> None:
     """Let patches act beside the weights of a MODEL, which is changed: give a clone.
 
     Args:
         model: MODEL, with what acts beside it already.
         patches: from `split`.
-        strength: factor.
+        strengths: factor of each.
     """
-    new = [Entry(key, patch, strength) for key, patch in patches.items()]
-    _set(model, [*_entries(model), *new])
+    if patches:
+        _set(model, [*_entries(model), *(Entry(key, patch, strengths[key]) for key, patch in patches.items())])
 
 
 def merge_again(model, layers: set[str]) -> None:

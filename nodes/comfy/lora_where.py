@@ -58,7 +58,7 @@ def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | 
         merged: patches that are merged into them.
         how: one of `HOW`.
     """
-    if how == AUTO and not beside and not any(_packing(model, key) for key in merged):
+    if not (beside or merged) or (how == AUTO and not beside and not any(_packing(model, key) for key in merged)):
         return None
     texts = []
     if beside:

@@ -13,6 +13,7 @@ from simulation.plans import read_plans
 from training.evaluation.report import read_metrics
 from training.loop.runlog import read_log
 from training.sections.config import load_config
+from visual_planner.adapters.blocks import parse_blocks
 from visual_planner.execution.readout import READOUT_KEY, ReadoutSpec
 from visual_planner.grid.frame import fit_frame
 from visual_planner.grid.layout import GridLayout
@@ -127,6 +128,13 @@ def _layout(data: bytes, folder: Path) -> None:
     assert GridLayout.parse(str(layout)) == layout and len(layout.frame_indices) == layout.frames
 
 
+def _blocks(data: bytes, folder: Path) -> None:
+    read = parse_blocks(data.decode("utf-8", "surrogateescape"), 2, 3)
+    again = parse_blocks(read.text(), 2, 3)
+    values = (float(f"{value:g}") for value in (read.other, *read.double, *read.single))
+    assert (again.other, *again.double, *again.single) == tuple(values)
+
+
 def _file(folder: Path, name: str, data: bytes) -> Path:
     (folder / name).write_bytes(data)
     return folder / name
@@ -173,6 +181,7 @@ _VIEWED = {**_READOUT, "view": {"eye_m": [1, 0, 1], "rays": [[1, 0, 0], [0, 1, 0
 _LOG = [{"step": step, "loss": 1.0 / step, "validation_loss": 0.5} for step in range(1, 5)]
 GOOD = [b"good"]
 IMPORTED = [json.dumps(part).encode() for part in [*PEERS, V1, [[0.1, 0.2], [0.3, 0.4]]]]
+BLOCKS = [b"all: 0; double 0-1: 0.5; single 0, 2: 1", b"MINE:1,1,0.5,0,0,1", b"%default=1,double1-2=0.5,base=0"]
 LAYOUTS = [b"3x3", b"3x3 serpentine", b"2x4 raster", b"1 X 9 : shuffled"]
 
 TARGETS = [
@@ -185,6 +194,7 @@ TARGETS = [
     Target("planner records", *of_json(_SPECS), _spec),
     Target("read-out records", *of_json([_READOUT, _VIEWED]), _readout),
     Target("layouts", *of_text(LAYOUTS, (b"x", b"9" * 5000, b"\xc3\x97", b" ", b"raster")), _layout),
+    Target("strengths by block", *of_text(BLOCKS, (b";", b":", b"%", b"-", b"9" * 5000, b"nan", b"all")), _blocks),
     Target("json", *of_json([V1, *PEERS]), lambda data, folder: json_value(data, "thing")),
     Target("plans", *of_json([_PLAN, [_PLAN]]), lambda data, folder: read_plans(_file(folder, "a.json", data))),
     Target("plan lines", *of_lines([_PLAN, _PLAN]), lambda data, folder: read_plans(_file(folder, "a.jsonl", data))),

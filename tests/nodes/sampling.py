@@ -44,3 +44,24 @@ def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> 
         probe, start, cfg, sampler, sigmas, positive, negative or positive, start, disable_pbar=True
     )
     return (latent - found["denoised"]) / sigma, raw
+
+
+def velocity(model) -> torch.Tensor:
+    """FLUX.1's output at one step, on fixed noise and text."""
+    generator = torch.Generator().manual_seed(3)
+    latent, context, pooled = (torch.randn(s, generator=generator) for s in ((2, 16, 8, 8), (1, 9, 128), (1, 64)))
+    _, raw = predict(model, latent, 0.7, [[context, {"pooled_output": pooled, "guidance": 3.5}]])
+    return raw[0].clone()
+
+
+def flux2_velocity(model) -> torch.Tensor:
+    """The same of FLUX.2."""
+    generator = torch.Generator().manual_seed(4)
+    width = model.model.diffusion_model.params.context_in_dim
+    latent, context = (torch.randn(shape, generator=generator) for shape in ((1, 128, 4, 4), (1, 9, width)))
+    return predict(model, latent, 0.7, [[context, {"pooled_output": None}]])[1][0].clone()
+
+
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Length of the difference, relative to the second's."""
+    return float((first - second).norm() / second.norm())

@@ -228,7 +228,7 @@ def test_bad_header_settings_are_refused(load, folder, lora, spec):
 
 
 def test_the_nodes_text_names_the_steps_of_execution_where_they_are_others(module, spec):
-    summary = module("nodes.loaders")._summary
+    summary = module("nodes.loaders").summary
     assert "\n8 steps, guidance" in summary(spec)
     assert "\n8 steps (2 to execute), guidance" in summary(replace(spec, execution_steps=2))
 

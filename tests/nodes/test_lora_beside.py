@@ -5,8 +5,8 @@ import lora_factory
 import measure_quantised
 import pytest
 import quantised
-import sampling
 import torch
+from sampling import distance, flux2_velocity, velocity
 
 from support.small_spec import SMALL_SPEC
 
@@ -62,25 +62,6 @@ def load(comfy, folder, spec):
         return result.result[0], result.ui["text"][0]
 
     return run
-
-
-def velocity(model):
-    """The network's output at one step, on fixed noise and text."""
-    generator = torch.Generator().manual_seed(3)
-    latent, context, pooled = (torch.randn(s, generator=generator) for s in ((2, 16, 8, 8), (1, 9, 128), (1, 64)))
-    _, raw = sampling.predict(model, latent, 0.7, [[context, {"pooled_output": pooled, "guidance": 3.5}]])
-    return raw[0].clone()
-
-
-def _flux2_velocity(model):
-    generator = torch.Generator().manual_seed(4)
-    width = model.model.diffusion_model.params.context_in_dim
-    latent, context = (torch.randn(shape, generator=generator) for shape in ((1, 128, 4, 4), (1, 9, width)))
-    return sampling.predict(model, latent, 0.7, [[context, {"pooled_output": None}]])[1][0].clone()
-
-
-def distance(first, second):
-    return float((first - second).norm() / second.norm())
 
 
 @pytest.mark.parametrize("stored", quantised.STORED)
@@ -165,7 +146,7 @@ def test_flux2_beside_is_the_same_plan(flux2_pair, folder, module):
     file = lora_factory.save(lora_factory.diffusers_keys(lora), folder / "flux2.safetensors")
     apply = module("nodes.comfy.lora").apply_lora
     outputs = [
-        _flux2_velocity(apply(model, file, "flux2", strength, how=how))
+        flux2_velocity(apply(model, file, "flux2", strength, how=how))
         for strength, how in ((1.0, "merged"), (1.0, "beside"), (0.0, "merged"))
     ]
     assert distance(outputs[1], outputs[0]) <= 1e-5

@@ -148,7 +148,10 @@ def changed(**changes):
         (changed(paths=[{"points": [{"x": 1, "y": 1}]}]), "at least 2 points, got 1"),
         (changed(paths=[{"points": []}]), "at least 2 points|must be"),
         (changed(paths=[{"points": [{"x": 1, "y": 1}, {"x": float("nan"), "y": 1}]}]), "NaN|finite"),
-        (changed(paths=[{"points": [{"x": 1, "y": 1}, {"x": 99, "y": 1}]}]), "must lie inside the frame of 64 x 64"),
+        (
+            changed(paths=[{"points": [{"x": 1, "y": 1}, {"x": 99, "y": 1}]}]),
+            r"must lie inside the frame of 64 x 64 px \(or set outside to clamp or cut\)$",
+        ),
         (changed(paths=[{"points": [{"x": 1, "y": 1, "t": 0.5}, {"x": 9, "y": 1, "t": 0.2}]}]), "strictly increase"),
     ],
 )

@@ -1,6 +1,7 @@
 """What saved workflows rely on (ids, inputs and outputs of every node) and what users do (tooltips, names, help)."""
 
 import ast
+import inspect
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ SNAPSHOT = Path(__file__).with_name("schema_snapshot.json")
 IDS = (
     "VisualPlannerTinyLoader",
     "VisualPlannerLoraLoader",
+    "VisualPlannerLookIntoLora",
     "VisualPlannerTrajectory",
     "VisualPlannerTrajectoryOverlay",
     "VisualPlannerImportTrajectory",
@@ -72,6 +74,13 @@ def test_the_interface_is_the_recorded_one(comfy):
     assert now.keys() == recorded.keys()
     for node_id in IDS:
         assert now[node_id] == recorded[node_id], f"{node_id} changed: workflows saved with it may break"
+
+
+def test_what_shows_something_is_an_output_node(comfy):
+    """ComfyUI sends a cached node's text and picture again only where the node is an output node."""
+    for node_id in IDS:
+        source = inspect.getsource(comfy.node(node_id))
+        assert ("ui=" in source or node_id == "VisualPlannerExtend") == comfy.node(node_id).OUTPUT_NODE, node_id
 
 
 def test_everything_is_explained(schemas):
