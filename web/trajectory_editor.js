@@ -11,7 +11,7 @@ const PICTURE = "first_frame";
 const WIDGET = "trajectory_editor";
 const OPTIONS = "visual_planner_editor";
 const MIN_HEIGHT = 340; // [px]
-const NEW_SIZE = [420, 560]; // of a node that is added, not loaded [px]
+const NEW_SIZE = [480, 640]; // of a node that is added, not loaded [px]
 const WATCH_MS = 400;
 const FOLDER = "visual_planner"; // of pictures that were dropped, in ComfyUI's input folder
 
@@ -94,6 +94,7 @@ class EditorOnNode {
     if (!this.node.graph || !this.textWidget) return;
     this.takePlace();
     this.editor.load();
+    this.editor.takeColors();
     const address = this.pictureAddress();
     if (address !== this.shown) this.show(address);
   }

@@ -22,7 +22,8 @@ SETTINGS = {
     "Comfy.Graph.CanvasInfo": False,
 }
 BARS = (70, 140, 60)  # the editor's bars that lie over the canvas: left, top, bottom [px]
-BEFORE_START = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
+BEFORE_START = """localStorage.setItem('vueNodesBannerDismissed', 'true')
+localStorage.setItem('comfy.vueNodesMigration.dismissed', 'true')"""
 WAIT_MS = 180_000  # the machine may be busy with other work
 SIZE = {"width": 1920, "height": 1200}
 # What ComfyUI's editor says at any start, with no plugin and no workflow of ours.
@@ -59,6 +60,9 @@ WATCH = """() => {
 }"""
 PICTURES_SHOWN = """() => Object.entries(window.app.nodeOutputs).every(([id, output]) => {
     if (!output?.images || output.animated?.[0]) return true
+    const element = document.querySelector(`[data-node-id="${id}"]`) // Nodes 2.0
+    const seen = [...(element?.querySelectorAll('img') ?? [])]
+    if (element) return seen.length > 0 && seen.every(image => image.complete)
     const shown = window.app.graph.getNodeById(id)?.imgs ?? []
     return shown.length === output.images.length && shown.every(image => image.complete)
 })"""
@@ -80,7 +84,7 @@ NEW_DRAWING = """async ([node, picture]) => {
     await window.app.loadGraphData({last_node_id: 0, last_link_id: 0, nodes: [], links: [], version: 0.4})
     const {graph} = window.app
     const [load, path, show] = ['LoadImage', node, 'PreviewAny'].map(type => LiteGraph.createNode(type))
-    load.pos = [60, 100]; path.pos = [460, 100]; show.pos = [1000, 100]
+    load.pos = [60, 100]; path.pos = [460, 100]; show.pos = [1120, 100]
     for (const one of [load, path, show]) graph.add(one)
     load.widgets.find(w => w.name === 'image').value = picture
     load.connect(0, path, path.inputs.findIndex(i => i.name === 'first_frame'))
@@ -95,7 +99,8 @@ DRAWING_STATE = """type => {
     const {editor} = node.visualPlanner, {session, view, picture} = editor
     const box = editor.part.canvas.getBoundingClientRect(), strip = editor.part.strip.getBoundingClientRect()
     return {
-        text: node.widgets.find(w => w.name === 'trajectory_json').value, selection: session.selection,
+        text: node.widgets.find(w => w.name === 'trajectory_json').value,
+        selection: session.selection, group: session.group,
         doc: session.doc, picture: picture && [picture.naturalWidth, picture.naturalHeight],
         box: [box.x, box.y, box.width, box.height], strip: [strip.x, strip.y, strip.width, strip.height],
         zoom: box.width / editor.part.canvas.clientWidth, view: [view.scale, view.left, view.top],
@@ -150,6 +155,11 @@ class Editor:
         count = len(json.loads(file.read_text(encoding="utf-8"))["nodes"])
         self.page.wait_for_function("count => window.app.graph.nodes.length === count", arg=count)
         self.settle()
+
+    def use_nodes2(self, on: bool) -> None:
+        """Switch between canvas nodes and Nodes 2.0, for files that are opened from here on."""
+        self.page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+        self.settle(500)
 
     def settle(self, milliseconds: int = 1000) -> None:
         """Give the editor time to lay out and draw."""
@@ -244,8 +254,12 @@ class Drawing:
             state["box"][1] + (y * scale + top) * state["zoom"],
         )
 
-    def click(self, x: float, y: float, **how: Any) -> None:
+    def click(self, x: float, y: float, hold: str | None = None, **how: Any) -> None:
+        if hold:
+            self.page.keyboard.down(hold)
         self.page.mouse.click(*self.place(x, y), **how)
+        if hold:
+            self.page.keyboard.up(hold)
         self.settle()
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:

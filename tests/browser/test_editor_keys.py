@@ -1,4 +1,4 @@
-"""The trajectory editor without a mouse, and points that lie on each other."""
+"""The trajectory editor without a mouse, points that lie on each other, and several points at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_TABS = 60
 FOCUS = """type => {
     const {editor} = window.app.canvas.graph.nodes.find(one => one.type === type).visualPlanner
     document.activeElement?.blur()
-    editor.part.path.focus()
+    editor.part.tools.querySelector('[tabindex="0"]').focus()
 }"""
 LABEL = "() => document.activeElement?.getAttribute('aria-label') ?? ''"
 
@@ -29,8 +29,8 @@ def tab_to(drawing: Drawing, label: str, key: str = "Tab") -> None:
 
 
 def test_a_path_is_drawn_timed_and_run_by_keys(drawing: Drawing, pictures: Path) -> None:
-    drawing.page.evaluate(FOCUS, TRAJECTORY)  # the first field of the editor; from here on no mouse and no script
-    tab_to(drawing, "Delete this path")
+    drawing.page.evaluate(FOCUS, TRAJECTORY)  # the editor's first stop; from here on no mouse and no script
+    tab_to(drawing, "Delete this path", "ArrowRight")
     drawing.keys("Enter")
     tab_to(drawing, "Trajectory")
     assert drawing.state()["focused"]
@@ -100,4 +100,78 @@ def test_points_of_two_paths_at_one_place(drawing: Drawing, pictures: Path) -> N
     path, point = chosen[-1]
     assert (after[path]["points"][point]["x"], after[path]["points"][point]["y"]) == pytest.approx((22, 40), abs=0.6)
     assert after[1 - path] == before[1 - path], "the selected point of the stack moves, the other stays"
+    assert drawing.editor.faults() == []
+
+
+def places(drawing: Drawing) -> list[tuple[float, float]]:
+    return [(point["x"], point["y"]) for point in drawing.points()]
+
+
+def test_several_points_move_together(drawing: Drawing, pictures: Path) -> None:
+    """Picked by Shift and clicks, by a box and by keys; moved by a drag and by arrows; each one step of undo."""
+    drawing.draw_three()
+    drawing.click(12, 50)
+    drawing.click(30, 20, hold="Shift")
+    assert drawing.state()["group"] == [{"path": 0, "point": 0}, {"path": 0, "point": 1}]
+    before = places(drawing)
+    drawing.drag(before[1], (before[1][0] + 6, before[1][1] + 4))
+    moved = places(drawing)
+    by = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, moved, strict=True)]
+    assert by[0] == pytest.approx((6, 4), abs=0.5) and by[1] == pytest.approx(by[0], abs=0.02) and by[2] == (0, 0)
+    assert "selected points: 2" in drawing.state()["status"]
+    drawing.shot(pictures, "several")
+    drawing.keys("Control+z")
+    assert places(drawing) == before, "one step"
+
+    drawing.keys("Escape")
+    drawing.page.keyboard.down("Shift")
+    drawing.drag((5, 5), (56, 35))
+    drawing.page.keyboard.up("Shift")
+    assert [one["point"] for one in drawing.state()["group"]] == [1, 2], "those inside the box"
+    drawing.keys("Shift+ArrowDown")
+    assert places(drawing)[1:] == [pytest.approx((x, y + 10), abs=0.02) for x, y in before[1:]]
+    assert places(drawing)[0] == before[0]
+    drawing.keys("Control+z", "Control+a", "Shift+ArrowRight", "Shift+ArrowRight")
+    assert places(drawing)[2][0] == 64, "the foremost point stops at the edge"
+    gap = 64 - before[2][0]
+    assert places(drawing) == [pytest.approx((x + gap, y), abs=0.03) for x, y in before], "and the others with it"
+    drawing.keys("m")
+    left, right = before[0][0] + gap, 64
+    assert places(drawing)[0] == pytest.approx((right, before[0][1]), abs=0.03)
+    assert places(drawing)[2] == pytest.approx((left, before[2][1]), abs=0.03)
+    drawing.keys("Escape", "Tab", "e")
+    assert [one["point"] for one in drawing.state()["group"]] == [0, 1]
+    drawing.keys("Delete")
+    assert len(drawing.points()) == 1
+    assert drawing.editor.faults() == []
+
+
+def test_points_snap_to_grid_and_guides_unless_alt_is_held(drawing: Drawing, pictures: Path) -> None:
+    drawing.draw_three()
+    drawing.keys("g")
+    assert drawing.state()["options"]["grid"] is True
+    drawing.drag((30, 20), (38.7, 9.2))
+    assert places(drawing)[1] == (40, 8), "a frame of 64 px has a grid of 4 px"
+    drawing.click(21.4, 58.8)
+    assert places(drawing)[3] == (20, 60), "new points as well"
+    drawing.page.mouse.move(*drawing.place(40, 8))
+    drawing.page.mouse.down()
+    drawing.page.keyboard.down("Alt")
+    drawing.page.mouse.move(*drawing.place(30.5, 20.5), steps=4)
+    drawing.page.mouse.up()
+    drawing.page.keyboard.up("Alt")
+    drawing.settle()
+    assert places(drawing)[1] == pytest.approx((30.5, 20.5), abs=0.2)
+
+    drawing.keys("g", "u")
+    first = places(drawing)[0]
+    drawing.page.mouse.move(*drawing.place(30.5, 20.5))
+    drawing.page.mouse.down()
+    drawing.page.mouse.move(*drawing.place(first[0] + 0.5, 32.4), steps=4)
+    drawing.settle()
+    drawing.shot(pictures, "guides")
+    drawing.page.mouse.up()
+    drawing.settle()
+    assert places(drawing)[1] == (first[0], 32), "in line with the first point, and in the middle of the frame"
+    assert drawing.state()["options"] == {"grid": False, "guides": True}
     assert drawing.editor.faults() == []

@@ -80,9 +80,9 @@ def test_nodes_and_editor_speak_comfyuis_language(
             check_nodes(page, language)
         shown = page.page.evaluate(SHOWN)
         english, own = (page.page.evaluate(TEXTS, [name, PLUGIN_NAME]) for name in ("en", language))
-        expected = {own[key] for key in ("pathName", "undoHint", "loadHint", "strip")}
+        expected = {own[key] for key in ("pathName", "undoHint", "guidesHint", "loadHint", "strip")}
         assert expected <= set(shown["hints"])
-        assert own["auto"] in shown["texts"]
+        assert own["frame"] in shown["texts"]
         different = {text for key, text in english.items() if isinstance(text, str) and own[key] != text}
         assert not different & set(shown["hints"]), "hints that stayed English"
         page.screenshot(pictures / f"language_{mode}_{language}.png")

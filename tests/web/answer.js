@@ -4,7 +4,10 @@ import { placeAt, stations, timedCurve } from "../../web/editor/curves.js";
 import { parse, serialise } from "../../web/editor/document.js";
 import { upstreamPicture } from "../../web/editor/first_frame.js";
 import { LANGUAGES, wordsOf } from "../../web/editor/texts.js";
-import { View, lineAt, nextOf, pointsAt } from "../../web/editor/view.js";
+import { distanceBetween } from "../../web/editor/measure.js";
+import { Session } from "../../web/editor/session.js";
+import { guideLines, snapped } from "../../web/editor/snap.js";
+import { View, lineAt, nextOf, pointsAt, pointsIn } from "../../web/editor/view.js";
 import * as edits from "../../web/editor/edits.js";
 import * as strip from "../../web/editor/strip.js";
 
@@ -37,6 +40,19 @@ const CALLS = {
   stack({ text, x, y, reach, clicks }) {
     let selection = { path: 0, point: -1 };
     return Array.from({ length: clicks }, () => (selection = nextOf(pointsAt(parse(text), 0, x, y, reach), selection)));
+  },
+  box: ({ text, from, to }) => pointsIn(parse(text), from, to),
+  distance: ({ text, from, to, frames }) => distanceBetween(parse(text), from, to, frames),
+  snapped: ({ text, moved, place, grid, reach, guides }) => snapped(place, { grid, reach, guides: guides ? guideLines(parse(text), moved) : null }),
+  /** A session after calls by name: [["toggle", 0, 1], ...]; "edit" takes the name of an edit of its group. */
+  session({ text, steps }) {
+    const session = new Session(parse(text));
+    for (const [name, ...rest] of steps) {
+      if (name === "edit") session.editGroup(edits[rest[0]](session.doc, session.group, ...rest.slice(1)));
+      else session[name](...rest);
+    }
+    const { selection, group, doc } = session;
+    return { selection, group, document: JSON.parse(serialise(doc)) };
   },
   line: ({ text, x, y, reach }) => lineAt(firstPath(text), x, y, reach),
   view({ frame, canvas, steps }) {

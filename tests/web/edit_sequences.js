@@ -16,6 +16,12 @@ function generator(seed) {
 
 const pick = (random, count) => Math.floor(random() * count);
 
+/** Some points of all paths. */
+function randomGroup(doc, random) {
+  const all = doc.paths.flatMap(({ points }, path) => points.map((_, point) => ({ path, point })));
+  return all.filter(() => random() < 0.4);
+}
+
 /** One random edit of a document; the same document where it does not apply. */
 function randomEdit(doc, random) {
   const path = pick(random, doc.paths.length);
@@ -25,7 +31,10 @@ function randomEdit(doc, random) {
   const kind = random();
   if (!points.length || kind < 0.35) return edits.insertPoint(doc, path, pick(random, points.length + 1), x, y);
   const at = pick(random, points.length);
-  if (kind < 0.5) return edits.movePoint(doc, path, at, x, y);
+  if (kind < 0.42) return edits.movePoint(doc, path, at, x, y);
+  if (kind < 0.47) return edits.movePoints(doc, randomGroup(doc, random), x - points[at].x, y - points[at].y);
+  if (kind < 0.49) return edits.mirrorPoints(doc, randomGroup(doc, random), "xy"[pick(random, 2)]);
+  if (kind < 0.5) return edits.deletePoints(doc, randomGroup(doc, random).slice(0, 3));
   if (kind < 0.58) return edits.deletePoint(doc, path, at);
   if (kind < 0.76) return edits.setTime(doc, path, at, random() < 0.2 ? null : [0, 1, random(), random()][pick(random, 4)]);
   if (kind < 0.84) return edits.holdPoint(doc, path, at);
@@ -45,6 +54,11 @@ function step(session, random) {
       session.cancel();
       assert.equal(session.doc, before, "a cancelled drag leaves the document as it was");
     } else session.commit();
+  } else if (random() < 0.2) {
+    session.selectGroup(randomGroup(session.doc, random));
+    const { group } = session;
+    session.editGroup(edits.movePoints(session.doc, session.group, random() * 9, random() * 9));
+    assert.deepEqual(session.group, group, "what is moved together stays selected");
   } else {
     session.edit(randomEdit(session.doc, random), { path: pick(random, 3) - 1, point: pick(random, 8) - 1 });
   }
@@ -60,6 +74,8 @@ function check(session) {
     assert.equal(firstImpossibleTime(path.points), -1);
     for (const { x, y } of path.points) assert.ok(x >= 0 && x <= doc.width && y >= 0 && y <= doc.height);
   }
+  for (const one of session.group) assert.ok(session.doc.paths[one.path].points[one.point], "only points that are there are selected");
+  assert.equal(session.holds(session.selection.path, session.selection.point), session.selection.point >= 0);
   const { path, point } = session.selection;
   assert.ok(path < doc.paths.length && point < (doc.paths[path]?.points.length ?? 0));
 }

@@ -201,6 +201,96 @@ def test_a_click_on_the_line_is_between_its_points(ask):
     assert off is None
 
 
+def numbered(*pairs):
+    return [{"path": one, "point": other} for one, other in pairs]
+
+
+TWO_PATHS = json.dumps(document(path((10, 10), (60, 40, 0.5), (110, 10, 1)), path((300, 200), (639, 470), name="cube")))
+
+
+def test_several_points_move_as_one_and_stop_together_at_the_edge(ask):
+    group = [["selectGroup", numbered((0, 1), (1, 0), (1, 1))]]
+    moved, stopped = ask(
+        "session", [{"text": TWO_PATHS, "steps": [*group, ["edit", "movePoints", *by]]} for by in ((-20, 5), (50, 50))]
+    )
+    gripper, cube = (one["points"] for one in moved["document"]["paths"])
+    assert gripper[0] == {"x": 10, "y": 10} and gripper[1] == {"x": 40, "y": 45, "t": 0.5}
+    assert [(point["x"], point["y"]) for point in cube] == [(280, 205), (619, 475)]
+    assert moved["group"] == numbered((0, 1), (1, 0), (1, 1)), "they stay selected"
+    gripper, cube = (one["points"] for one in stopped["document"]["paths"])
+    assert (gripper[1]["x"], gripper[1]["y"]) == (61, 50)
+    assert [(point["x"], point["y"]) for point in cube] == [(301, 210), (640, 480)], "no shape is changed"
+
+
+def test_several_points_are_mirrored_deleted_and_undone(ask):
+    group = ["selectGroup", numbered((0, 0), (0, 1), (0, 2))]
+    text = json.dumps(document(path((10, 10), (30, 40, 0.5), (110, 20))))
+    steps = (
+        [group, ["edit", "mirrorPoints", "x"]],
+        [group, ["edit", "mirrorPoints", "y"]],
+        [["selectGroup", numbered((0, 0), (0, 2))], ["edit", "deletePoints"]],
+        [group, ["edit", "mirrorPoints", "x"], ["select", 0, 1], ["undo"]],
+    )
+    across, down, left, undone = ask("session", [{"text": text, "steps": one} for one in steps])
+    places = [[(p["x"], p["y"]) for p in one["document"]["paths"][0]["points"]] for one in (across, down, left, undone)]
+    assert places[0] == [(110, 10), (90, 40), (10, 20)]
+    assert places[1] == [(10, 40), (30, 10), (110, 30)]
+    assert places[2] == [(30, 40)] and left["group"] == numbered((0, 0))
+    assert places[3] == [(10, 10), (30, 40), (110, 20)]
+    assert undone["group"] == group[1], "undo selects again what was changed"
+
+
+def test_a_point_is_added_to_the_selection_and_taken_out(ask):
+    steps = (
+        [["select", 0, 1], ["toggle", 1, 0]],
+        [["select", 0, 1], ["toggle", 1, 0], ["toggle", 1, 0]],
+        [["select", 0, 1], ["toggle", 0, 1]],
+        [["selectGroup", numbered((0, 0), (1, 0))], ["lead", 0, 0], ["lead", 0, 2]],
+    )
+    added, out, none, led = ask("session", [{"text": TWO_PATHS, "steps": one} for one in steps])
+    assert (added["group"], added["selection"]) == (numbered((0, 1), (1, 0)), {"path": 1, "point": 0})
+    assert (out["group"], out["selection"]) == (numbered((0, 1)), {"path": 0, "point": 1})
+    assert (none["group"], none["selection"]) == ([], {"path": 0, "point": -1})
+    assert led["selection"] == {"path": 0, "point": 0}, "only one of the selected points can lead"
+
+
+def test_a_box_holds_the_points_inside_it(ask):
+    (found,) = ask("box", [{"text": TWO_PATHS, "from": {"x": 50, "y": 10}, "to": {"x": 310, "y": 200}}])
+    assert found == numbered((0, 1), (0, 2), (1, 0))
+
+
+def test_distances_are_those_of_the_curve_and_the_times(ask):
+    curved = json.dumps(document(path((0, 0, 0), (30, 40), (30, 140, 1), interpolation="polyline")))
+    ends = [((0, 0), (0, 1)), ((0, 0), (0, 2)), ((0, 2), (1, 0))]
+    asked = [
+        {"text": text, "from": numbered(a)[0], "to": numbered(b)[0], "frames": 9}
+        for text, (a, b) in zip((curved, curved, TWO_PATHS), ends, strict=True)
+    ]
+    near, far, apart = ask("distance", asked)
+    assert near == pytest.approx({"straight": 50, "along": 50, "frames": 8 / 3})
+    assert far == pytest.approx({"straight": np.hypot(30, 140), "along": 150, "frames": 8})
+    assert apart["along"] is None, "there is no way from one path to another"
+    assert apart["straight"] == pytest.approx(np.hypot(190, 190)) and apart["frames"] == 8
+    times = parse_trajectory(curved).paths[0].times()
+    assert near["frames"] == pytest.approx((times[1] - times[0]) * 8), "as Python counts"
+
+
+def test_places_snap_to_guides_first_then_to_the_grid(ask):
+    text = json.dumps(document(path((100, 100), (333, 47), (200, 90))))
+    asked = {"text": text, "moved": numbered((0, 1)), "reach": 4, "guides": True, "grid": None}
+    cases = (
+        ({"x": 103, "y": 87}, {"x": 100, "y": 90, "lines": {"x": 100, "y": 90}}),
+        ({"x": 322, "y": 243}, {"x": 320, "y": 240, "lines": {"x": 320, "y": 240}}),
+        ({"x": 333, "y": 47}, {"x": 333, "y": 47, "lines": {}}),  # never to where the moved point is itself
+    )
+    assert ask("snapped", [asked | {"place": place} for place, _ in cases]) == [wanted for _, wanted in cases]
+    both = asked | {"grid": 25, "place": {"x": 103, "y": 140}}
+    assert ask("snapped", [both, both | {"guides": False}]) == [
+        {"x": 100, "y": 150, "lines": {"x": 100}},
+        {"x": 100, "y": 150, "lines": {}},
+    ]
+
+
 def test_zoom_keeps_the_place_under_the_pointer(ask):
     steps = [["zoom", 3, 50, 80], ["zoom", 0.7, 50, 80]]
     before, after = ask("view", [{"frame": [320, 240], "canvas": [100, 160], "steps": s} for s in ([], steps)])

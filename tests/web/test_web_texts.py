@@ -49,7 +49,7 @@ def test_keys_of_the_keyboard_stay(texts, language):
         if pressed := KEY.search(text):
             assert KEY.search(texts[language][key])[1] == pressed[1], key
             checked += 1
-    assert checked == 7
+    assert checked == 13
 
 
 def test_every_text_is_used_and_every_used_text_is_there(texts):

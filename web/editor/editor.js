@@ -1,14 +1,19 @@
 // The trajectory editor: elements, session and view put together. Knows nothing of ComfyUI; see ../trajectory_editor.js.
-import { pointTimes, timedCurve } from "./curves.js";
+import { pointTimes } from "./curves.js";
 import { DocumentError, emptyDocument, parse, serialise } from "./document.js";
-import { deletePath, movePoint, renamePath, resized, reversePath, setInterpolation, setTime } from "./edits.js";
-import { ACTIONS, keepKey } from "./keys.js";
-import { colorOf, paintStage } from "./paint.js";
-import { buildPanel, setOptions } from "./panel.js";
+import { resized } from "./edits.js";
+import { connectFields, showFields } from "./fields.js";
+import { keepKey } from "./keys.js";
+import { paintStage } from "./paint.js";
+import { buildPanel } from "./panel.js";
 import { Session } from "./session.js";
+import { usualGrid } from "./snap.js";
 import { connectStage } from "./stage.js";
-import { connectStrip, frameAt, frameLabel, paintStrip, timeOfFrame } from "./strip.js";
+import { connectStrip, paintStrip } from "./strip.js";
+import { inkOf } from "./style.js";
 import { wordsOf } from "./texts.js";
+import { frameLabel } from "./times.js";
+import { connectToolbar } from "./toolbar.js";
 import { View } from "./view.js";
 
 const DEFAULT_FRAMES = 9;
@@ -19,13 +24,16 @@ export class TrajectoryEditor {
    * @param {string | undefined} host.locale language of the texts, as ComfyUI calls it
    * @param {() => string} host.readText the stored trajectory
    * @param {(text: string) => void} host.writeText store it
-   * @param {() => object} host.readOptions what the user chose to see: {frames, colorBy}
+   * @param {() => object} host.readOptions what the user chose: {frames, colorBy, grid, gridSize, guides,
+   *     distances}
    * @param {(options: object) => void} host.writeOptions
    * @param {(file: Blob) => void} host.takePicture a picture was loaded, pasted or dropped
    * @param {(event: WheelEvent) => void} host.passWheel the wheel turns over the stage, which is not in use
    */
   constructor(host) {
     Object.assign(this, { host, picture: null, scrub: null, problem: null, remark: "" });
+    // On the stage: the point under the pointer, the guides that a dragged point lies on, and the box that is drawn.
+    Object.assign(this, { hover: null, lines: {}, box: null, selecting: false });
     this.words = wordsOf(host.locale);
     this.part = buildPanel(this.words);
     this.session = new Session(emptyDocument(640, 480));
@@ -33,7 +41,8 @@ export class TrajectoryEditor {
     this.spaceDown = false;
     connectStage(this);
     connectStrip(this);
-    this.#connectBars();
+    connectFields(this);
+    this.settleTools = connectToolbar(this.part.tools);
     this.#connectRoot();
     new ResizeObserver(() => this.render()).observe(this.part.root);
   }
@@ -44,6 +53,21 @@ export class TrajectoryEditor {
 
   get colorBy() {
     return this.host.readOptions().colorBy ?? "time";
+  }
+
+  /** What dragged points are drawn to. */
+  get snap() {
+    const { grid = false, guides = false } = this.host.readOptions();
+    return { grid, guides };
+  }
+
+  /** Side of the grid's cells [px]. */
+  get gridSize() {
+    return this.host.readOptions().gridSize ?? usualGrid(this.session.doc);
+  }
+
+  get distances() {
+    return this.host.readOptions().distances ?? true;
   }
 
   /** Take over the stored text if it is not what is drawn here. */
@@ -130,115 +154,36 @@ export class TrajectoryEditor {
     part.stage.classList.toggle("vp-focused", focused);
     this.view.resize([session.doc.width, session.doc.height], [part.canvas.clientWidth, part.canvas.clientHeight]);
     const labels = session.path ? pointTimes(session.path).map((time) => frameLabel(time, this.frames)) : [];
-    const { doc, selection } = session;
-    const { view, picture, colorBy, scrub } = this;
-    paintStage(contextOf(part.canvas), { doc, selection, view, picture, colorBy, scrub, labels, focused });
+    this.ink = inkOf(part.strip);
+    paintStage(contextOf(part.canvas), this, labels, focused);
     paintStrip(contextOf(part.strip), [part.strip.clientWidth, part.strip.clientHeight], this);
-    this.#showFields(labels);
+    showFields(this, labels);
   }
 
-  #showFields(labels) {
-    const { part, session } = this;
-    const { path, point, selection } = session;
-    setOptions(part.path, session.doc.paths.map((other, index) => `${index + 1}: ${other.name}`), selection.path);
-    const pointText = (frame, index) => this.words("pointAtFrame", { point: index + 1, frame });
-    setOptions(part.point, labels.map(pointText), selection.point);
-    part.swatch.style.background = path ? colorOf(selection.path) : "transparent";
-    show(part.name, path?.name ?? "");
-    show(part.interpolation, path?.interpolation ?? "spline");
-    show(part.x, point ? point.x : "");
-    show(part.y, point ? point.y : "");
-    show(part.frame, point ? Math.round(frameAt(pointTimes(path)[selection.point], this.frames) * 100) / 100 : "");
-    show(part.frames, this.frames);
-    show(part.colorBy, this.colorBy);
-    for (const name of ["name", "interpolation", "deletePath", "reverse"]) part[name].disabled = !path;
-    for (const name of ["x", "y", "frame", "hold", "deletePoint"]) part[name].disabled = !point;
-    part.auto.disabled = !point || point.t === null;
-    part.undo.disabled = !session.canUndo;
-    part.redo.disabled = !session.canRedo;
-    part.json.setAttribute("aria-pressed", !part.text.hidden);
-    part.text.setAttribute("aria-invalid", Boolean(this.problem));
-    part.note.textContent = part.text.hidden ? this.#note() : "";
-    part.status.classList.toggle("vp-bad", Boolean(this.problem));
-    part.status.textContent = this.problem ?? this.#sentences(labels).join("; ");
+  /** Draw again if ComfyUI's colour palette has changed. */
+  takeColors() {
+    const { part, ink } = this;
+    if (!ink || !part.root.isConnected) return;
+    const now = inkOf(part.strip);
+    if (now.ink !== ink.ink || now.field !== ink.field) this.render();
   }
 
-  #note() {
-    const { path } = this.session;
-    if (!path || !path.points.length) return this.words("noteStart");
-    if (path.points.length === 1) return this.words("noteNext");
-    return this.picture ? "" : this.words("notePicture");
-  }
-
-  #sentences(labels) {
-    const { path, point, selection } = this.session;
-    const sentences = [this.#aboutPath(path)];
-    if (point) {
-      const values = { point: selection.point + 1, frame: labels[selection.point], x: point.x, y: point.y };
-      sentences.push(this.words("statusPoint", values));
-    }
-    return this.remark ? [...sentences, this.remark] : sentences;
-  }
-
-  #aboutPath(path) {
-    const { width, height } = this.session.doc;
-    if (!path) return this.words("statusEmpty", { width, height });
-    const values = { name: path.name, count: path.points.length, width, height };
-    if (path.points.length < 2) return this.words("statusPath", values);
-    return this.words("statusLong", { ...values, length: Math.round(timedCurve(path).arc.at(-1)) });
-  }
-
-  #connectBars() {
-    const { part, session } = this;
-    for (const [name, action] of Object.entries(ACTIONS)) part[name].addEventListener("click", () => action(this));
-    const onPath = (change) => () => {
-      if (session.path) session.edit(change(session.doc, session.selection.path));
-      this.changed();
-    };
-    const onPoint = (change) => () => {
-      if (session.point) session.edit(change(session.doc, session.selection.path, session.selection.point, session.point));
-      this.changed();
-    };
-    part.deletePath.addEventListener("click", onPath(deletePath));
-    part.reverse.addEventListener("click", onPath(reversePath));
-    part.name.addEventListener("change", onPath((doc, index) => renamePath(doc, index, part.name.value)));
-    part.interpolation.addEventListener("change", onPath((doc, index) => setInterpolation(doc, index, part.interpolation.value)));
-    part.x.addEventListener("change", onPoint((doc, path, at, { x, y }) => movePoint(doc, path, at, numberIn(part.x, x), y)));
-    part.y.addEventListener("change", onPoint((doc, path, at, { x, y }) => movePoint(doc, path, at, x, numberIn(part.y, y))));
-    part.frame.addEventListener("change", onPoint((doc, path, at) => setTime(doc, path, at, this.#typedTime())));
-    part.path.addEventListener("change", () => (session.select(Number(part.path.value)), this.render()));
-    part.point.addEventListener("change", () => (session.select(session.selection.path, Number(part.point.value)), this.render()));
-    part.frames.addEventListener("change", () => this.#choose({ frames: Math.max(2, Math.round(numberIn(part.frames, this.frames))) }));
-    part.colorBy.addEventListener("change", () => this.#choose({ colorBy: part.colorBy.value }));
-    part.json.addEventListener("click", () => {
-      part.text.hidden = !part.text.hidden || Boolean(this.problem);
-      if (this.problem) part.text.hidden = false;
-      this.render();
-    });
-    part.text.addEventListener("input", () => this.#typed(part.text.value));
-    part.load.addEventListener("click", () => part.file.click());
-    part.file.addEventListener("change", () => this.#take(part.file.files));
-  }
-
-  #typedTime() {
-    const frame = numberIn(this.part.frame, null);
-    return frame === null ? null : Math.min(1, Math.max(0, timeOfFrame(frame, this.frames)));
-  }
-
-  #choose(options) {
+  /** Remember what the user chose to see. */
+  choose(options) {
     this.host.writeOptions({ ...this.host.readOptions(), ...options });
     this.render();
   }
 
   /** The text was edited by hand: it is stored as it is, good or bad. */
-  #typed(text) {
+  typed(text) {
     this.text = text;
     this.#read(text);
     this.host.writeText(text);
     this.render();
   }
 
-  #take(files) {
+  /** Take the first picture among files; whether there is one. */
+  take(files) {
     const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
     if (picture) this.host.takePicture(picture);
     return Boolean(picture);
@@ -255,12 +200,12 @@ export class TrajectoryEditor {
     for (const kind of ["keyup", "blur"]) keys.addEventListener(kind, () => (this.spaceDown = false));
     root.addEventListener("dragover", (event) => event.preventDefault());
     root.addEventListener("drop", (event) => {
-      if (!this.#take(event.dataTransfer?.files)) return;
+      if (!this.take(event.dataTransfer?.files)) return;
       event.preventDefault();
       event.stopPropagation();
     });
     keys.addEventListener("paste", (event) => {
-      if (this.#take(event.clipboardData?.files)) event.preventDefault();
+      if (this.take(event.clipboardData?.files)) event.preventDefault();
       event.stopPropagation();
     });
   }
@@ -276,13 +221,4 @@ function contextOf(canvas) {
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   return context;
-}
-
-function numberIn(input, otherwise) {
-  return input.value.trim() === "" || Number.isNaN(Number(input.value)) ? otherwise : Number(input.value);
-}
-
-/** Never while the user is editing. */
-function show(input, value) {
-  if (document.activeElement !== input && input.value !== `${value}`) input.value = value;
 }

@@ -76,6 +76,58 @@ export function movePoint(doc, index, at, x, y) {
   return withPath(doc, index, { points: points.with(at, { ...to, t: points[at].t }) });
 }
 
+/** Points of a group by their paths: [path, [point, ...]]. */
+function byPath(group) {
+  const found = new Map();
+  for (const { path, point } of group) found.set(path, [...(found.get(path) ?? []), point]);
+  return [...found];
+}
+
+/** Corners of the box around a group of points, [px]. */
+export function boxAround(doc, group) {
+  const places = group.map(({ path, point }) => doc.paths[path].points[point]);
+  const [across, down] = [places.map(({ x }) => x), places.map(({ y }) => y)];
+  return { left: Math.min(...across), top: Math.min(...down), right: Math.max(...across), bottom: Math.max(...down) };
+}
+
+/** Give each point of a group a new place, a function of the old one. */
+function replacePlaces(doc, group, placed) {
+  const changed = byPath(group).reduce((now, [path, chosen]) => {
+    const points = now.paths[path].points.map((point, at) => {
+      return chosen.includes(at) ? { ...place(now, ...placed(point)), t: point.t } : point;
+    });
+    return withPath(now, path, { points });
+  }, doc);
+  const moved = group.some(({ path, point }) => {
+    const [before, after] = [doc, changed].map(({ paths }) => paths[path].points[point]);
+    return before.x !== after.x || before.y !== after.y;
+  });
+  return moved ? changed : doc;
+}
+
+/** Move a group of points together: where one of them would leave the frame, all of them stop. */
+export function movePoints(doc, group, dx, dy) {
+  if (!group.length) return doc;
+  const box = boxAround(doc, group);
+  const across = clamp(dx, -box.left, doc.width - box.right);
+  const down = clamp(dy, -box.top, doc.height - box.bottom);
+  return replacePlaces(doc, group, ({ x, y }) => [x + across, y + down]);
+}
+
+/** Mirror a group of points in the middle of the box around it: left and right (axis "x") or up and down ("y"). */
+export function mirrorPoints(doc, group, axis) {
+  if (!group.length) return doc;
+  const { left, top, right, bottom } = boxAround(doc, group);
+  return replacePlaces(doc, group, ({ x, y }) => (axis === "x" ? [left + right - x, y] : [x, top + bottom - y]));
+}
+
+/** Delete a group of points. */
+export function deletePoints(doc, group) {
+  return byPath(group).reduce((now, [path, chosen]) => {
+    return withPoints(now, path, now.paths[path].points.filter((_, at) => !chosen.includes(at)));
+  }, doc);
+}
+
 export function deletePoint(doc, index, at) {
   return withPoints(doc, index, doc.paths[index].points.toSpliced(at, 1));
 }

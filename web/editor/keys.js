@@ -1,5 +1,5 @@
 // Keys on the stage, and the actions that have a button as well.
-import { addPath, deletePoint, holdPoint, insertPoint, movePoint, setTime } from "./edits.js";
+import { addPath, deletePoints, holdPoint, insertPoint, mirrorPoints, movePoints, setTime } from "./edits.js";
 import { pointTimes } from "./curves.js";
 
 const ZOOM = 1.2;
@@ -21,6 +21,7 @@ function actionOf(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey || event.metaKey) {
     if (key === "z") return event.shiftKey ? redo : undo;
+    if (key === "a") return event.shiftKey ? selectEverything : selectPath;
     return key === "y" ? redo : null;
   }
   return KEYS[key] ?? null;
@@ -44,8 +45,7 @@ const nudge = (dx, dy) => (editor, event) => {
   if (!session.point) return false;
   if (event.altKey) return dx ? shiftTime(editor, dx * (event.shiftKey ? 1 : 0.25)) : false;
   const step = event.shiftKey ? 10 : 1;
-  const { path, point } = session.selection;
-  session.drag(movePoint(session.doc, path, point, session.point.x + dx * step, session.point.y + dy * step));
+  session.drag(movePoints(session.doc, session.group, dx * step, dy * step));
   editor.render();
 };
 
@@ -56,6 +56,30 @@ function shiftTime(editor, frames) {
   session.drag(setTime(session.doc, path, point, Math.min(1, Math.max(0, time))));
   editor.render();
 }
+
+const pointsOf = ({ doc }, path) => doc.paths[path].points.map((_, point) => ({ path, point }));
+
+const selectPath = (editor) => {
+  const { session } = editor;
+  if (session.path) session.selectGroup(pointsOf(session, session.selection.path));
+  editor.render();
+};
+
+const selectEverything = (editor) => {
+  const { session } = editor;
+  session.selectGroup(session.doc.paths.flatMap((_, path) => pointsOf(session, path)));
+  editor.render();
+};
+
+/** The next point of the path besides those that are selected. */
+const extend = (editor, event) => {
+  const { session } = editor;
+  const { path, point } = session.selection;
+  const next = point + (event.shiftKey ? -1 : 1);
+  if (!session.path || next < 0 || next >= session.path.points.length) return;
+  session.selectGroup([...session.group.filter((one) => one.path !== path || one.point !== next), { path, point: next }]);
+  editor.render();
+};
 
 /** To the next point; at either end the key goes on to the next field of the page. */
 const tab = (editor, event) => {
@@ -94,6 +118,20 @@ const onPoint = (change) => (editor) => {
   editor.changed();
 };
 
+/** Mirror what is selected, or the whole path where that is not more than a point. */
+const mirror = (axis) => (editor, event) => {
+  const { session } = editor;
+  if (!session.path) return false;
+  const group = session.group.length > 1 ? session.group : pointsOf(session, session.selection.path);
+  session.editGroup(mirrorPoints(session.doc, group, axis ?? (event.shiftKey ? "y" : "x")));
+  editor.changed();
+};
+
+const switchOption = (name) => (editor) => {
+  const now = { ...editor.snap, distances: editor.distances };
+  editor.choose({ [name]: !now[name] });
+};
+
 const zoom = (factor) => (editor) => {
   editor.view.zoom(factor, editor.view.canvas[0] / 2, editor.view.canvas[1] / 2);
   editor.render();
@@ -102,7 +140,12 @@ const zoom = (factor) => (editor) => {
 export const ACTIONS = {
   undo,
   redo,
-  deletePoint: onPoint(deletePoint),
+  deletePoint: (editor) => {
+    const { session } = editor;
+    if (!session.point) return false;
+    session.edit(deletePoints(session.doc, session.group));
+    editor.changed();
+  },
   hold: onPoint(holdPoint),
   auto: onPoint((doc, path, point) => setTime(doc, path, point, null)),
   addPath: (editor) => {
@@ -110,6 +153,15 @@ export const ACTIONS = {
     editor.session.edit(doc, { path: doc.paths.length - 1, point: -1 });
     editor.changed();
   },
+  several: (editor) => {
+    editor.selecting = !editor.selecting;
+    editor.render();
+  },
+  grid: switchOption("grid"),
+  guides: switchOption("guides"),
+  distances: switchOption("distances"),
+  mirrorX: mirror("x"),
+  mirrorY: mirror("y"),
   showAll: (editor) => {
     editor.view.showAll();
     editor.render();
@@ -135,6 +187,12 @@ const KEYS = {
   h: ACTIONS.hold,
   a: ACTIONS.auto,
   n: ACTIONS.addPath,
+  b: ACTIONS.several,
+  g: ACTIONS.grid,
+  u: ACTIONS.guides,
+  d: ACTIONS.distances,
+  e: extend,
+  m: mirror(null),
   0: ACTIONS.showAll,
   "+": zoom(ZOOM),
   "-": zoom(1 / ZOOM),

@@ -1,10 +1,11 @@
 // Draws the stage: first frame, curves as Python's overlay draws them, and the handles of the points.
 import { LINE_SHARE, placeAt, stations, timedCurve } from "./curves.js";
+import { paintOver, paintUnder } from "./paint_help.js";
+import { HANDLE, paintLabel, ring } from "./paint_parts.js";
 
 /** Colours of the paths' handles: eight that colour-blind people can tell apart (Okabe and Ito). */
 export const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#ffffff"];
 export const colorOf = (index) => PALETTE[index % PALETTE.length];
-export const HANDLE = 5; // radius of a point's handle [px]
 
 /** Colour of the gradient: red at share 0, blue at 1. */
 export function gradientColor(share) {
@@ -32,46 +33,52 @@ export function strokeGradient(context, path, frame, colorBy, thickness = LINE_S
 /**
  * The whole stage.
  * @param {CanvasRenderingContext2D} context in canvas pixels
- * @param {{doc, selection, view, picture, colorBy, scrub, labels, focused}} scene
+ * @param {object} editor what is shown: session, view, picture, colorBy, scrub, ink, and of the gesture hover, lines, box
+ * @param {string[]} labels of the selected path's points
+ * @param {boolean} focused whether keys go to the stage
  */
-export function paintStage(context, scene) {
-  const { doc, view } = scene;
-  const [width, height] = view.canvas;
-  context.fillStyle = "#17181a";
-  context.fillRect(0, 0, width, height);
+export function paintStage(context, editor, labels, focused) {
+  const { session, view, picture } = editor;
+  const { doc, selection } = session;
+  context.clearRect(0, 0, ...view.canvas);
   context.save();
   context.translate(view.left, view.top);
   context.scale(view.scale, view.scale);
-  if (scene.picture) {
+  if (picture) {
     context.imageSmoothingEnabled = view.scale < 3; // single pixels stay visible
-    context.drawImage(scene.picture, 0, 0, doc.width, doc.height);
+    context.drawImage(picture, 0, 0, doc.width, doc.height);
   } else {
-    paintNoPicture(context, doc);
+    paintNoPicture(context, doc, editor.ink);
   }
   for (const path of doc.paths) {
-    if (path.points.length > 1) strokeGradient(context, path, [doc.width, doc.height], scene.colorBy);
+    if (path.points.length > 1) strokeGradient(context, path, [doc.width, doc.height], editor.colorBy);
   }
   context.restore();
-  if (scene.scrub !== null) paintScrub(context, scene);
-  doc.paths.forEach((path, index) => index === scene.selection.path || paintHandles(context, scene, path, index));
-  if (scene.selection.path >= 0) paintHandles(context, scene, doc.paths[scene.selection.path], scene.selection.path);
+  paintUnder(context, editor);
+  if (editor.scrub !== null) paintScrub(context, doc, view, editor.scrub);
+  const scene = { session, view, labels, focused };
+  doc.paths.forEach((path, index) => index === selection.path || paintHandles(context, scene, path, index));
+  if (selection.path >= 0) paintHandles(context, scene, doc.paths[selection.path], selection.path);
+  paintOver(context, editor);
 }
 
-function paintNoPicture(context, doc) {
+function paintNoPicture(context, doc, { ink }) {
   const cell = Math.max(doc.width, doc.height) / 16;
-  context.fillStyle = "#2a2c30";
+  context.fillStyle = ink;
+  context.globalAlpha = 0.08;
   context.fillRect(0, 0, doc.width, doc.height);
-  context.fillStyle = "#303338";
+  context.globalAlpha = 0.05;
   for (let row = 0; row * cell < doc.height; row++) {
     for (let col = row % 2; col * cell < doc.width; col += 2) {
       const [x, y] = [col * cell, row * cell];
       context.fillRect(x, y, Math.min(cell, doc.width - x), Math.min(cell, doc.height - y));
     }
   }
+  context.globalAlpha = 1;
 }
 
 /** Rings where the paths are at the time that is looked at. */
-function paintScrub(context, { doc, view, scrub }) {
+function paintScrub(context, doc, view, scrub) {
   doc.paths.forEach((path, index) => {
     if (path.points.length < 2) return;
     const place = view.toCanvas(...placeAt(timedCurve(path), scrub));
@@ -80,7 +87,8 @@ function paintScrub(context, { doc, view, scrub }) {
   });
 }
 
-function paintHandles(context, { doc, view, selection, labels, focused }, path, index) {
+function paintHandles(context, { session, view, labels, focused }, path, index) {
+  const { doc, selection } = session;
   const active = index === selection.path;
   context.globalAlpha = active ? 1 : 0.75;
   path.points.forEach((point, at) => {
@@ -93,7 +101,7 @@ function paintHandles(context, { doc, view, selection, labels, focused }, path, 
     context.fill();
     ring(context, place, HANDLE + 1, "#000", 1);
     ring(context, place, HANDLE, colorOf(index), 2);
-    if (chosen) ring(context, place, HANDLE + 4, focused ? "#fff" : "#aaa", 2);
+    if (session.holds(index, at)) ring(context, place, HANDLE + 4, focused ? "#fff" : "#aaa", chosen ? 2 : 1);
     if (active) paintLabel(context, labels[at], place, chosen);
   });
   context.globalAlpha = 1;
@@ -101,23 +109,4 @@ function paintHandles(context, { doc, view, selection, labels, focused }, path, 
     const { x, y } = view.toCanvas(path.points[0].x, path.points[0].y);
     if (doc.paths.length > 1) paintLabel(context, path.name, { x, y: y + 24 }, active, colorOf(index));
   }
-}
-
-function ring(context, { x, y }, radius, color, width) {
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
-  context.strokeStyle = color;
-  context.lineWidth = width;
-  context.stroke();
-}
-
-/** Text with a dark edge, readable on any picture. */
-export function paintLabel(context, text, { x, y }, strong, color = "#fff") {
-  context.font = `${strong ? "bold " : ""}11px sans-serif`;
-  context.textAlign = "left";
-  context.lineWidth = 3;
-  context.strokeStyle = "rgb(0 0 0 / 80%)";
-  context.strokeText(text, x + HANDLE + 4, y - HANDLE);
-  context.fillStyle = color;
-  context.fillText(text, x + HANDLE + 4, y - HANDLE);
 }

@@ -1,6 +1,11 @@
 // What is being edited: the document, what is selected in it, and the undo history.
+//
+// `selection` is the leading point, whose numbers the fields show; `group` holds all selected points, the leading one
+// among them, and may span paths.
 
 const DEPTH = 300; // steps that can be undone
+
+const same = (a, b) => a.path === b.path && a.point === b.point;
 
 /** Selection {path, point}; -1: none. */
 export class Session {
@@ -16,6 +21,7 @@ export class Session {
   replace(doc) {
     this.doc = doc;
     this.selection = { path: doc.paths.length ? 0 : -1, point: -1 };
+    this.group = [];
     [this.#past, this.#future, this.#base] = [[], [], null];
   }
 
@@ -39,8 +45,43 @@ export class Session {
     return this.#base !== null;
   }
 
+  /** Select this point alone. */
   select(path, point = -1) {
     this.selection = { path, point };
+    this.group = [this.selection];
+    this.#keepSelectionValid();
+  }
+
+  /** Whether a point is among the selected ones. */
+  holds(path, point) {
+    return this.group.some((one) => same(one, { path, point }));
+  }
+
+  /** Make one of the selected points the leading one. */
+  lead(path, point) {
+    if (this.holds(path, point)) this.selection = { path, point };
+  }
+
+  /** Select a point besides those that are selected, or no longer. */
+  toggle(path, point) {
+    const others = this.group.filter((one) => !same(one, { path, point }));
+    const taken = others.length === this.group.length ? [...others, { path, point }] : others;
+    this.selectGroup(taken.length ? taken : [{ path, point: -1 }]);
+  }
+
+  /** Select these points; the last of them leads. */
+  selectGroup(points) {
+    if (!points.length) return void this.select(this.selection.path);
+    this.selection = points.at(-1);
+    this.group = points;
+    this.#keepSelectionValid();
+  }
+
+  /** One step that leaves every point its number: what is selected stays so. */
+  editGroup(doc) {
+    const { group, selection } = this;
+    this.edit(doc);
+    [this.group, this.selection] = [group, selection];
     this.#keepSelectionValid();
   }
 
@@ -93,11 +134,11 @@ export class Session {
   }
 
   #now() {
-    return { doc: this.doc, selection: this.selection };
+    return { doc: this.doc, selection: this.selection, group: this.group };
   }
 
-  #restore({ doc, selection }) {
-    [this.doc, this.selection] = [doc, selection];
+  #restore({ doc, selection, group }) {
+    [this.doc, this.selection, this.group] = [doc, selection, group];
   }
 
   #remember(state) {
@@ -110,5 +151,8 @@ export class Session {
     const path = Math.min(this.selection.path, this.doc.paths.length - 1);
     const count = this.doc.paths[path]?.points.length ?? 0;
     this.selection = { path, point: Math.min(this.selection.point, count - 1) };
+    const there = this.group.filter((one) => one.point >= 0 && one.point < (this.doc.paths[one.path]?.points.length ?? 0));
+    const leads = this.selection.point < 0 || there.some((one) => same(one, this.selection));
+    this.group = leads ? there : [...there, this.selection];
   }
 }

@@ -3,22 +3,13 @@ import { pointTimes } from "./curves.js";
 import { setTime } from "./edits.js";
 import { ACTIONS } from "./keys.js";
 import { colorOf, gradientColor } from "./paint.js";
+import { frameAt, timeOfFrame } from "./times.js";
 import { placeOf } from "./view.js";
 
 const SIDE = 14; // room left and right of the first and last frame [px]
 const LINE = 26; // height of the line of points [px]
 const REACH = { mouse: 8, touch: 18 }; // how far from its middle a point can be taken [px]
 const SNAP = 5; // a dragged point is drawn to a frame this near [px]
-
-/** Number of the frame, from 1, at a time. */
-export const frameAt = (time, frames) => 1 + time * (frames - 1);
-export const timeOfFrame = (frame, frames) => (frame - 1) / (frames - 1);
-
-/** "4" or "4.3" */
-export function frameLabel(time, frames) {
-  const frame = frameAt(time, frames);
-  return Math.abs(frame - Math.round(frame)) < 0.005 ? `${Math.round(frame)}` : frame.toFixed(1);
-}
 
 export const xOfTime = (time, width) => SIDE + time * (width - 2 * SIDE);
 
@@ -39,54 +30,59 @@ export function markersAt(path, x, width, reach) {
     .map(({ point }) => point);
 }
 
-/** Draw the strip. */
-export function paintStrip(context, [width, height], { session, frames, scrub }) {
-  context.fillStyle = "#202225";
-  context.fillRect(0, 0, width, height);
+/** Draw the strip, in the colours of ComfyUI's palette. */
+export function paintStrip(context, [width, height], { session, frames, scrub, ink }) {
+  context.clearRect(0, 0, width, height);
   const bar = context.createLinearGradient(xOfTime(0, width), 0, xOfTime(1, width), 0);
   bar.addColorStop(0, gradientColor(0));
   bar.addColorStop(1, gradientColor(1));
   context.fillStyle = bar;
   context.fillRect(xOfTime(0, width), LINE - 2, width - 2 * SIDE, 4);
-  paintFrames(context, width, frames);
+  paintFrames(context, width, frames, ink);
   if (scrub !== null) {
-    context.fillStyle = "#fff";
+    context.fillStyle = ink.ink;
     context.fillRect(xOfTime(scrub, width) - 0.5, 8, 1, height - 8);
   }
-  if (session.path) paintMarkers(context, width, session);
+  if (session.path) paintMarkers(context, width, session, ink);
 }
 
-function paintFrames(context, width, frames) {
+function paintFrames(context, width, frames, { ink }) {
   const every = Math.ceil((frames * 16) / width); // numbers must not touch
   context.font = "10px sans-serif";
   context.textAlign = "center";
+  context.fillStyle = ink;
   for (let frame = 1; frame <= frames; frame++) {
     const x = xOfTime(timeOfFrame(frame, frames), width);
-    context.fillStyle = "#777";
+    context.globalAlpha = 0.5;
     context.fillRect(x - 0.5, LINE - 8, 1, 16);
-    if ((frame - 1) % every) continue;
-    context.fillStyle = "#bbb";
-    context.fillText(`${frame}`, x, 12);
+    context.globalAlpha = 0.85;
+    if ((frame - 1) % every === 0) context.fillText(`${frame}`, x, 12);
   }
+  context.globalAlpha = 1;
 }
 
-function paintMarkers(context, width, { path, selection }) {
+function paintMarkers(context, width, session, { ink, field }) {
+  const { path, selection } = session;
   const color = colorOf(selection.path);
   const times = pointTimes(path);
   const order = times.map((_, point) => point).sort((a, b) => (a === selection.point) - (b === selection.point));
   for (const point of order) {
     const x = xOfTime(times[point], width);
-    const chosen = point === selection.point;
+    const chosen = session.holds(selection.path, point);
     context.beginPath();
     context.moveTo(x, LINE + 1);
     context.lineTo(x - 6, LINE + 13);
     context.lineTo(x + 6, LINE + 13);
     context.closePath();
-    context.fillStyle = path.points[point].t === null ? "#202225" : color;
+    context.lineJoin = "round";
+    // An edge in the colour of texts: a path's own colour may be as light or as dark as the strip.
+    for (const [style, line] of [[ink, chosen ? 5 : 3], [color, 1.5]]) {
+      context.strokeStyle = style;
+      context.lineWidth = line;
+      context.stroke();
+    }
+    context.fillStyle = path.points[point].t === null ? field : color;
     context.fill();
-    context.lineWidth = chosen ? 3 : 1.5;
-    context.strokeStyle = chosen ? "#fff" : color;
-    context.stroke();
   }
 }
 

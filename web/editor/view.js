@@ -76,6 +76,12 @@ export function pointsAt(doc, selectedPath, x, y, reach) {
     .map(({ path, point }) => ({ path, point }));
 }
 
+/** Points in a box between two corners of the frame [px]. */
+export function pointsIn(doc, from, to) {
+  const inside = ({ x, y }) => x >= from.x && x <= to.x && y >= from.y && y <= to.y;
+  return doc.paths.flatMap(({ points }, path) => points.flatMap((place, point) => (inside(place) ? [{ path, point }] : [])));
+}
+
 /** The selection that follows in a stack of overlapping points; the first when none of them is selected. */
 export function nextOf(stack, selection) {
   const now = stack.findIndex(({ path, point }) => path === selection.path && point === selection.point);
