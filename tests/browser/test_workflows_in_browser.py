@@ -1,55 +1,37 @@
-"""Every workflow file in ComfyUI's own editor; the tiny planner's ones run there to the finished video."""
+"""Every workflow file in ComfyUI's own editor, in canvas nodes and in Nodes 2.0; what can run here runs there."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import layout
 import pytest
-from editor import Editor
-from workflow_files import ALL, TINY, JsonObject, read
+from editor import SETTINGS, Editor
+from playwright.sync_api import Browser
+from workflow_files import ALL, RUNNABLE, TINY, JsonObject, read
 
 from launcher.client import ComfyClient, Run
 from launcher.paths import WORKFLOWS
+from launcher.server import ComfyServer
 from launcher.workflow import Workflow
-
-Box = list[float]
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 FRAMES = 9
 CELL = 64
 
 
-def overlapping(nodes: list[JsonObject]) -> list[tuple[str, str]]:
-    """Pairs of nodes that lie on each other."""
-    return [(a["title"], b["title"]) for a, b in itertools.combinations(nodes, 2) if _touch(a["box"], b["box"])]
-
-
-def _touch(a: Box, b: Box) -> bool:
-    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
-
-
-def _inside(box: Box, outer: Box) -> bool:
-    return (
-        box[0] >= outer[0]
-        and box[1] >= outer[1]
-        and box[0] + box[2] <= outer[0] + outer[2]
-        and box[1] + box[3] <= outer[1] + outer[3]
-    )
+NEWEST = ("tiny_both", "tiny_replan", "tiny_extend")
+"""Workflows that have all nodes of the others: they are run in the newer frontend, too."""
 
 
 def check_layout(editor: Editor) -> None:
-    """No node on another, each but the note inside one group, groups apart."""
-    nodes, groups = editor.nodes(), editor.groups()
-    assert overlapping(nodes) == []
-    assert overlapping(groups) == []
-    for node in nodes:
-        homes = [group["title"] for group in groups if _inside(node["box"], group["box"])]
-        assert len(homes) == (node["type"] != "MarkdownNote"), f"{node['title']} lies in {homes}"
+    """No node on another, each but the note inside one group and below its title, groups apart."""
+    assert layout.faults(editor.nodes(), editor.groups()) == []
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -93,26 +75,80 @@ def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
     return values
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_a_tiny_workflow_runs_to_the_finished_video(
+@pytest.fixture
+def canvas_again(editor: Editor) -> Iterator[None]:
+    """The module's page with canvas nodes, whatever a test has switched to."""
+    yield
+    editor.use_nodes2(False)
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.usefixtures("canvas_again")
+def test_a_workflow_runs_and_lies_clean_in_both_renderers(
     editor: Editor, client: ComfyClient, pictures: Path, name: str
 ) -> None:
-    editor.open_file(WORKFLOWS / f"{name}.json")
-    editor.show_all()  # the editor fetches pictures when it draws their nodes
-    ended = editor.run()
-    editor.screenshot(pictures / f"{name}_run.png")
-    assert ended["kind"] == "execution_success", ended
-    assert editor.messages() == []
-    assert editor.problems == []
-    check_layout(editor)
+    """The second run takes all results from the server's cache."""
+    for nodes2 in (False, True):
+        editor.use_nodes2(nodes2)
+        editor.open_file(WORKFLOWS / f"{name}.json")
+        editor.show_all()  # the editor fetches pictures when it draws their nodes
+        check_layout(editor)
+        ended = editor.run()
+        editor.screenshot(pictures / f"{name}_run{'_nodes2' if nodes2 else ''}.png")
+        assert ended["kind"] == "execution_success", ended
+        check_layout(editor)
+        assert editor.problems == []
+        if name in TINY and not nodes2:
+            check_results(editor, client, ended["prompt_id"])
 
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in RUNNABLE])
+@pytest.mark.usefixtures("canvas_again")
+def test_what_cannot_run_here_lies_clean_in_nodes2(editor: Editor, pictures: Path, name: str) -> None:
+    """Before a run; for what one adds, each node has the height that nodes of its kind have where they run."""
+    editor.use_nodes2(True)
+    editor.open_file(WORKFLOWS / f"{name}.json")
+    if editor.page.locator(".p-dialog:visible").count():
+        editor.close_dialog()  # the offer of models
+    editor.show_all()
+    editor.screenshot(pictures / f"{name}_nodes2.png")
+    check_layout(editor)
+    needed = layout.heights_by_kind([read(other) for other in RUNNABLE])
+    nodes = {(node["type"], node["size"][0]): node["size"][1] for node in read(name)["nodes"]}
+    low = {kind: (height, needed[kind]) for kind, height in nodes.items() if height < needed.get(kind, 0)}
+    assert low == {}, "make_layouts.py gives them their heights"
+
+
+@pytest.fixture(scope="module")
+def newest(browser: Browser, newer_server: ComfyServer) -> Iterator[Editor]:
+    """A page of the newer frontend with Nodes 2.0."""
+    ComfyClient(newer_server.url).post("/settings", SETTINGS | {"Comfy.VueNodes.Enabled": True})
+    editor = Editor(browser, newer_server.url, "newer_nodes2")
+    yield editor
+    editor.close()
+    ComfyClient(newer_server.url).post("/settings", SETTINGS)
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_the_newer_frontend_lays_it_out_clean(newest: Editor, pictures: Path, name: str) -> None:
+    newest.open_file(WORKFLOWS / f"{name}.json")
+    newest.show_all()
+    check_layout(newest)
+    ended = newest.run()
+    newest.screenshot(pictures / f"{name}_run_newer_nodes2.png")
+    assert ended["kind"] == "execution_success", ended
+    check_layout(newest)
+
+
+def check_results(editor: Editor, client: ComfyClient, prompt_id: str) -> None:
+    """Grid, frames, check and video of a tiny workflow."""
     nodes = {node["title"]: node for node in editor.nodes()}
     assert nodes["Slice Grid (Visual Planner)"]["pictures"] == [CELL] * FRAMES
     assert nodes["Save frames"]["pictures"] == [CELL] * FRAMES
     assert nodes["Save grid"]["pictures"] == [3 * CELL]
     assert len(nodes["Check Plan (Visual Planner)"]["pictures"]) == 1
     assert editor.page.locator("video").count() >= 1, "Save Video shows nothing"
-    check_video(client, ended["prompt_id"], str(nodes["Save Video"]["id"]))
+    check_video(client, prompt_id, str(nodes["Save Video"]["id"]))
 
 
 def check_video(client: ComfyClient, prompt_id: str, node_id: str) -> None:
