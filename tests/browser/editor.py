@@ -156,9 +156,9 @@ class Editor:
         self.page.wait_for_function("count => window.app.graph.nodes.length === count", arg=count)
         self.settle()
 
-    def use_nodes2(self, on: bool) -> None:
-        """Switch between canvas nodes and Nodes 2.0, for files that are opened from here on."""
-        self.page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+    def set(self, setting: str, value: object) -> None:
+        """Change one of ComfyUI's settings; Nodes 2.0 is in effect for files that are opened from here on."""
+        self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [setting, value])
         self.settle(500)
 
     def settle(self, milliseconds: int = 1000) -> None:

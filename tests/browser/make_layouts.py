@@ -89,7 +89,7 @@ def measured(names: list[str], newer: bool) -> Iterator[tuple[str, dict[str, flo
         editor = Editor(browser, server.url)
         for name in names:
             for vue in (False, True):
-                editor.use_nodes2(vue)
+                editor.set("Comfy.VueNodes.Enabled", vue)
                 editor.open_file(WORKFLOWS / f"{name}.json")
                 editor.show_all()
                 if name in RUNNABLE and (ended := editor.run())["kind"] != "execution_success":

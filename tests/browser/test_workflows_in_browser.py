@@ -77,9 +77,11 @@ def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
 
 @pytest.fixture
 def canvas_again(editor: Editor) -> Iterator[None]:
-    """The module's page with canvas nodes, whatever a test has switched to."""
+    """No offer of models over the graph; afterwards the module's page has it, and canvas nodes, again."""
+    editor.set("Comfy.Workflow.ShowMissingModelsWarning", False)
     yield
-    editor.use_nodes2(False)
+    editor.set("Comfy.Workflow.ShowMissingModelsWarning", True)
+    editor.set("Comfy.VueNodes.Enabled", False)
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -89,7 +91,7 @@ def test_a_workflow_runs_and_lies_clean_in_both_renderers(
 ) -> None:
     """The second run takes all results from the server's cache."""
     for nodes2 in (False, True):
-        editor.use_nodes2(nodes2)
+        editor.set("Comfy.VueNodes.Enabled", nodes2)
         editor.open_file(WORKFLOWS / f"{name}.json")
         editor.show_all()  # the editor fetches pictures when it draws their nodes
         check_layout(editor)
@@ -106,10 +108,8 @@ def test_a_workflow_runs_and_lies_clean_in_both_renderers(
 @pytest.mark.usefixtures("canvas_again")
 def test_what_cannot_run_here_lies_clean_in_nodes2(editor: Editor, pictures: Path, name: str) -> None:
     """Before a run; for what one adds, each node has the height that nodes of its kind have where they run."""
-    editor.use_nodes2(True)
+    editor.set("Comfy.VueNodes.Enabled", True)
     editor.open_file(WORKFLOWS / f"{name}.json")
-    if editor.page.locator(".p-dialog:visible").count():
-        editor.close_dialog()  # the offer of models
     editor.show_all()
     editor.screenshot(pictures / f"{name}_nodes2.png")
     check_layout(editor)
