@@ -76,6 +76,15 @@ SHEETS = {
         (0, 1, 2, 3, 4),
     ),
     "tiny_upscale": Sheet("Frames of a plan, enlarged", "eight times larger, and a video of them", "tiny_upscale"),
+    "tiny_interpolate": Sheet(
+        "Frames of a plan, with frames between them", "needs weights (23 MB); the picture shows the plan", "tiny_text"
+    ),
+    "ltx_first_last_frame": Sheet(
+        "Two frames of a plan, joined by LTX-2.3", "needs weights; LTX paints what lies between", "tiny_text", (0, 8)
+    ),
+    "minimax_first_last_frame": Sheet(
+        "Two frames of a plan, joined by MiniMax H3", "needs weights; H3 paints what lies between", "tiny_text", (0, 8)
+    ),
     "wan_first_last_frame": Sheet(
         "Two frames of a plan, joined by Wan", "needs weights; Wan paints what lies between", "tiny_text", (0, 8)
     ),

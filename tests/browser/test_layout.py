@@ -6,7 +6,7 @@ import copy
 
 import layout
 import pytest
-from workflow_files import ALL, read
+from workflow_files import FILES, read
 
 
 def node(number: int, x: float, y: float, width: float = 100.0, height: float = 50.0, kind: str = "K") -> dict:
@@ -82,6 +82,6 @@ def test_a_wider_node_moves_what_is_right_of_it() -> None:
     assert [one["bounding"][0::2] for one in data["groups"]] == [[0, 380], [0, 380], [460, 100]]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_is_clean_by_its_own_sizes(name: str) -> None:
     assert faults(read(name)) == []

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 from packaging.version import Version
-from workflow_files import ALL, KLEIN, read
+from workflow_files import FILES, KLEIN, NEWER, read
 
 from launcher.paths import ROOT
 
@@ -19,12 +19,16 @@ FOLDERS = {
     "CLIPLoader": ("text_encoders",),
     "VAELoader": ("vae",),
     "CLIPVisionLoader": ("clip_vision",),
+    "CheckpointLoaderSimple": ("checkpoints",),
+    "LTXAVTextEncoderLoader": ("text_encoders", "checkpoints"),
+    "LTXVAudioVAELoader": ("checkpoints",),
+    "FrameInterpolationModelLoader": ("frame_interpolation",),
     "UpscaleModelLoader": ("upscale_models",),
     "VisualPlannerLoraLoader": ("loras",),
 }
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FILES)
 def test_every_file_of_weights_can_be_downloaded(name: str) -> None:
     """Each loader says where its files are (but a planner LoRA that is published nowhere): name, folder, hash."""
     for node in read(name)["nodes"]:
@@ -41,17 +45,17 @@ def test_every_file_of_weights_can_be_downloaded(name: str) -> None:
 
 
 def test_a_file_has_one_hash_and_one_place_in_all_workflows() -> None:
-    models = [model for name in ALL for node in read(name)["nodes"] for model in node["properties"].get("models", ())]
+    models = [model for name in FILES for node in read(name)["nodes"] for model in node["properties"].get("models", ())]
     assert len(models) > 25
     for model in models:
         assert [other for other in models if other["name"] == model["name"] and other != model] == []
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FILES)
 def test_the_lowest_versions_are_named(name: str) -> None:
     """Of ComfyUI and of the pack, at each node: the editor names them where a node is missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    core = "0.9.2" if name in KLEIN else "0.3.75"
+    core = NEWER.get(name, "0.9.2" if name in KLEIN else "0.3.75")
     for node in read(name)["nodes"]:
         if node["type"] == "MarkdownNote":
             continue

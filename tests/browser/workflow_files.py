@@ -26,9 +26,13 @@ METAWORLD = "metaworld_plan_and_execute"
 RUNNABLE = (*TINY, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
 ALL = (*RUNNABLE, *FLUX, *KLEIN, WAN, METAWORLD)
+NEWER = {"ltx_first_last_frame": "0.18.1", "minimax_first_last_frame": "0.33.0", "tiny_interpolate": "0.20.0"}
+"""Workflows with nodes that the oldest supported ComfyUI lacks → the version that their stock nodes name."""
+FILES = (*ALL, *NEWER)
+"""Every workflow; those of `ALL` open in each supported ComfyUI."""
 APPS = tuple(APP_NAMES.values())
 """Copies that open in App mode; the graphs are those of their workflows."""
-TEMPLATES = (*ALL, *APPS)
+TEMPLATES = (*FILES, *APPS)
 """What the template browser offers."""
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
