@@ -38,6 +38,15 @@ KNOWN_NOISE = re.compile(
     r"|reading 'id'\)[\s\S]*at onChange [\s\S]*/GraphView-"  # settings are read before a workflow is open
 )
 
+OURS = f"/extensions/{PLUGIN_NAME}/"
+NUMBER = re.compile(r"\d+")
+
+
+def shape_of(text: str) -> str:
+    """A message without its numbers: ports, lines, ids of nodes."""
+    return NUMBER.sub("#", text)
+
+
 # The editor opens ComfyUI's own default workflow last; a file opened before that would be replaced by it.
 READY = """() => window.app?.graph?.nodes?.length > 0 && window.app.extensionManager?.workflow?.activeWorkflow
     && 'VisualPlannerCheck' in LiteGraph.registered_node_types"""
@@ -122,6 +131,7 @@ class Editor:
     def __init__(self, browser: Browser, url: str, mode: str = "canvas") -> None:
         """Open the page, with a storage of its own, and wait until the editor can be used."""
         self.problems: list[str] = []
+        self._noise: set[str] = set()
         self.mode = mode
         self.page = browser.new_page(viewport=SIZE)
         self.page.add_init_script(BEFORE_START)
@@ -131,23 +141,33 @@ class Editor:
         self.page.on("response", self._on_response)
         self.page.goto(url, wait_until="domcontentloaded")
         self.page.wait_for_function(READY)
+        self.settle()
+        self._forget_own_noise()
+
+    def _forget_own_noise(self) -> None:
+        """Leave out from now on what this frontend says of itself: with no workflow open but its own default one."""
+        self._noise |= {shape_of(text) for text in self.problems if OURS not in text}
+        self.problems[:] = [text for text in self.problems if OURS in text]
+
+    def _note(self, text: str) -> None:
+        if shape_of(text) not in self._noise:
+            self.problems.append(text)
 
     def _on_page_error(self, error: Error) -> None:
-        self.problems.append(f"page error: {error}")
+        self._note(f"page error: {error}")
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not KNOWN_NOISE.search(message.text):
-            self.problems.append(f"console: {message.text} ({message.location['url']})")
+            self._note(f"console: {message.text} ({message.location['url']})")
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 400 and not KNOWN_MISSING.search(response.url):
-            self.problems.append(f"{response.status}: {response.url}")
+            self._note(f"{response.status}: {response.url}")
 
     def faults(self) -> list[str]:
         """The problems; of a newer frontend, which asks the internet for much, only script errors and our files'."""
-        ours = f"/extensions/{PLUGIN_NAME}/"
         newer = self.mode.startswith("newer")
-        return [text for text in self.problems if not newer or text.startswith("page error") or ours in text]
+        return [text for text in self.problems if not newer or text.startswith("page error") or OURS in text]
 
     def open_file(self, file: Path) -> None:
         """Open a workflow file, as dropping it into the window does."""
