@@ -20,6 +20,7 @@ from .lora_look import VisualPlannerLookIntoLora
 from .prompt import VisualPlannerPrompt
 from .rank import VisualPlannerRank
 from .tracks import VisualPlannerExportTrajectory, VisualPlannerImportTrajectory, VisualPlannerTrackPoints
+from .training import VisualPlannerTrain, VisualPlannerTrainingData
 from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverlay
 
 # In the order of a plan's way through a graph. Ids are permanent: saved workflows name them.
@@ -47,6 +48,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerScene,
     VisualPlannerPlanToActions,
     VisualPlannerExecute,
+    VisualPlannerTrainingData,
+    VisualPlannerTrain,
 )
 for _node in NODES:
     guarded(_node)

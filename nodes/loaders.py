@@ -116,8 +116,8 @@ class VisualPlannerLoraLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, base_lora_name: str = lora.NONE, **_: object) -> tuple:
-        """Load again when a file changes."""
-        chosen = [name for name in (lora_name, base_lora_name) if name != lora.NONE]
+        """Load again when a file changes; a name that another node gives is None here, and that node's affair."""
+        chosen = [name for name in (lora_name, base_lora_name) if name not in (lora.NONE, None)]
         return tuple((str(path), path.stat().st_mtime_ns) for path in map(lora.lora_path, chosen))
 
     @classmethod

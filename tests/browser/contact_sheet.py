@@ -75,6 +75,9 @@ SHEETS = {
         "tiny_replan",
         (0, 1, 2, 3, 4),
     ),
+    "tiny_train": Sheet(
+        "Train a robot planner, then plan with it", f"ten steps beside ComfyUI; {STAND_IN}", "tiny_text"
+    ),
     "tiny_upscale": Sheet("Frames of a plan, enlarged", "eight times larger, and a video of them", "tiny_upscale"),
     "tiny_interpolate": Sheet(
         "Frames of a plan, with frames between them", "needs weights (23 MB); the picture shows the plan", "tiny_text"

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image
-from workflow_files import APPS, KLEIN, RUNNABLE, JsonObject, read
+from workflow_files import APPS, KLEIN, RUNNABLE, TRAINED, JsonObject, read
 
 from launcher.client import ComfyClient
 from launcher.copies import API, API_FOLDER, APP_NAMES, app_copy, texts
@@ -53,7 +53,7 @@ def test_the_copies_are_those_of_the_files(client: ComfyClient) -> None:
 
 
 def test_every_plan_that_runs_here_and_klein_have_an_api_copy() -> None:
-    assert sorted(API) == sorted({*RUNNABLE, *KLEIN})
+    assert sorted(API) == sorted({*RUNNABLE, TRAINED, *KLEIN})
     assert len(list(API_FOLDER.iterdir())) <= 12
 
 

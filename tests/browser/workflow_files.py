@@ -21,11 +21,13 @@ HANDED_ON = ("tiny_extend", "tiny_upscale")
 """Workflows in which plans go on: to a further plan, and to ComfyUI's own nodes."""
 WAN = "wan_first_last_frame"
 """Workflow that hands frames of a plan to Wan, whose weights no test has."""
+TRAINED = "tiny_train"
+"""Workflow that trains a planner and plans with it; one test runs it, with fewer steps."""
 METAWORLD = "metaworld_plan_and_execute"
 """Workflow of Meta-World, whose planner's weights do not ship."""
 RUNNABLE = (*TINY, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
-ALL = (*RUNNABLE, *FLUX, *KLEIN, WAN, METAWORLD)
+ALL = (*RUNNABLE, TRAINED, *FLUX, *KLEIN, WAN, METAWORLD)
 NEWER = {"ltx_first_last_frame": "0.18.1", "minimax_first_last_frame": "0.33.0", "tiny_interpolate": "0.20.0"}
 """Workflows with nodes that the oldest supported ComfyUI lacks → the version that their stock nodes name."""
 FILES = (*ALL, *NEWER)

@@ -34,9 +34,11 @@ IDS = (
     "VisualPlannerScene",
     "VisualPlannerPlanToActions",
     "VisualPlannerExecute",
+    "VisualPlannerTrainingData",
+    "VisualPlannerTrain",
 )
 FILE_LISTS = {"lora_name", "base_lora_name"}
-NOT_OURS = FILE_LISTS | {"sampler_name", "scheduler"}
+NOT_OURS = FILE_LISTS | {"sampler_name", "scheduler", "recipe", "data", "start_lora"}
 """Inputs that offer what ComfyUI or the user's disk has."""
 
 

@@ -12,7 +12,7 @@ SUFFIX = re.compile(r"\s*[(（].*[)）]$")
 # the plain characters nor their escaped form {'x'} are shown rightly by both.
 SYNTAX = re.compile(r"[@${}|%\\]")
 # ComfyUI's own words, which a plugin's file would replace for all of ComfyUI's nodes.
-CORE_CATEGORIES = {"loaders"}
+CORE_CATEGORIES = {"loaders", "training"}
 # Words that are the same in every language: with an underscore, a capital behind the first letter, or a digit.
 IDENTIFIER = re.compile(r"(?<![\w.])\.?\w*(?:_\w|[a-z][A-Z]|[A-Z]{2}|\d[A-Za-z]|[A-Za-z]\d)\w*")
 TRANSLATED = {"KSampler"}
