@@ -1,7 +1,8 @@
 """One process with FLUX.1's widths: `real_shapes.py COMFYUI BASE CONDITION_TOKENS ...`; a line of JSON for each.
 
 A random checkpoint in the original file layout (hidden 3072, 24 heads, one double and one single block, bf16), a base
-and a task LoRA of rank 128, and a small VAE go through the stock loader, our nodes and the stock sampler at 960x720.
+and a task LoRA of rank 128, and a small VAE go through the stock loader, our nodes and the stock sampler: one step of
+the longest sequence at 960x720, and two steps of a cached condition on small cells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HIDDEN, HEAD, TEXT, POOLED, TOKEN = 3072, 128, 4096, 768, 64
 WORDS, RANK = 512, 128
 STEPS = {"first_cell": 1, "first_cell_cached": 2}
-"""The second step of a cached condition uses what the first has kept; a step is 2.5 TFLOP."""
+"""The second step of a cached condition uses what the first has kept."""
+CELLS = {"first_cell": (240, 320), "first_cell_cached": (48, 64)}
+"""Height and width of a cell [px]. A step at 960x720 is 2.5 TFLOP, and the condition in the sequence needs the most
+memory; that kept keys and values have the widths' shapes shows at any size."""
 
 
 def checkpoint_shapes() -> dict[str, tuple[int, ...]]:
@@ -96,7 +100,8 @@ def main(comfyui: Path, base: Path, kinds: list[str]) -> None:
     write_checkpoint(base / "models" / "diffusion_models" / "flux.safetensors")
     write_lora(base / "models" / "loras" / "pretrain.safetensors", {}, seed=1)
     for kind in kinds:
-        spec = PlannerSpec(condition_tokens=kind, modes=("text",))
+        height, width = CELLS[kind]
+        spec = PlannerSpec(condition_tokens=kind, modes=("text",), cell_height=height, cell_width=width)
         write_lora(base / "models" / "loras" / f"{kind}.safetensors", spec.to_metadata(), seed=2)
     write_vae(base / "tiny" / "vae")
 
@@ -122,7 +127,7 @@ def plan(comfy, model, base: Path, kind: str) -> dict:
     generator = torch.Generator().manual_seed(3)
     words = torch.randn(1, WORDS, TEXT, generator=generator)
     positive = [[words, {"pooled_output": torch.randn(1, POOLED, generator=generator)}]]
-    frame = torch.rand(1, 240, 320, 3, generator=generator)
+    frame = torch.rand(1, *CELLS[kind], 3, generator=generator)
     conditioned = comfy.call(
         "VisualPlannerCondition", model=planner, positive=positive, vae=tiny.load_vae(base / "tiny"), spec=read,
         first_frame=frame, plans=1, fit="crop",
