@@ -1,6 +1,7 @@
 """Apply a planner LoRA to a clone of ComfyUI's FLUX model, and read its planner record."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from ...visual_planner.adapters.blocks import Strengths, parse_blocks
@@ -11,7 +12,8 @@ from ..wires import warn
 from . import lora_beside, lora_where, tiny
 from .lora_file import LoraFile
 from .lora_keys import LoraError, target_of
-from .lora_patches import layers_of_products, make_patches
+from .lora_make import is_product, layer_of
+from .lora_patches import layers_of_lengths, make_patches
 from .safetensors_files import ModelFileError, read_header
 
 NONE = "none"
@@ -112,18 +114,23 @@ def apply_lora(
     if strength == 0.0:
         return patched
     tensors, alphas = file.load()
-    lora_beside.merge_again(patched, layers_of_products(file.modules, file.key_map))
-    patches = make_patches(patched, file.modules, tensors, alphas, file.key_map, name)
+    asked = partial(lora_where.is_asked, patched, how=how)
+    lora_beside.merge_again(patched, layers_of_lengths(file.modules, file.key_map, asked), name)
+    patches = make_patches(patched, file.modules, tensors, alphas, file.key_map, name, asked)
     strengths = {key: strength * factor for key in patches if (factor := factors.of(target_of(key)[0]))}
     beside, merged = lora_where.split(patched, {key: patches[key] for key in strengths}, how)
+    products = {layer_of(key) for key, patch in merged.items() if is_product(patch)}
+    late = {layer_of(key) for key in merged} & lora_beside.products_beside(patched)
+    lora_beside.merge_again(patched, products | late, name)
     _merge(patched, merged, strengths, name)
     lora_beside.add(patched, beside, strengths)
     if not factors.are_one:
         notes += _notes_of_blocks(name, factors, {key: patches[key] for key in strengths})
     if text := lora_where.note(patched, name, beside, merged, how):
         notes.append(text)
-    if how != lora_where.MERGED and (count := lora_where.rounded(patched, merged)):
-        text = f"LoRA {name} has {count} layers that cannot act beside quantised weights: merged, they are rounded"
+    if how != lora_where.MERGED and (rounded := lora_where.rounded(patched, merged)):
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in rounded.items())
+        text = f"LoRA {name} has layers that are merged into quantised weights, which rounds them: {kinds}"
         notes.append(warn(text))
     return patched
 

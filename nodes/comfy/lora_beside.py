@@ -2,51 +2,30 @@
 
 Weights of 8 bits and fewer cannot hold a small change: merged into them it drowns in the noise of rounding. (GGUF
 loaders merge at each step, in floating point, which is slower than this.) So where a layer's weights are stored so, its
-low-rank matrices are applied to what the layer is given, in the type in which it computes. Everything hangs on the
-MODEL's clone, as ComfyUI's wrappers: layers are changed for the length of a call and are the same as before
-afterwards, so that other clones never see it.
+low-rank matrices are applied to what the layer is given, in the type in which it computes; adapters of other kinds have
+formulas of their own (`lora_ops`). Everything hangs on the MODEL's clone, as ComfyUI's wrappers: layers are changed for
+the length of a call and are the same as before afterwards, so that other clones never see it.
 
-All of a layer's LoRAs (base and planner, and q, k and v where they are one layer) become one pair of matrices.
+All of a layer's LoRAs (base and planner, and q, k and v where they are one layer) become one pair of matrices, unless
+adapters of other kinds are among them.
 """
 
 import types
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 
-from .lora_keys import Target, target_of
+from .lora_keys import LoraError
+from .lora_make import Entry, is_product, kind_of, make, numel_of, pair_of, turned
+from .lora_ops import Call, Chain, own_bias
 
 KEY = "visual_planner.lora_beside"
 """Name of the wrappers and of the attachment on a MODEL, and of a run's mark in its `transformer_options`."""
 
 Factors = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 """Matrices down (R, in) and up (out, R), and what is added to the bias (out)."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One patch of ComfyUI's that acts beside a layer.
-
-    Args:
-        key: the patch's key: a weight's, or (weight's, part of it, change of the rows).
-        patch: ComfyUI's adapter of the kind LoRA, or ("diff", (values,)) of a bias.
-        strength: factor.
-    """
-
-    key: object
-    patch: object
-    strength: float
-
-    @property
-    def target(self) -> Target:
-        """The weight, and the part of it."""
-        return target_of(self.key)
-
-    @property
-    def layer(self) -> str:
-        """The layer's name in the model."""
-        return layer_of(self.key)
 
 
 class Layer:
@@ -60,22 +39,38 @@ class Layer:
     def __init__(self, entries: Iterable[Entry], shape: tuple[int, int]) -> None:
         self.entries = tuple(entries)
         self.shape = shape
-        self._factors: dict[tuple[torch.device, torch.dtype], Factors] = {}
-        self._forwards: dict[torch.nn.Module, tuple[object, types.FunctionType]] = {}
+        self.pairs_alone = all(entry.is_pair or entry.of_bias for entry in self.entries)
+        self._factors: dict[tuple[torch.device, torch.dtype], Factors | Chain] = {}
+        self._forwards: dict[torch.nn.Module, tuple[object, Callable, types.FunctionType]] = {}
 
     @property
     def numel(self) -> int:
         """How many numbers are held while the layer is in use."""
         out, width = self.shape
-        rank = sum(len(entry.patch.weights[1]) for entry in self.entries if is_lora(entry.patch))
-        return rank * (out + width) + (out if any(not is_lora(entry.patch) for entry in self.entries) else 0)
+        biases = out if any(entry.of_bias for entry in self.entries) else 0
+        weights = [entry for entry in self.entries if not entry.of_bias]
+        if not self.pairs_alone:
+            return biases + sum(numel_of(entry) for entry in weights)
+        return biases + sum(len(entry.patch.weights[1]) for entry in weights) * (out + width)
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> Factors:
-        """The layer's matrices on a device, in the type in which it computes; made at the first call."""
-        factors = self._factors.get((device, dtype))
-        if factors is None:
-            factors = self._factors[device, dtype] = self._join(device, dtype)
-        return factors
+    def prepare(self, device: torch.device, dtype: torch.dtype, plain: Call) -> Factors | Chain:
+        """The layer's matrices on a device, in the type in which it computes; made at the first call.
+
+        Args:
+            device: where the layer computes.
+            dtype: in which type.
+            plain: the layer without what acts beside it.
+        """
+        made = self._factors.get((device, dtype))
+        if made is None:
+            make_ = self._join if self.pairs_alone else self._chain
+            made = self._factors[device, dtype] = make_(device, dtype, plain)
+        return made
+
+    def prepare_for(self, module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        """Make the matrices before a call, outside of anything compiled."""
+        self.forward_on(module)
+        self.prepare(device, dtype, self._forwards[module][1])
 
     def drop(self) -> None:
         """Free what `prepare` has made."""
@@ -87,37 +82,42 @@ class Layer:
         known = self._forwards.get(module)
         if known is None or known[0] is not before:
             plain = types.MethodType(type(module).forward, module) if before is None else before
-            known = self._forwards[module] = (before, self._around(plain))
-        return known[1]
+            around = self._around if self.pairs_alone else self._around_chain
+            known = self._forwards[module] = (before, plain, around(plain))
+        return known[2]
 
     def _around(self, plain) -> types.FunctionType:
         linear, prepare = torch.nn.functional.linear, self.prepare
 
         def forward(x, *args, **kwargs):
             out = plain(x, *args, **kwargs)
-            down, up, bias = prepare(x.device, x.dtype)
+            down, up, bias = prepare(x.device, x.dtype, plain)
             if down is not None:
                 out = out + linear(linear(x, down), up).to(out.dtype)
             return out if bias is None else out + bias.to(out.dtype)
 
         return forward
 
-    def _join(self, device: torch.device, dtype: torch.dtype) -> Factors:
+    def _around_chain(self, plain) -> types.FunctionType:
+        prepare = self.prepare
+
+        def forward(x, *args, **kwargs):
+            made, call = prepare(x.device, x.dtype, plain), partial(_called, plain, args, kwargs)
+            return made.on(call)(x)
+
+        return forward
+
+    def _join(self, device: torch.device, dtype: torch.dtype, plain: Call) -> Factors:
         """All entries as one pair of matrices, with scale and strength in the second, and one bias."""
         out, width = self.shape
-        downs, ups, bias = [], [], None
+        downs, ups = [], []
         for entry in self.entries:
-            _, part = entry.target
-            if not is_lora(entry.patch):
-                values = entry.patch[1][0].to(device, torch.float32).reshape(-1) * entry.strength
-                bias = torch.zeros(out, device=device) if bias is None else bias
-                bias[slice(None) if part is None else slice(part[1], part[1] + part[2])] += values
+            if entry.of_bias:
                 continue
-            up, down, alpha = entry.patch.weights[:3]
-            rank = len(down)
-            down = down.to(device, torch.float32).reshape(rank, -1)
-            up = up.to(device, torch.float32).reshape(-1, rank)
-            up = turned(entry.key, up) * (entry.strength * (1.0 if alpha is None else float(alpha) / rank))
+            _, part = entry.target
+            up, down, scale = pair_of(entry.patch)
+            up, down = up.to(device), down.to(device)
+            up = turned(entry.key, up) * (entry.strength * scale)
             if part is not None:
                 dim, start, length = part
                 if dim == 0:
@@ -126,21 +126,44 @@ class Layer:
                     down = torch.nn.functional.pad(down, (start, width - start - length))
             downs.append(down)
             ups.append(up)
-        if not downs:
-            return None, None, bias.to(dtype)
-        return torch.cat(downs).to(dtype), torch.cat(ups, dim=1).to(dtype), None if bias is None else bias.to(dtype)
+        bias = self._bias(device, dtype)
+        return (torch.cat(downs).to(dtype), torch.cat(ups, dim=1).to(dtype), bias) if downs else (None, None, bias)
+
+    def _chain(self, device: torch.device, dtype: torch.dtype, plain: Call) -> Chain:
+        """All entries in their order, each around those before it."""
+        like = torch.zeros(1, device=device, dtype=dtype)
+        own = own_bias(plain, self.shape[1], like) if any(map(_moves_bias, self.entries)) else None
+        chain = Chain((), own, self._bias(device, dtype))
+        for entry in self.entries:
+            if not entry.of_bias:
+                made = make(entry, self.shape, chain.without_bias(plain), like)
+                chain = replace(chain, ops=(*chain.ops, made))
+        return chain
+
+    def _bias(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
+        """What is added to the layer's bias."""
+        bias = None
+        for entry in self.entries:
+            if entry.of_bias:
+                part, bias = entry.target[1], torch.zeros(self.shape[0], device=device) if bias is None else bias
+                values = entry.patch[1][0].to(device, torch.float32).reshape(-1) * entry.strength
+                bias[slice(None) if part is None else slice(part[1], part[1] + part[2])] += values
+        return None if bias is None else bias.to(dtype)
+
+
+def _called(plain, args: tuple, kwargs: Mapping, x: torch.Tensor) -> torch.Tensor:
+    return plain(x, *args, **kwargs)
+
+
+def _moves_bias(entry: Entry) -> bool:
+    """Whether an entry scales or turns W x, so that the bias must be kept out of it."""
+    return not entry.of_bias and is_product(entry.patch) and kind_of(entry.patch) != "glora"
 
 
 def shape_of(module: torch.nn.Module, weight: torch.Tensor) -> tuple[int, ...]:
     """(out, in) of a linear layer whose weight may be stored in another shape; else the weight's own shape."""
     own = getattr(module, "out_features", None), getattr(module, "in_features", None)
     return own if all(isinstance(size, int) for size in own) else tuple(getattr(weight, "tensor_shape", weight.shape))
-
-
-def turned(target: object, rows: torch.Tensor) -> torch.Tensor:
-    """Rows in the order that ComfyUI's layer has them: it exchanges the halves of FLUX's last modulation."""
-    turn = target[2] if not isinstance(target, str) and len(target) > 2 else None
-    return rows if turn is None else turn(rows)
 
 
 def add(model, patches: Mapping, strengths: Mapping[object, float]) -> None:
@@ -155,18 +178,35 @@ def add(model, patches: Mapping, strengths: Mapping[object, float]) -> None:
         _set(model, [*_entries(model), *(Entry(key, patch, strengths[key]) for key, patch in patches.items())])
 
 
-def merge_again(model, layers: set[str]) -> None:
+def merge_again(model, layers: set[str], name: str) -> None:
     """Merge what acts beside some layers of a MODEL, which is changed.
 
     A patch that is computed from the weight itself (DoRA, OFT) must find in it what came before.
+
+    Args:
+        model: MODEL.
+        layers: names of the layers.
+        name: of the LoRA that is to be merged there, for messages.
+
+    Raises:
+        LoraError: PEFT's DoRA acts beside one of them, which ComfyUI cannot merge into weights that are packed.
     """
     before = _entries(model)
     if not any(entry.layer in layers for entry in before):
         return
     for entry in before:
         if entry.layer in layers:
+            if kind_of(entry.patch) == "dora":
+                raise LoraError(
+                    f"LoRA {name} must be merged into {entry.layer}, beside which PEFT's DoRA acts: set where to merged"
+                )
             model.add_patches({entry.key: entry.patch}, entry.strength)
     _set(model, [entry for entry in before if entry.layer not in layers])
+
+
+def products_beside(model) -> set[str]:
+    """Layers of a MODEL beside which something acts that depends on the weight."""
+    return {entry.layer for entry in _entries(model) if not entry.of_bias and is_product(entry.patch)}
 
 
 def memory(model) -> int:
@@ -225,8 +265,8 @@ def _around_call(layers: Mapping[str, Layer]):
         changed = []
         try:
             for name, layer in layers.items():
-                layer.prepare(x.device, _compute_dtype(network))
                 module = network.get_submodule(name)
+                layer.prepare_for(module, x.device, _compute_dtype(network))
                 forward, before = layer.forward_on(module), module.__dict__.get("forward")
                 changed.append((module, before))
                 module.forward = forward
@@ -248,13 +288,3 @@ def _compute_dtype(network) -> torch.dtype:
     """The type in which ComfyUI's model computes."""
     dtype = getattr(network, "manual_cast_dtype", None)
     return network.get_dtype() if dtype is None else dtype
-
-
-def is_lora(patch: object) -> bool:
-    """Whether a patch is ComfyUI's pair of low-rank matrices."""
-    return getattr(patch, "name", None) == "lora" and len(getattr(patch, "weights", ())) >= 3
-
-
-def layer_of(key: object) -> str:
-    """Name of the layer that a patch is for."""
-    return target_of(key)[0].rpartition(".")[0]

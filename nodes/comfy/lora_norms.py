@@ -8,9 +8,10 @@ import torch
 
 from ...visual_planner.adapters.blocks import Strengths
 from ...visual_planner.adapters.change import Change
-from .lora_beside import is_lora, layer_of, shape_of, turned
+from .lora_beside import shape_of
 from .lora_file import LoraFile
 from .lora_keys import target_of
+from .lora_make import is_product, kind_of, layer_of, pair_of, turn_of, turned
 from .lora_patches import make_patches
 from .lora_where import packing_of
 
@@ -80,24 +81,21 @@ def _norm_of_patches(patches: Mapping, key: str, factor: float, weight: torch.Te
 
     entries = []
     for target, patch in patches.items():
-        turn = target[2] if not isinstance(target, str) and len(target) > 2 else None
-        entries.append((factor, patch, 1.0, target_of(target)[1], turn))
+        entries.append((factor, patch, 1.0, target_of(target)[1], turn_of(target)))
     return float((comfy.lora.calculate_weight(entries, weight.clone(), key) - weight).norm())
 
 
 def _are_pairs(patches: Mapping) -> bool:
     """Whether all patches are low-rank pairs of parts that do not overlap: their norms are known without the weight."""
     parts = [target_of(key)[1] for key in patches]
-    plain = all(is_lora(patch) and all(part is None for part in patch.weights[3:]) for patch in patches.values())
+    plain = all(kind_of(patch) == "lora" and not is_product(patch) for patch in patches.values())
     return plain and (len(parts) == 1 or (None not in parts and len(set(parts)) == len(parts)))
 
 
 def _norm_of_pair(key: object, patch, device: torch.device) -> float:
     """‖s U D‖ from the matrices' own products: ‖U D‖² = tr(UᵀU DDᵀ), in which nothing has the weight's size."""
-    up, down, alpha = patch.weights[:3]
-    rank = len(down)
-    up, down = (matrix.to(device, torch.float64).flatten(1) for matrix in (turned(key, up), down))
-    scale = 1.0 if alpha is None else float(alpha) / rank
+    up, down, scale = pair_of(patch)
+    up, down = (matrix.to(device, torch.float64) for matrix in (turned(key, up), down))
     return abs(scale) * float(((up.T @ up) * (down @ down.T).T).sum().clamp_min(0)) ** 0.5
 
 

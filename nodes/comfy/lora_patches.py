@@ -1,6 +1,6 @@
 """From an adapter file's tensors to ComfyUI's patches: alpha, values, and what ComfyUI itself reads otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -8,14 +8,11 @@ import torch
 
 from ...visual_planner.adapters import names, scale, values
 from ...visual_planner.errors import plain
-from .lora_beside import layer_of, turned
 from .lora_keys import LoraError, Module, bias_of, target_of
+from .lora_make import PeftDora, by_lengths_of_the_sum, layer_of, turned
 
 _OWN = (names.BIAS, names.UP_BIAS, names.B_NORM, names.MAGNITUDE)
 """Parts that ComfyUI's loader does not read, or not where a layer is a part of a larger one."""
-
-_SUMS = ("lora", "loha", "lokr", "diff", "norm", "bias")
-"""Kinds of adapters that add to a weight what is in their file alone, unless they are DoRA."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -78,13 +75,18 @@ def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, f
     _refuse(lost, name, "parts that ComfyUI applies", "layers have a rescale beside OFT, which it leaves out")
 
 
-def layers_of_products(modules: list[Module], key_map: Mapping[str, object]) -> set[str]:
-    """Layers whose change is computed from the weight itself, with all that was added to it before (DoRA, OFT)."""
-    products = (
-        module for module in modules
-        if module.kind not in _SUMS or {names.DORA, names.MAGNITUDE} & module.keys.keys()
-    )  # fmt: skip
-    return {layer_of(key_map[module.name]) for module in products}
+def layers_of_lengths(
+    modules: list[Module], key_map: Mapping[str, object], beside: Callable[[object], bool]
+) -> set[str]:
+    """Layers whose rows PEFT's DoRA gives lengths in the weight itself, with all that was added to it before.
+
+    Args:
+        modules: from `lora_keys.gather`.
+        key_map: from `comfy.lora.model_lora_keys_unet`.
+        beside: whether patches of a target act beside the weight.
+    """
+    targets = (key_map[module.name] for module in modules if names.MAGNITUDE in module.keys)
+    return {layer_of(target) for target in targets if not beside(target)}
 
 
 def make_patches(
@@ -94,6 +96,7 @@ def make_patches(
     alphas: Mapping[str, float],
     key_map: Mapping[str, object],
     name: str,
+    beside: Callable[[object], bool] = lambda target: False,
 ) -> dict:
     """ComfyUI's patches for a file that has been checked.
 
@@ -104,6 +107,7 @@ def make_patches(
         alphas: from `scales`.
         key_map: from `comfy.lora.model_lora_keys_unet`.
         name: the LoRA's name, for messages.
+        beside: whether patches of a target act beside the weight; PEFT's DoRA then needs no weight.
 
     Raises:
         LoraError: DoRA magnitudes on a base whose weights cannot be read.
@@ -112,6 +116,7 @@ def make_patches(
 
     known: dict[str, torch.Tensor] = {}
     own: dict = {}
+    magnitudes: dict[object, torch.Tensor] = {}
     for module in modules:
         parts = {part: tensors[key] for part, key in module.keys.items()}
         if module.name in alphas:
@@ -123,13 +128,16 @@ def make_patches(
         if names.DORA in parts and parts[names.DORA].ndim == 1:
             parts[names.DORA] = parts[names.DORA][:, None]
         target = key_map[module.name]
-        if names.MAGNITUDE in parts:
+        if names.MAGNITUDE in parts and beside(target):
+            magnitudes[target] = turned(target, parts[names.MAGNITUDE].float().reshape(-1))
+        elif names.MAGNITUDE in parts:
             parts[names.DORA] = _rows_of_dora(model, target, parts, name)
         if (bias := _bias(parts)) is not None:
             key, part = bias_of(target_of(target))
             own[key if part is None else (key, part)] = ("diff", (turned(target, bias),))
         known |= {f"{module.name}.{part}": tensor for part, tensor in parts.items() if part not in _OWN}
-    return {**comfy.lora.load_lora(known, key_map, log_missing=False), **own}
+    patches = {**comfy.lora.load_lora(known, key_map, log_missing=False), **own}
+    return patches | {target: PeftDora(patches[target], rows) for target, rows in magnitudes.items()}
 
 
 def _whole_factor(parts: dict[str, torch.Tensor]) -> None:
@@ -175,21 +183,12 @@ def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Ten
     if part is not None:
         weight = weight.narrow(*part)
     magnitude = turned(target, parts[names.MAGNITUDE].float().reshape(-1)).to(weight.device)[:, None]
-    if _by_rows_of_the_sum():
+    if by_lengths_of_the_sum(True):
         return magnitude
     change = parts[names.UP].float().to(weight.device) @ parts[names.DOWN].float().to(weight.device)
     summed = weight + turned(target, change * _scale(parts))
     own, sums = (matrix.norm(dim=1, keepdim=True) for matrix in (weight, summed))
     return magnitude * (own + torch.finfo(weight.dtype).eps) / sums.clamp_min(torch.finfo(weight.dtype).tiny)
-
-
-def _by_rows_of_the_sum() -> bool:
-    """Whether this ComfyUI divides by the lengths of the summed rows, tried on a small example."""
-    from comfy.weight_adapter.base import weight_decompose
-
-    weight, change, wanted = torch.eye(3), torch.eye(3), torch.ones(3, 1)
-    made = weight_decompose(wanted, weight.clone(), change.clone(), 1.0, 1.0, torch.float32, lambda value: value)
-    return torch.allclose(made.norm(dim=1), torch.ones(3), atol=1e-4)
 
 
 def _refuse(found: list[str], name: str, what: str, problem: str) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import torch
 
-from .lora_beside import is_lora, layer_of, memory, shape_of
+from .lora_beside import memory, shape_of
 from .lora_keys import target_of
+from .lora_make import LARGE, NAMES, can_stand, kind_of, layer_of
 
 AUTO, MERGED, BESIDE = HOW = ("auto", "merged", "beside")
 """Beside quantised weights and merged into others, merged into all, beside all."""
@@ -41,11 +42,13 @@ def split(model, patches: Mapping, how: str) -> tuple[dict, dict]:
     Returns:
         Patches beside the weights, and patches to merge.
     """
-    beside = {
-        key: patch for key, patch in patches.items()
-        if how != MERGED and (how == BESIDE or _packing(model, key)) and _can_stand_beside(model, key, patch)
-    }  # fmt: skip
+    beside = {key: patch for key, patch in patches.items() if _stands_beside(model, key, patch, how)}
     return beside, {key: patch for key, patch in patches.items() if key not in beside}
+
+
+def is_asked(model, key: object, how: str) -> bool:
+    """Whether patches of a weight act beside it, if they can."""
+    return how != MERGED and (how == BESIDE or _packing(model, key) is not None) and _is_linear(model, key)
 
 
 def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | None:
@@ -69,9 +72,16 @@ def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | 
     return f"LoRA {name}: {'; '.join(texts)}"
 
 
-def rounded(model, merged: Mapping) -> int:
-    """How many layers round what is merged into them; GGUF loaders merge at run time, in floating point."""
-    return len({layer_of(key) for key in merged if _packing(model, key) not in (None, GGUF)})
+def rounded(model, merged: Mapping) -> dict[str, int]:
+    """How many layers of each kind of adapter round what is merged into them, by the kind's name.
+
+    GGUF loaders merge at run time, in floating point.
+    """
+    layers: dict[str, set[str]] = {}
+    for key, patch in merged.items():
+        if _packing(model, key) not in (None, GGUF):
+            layers.setdefault(NAMES.get(kind_of(patch), kind_of(patch)), set()).add(layer_of(key))
+    return {name: len(own) for name, own in layers.items()}
 
 
 def _stored(model, patches: Mapping) -> str:
@@ -96,12 +106,15 @@ def _place(model, key: object) -> tuple[torch.nn.Module | None, torch.Tensor | N
     return module, getattr(module, kind, None)
 
 
-def _can_stand_beside(model, key: object, patch: object) -> bool:
-    """Whether a patch is a sum that a linear layer's output can take up: matrices of low rank, or more bias."""
-    target = target_of(key)[0]
-    module, weight = _place(model, key)[0], _place(model, f"{target.rpartition('.')[0]}{_WEIGHT}")[1]
-    if weight is None or isinstance(module, torch.nn.Embedding) or len(shape_of(module, weight)) != 2:
+def _stands_beside(model, key: object, patch: object, how: str) -> bool:
+    """Whether a patch acts beside its layer; those that take as much memory as the layer only where that is asked."""
+    if not is_asked(model, key, how) or not can_stand(key, patch):
         return False
-    if target.endswith(_BIAS):
-        return isinstance(patch, tuple) and patch[0] == "diff" and len(patch[1]) == 1
-    return target.endswith(_WEIGHT) and is_lora(patch) and all(part is None for part in patch.weights[3:])
+    return how == BESIDE or kind_of(patch) not in LARGE or target_of(key)[0].endswith(_BIAS)
+
+
+def _is_linear(model, key: object) -> bool:
+    """Whether a patch is for a linear layer."""
+    target = target_of(key)[0]
+    module, weight = _place(model, f"{target.rpartition('.')[0]}{_WEIGHT}")
+    return weight is not None and not isinstance(module, torch.nn.Embedding) and len(shape_of(module, weight)) == 2
