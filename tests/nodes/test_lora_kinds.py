@@ -13,6 +13,8 @@ MERGED = ("set",)
 """Kinds that never act beside."""
 LARGE = {"diff": "whole differences", "boft": "BOFT"}
 """Kinds that act beside only where that is asked, and what the text calls them."""
+SMALL = {"loha": 300, "loha tucker": 20_000, "lokr halves": 300, "lokr tucker": 300}
+"""Factors for kinds whose random matrices multiply to next to nothing."""
 LAYERS = (
     "transformer.transformer_blocks.0.attn.to_q",
     "transformer.transformer_blocks.1.attn.to_out.0",
@@ -49,7 +51,9 @@ def adapter(model, kind, seed, layers=LAYERS):
     """An adapter on a part of a fused layer, on whole ones, and on one outside of the blocks."""
     tensors = {}
     for number, layer in enumerate(layers):
-        tensors |= in_file(layer, parts_of(kind, *size_of(model, layer), seed + number))
+        parts = parts_of(kind, *size_of(model, layer), seed + number)
+        first = next(iter(parts))
+        tensors |= in_file(layer, parts | {first: parts[first] * SMALL.get(kind, 1)})
     return tensors
 
 
