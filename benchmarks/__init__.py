@@ -16,6 +16,7 @@ BENCHMARKS = {
     "import": "benchmarks.bench_import",
     "conditioning": "benchmarks.conditioning",
     "training": "benchmarks.training",
+    "switches": "benchmarks.switches",
     "data": "benchmarks.data",
 }
 GPU = "gpu"

@@ -66,6 +66,12 @@ PARTS: tuple[Part, ...] = (
     _training("flux1 compiled", 120, 60, "flux_dev_80gb.yaml", compiled=True),
     _planning("klein compiled", 90, 45, "planning:compiled_planning", family="flux2"),
     _comfyui("flux1 compiled in ComfyUI", 90, 45, family="flux1", compiled=True),
+    _training("klein in 8 GB", 60, 20, "klein_8gb.yaml"),
+    _training("flux1 in 16 GB", 75, 30, "flux_dev_16gb.yaml"),
+    _training("klein fused adapter", 60, 20, "klein_80gb.yaml", changes={"lora.fused_forward": True}),
+    _training("flux1 fused adapter", 90, 30, "flux_dev_80gb.yaml", changes={"lora.fused_forward": True}),
+    _training("klein int8 products", 60, 20, "klein_12gb.yaml", changes={"quantized_products": True}),
+    _training("klein fp8 products", 60, 20, "klein_12gb.yaml", changes={"quantize": "fp8", "quantized_products": True}),
     Part("products of 8 bits", "benchmarks.gpu.parts.products:products", 45, 10),
     Part("resume after a kill", "benchmarks.gpu.parts.resume:resume", 90, 30),
 )

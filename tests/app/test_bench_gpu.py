@@ -32,7 +32,7 @@ from support.planner import has_shipped_planner
 
 TWINS = (
     "training/klein int8", "training/flux1 fp8", "training/flux1 compiled", "planning/klein compiled",
-    "planning/klein fp8",
+    "planning/klein fp8", "training/flux1 in 16 GB", "training/flux1 fused adapter", "training/klein fp8 products",
 )  # fmt: skip
 """Parts that run no other code than the parts beside them; left out here for the time that they take."""
 REHEARSED = tuple(chosen for chosen in PARTS if chosen.name not in TWINS)

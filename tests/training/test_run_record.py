@@ -297,6 +297,7 @@ def test_settings_that_decide_nothing_change_nothing(world, tmp_path):
     train(config_for(world, out=tmp_path / "parts", max_steps=1, ema_decay=0.5))
     other_settings = {
         "save_every": 1, "log_every": 2, "keep": 3, "gradient_checkpointing": True, "max_hours": 1.0, "run_hours": 2.0,
+        "offload": 2,
         "validation": {"every": 1, "scenes": 1, "batches": 1},
     }  # fmt: skip
     train(config_for(world, out=tmp_path / "parts", max_steps=3, ema_decay=0.5, **other_settings))

@@ -30,6 +30,8 @@ FREE = frozenset(
 """Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
 """Settings that no run can change midway, as little as the spec: its weights would mean something else."""
+LATER = {"quantized_products": False, "fused_forward": False}
+"""Settings that older records lack → what those runs did, which is not recorded."""
 _FREE_SPEC = frozenset(f"spec.{name}" for name in NOT_TRAINED)
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
@@ -72,7 +74,7 @@ def plain_settings(section: BaseModel, leave_out: frozenset | set) -> dict[str, 
     found = {}
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if name in leave_out or _holds_path(value):
+        if name in leave_out or _holds_path(value) or (name in LATER and value == LATER[name]):
             continue
         found[name] = plain_settings(value, set()) if isinstance(value, BaseModel) else json.loads(json.dumps(value))
     return found
@@ -108,7 +110,10 @@ def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]
     Fields of the spec that decide nothing in training are left out.
     """
     old, new = flat(kept), flat(now)
-    found = {name: (old.get(name), new.get(name)) for name in sorted((old.keys() | new.keys()) - _FREE_SPEC)}
+    found = {}
+    for name in sorted((old.keys() | new.keys()) - _FREE_SPEC):
+        absent = LATER.get(name.rpartition(".")[2])
+        found[name] = old.get(name, absent), new.get(name, absent)
     return {name: values for name, values in found.items() if values[0] != values[1]}
 
 

@@ -12,6 +12,7 @@ from ..sections.planner import LoraSection
 from .bases.registry import base_of_module
 from .key_map import PREFIX, check_loads
 from .lora_files import read_lora
+from .quantize import PackedLinear, as_computed, frozen_product, plain_matrix
 
 ADAPTER = "planner"
 
@@ -45,6 +46,8 @@ def add_lora(transformer: torch.nn.Module, section: LoraSection) -> None:
             module.lora_B[ADAPTER].float()
             if section.merged_forward:
                 module.forward = MethodType(_merged_forward, module)
+            elif section.fused_forward:
+                module.forward = MethodType(_fused_forward, module)
 
 
 @torch.no_grad()
@@ -103,6 +106,52 @@ def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object)
     if x.numel() <= len(down) * x.shape[-1]:
         return base(x) + scale * linear(linear(x.to(down.dtype), down), up).to(x.dtype)
     return _MergedProduct.apply(x, base.weight, base.bias, down, up, scale)
+
+
+class _FusedProduct(torch.autograd.Function):
+    """`x Wᵀ + b + s (x Aᵀ) Bᵀ`; adapter and sums of gradients are added in place by the matrix products themselves.
+
+    What peft does in passes of their own over (rows, features) is gone: the cast to float32, the scale, the sum.
+    """
+
+    @staticmethod
+    def forward(ctx, x, down, up, scale, bias, eight, *stored):
+        out = frozen_product(x, bias, eight, *stored)
+        low = x.flatten(0, -2) @ down.to(x.dtype).mT
+        out.view(-1, out.shape[-1]).addmm_(low, up.to(x.dtype).mT, alpha=scale)
+        ctx.save_for_backward(x, low, down, up, *stored)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, low, down, up, *stored = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)
+        of_low = (rows @ up.to(rows.dtype)).mul_(ctx.scale)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (rows @ plain_matrix(rows.dtype, *stored)).addmm_(of_low, down.to(rows.dtype)).view(x.shape)
+        of_down = (of_low.mT @ x.flatten(0, -2)).to(down.dtype)
+        of_up = (rows.mT @ low).to(up.dtype).mul_(ctx.scale)
+        return of_x, of_down, of_up, None, None, None, *(None for _ in stored)
+
+
+def _fused_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    """The same result as peft's, up to rounding, where the frozen layer is a plain or a packed one."""
+    base = self.get_base_layer()
+    if isinstance(base, PackedLinear):
+        eight, stored = base.eight, (base.packed, base.scale)
+    elif type(base) is torch.nn.Linear:
+        eight, stored = False, (base.weight,)
+    else:  # bitsandbytes computes its own
+        return type(self).forward(self, x)
+    down, up = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
+    return _FusedProduct.apply(as_computed(x), down, up, self.scaling[ADAPTER], base.bias, eight, *stored)
+
+
+def computes_fused(module: torch.nn.Module) -> bool:
+    """Whether a layer adds its adapter in place."""
+    return getattr(module.forward, "__func__", None) is _fused_forward
 
 
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:

@@ -3,9 +3,14 @@
 int8 and fp8 (e4m3) are stored with one scale for each output row and brought back to the computing type where they are
 used, so they need no special hardware. nf4 is stored and computed by bitsandbytes. Only the blocks' matrices are
 stored so: embedders, modulation of the output and the output itself are small and sensitive.
+
+With 8-bit products (W8A8) the activations are rounded too, with one scale for each token, so that the product is one of
+int8 (sums in int32) or fp8. The gradient of the input is the one of the packed matrix in the computing type: rounding
+counts as the identity (straight-through, Bengio et al. 2013).
 """
 
 import importlib
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,18 +22,59 @@ _FP8_MAX = 448.0
 _BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")
 
 
-class _UpcastProduct(torch.autograd.Function):
+_FEWEST_ROWS = 17
+"""Fewer rows (an example's modulation) are multiplied in the computing type: CUDA's int8 product needs more than 16."""
+
+
+class _PackedProduct(torch.autograd.Function):
     """`x Wᵀ + b` that keeps the packed matrix for the backward pass, not the one it is brought back to."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None):
-        ctx.save_for_backward(packed, scale)
-        return nn.functional.linear(x, _unpack(packed, scale, x.dtype), None if bias is None else bias.to(x.dtype))
+    def forward(ctx, x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *stored: torch.Tensor):
+        ctx.save_for_backward(*stored)
+        return frozen_product(x, bias, eight, *stored)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         packed, scale = ctx.saved_tensors
-        return gradient @ _unpack(packed, scale, gradient.dtype), None, None, None
+        return gradient @ _unpack(packed, scale, gradient.dtype), None, None, None, None
+
+
+def frozen_product(x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *stored: torch.Tensor) -> torch.Tensor:
+    """`x Wᵀ + b` in the dtype of x, (..., in_features) → (..., out_features).
+
+    Args:
+        x: activations.
+        bias: (out_features,).
+        eight: multiply in 8 bits.
+        stored: the plain matrix (out_features, in_features), or a packed one and its scales (out_features, 1).
+    """
+    bias = None if bias is None else bias.to(x.dtype)
+    if eight and x.numel() >= _FEWEST_ROWS * x.shape[-1]:
+        product = _product_of_8_bits(x.flatten(0, -2), *stored).unflatten(0, x.shape[:-1])
+        return product if bias is None else product.add_(bias)
+    return nn.functional.linear(x, plain_matrix(x.dtype, *stored), bias)
+
+
+def plain_matrix(dtype: torch.dtype, *stored: torch.Tensor) -> torch.Tensor:
+    """The matrix of what `frozen_product` takes."""
+    return _unpack(*stored, dtype) if len(stored) == 2 else stored[0].to(dtype)
+
+
+def _product_of_8_bits(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`x Wᵀ` (rows, out_features) of x (rows, in_features), rounded with one scale for each row."""
+    largest = x.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12)
+    if packed.dtype == torch.int8:
+        of_row = largest / 127
+        sums = torch._int_mm((x.float() / of_row).round_().to(torch.int8), packed.mT)
+        return (sums * of_row).mul_(scale.mT).to(x.dtype)
+    of_row = largest / _FP8_MAX
+    rounded, matrix = (x.float() / of_row).to(torch.float8_e4m3fn), packed.view(torch.float8_e4m3fn)
+    if x.device.type == "cuda":
+        # scales by row exist for results in bfloat16 only
+        return torch._scaled_mm(rounded, matrix.mT, of_row, scale.mT.contiguous(), out_dtype=torch.bfloat16).to(x.dtype)
+    # the same numbers without the hardware for them
+    return (rounded.float() @ matrix.float().mT).mul_(of_row).mul_(scale.mT).to(x.dtype)
 
 
 def _unpack(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -36,7 +82,7 @@ def _unpack(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> to
     return values.to(dtype).mul_(scale.to(dtype))  # in place: two matrices would be the peak of a step
 
 
-def _as_computed(x: torch.Tensor) -> torch.Tensor:
+def as_computed(x: torch.Tensor) -> torch.Tensor:
     """An input in autocast's dtype where that is on: autocast does not look into the products of packed layers."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -50,10 +96,12 @@ class PackedLinear(nn.Module):
     Args:
         layer: the layer to replace.
         form: "int8" or "fp8".
+        eight: multiply in 8 bits.
     """
 
-    def __init__(self, layer: nn.Linear, form: str) -> None:
+    def __init__(self, layer: nn.Linear, form: str, eight: bool = False) -> None:
         super().__init__()
+        self.eight = eight
         self.in_features, self.out_features = layer.in_features, layer.out_features
         weight = layer.weight.detach().float()
         largest = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
@@ -74,16 +122,17 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) → (..., out_features), in autocast's dtype where it is on, else in that of x."""
-        return _UpcastProduct.apply(_as_computed(x), self.packed, self.scale, self.bias)
+        return _PackedProduct.apply(as_computed(x), self.bias, self.eight, self.packed, self.scale)
 
 
-def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | str = "cpu") -> int:
+def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | str = "cpu", eight: bool = False) -> int:
     """Store the frozen matrices of the blocks in fewer bits, in place; adapters on them stay as they are.
 
     Args:
         transformer: with its adapter.
         form: "none", "int8", "fp8" or "nf4".
         device: where matrices are packed and stay.
+        eight: multiply in 8 bits.
 
     Returns:
         Number of layers that were replaced.
@@ -91,9 +140,11 @@ def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | st
     Raises:
         TrainingError: this form is not possible here.
     """
+    if eight:
+        _require_products_of_8_bits(form, torch.device(device))
     if form == "none":
         return 0
-    make = _nf4_layer if form == "nf4" else PackedLinear
+    make = _nf4_layer if form == "nf4" else partial(PackedLinear, eight=eight)
     if form == "nf4":
         _require_bitsandbytes()
     layers = [
@@ -106,6 +157,16 @@ def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | st
         packed = make(layer.to(device), form)
         transformer.get_submodule(parent).register_module(last, packed.to(device))
     return len(layers)
+
+
+def _require_products_of_8_bits(form: str, device: torch.device) -> None:
+    if form not in ("int8", "fp8"):
+        raise TrainingError(f"quantized_products needs quantize int8 or fp8, but quantize is {form}")
+    if form == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        raise TrainingError(
+            f"quantized_products in fp8 needs a GPU of compute capability 8.9 or more, "
+            f"{torch.cuda.get_device_name(device)} has less: set quantize to int8"
+        )
 
 
 def _require_bitsandbytes() -> None:
@@ -131,4 +192,4 @@ def _nf4_layer(layer: nn.Linear, form: str) -> nn.Module:
 
 def _first_as_computed(layer: nn.Module, given: tuple) -> tuple:
     """What goes into bitsandbytes' layer, which computes and answers in the dtype of that."""
-    return _as_computed(given[0]), *given[1:]
+    return as_computed(given[0]), *given[1:]

@@ -25,12 +25,13 @@ from ..errors import TrainingError
 from ..loop.randomness import step_generator
 from ..model.bases.registry import base_of, require_base
 from ..model.in_context import InContext
-from ..model.lora import add_lora
+from ..model.lora import add_lora, computes_fused
 from ..model.quantize import PackedLinear, quantize_frozen
 from ..model.transformer import load_config_only
 from ..sections.config import Config
 from ..sections.planner import TrainSection
 from .objective import Batch, flow_matching_loss
+from .offload import COPIES, chosen_blocks, frozen_tensors
 
 GIB = 2**30
 OVERHEAD_GIB = 1.0
@@ -99,6 +100,7 @@ class MemoryPlan:
         validation: autoencoder in memory beside the training, 0 without validation.
         tokens: noise, condition and text tokens of one example.
         trained: trained numbers.
+        in_ram: frozen weights that wait in RAM.
     """
 
     base: int
@@ -110,6 +112,7 @@ class MemoryPlan:
     validation: int
     tokens: tuple[int, int, int]
     trained: int
+    in_ram: int = 0
 
     @property
     def total(self) -> float:
@@ -124,6 +127,8 @@ class MemoryPlan:
         lines.append(f"trained parameters: {self.trained / 1e6:.1f} million")
         for name in ("base", "adapter", "gradients", "optimizer", "averaged", "activations", "validation"):
             lines.append(f"{name:12}{getattr(self, name) / GIB:8.2f} GiB")
+        if self.in_ram:
+            lines.append(f"{'in RAM':12}{self.in_ram / GIB:8.2f} GiB (offloaded, not in the total)")
         lines.append(f"{'overhead':12}{OVERHEAD_GIB:8.2f} GiB (context and workspaces, estimated)")
         return "\n".join([*lines, f"{'total':12}{self.total:8.2f} GiB"])
 
@@ -160,9 +165,10 @@ def memory_plan(
     with torch.device("meta"):
         add_lora(model, section.lora)
     packed_as = "int8" if section.quantize == "nf4" else section.quantize  # nf4's layers exist on real devices only
-    quantize_frozen(model, packed_as, "meta")
+    quantize_frozen(model, packed_as, "meta", section.quantized_products)
     numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    base = _base_bytes(model, section.quantize)
+    away, copies = _offloaded_bytes(model, section.offload)
+    base = _base_bytes(model, section.quantize) - away + copies
     in_context = InContext(spec, "meta")
     peak = step_peak(model, in_context, _batch(section, spec, text_tokens, model), section)
     condition = len(in_context.ids) - len(in_context.target_ids)
@@ -176,6 +182,7 @@ def memory_plan(
         validation=round(_VAE_GIB * GIB) if section.validation.every else 0,
         tokens=(len(in_context.target_ids), condition, text_tokens),
         trained=numbers,
+        in_ram=away,
     )
 
 
@@ -194,6 +201,12 @@ def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
     if quantize == "nf4":
         return total + sum(round(_NF4_BYTES * layer.packed.numel()) for layer in _packed_layers(model))
     return total + sum(buffer.nbytes for buffer in model.buffers())
+
+
+def _offloaded_bytes(model: torch.nn.Module, count: int) -> tuple[int, int]:
+    """Bytes that wait in RAM, and those of their copies on the device at once."""
+    sizes = [sum(t.nbytes for t in frozen_tensors(block).values()) for block in chosen_blocks(model, count)]
+    return sum(sizes), sum(sorted(sizes)[-COPIES:])
 
 
 def _packed_layers(model: torch.nn.Module) -> list[PackedLinear]:
@@ -227,10 +240,11 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
 
 @contextmanager
 def _packed_under_autocast(model: torch.nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Packed layers get what autocast would give them: they unpack into the dtype of their input."""
+    """Packed layers and fused adapters get what autocast would give them: they compute in the dtype of their input."""
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear) or computes_fused(module)]
     hooks = [
         layer.register_forward_pre_hook(lambda _, given: (given[0].to(dtype), *given[1:]))
-        for layer in _packed_layers(model) if dtype is not None
+        for layer in layers if dtype is not None
     ]  # fmt: skip
     try:
         yield

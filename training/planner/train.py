@@ -25,10 +25,11 @@ from ..sections.planner import TrainSection
 from ..sections.result import ExportSection
 from .batches import CachedPairs
 from .objective import BatchLoss, flow_matching_loss
+from .offload import compile_blocks, offload_blocks
 from .validation import Validation
 
-DECIDES_NOTHING = ("gradient_checkpointing",)
-"""Settings of a planner's training that change its cost alone."""
+DECIDES_NOTHING = ("gradient_checkpointing", "compile_blocks", "offload")
+"""Settings of a planner's training that change its cost alone, up to rounding."""
 
 
 def make_model(
@@ -39,21 +40,48 @@ def make_model(
     Raises:
         TrainingError: settings that exclude each other, a base of another family, or a base LoRA of another model.
     """
+    _check_together(section)
+    transformer = load_transformer(section.base, section.base_dtype, family)
+    if section.lora.base is not None:
+        fuse_lora(transformer, section.lora.base)
+    prepare_model(transformer, section, device)
+    return transformer
+
+
+def prepare_model(transformer: torch.nn.Module, section: TrainSection, device: torch.device | str) -> None:
+    """Give a base a fresh adapter and let it run as configured: packed, offloaded, compiled; in place."""
+    base_of_module(transformer).split_attention(transformer)
+    if section.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    add_lora(transformer, section.lora)
+    if section.lora.init is not None:
+        start_from(transformer, section.lora)
+    at = "cpu" if section.offload else device  # the whole base may be too large for the device
+    quantize_frozen(transformer, section.quantize, at, section.quantized_products)
+    if section.offload:
+        offload_blocks(transformer, section.offload, device)
+    if section.compile_blocks:
+        compile_blocks(transformer)
+
+
+def _check_together(section: TrainSection) -> None:
+    """Settings that exclude each other are one line."""
     if section.quantize != "none" and section.lora.merged_forward:
         raise TrainingError(
             f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: turn one of them off"
         )
-    transformer = load_transformer(section.base, section.base_dtype, family)
-    base_of_module(transformer).split_attention(transformer)
-    if section.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-    if section.lora.base is not None:
-        fuse_lora(transformer, section.lora.base)
-    add_lora(transformer, section.lora)
-    if section.lora.init is not None:
-        start_from(transformer, section.lora)
-    quantize_frozen(transformer, section.quantize, device)
-    return transformer
+    if section.lora.fused_forward and section.lora.merged_forward:
+        raise TrainingError("lora.fused_forward and lora.merged_forward exclude each other: turn one of them off")
+    if section.quantized_products and section.quantize not in ("int8", "fp8"):
+        raise TrainingError(f"quantized_products needs quantize int8 or fp8, but quantize is {section.quantize}")
+    if section.offload and not section.gradient_checkpointing:
+        raise TrainingError("offload needs gradient_checkpointing: true, since a backward pass keeps all weights else")
+    for name, wrong in (
+        ("compile_blocks: true", section.compile_blocks), ("quantize: nf4", section.quantize == "nf4"),
+        ("shard: true", section.shard), ("lora.merged_forward: true", section.lora.merged_forward),
+    ):  # fmt: skip
+        if section.offload and wrong:
+            raise TrainingError(f"offload and {name} exclude each other: turn one of them off")
 
 
 def train(config: Config) -> bool:
@@ -155,6 +183,8 @@ def make_parts(config: Config, section: TrainSection) -> Parts:
         )
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
+    if section.offload and accelerator.num_processes > 1:
+        raise TrainingError(f"offload needs one process, got {accelerator.num_processes}: shard: true splits the base")
     transformer = make_model(section, accelerator.device, mixture.spec.base_family)
     share = accelerator.process_index, accelerator.num_processes
     pairs = CachedPairs(mixture, section, share=share)

@@ -70,6 +70,9 @@ class LoraSection(Section):
     merged_forward: bool = Field(
         False, description="compute with the merged weight W + s B A (cheaper for small models)"
     )
+    fused_forward: bool = Field(
+        False, description="add the adapter into its layer's output in place, in fewer passes over activations"
+    )
     base: Path | None = Field(None, description="LoRA that is fused into the frozen base first and trained on top of")
     init: Path | None = Field(None, description="exported LoRA of the same layers and rank to start from")
 
@@ -97,7 +100,18 @@ class TrainSection(RunSection):
     quantize: Literal["none", "int8", "fp8", "nf4"] = Field(
         "none", description="how the frozen matrices are stored (nf4: bitsandbytes); they compute in base_dtype"
     )
+    quantized_products: bool = Field(
+        False,
+        description="quantize int8 or fp8: round each token's activations too and multiply the frozen matrices "
+        "in 8 bits; gradients are multiplied in base_dtype",
+    )
     gradient_checkpointing: bool = False
+    compile_blocks: bool = Field(False, description="compile each block with torch.compile (needs a C++ compiler)")
+    offload: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="number of blocks whose frozen weights stay in RAM and are copied to the GPU ahead of their use "
+        "(needs gradient_checkpointing)",
+    )
     shard: bool = Field(False, description="several processes: shard the weights (FSDP) instead of replicating them")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="stop after this many passes over the training pairs"

@@ -14,11 +14,10 @@ import torch
 from training.loop.loop import Loop, make_accelerator
 from training.model.bases.registry import base_of
 from training.model.in_context import InContext
-from training.model.lora import add_lora
-from training.model.quantize import quantize_frozen
 from training.model.transformer import load_config_only
 from training.planner.memory import GIB, OVERHEAD_GIB, MemoryPlan, memory_plan
 from training.planner.objective import Batch, flow_matching_loss
+from training.planner.train import prepare_model
 from training.sections.config import Config, load_config
 
 from ..measuring.clock import Meter, weights_of
@@ -78,7 +77,11 @@ def _config(size: Size, recipe: str, changes: dict[str, object], tiny_planner: b
     overrides = [f"train.{key}={value}" for key, value in given.items()]
     if not tiny_planner:
         overrides += [f"spec.cell_{side}={pixels}" for side, pixels in zip(("height", "width"), size.cell, strict=True)]
-    return load_config(RECIPES / recipe, overrides)
+    config = load_config(RECIPES / recipe, overrides)
+    if size.released:
+        return config
+    offload = min(config.train.offload, 2)  # a rehearsal's networks have two blocks
+    return config.model_copy(update={"train": config.train.model_copy(update={"offload": offload})})
 
 
 def _shapes(config: Config, size: Size, tiny_planner: bool) -> torch.nn.Module:
@@ -104,11 +107,7 @@ def _loop(config: Config, size: Size, compiled: bool, tiny_planner: bool) -> Loo
     accelerator = make_accelerator(section, section.device)
     dtype = getattr(torch, section.base_dtype)
     transformer = with_random_weights(_shapes(config, size, tiny_planner), size.device, dtype).train()
-    base.split_attention(transformer)
-    if section.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-    add_lora(transformer, section.lora)
-    quantize_frozen(transformer, section.quantize, accelerator.device)
+    prepare_model(transformer, section, accelerator.device)
     if compiled:
         compile_blocks(transformer, size)
     text, pooled = base.blank_text(transformer.config, section.batch_size, size.words)

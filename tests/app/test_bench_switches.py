@@ -1,0 +1,18 @@
+"""The benchmark of the training's switches, at a size that takes seconds."""
+
+import pytest
+
+from benchmarks.switches import CASES, Setting, run
+
+
+def test_every_switch_is_set_beside_the_path_without_it():
+    cases = ("offload", "fused_adapter_int8", "int8_products")
+    assert set(cases) < set(CASES)
+    result = run(1, Setting(heads=1, cell=32, words=17, rank=2, steps=2, cases=cases))
+    assert result.ratios.keys() == {f"{name}/without" for name in cases}
+    apart = {name: float(result.notes[f"{name}: largest difference of weights / largest change"]) for name in cases}
+    assert apart["offload"] == 0
+    assert 0 < apart["int8_products"]
+    memory = {name: float(result.notes[f"{name}: memory of a step / without"]) for name in cases}
+    assert memory["fused_adapter_int8"] < 1
+    assert memory["offload"] == pytest.approx(1, abs=0.2)  # two blocks, and both of them lie on the device at once
