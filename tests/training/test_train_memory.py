@@ -101,7 +101,7 @@ def test_the_command_prints_every_part(capsys, tmp_path):
     assert "cache.text_tokens must be more than 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("gigabytes", "base", "total"), [(12, 3.79, 7.67), (24, 7.22, 17.23)])
+@pytest.mark.parametrize(("gigabytes", "base", "total"), [(8, 1.05, 4.91), (12, 3.79, 7.67), (24, 7.22, 17.23)])
 def test_the_recipes_for_klein_fit_and_take_what_the_page_says(gigabytes, base, total):
     config = load_config(CONFIGS / f"klein_{gigabytes}gb.yaml")
     whole = memory_plan(config.train, config.planner_spec(), config.cache.text_tokens)

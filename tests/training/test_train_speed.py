@@ -65,6 +65,7 @@ def apart(ours, theirs):
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # of diffusers' norms under autocast
 @pytest.mark.parametrize(
     ("form", "kind", "bound"),
     [("none", None, 1e-4), ("none", torch.bfloat16, 0.1), ("int8", None, 1e-4), ("fp8", None, 1e-4)],
@@ -158,6 +159,7 @@ def test_the_memory_plan_knows_what_is_offloaded():
     assert "in RAM" in away.text() and "in RAM" not in whole.text()
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look at inputs
 def test_compiled_blocks_with_fused_adapters_compute_the_same(base):
     """Through torch.compile's front end, which costs no C++ compiler's time."""
     small = copy.deepcopy(base)
