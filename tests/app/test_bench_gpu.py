@@ -119,7 +119,9 @@ def test_a_rehearsal_measures_what_the_gpu_will(rehearsed) -> None:
     assert {"training/flux1", "training/klein", "training/flux1 int8"} <= set(trained)
     for name in trained:
         figures = lines[name]
-        assert abs(figures["memory"]["difference_percent"]) < 3, (name, figures["memory"])
+        # Of offloaded blocks the plan counts three copies, the most that a GPU holds; a CPU holds fewer.
+        least = -60 if name.endswith(" GB") else -3
+        assert least < figures["memory"]["difference_percent"] < 3, (name, figures["memory"])
         assert figures["example_s"] * figures["examples_of_a_step"] == pytest.approx(figures["step_s"])
     assert lines["training/flux1 int8"]["computed"]["base"] < lines["training/flux1"]["computed"]["base"]
     assert lines["parity"]["grey_levels"]["float32"]["largest"] < 0.1
