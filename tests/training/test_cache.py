@@ -1,10 +1,7 @@
 """The cache: the same from any number of processes and stops, checked, streamed, and named when it is stale."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import fsspec
@@ -14,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from launcher.server import first_free_port
+from support.ranks import launch
 from support.small_world import config_for
 from training.__main__ import main
 from training.cache import write as cache_module
@@ -25,10 +22,8 @@ from training.data.pairs_folder import read_pairs
 from training.data.sources.pictures import read_picture
 from training.errors import TrainingError, WritingError
 from training.model.text import TextEncoders
-from training.sections.config import load_config, save_config
+from training.sections.config import load_config
 from visual_planner.grid.cells import condition_grid
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def changed(world, out, **settings):
@@ -75,22 +70,8 @@ def contents(folder):
 
 
 def test_two_processes_make_the_very_cache_of_one(world, tmp_path):
-    save_config(changed(world, tmp_path / "cache", text_shard_size=4), tmp_path / "config.yaml")
     cache(changed(world, tmp_path / "alone", text_shard_size=4))
-    command = [sys.executable, "-m", "training", "cache", "--config", str(tmp_path / "config.yaml")]
-    settings = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(first_free_port(29613)),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings, "RANK": str(rank)}, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, error = process.communicate(timeout=400)
-        assert process.returncode == 0, error.decode()
+    launch("training.cache.write:cache", changed(world, tmp_path / "cache", text_shard_size=4), 2)
     assert len(list((tmp_path / "alone").glob("text-*.safetensors"))) == 4
     assert contents(tmp_path / "cache") == contents(tmp_path / "alone")
 
