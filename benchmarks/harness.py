@@ -113,12 +113,17 @@ def report(results: list[Benchmark]) -> dict[str, Any]:
         "benchmarks": {
             result.name: {"unit": result.unit, "cases": result.summary(), "notes": result.notes} for result in results
         },
-        "machine": {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "cpus": os.cpu_count(),
-            "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        },
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on, and how busy it was."""
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
 
 

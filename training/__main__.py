@@ -11,6 +11,7 @@ from visual_planner.errors import PlannerError
 
 from .sections.config import load_config
 from .sections.output import output_of
+from .sections.sharding import add_options, asked_of
 
 CONFIGURED = {
     "vae": (".tiny_base.vae:train_vae", "train the tiny base's autoencoder from scratch"),
@@ -47,6 +48,9 @@ CONFIGURED = {
 }
 "Commands that take a training configuration: where they are defined, and what they do."
 
+DIVIDED = ("prepare", "cache", "evaluate")
+"Commands whose work several processes can divide."
+
 WITH_OWN_ARGUMENTS = {
     "check": (
         ".cache.check:check_command",
@@ -72,8 +76,12 @@ def _run(arguments: list[str]) -> int | None:
     if options.config is None:
         options.config = _config_of(options.world)
     more = (options.install,) if options.command == "export" else ()
+    part = None
+    if options.command in DIVIDED:
+        more = (asked_of(options),)
+        part = more[0].part
     config = load_config(options.config, options.set)
-    with output_of(options.command, config):
+    with output_of(options.command, config, part):
         _load(CONFIGURED[options.command][0])(config, *more)
     return 0
 
@@ -116,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--config", required=True, help="YAML file, see training/configs")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")
+        if name in DIVIDED:
+            add_options(command)
         if name == "export":
             command.add_argument("--install", metavar="COMFYUI", help="also copy the file to a ComfyUI's models/loras")
     return parser

@@ -16,10 +16,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from runtime.parts import Part, check_parts, damaged_files, make_record, read_record
 from support.small_world import SPEC
 from training.cache.read import FORMAT, Cache
 from training.data.check import check_pairs
 from training.data.pairs_folder import FORMAT as PAIRS
+from training.errors import TrainingError
 from training.loop.checkpoints import load_checkpoint, save_checkpoint
 from visual_planner.planner.spec import PlannerSpec
 
@@ -125,7 +127,18 @@ def _open_header(data: bytes, folder: Path) -> None:
     PlannerSpec.from_metadata(header.metadata)
 
 
+_MADE_FROM = {"cache.seed": 1, "spec.rows": 3, "pairs": "0" * 64}
+_SHARD = json.loads(make_record("cache", Part(0, 1), _MADE_FROM, {"text-00000.safetensors": (9, "0" * 64)}))
+
+
+def _merge(data: bytes, folder: Path) -> None:
+    record = read_record(data)
+    for held in check_parts("cache", 1, {Part(0, 1): record}, _MADE_FROM, TrainingError):
+        list(damaged_files(folder, held["files"]))
+
+
 TARGETS = [
+    Target("records of shards", *of_json([_SHARD]), _merge),
     Target("safetensors headers", [_safetensors(json_bytes(_TENSORS))], _broken_header, _open_header),
     Target("pairs", *of_lines([_PAIR, _PAIR]), within("pairs.jsonl", _pairs, _check)),
     Target("pairs data set", *of_json([_PAIRS_INFO]), within("dataset.json", _pairs, _check)),

@@ -36,10 +36,10 @@ def test_no_command_loses_anything(tmp_path):
             tally = try_faults(world, command, FAULTS[command])
             refused += tally.refused
         else:
-            tally = try_kills(world, command, int(command == "vae"), 0)
+            tally = try_kills(world, command, int(command in ("vae", "shard")), 0)
             kills += tally.kills
         assert not tally.broken, (command, tally.broken)
-    assert (refused, kills) == (5, 1)
+    assert (refused, kills) == (5, 2)
 
 
 class Refused(Exception):

@@ -17,14 +17,14 @@ from support.small_world import config_for, write_episodes
 from visual_planner.execution.camera import View
 
 COMMANDS = (
-    *("vae", "pretrain", "prepare", "cache", "train", "export", "evaluate"),
+    *("vae", "pretrain", "shard", "prepare", "cache", "train", "export", "evaluate"),
     *("readout", "closed_loop", "study", "demonstrate", "scene"),
 )
 """In the order in which each takes what those before it wrote."""
 STRAY = re.compile(r"\..*(?:\.part|\.lock|\.partial|\.part-\d+|\.partial-.*)$")
 _TIMED = re.compile(r"log\.jsonl|.*\.(?:log|html)|run\.json|.*curve.*\.png")
 """Files with times or speeds in them; they must be there, but differ from run to run."""
-_WHEN = ("date", "seconds", "seconds_a_plan", "steps_per_second")
+_WHEN = ("date", "seconds", "steps_per_second")
 """Keys of records that say when something was made and how long it took."""
 _STEPS = {"max_steps": 12, "save_every": 2, "keep": 2}
 _SIZE = 32
@@ -46,6 +46,10 @@ def arguments_of(command: str, folder: Path) -> list[str]:
             *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         ],
         "demonstrate": ["demonstrate", "--episodes", "2", "--out", str(folder / "demonstrations"), "--quiet", *scene],
+        "shard": [
+            *("prepare", "--config", str(folder / "config.yaml"), "--shard", "1/2"),
+            *("--set", f"prepare.out={folder / 'divided'}"),
+        ],
         "scene": ["scene", "--seed", "3", "--out", str(folder / "scenes" / "3.png"), *scene],
     }.get(command, [command, "--config", str(folder / "config.yaml")])
 

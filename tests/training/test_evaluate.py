@@ -18,7 +18,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.figures import row_of, static_plan, summary, table
 from training.evaluation.i3d import I3D
 from training.evaluation.perceptual import LpipsAlex, Perceptual, frechet, i3d_input
-from training.evaluation.scenes import read_scenes, scene_of_episode
+from training.evaluation.scenes import scene_of_episode
 from training.planner.export import export
 from training.planner.train import train
 from visual_planner.planner.spec import PlannerSpec
@@ -88,14 +88,6 @@ def test_baselines_stand_beside_every_mode(evaluated, world):
     assert all(name in table(result) for name in names)
     with Image.open(world / "evaluation" / "both.png") as sheet:
         assert sheet.size == (9 * 32, 2 * 2 * 32)
-
-
-def test_processes_share_the_scenes(world):
-    spec = PlannerSpec(**SPEC)
-    whole = read_scenes(world / "episodes", 5, spec)
-    shared = [scene for process in range(2) for scene in read_scenes(world / "episodes", 5, spec, (process, 2))]
-    assert [(number, scene.id) for number, scene in whole] == sorted((number, scene.id) for number, scene in shared)
-    assert len(whole) == 5
 
 
 def test_pairs_can_be_planned_too(evaluated, world):

@@ -13,7 +13,7 @@ import simulation.__main__ as simulation_command
 import training.__main__ as training_command
 from support.imports import ROOT
 from support.small_world import config_for
-from training.sections.config import load_config
+from training.sections.config import load_config, save_config
 
 GUIDES = ROOT / "docs" / "guides"
 LEROBOT = ROOT / "tests" / "training" / "data" / "lerobot" / "v30_image"
@@ -47,7 +47,11 @@ def blocks_of(page, language):
 def test_every_command_of_the_guides_is_run_here():
     pages = [page.name for page in GUIDES.glob("*.md") if page.name not in ELSEWHERE]
     found = {page: [c for c in commands_of(page) if not INSTALLS.match(c)] for page in pages}
-    assert {name for name, commands in found.items() if commands} == {"execute.md", "lerobot_to_comfyui.md"}
+    assert {name for name, commands in found.items() if commands} == {
+        "execute.md",
+        "lerobot_to_comfyui.md",
+        "several_machines.md",
+    }
     assert all(shlex.split(command)[2] in MAINS for commands in found.values() for command in commands)
 
 
@@ -84,6 +88,24 @@ def test_from_a_lerobot_data_set_to_a_file_in_comfyui(world, tmp_path, monkeypat
     assert (tmp_path / "output" / "flux" / "evaluation" / "report.html").is_file()
     assert list((tmp_path / "output" / "flux" / "lora" / "validation").glob("*/*.png"))
     assert (tmp_path / "output" / "flux" / "pairs" / "contact_sheet.jpg").is_file()
+
+
+def test_prepare_on_several_machines(world, tmp_path, monkeypatch, capsys):
+    """The commands, and one pod of the Kubernetes job."""
+    config = config_for(world)
+    config.prepare.out = tmp_path / "pairs"
+    save_config(config, tmp_path / "my.yaml")
+    monkeypatch.chdir(tmp_path)
+    for command in commands_of("several_machines.md"):
+        run(command, capsys)
+    assert (tmp_path / "pairs" / "dataset.json").is_file()
+    pod = yaml.safe_load(blocks_of("several_machines.md", "yaml")[0])["spec"]
+    shell, option, line = pod["template"]["spec"]["containers"][0]["command"]
+    assert (shell, option, pod["completionMode"]) == ("sh", "-c", "Indexed")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", str(pod["completions"] - 1))
+    (tmp_path / "pairs").rename(tmp_path / "done")
+    run(os.path.expandvars(line), capsys)
+    assert [path.name for path in (tmp_path / ".pairs.shards").iterdir()] == ["00063-of-00064"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from training.data.check import check_pairs
 from training.data.choice import episode as choice
 from training.data.prepare import prepare
 from training.data.sources import Entry, open_source
-from training.evaluation.scenes import read_scenes
+from training.evaluation.scenes import open_scenes
 from training.sections.config import Config
 from training.sections.data import PrepareSection
 from visual_planner.planner.spec import PlannerSpec
@@ -84,7 +84,7 @@ def test_whole_episodes_are_as_without_later_starts(tmp_path):
 
 def test_unseen_scenes_begin_later_too_and_have_names_of_their_own(tmp_path):
     prepare(config(tmp_path, moving(tmp_path / "set", 3), later_starts=2, validation_episodes=1))
-    scenes = [scene for _, scene in read_scenes(tmp_path / "pairs", 9, PlannerSpec(**{**SPEC, "modes": ("text",)}))]
+    scenes = [read() for read in open_scenes(tmp_path / "pairs", 9, PlannerSpec(**{**SPEC, "modes": ("text",)}))]
     starts = [line["start"] for line in lines_of(tmp_path) if line["split"] == "validation" and "start" in line]
     assert [scene.id for scene in scenes] == ["e2", *(f"e2+{start}" for start in starts)]
     for scene in scenes:

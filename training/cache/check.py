@@ -3,6 +3,7 @@
 import argparse
 import math
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from visual_planner.planner.spec import PlannerSpec
@@ -53,15 +54,24 @@ def check(data: Path, section: CacheSection | None = None) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def quick_check(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> None:
+def quick_check(
+    section: CacheSection, spec: PlannerSpec, pairs: list[dict], pictures: Collection[str] | None = None
+) -> None:
     """What can be known before a model is loaded, without decoding pictures.
+
+    Args:
+        section: of the cache.
+        spec: the planner.
+        pairs: all lines.
+        pictures: whose headers are read; None: all.
 
     Raises:
         TrainingError: lines or headers of pictures have problems; the message has the first ones.
         WritingError: the disk has too little room.
     """
     problems = list(line_problems(section.data, spec, pairs))
-    for name, key in {pair[key]: key for pair in pairs for key in ("source", "target")}.items():
+    named = {pair[key]: key for pair in pairs for key in ("source", "target")}
+    for name, key in named.items() if pictures is None else ((name, named[name]) for name in sorted(pictures)):
         problems += header_problems(section.data / name, spec, picture_sizes(key, spec))
     if problems:
         raise TrainingError(

@@ -56,6 +56,19 @@ class Folder:
             return (Path(self.place) / file).is_file()
         return self._reach(file, lambda path: self._system.isfile(path))
 
+    def names(self) -> list[str]:
+        """Names of its files, in order; none where it does not exist."""
+        if self._system is None:
+            place = Path(self.place)
+            return sorted(file.name for file in place.iterdir() if file.is_file()) if place.is_dir() else []
+
+        def listed(path: str) -> list[str]:
+            self._system.invalidate_cache()  # other processes write beside this one
+            found = self._system.ls(self._root, detail=True) if self._system.isdir(self._root) else []
+            return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "file")
+
+        return self._reach("", listed)
+
     def read(self, file: str, what: str) -> bytes:
         """A file's content.
 

@@ -6,61 +6,44 @@ run that was killed goes on with the shards that are missing. What a shard holds
 cache is the same however many processes made it and however often they were stopped.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from tqdm import tqdm
 
-from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import condition_picture, read_info, read_pairs, spec_from
+from ..data.pairs_folder import condition_picture, read_info, read_pairs
 from ..data.sources.pictures import read_picture
-from ..data.sources.records import Record, Text, checked
 from ..errors import TrainingError
 from ..files import json_object
 from ..model.autoencoder import encode_cells, encode_pictures, load_vae
 from ..model.bases.registry import base_of
 from ..sections.config import Config
 from ..sections.data import CacheSection
+from ..sections.sharding import ALL, Asked, Process, device_of, divide
 from .check import quick_check
-from .processes import Process, join
-from .read import FORMAT, MANIFEST, PAIRS, encoder_digests
+from .plan import KINDS, Plan, Shard, differences, is_finished, plan_cache, read_note
+from .read import FORMAT, MANIFEST, PAIRS
+from .shards import check_shards, forget_damaged, forget_records, write_record
 from .storage import Folder
 from .values import cut_prompts, finite
 
-_KINDS = ("text", "targets", "conditions")
 
+def cache(config: Config, asked: Asked = ALL) -> None:
+    """Encode a folder of pairs; with a launcher or in shards, in several processes.
 
-@dataclass(frozen=True)
-class Shard:
-    """One file of a cache: `names` are prompts or pictures, `stamp` the digest of all that its content depends on."""
-
-    kind: str
-    file: str
-    names: tuple[str, ...]
-    stamp: str
-
-    @property
-    def note(self) -> str:
-        """File that says that the shard is finished, until the manifest does."""
-        return f"{self.file}.json"
-
-
-def cache(config: Config) -> None:
-    """Encode a folder of pairs; with a launcher, in several processes.
+    Args:
+        config: of which the section `cache` counts.
+        asked: a shard of the files, or finished shards to put together.
 
     Raises:
-        TrainingError: the pairs have a problem, there is no room, or another cache is in the way.
+        TrainingError: the pairs have a problem, there is no room, another cache is in the way, or a shard is missing.
     """
     section: CacheSection = config.section("cache")
     spec, pairs = read_pairs(section.data, section.episodes)
@@ -69,130 +52,66 @@ def cache(config: Config) -> None:
             f"cache.encode must be grid for condition_tokens {spec.condition_tokens}, got cells: a condition encoded "
             "as a whole grid needs targets encoded alike"
         )
-    quick_check(section, spec, pairs)
-    out = Folder(section.out)
-    names = {
-        "text": sorted({pair["text"] for pair in pairs} | {""}),
-        "targets": sorted({pair["target"] for pair in pairs}),
-        "conditions": sorted({pair["source"] for pair in pairs}),
-    }
-    wanted = _contract(section, spec)
+    out, plan = Folder(section.out), plan_cache(section, spec, pairs)
+    _refuse_finished(out, plan)
+
+    def alone(process: Process) -> bool:
+        _make(plan, out, process)
+        return _finish(plan, out)
+
+    def merge(count: int) -> bool:
+        check_shards(plan, out, count)
+        return _finish(plan, out)
+
+    if divide("cache", asked, lambda process: _make_part(plan, out, process), merge, alone):
+        counts = ", ".join(f"{len(plan.names[kind])} {kind}" for kind in KINDS)
+        print(f"{out}: {len(pairs)} pairs, {counts}")
+
+
+def _refuse_finished(out: Folder, plan: Plan) -> None:
     if out.exists(MANIFEST):
         held = json_object(out.read(MANIFEST, "cache manifest"), f"cache manifest {out.name(MANIFEST)}")
-        different = differences(held, wanted)
+        different = differences(held, plan.contract)
         raise TrainingError(
             f"cache.out {out} already holds a finished cache ({', '.join(different) or 'of these encoders'}): remove "
             "it or choose another folder"
         )
-    shards = [shard for kind in _KINDS for shard in plan_shards(kind, names[kind], section, wanted)]
-    with join() as process:
-        for kind in _KINDS:
-            mine = [shard for shard in shards if shard.kind == kind][process.rank :: process.count]
-            waiting = [shard for shard in mine if not _is_finished(out, shard)]
-            if waiting:
-                _encode(waiting, section, spec, out, process, names["text"])
-        process.wait()
-        if process.rank == 0:
-            _write_manifest(out, shards, pairs, names, read_info(section.data).first_frames, wanted, section)
-    if process.rank == 0:
-        counts = ", ".join(f"{len(names[kind])} {kind}" for kind in _KINDS)
-        print(f"{out}: {len(pairs)} pairs, {counts}")
 
 
-def _contract(section: CacheSection, spec: PlannerSpec) -> dict:
-    """What a cache was made for and with, as its manifest says it."""
-    settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
-    return {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base), spec), "settings": settings}
+def _make_part(plan: Plan, out: Folder, process: Process) -> None:
+    """Make the files of one part, and note that it is finished."""
+    forget_damaged(plan, out, process.part)
+    _make(plan, out, process)
+    write_record(plan, out, process.part)
 
 
-def differences(manifest: dict, wanted: dict) -> list[str]:
-    """In what a cache differs from the one that is wanted, in words: encoders, spec, settings."""
-    held = manifest.get("encoders")
-    encoders = held if isinstance(held, dict) else {}
-    found = [
-        f"made with another {plain(name)}"
-        for name in sorted(wanted["encoders"].keys() | encoders.keys())
-        if encoders.get(name) != wanted["encoders"].get(name)
-    ]
-    for part in ("spec", "settings"):
-        held = manifest.get(part)
-        if held is not None and not isinstance(held, dict):
-            found.append(f"made with {part} {brief(held)}")
-            continue
-        if part == "spec" and held is not None:  # of an older version, too
-            held = asdict(spec_from(held))
-        for name, value in wanted[part].items() if held is not None else ():
-            # through JSON, since a tuple comes back as a list
-            if json.loads(json.dumps(held.get(name))) != json.loads(json.dumps(value)):
-                found.append(f"made with {part} {name} {brief(held.get(name))} instead of {brief(value)}")
-    return found
+def _make(plan: Plan, out: Folder, process: Process) -> None:
+    """Make the files of a part that are not there yet."""
+    own = plan.of(process.part)
+    quick_check(plan.section, plan.spec, plan.pairs, {name for s in own if s.kind != "text" for name in s.names})
+    for kind in KINDS:
+        of_kind = [(shard, shard.stamp(plan.read_digest)) for shard in own if shard.kind == kind]
+        waiting = [(shard, stamp) for shard, stamp in of_kind if not is_finished(out, shard, stamp)]
+        if waiting:
+            _encode(waiting, plan, out, process)
 
 
-def plan_shards(kind: str, names: Sequence[str], section: CacheSection, contract: dict) -> list[Shard]:
-    """Shards of one kind, in order."""
-    size = section.text_shard_size if kind == "text" else section.shard_size
-    prefix = "text_encoder" if kind == "text" else "vae"
-    encoders = {name: value for name, value in contract["encoders"].items() if name.startswith(prefix)}
-    settings = {"kind": kind, "encoders": encoders, **contract["settings"]}
-    if kind != "text":
-        settings["spec"] = {
-            name: contract["spec"][name] for name in ("rows", "cols", "order", "cell_height", "cell_width")
-        }
-        settings["condition_tokens"] = contract["spec"]["condition_tokens"]
-    shards = []
-    for number, start in enumerate(range(0, len(names), size)):
-        part = tuple(names[start : start + size])
-        held = list(part) if kind == "text" else [[name, _file_digest(section.data / name)] for name in part]
-        stamp = hashlib.sha256(json.dumps([settings, held], sort_keys=True).encode()).hexdigest()
-        shards.append(Shard(kind, f"{kind}-{number:05d}.safetensors", part, stamp))
-    return shards
+def _finish(plan: Plan, out: Folder) -> bool:
+    _write_manifest(plan, out, read_info(plan.section.data).first_frames)
+    return True
 
 
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _encode(shards: list[tuple[Shard, str]], plan: Plan, out: Folder, process: Process) -> None:
+    """Make files of one kind, each with its stamp.
 
-
-def _is_finished(out: Folder, shard: Shard) -> bool:
-    if not out.exists(shard.note):
-        return False
-    if read_note(out, shard).get("stamp") == shard.stamp:
-        return out.exists(shard.file)
-    print(f"{out.name(shard.file)} comes from other images, encoders or settings: recomputed")
-    return False
-
-
-def read_note(out: Folder, shard: Shard) -> dict:
-    """What is noted of a finished shard: its stamp, size and digest; nothing where the note is damaged."""
-    try:
-        note = json_object(out.read(shard.note, "note"), f"note {out.name(shard.note)}")
-        return checked(_Note, note, f"note {out.name(shard.note)}").model_dump()
-    except TrainingError as error:
-        if not out.exists(shard.note):
-            raise
-        print(f"{error}: recomputed")
-        return {}
-
-
-class _Note(Record):
-    """The note of a shard."""
-
-    stamp: Text
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Text
-
-
-def _encode(
-    shards: list[Shard], section: CacheSection, spec: PlannerSpec, out: Folder, process: Process, prompts: list[str]
-) -> None:
-    """Make shards of one kind. The encoder lives only here: text encoders and VAE do not fit side by side."""
-    device = section.device if section.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = f"cuda:{process.local_rank}" if device == "cuda" else device
-    dtype = getattr(torch, section.dtype)
-    kind = shards[0].kind
+    The encoder lives only here: text encoders and VAE do not fit side by side.
+    """
+    section, spec, first = plan.section, plan.spec, process.part.number == 0
+    device, dtype = device_of(process, section.device), getattr(torch, section.dtype)
+    kind = shards[0][0].kind
     if kind == "text":
         encoders = base_of(spec).load_text(Path(section.base), section.text_tokens, dtype).to(device)
-        for line in cut_prompts(encoders.token_counts(prompts)) if process.rank == 0 else ():
+        for line in cut_prompts(encoders.token_counts(plan.names["text"])) if first else ():
             print(f"warning: {line}", file=sys.stderr)
 
         def encode(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -204,13 +123,13 @@ def _encode(
     else:
         vae = load_vae(Path(section.base) / "vae", dtype, device, spec.base_family)
         encode = _picture_encoder(kind, section, spec, vae)
-    for shard in shards:
+    for shard, stamp in shards:
         parts = [
             encode(shard.names[at : at + section.batch_size])
-            for at in tqdm(range(0, len(shard.names), section.batch_size), desc=shard.file, disable=process.rank > 0)
+            for at in tqdm(range(0, len(shard.names), section.batch_size), desc=shard.file, disable=not first)
         ]
         size, digest = out.write_tensors(shard.file, {name: torch.cat([p[name] for p in parts]) for name in parts[0]})
-        note = {"stamp": shard.stamp, "bytes": size, "sha256": digest}
+        note = {"stamp": stamp, "bytes": size, "sha256": digest}
         out.write(shard.note, json.dumps(note).encode())
 
 
@@ -229,17 +148,11 @@ def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: t
     return torch.no_grad()(encode)
 
 
-def _write_manifest(
-    out: Folder,
-    shards: list[Shard],
-    pairs: list[dict],
-    names: dict,
-    firsts: dict[str, str],
-    contract: dict,
-    section: CacheSection,
-) -> None:
+def _write_manifest(plan: Plan, out: Folder, firsts: dict[str, str]) -> None:
+    """Write the lines and, last, the manifest, which makes the files a cache; then the notes go."""
+    section, shards = plan.section, plan.shards
     notes = {shard.file: read_note(out, shard) for shard in shards}
-    place = {kind: {name: number for number, name in enumerate(names[kind])} for kind in _KINDS}
+    place = {kind: {name: number for number, name in enumerate(plan.names[kind])} for kind in KINDS}
     lines = [
         {
             **{key: pair[key] for key in ("id", "mode", "split", "rank") if key in pair},
@@ -249,23 +162,24 @@ def _write_manifest(
             # so that caches that are trained on together can be told to share scenes
             **({"first_frame": firsts[pair["episode"]]} if pair.get("episode") in firsts else {}),
         }
-        for pair in pairs
+        for pair in plan.pairs
     ]
     out.write(PAIRS, "".join(json.dumps(line) + "\n" for line in lines).encode())
     manifest = {
         "format": FORMAT,
         "version": 2,
-        **contract,
+        **plan.contract,
         "pairs": len(lines),
         "empty_prompt": place["text"][""],
         "shard_size": section.shard_size,
         "text_shard_size": section.text_shard_size,
-        "shards": {kind: [shard.file for shard in shards if shard.kind == kind] for kind in _KINDS},
+        "shards": {kind: [shard.file for shard in shards if shard.kind == kind] for kind in KINDS},
         "files": {file: [note["bytes"], note["sha256"]] for file, note in notes.items()},
     }
     out.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for shard in shards:
         out.remove(shard.note)
+    forget_records(out)
 
 
 def read_condition(file: Path, spec: PlannerSpec) -> np.ndarray:

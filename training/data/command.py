@@ -6,6 +6,7 @@ import json
 from ..sections.config import load_config
 from ..sections.data import PrepareSection
 from ..sections.output import output_of
+from ..sections.sharding import add_options, asked_of
 
 
 def prepare_command(arguments: list[str]) -> None:
@@ -25,7 +26,9 @@ def prepare_command(arguments: list[str]) -> None:
             "" if field.is_required() else f" (default: {_shown(field.get_default(call_default_factory=True))})"
         )
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text.replace("%", "%%"))
-    options = vars(parser.parse_args(arguments))
+    add_options(parser)
+    asked = asked_of(parsed := parser.parse_args(arguments))
+    options = vars(parsed)
     changes = [f"prepare.{name}={_yaml(name, options[name])}" for name in PrepareSection.model_fields if options[name]]
     for name, keys in (("layout", ("rows", "cols")), ("cell", ("cell_height", "cell_width"))):
         if options[name]:
@@ -38,8 +41,8 @@ def prepare_command(arguments: list[str]) -> None:
     from .prepare import prepare
 
     config = load_config(options["config"], [*changes, *options["set"]])
-    with output_of("prepare", config):
-        prepare(config)
+    with output_of("prepare", config, asked.part):
+        prepare(config, asked)
 
 
 def _yaml(name: str, value: str) -> str:

@@ -1,32 +1,47 @@
 """Plans of unseen scenes against what really happened there, with baselines and intervals.
 
 Beside each mode stand: `static` (the first frame repeated), `no_lora` (the base model given the same condition tokens
-and prompt) and `bound` (the true frames through the autoencoder: no plan can be measured better). Started with
-`accelerate launch`, the processes share the scenes; the figures are the same.
+and prompt) and `bound` (the true frames through the autoencoder: no plan can be measured better). Scenes are planned in
+batches; processes of `accelerate launch`, or shards, divide the batches, and what they write is the same.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
-from PIL import Image
 from tqdm import tqdm
 
 from visual_planner.grid.frame import to_bytes
+from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..files import replacing, write_json
-from ..model.pipeline import PlannerPipeline
+from ..files import write_json
+from ..model.pipeline import PlannerPipeline, lora_spec
 from ..model.sampling import draw_noise
 from ..sections.config import Config
 from ..sections.result import EvaluateSection
+from ..sections.sharding import ALL, Asked, Process, device_of, divide
 from .colours import HUE_TOLERANCE_DEG
 from .figures import row_of, static_plan, summary, table
 from .perceptual import Perceptual
-from .scenes import Scene, read_scenes
+from .rows import (
+    Batch,
+    ShardOfRows,
+    add_batch,
+    base_files,
+    check_rows,
+    digest_of,
+    features_of,
+    forget_rows,
+    keep_picture,
+    rows_of,
+    stat_of,
+    write_rows,
+    write_sheet,
+)
+from .scenes import Scene, open_scenes
 
 PROTOCOL = (
     "the first frame is given and excluded from every metric",
@@ -45,22 +60,76 @@ PROTOCOL = (
 
 Make = Callable[[list[tuple[int, Scene]]], list[np.ndarray]]
 """(number, scene) of some scenes → their plans (F, h, w, 3) uint8."""
+_AFTERWARDS = {"out", "threads", "source", "base", "lora", "lpips", "fvd"}
+"""Settings that rows do not depend on, and paths: what lies there is compared instead."""
 
 
-def evaluate(config: Config) -> dict:
+def evaluate(config: Config, asked: Asked = ALL) -> dict | None:
     """Write `evaluate.out`/metrics.json and pictures of plans beside the truth; returns the figures.
 
+    Stopped, the same command goes on: finished batches are kept beside the results.
+
+    Args:
+        config: of which the section `evaluate` counts.
+        asked: a shard of the batches, or finished shards to put together.
+
     Raises:
-        TrainingError: no scenes, or base, LoRA or weights cannot be used.
+        TrainingError: no scenes, or base, LoRA or weights cannot be used, or a shard is missing.
     """
     section: EvaluateSection = config.section("evaluate")
     if section.threads:
         torch.set_num_threads(section.threads)
-    state = PartialState(cpu=not torch.cuda.is_available())
-    planner = PlannerPipeline.load(section.base, section.lora, None, section.dtype, state.device)
-    spec = planner.spec
-    own = read_scenes(section.source, section.scenes, spec, (state.process_index, state.num_processes))
-    perceptual = Perceptual(section.lpips, section.fvd, state.device)
+    spec = lora_spec(section.lora)
+    scenes = open_scenes(section.source, section.scenes, spec)
+    if not scenes:
+        raise TrainingError(f"evaluate.source {section.source} contains no scene")
+    alone = asked == ALL and os.environ.get("WORLD_SIZE", "1") == "1"
+    made_from = _made_from(section, len(scenes), stat_of if alone else digest_of)
+    return divide(
+        "evaluate",
+        asked,
+        lambda process: _make(section, spec, scenes, process, made_from),
+        lambda count: _merge(section, spec, count, made_from),
+    )
+
+
+def _made_from(section: EvaluateSection, scenes: int, stamp: Callable[[Path], object]) -> dict:
+    """All that the rows depend on; `stamp` tells whether a file is the same."""
+    told = {f"evaluate.{key}": value for key, value in section.model_dump(mode="json", exclude=_AFTERWARDS).items()}
+    told |= {"evaluate.scenes": scenes, "the LoRA": stamp(Path(section.lora))}
+    for name in ("lpips", "fvd"):
+        file = getattr(section, name)
+        told |= {} if file is None else {f"weights of evaluate.{name}": stamp(Path(file))}
+    told |= base_files(Path(section.base), stamp)
+    for name in ("dataset.json", "episodes.jsonl", "pairs.jsonl", "manifest.json"):
+        told |= {f"source: {name}": stamp(file)} if (file := Path(section.source) / name).is_file() else {}
+    return told
+
+
+def _make(
+    section: EvaluateSection, spec: PlannerSpec, scenes: list[Callable[[], Scene]], process: Process, made_from: dict
+) -> None:
+    """Plan and measure the batches of a part that are not finished yet."""
+    shard = ShardOfRows(Path(section.out), process.part, made_from, "evaluate")
+    if shard.finished:
+        return
+    size = section.batch_size
+    own = process.part.of([range(start, min(start + size, len(scenes))) for start in range(0, len(scenes), size)])
+    waiting = [numbers for numbers in own if (numbers[0] // size,) not in shard.journal.rows]
+    if len(waiting) < len(own):
+        print(f"resuming: {len(own) - len(waiting)} of {len(own)} batches are finished")
+    if waiting:
+        device = torch.device(device_of(process))
+        makers = _makers(section, spec, device)
+        perceptual = Perceptual(section.lpips, section.fvd, device)
+        for numbers in tqdm(waiting, desc="batches", initial=len(own) - len(waiting), total=len(own)):
+            held = [(number, scenes[number]()) for number in numbers]
+            add_batch(shard, numbers[0] // size, _measure(held, makers, perceptual, spec, shard.folder, section))
+    shard.finish()
+
+
+def _makers(section: EvaluateSection, spec: PlannerSpec, device: torch.device) -> dict[str, Make]:
+    planner = PlannerPipeline.load(section.base, section.lora, None, section.dtype, device)
     makers: dict[str, Make] = {
         "static": lambda part: [static_plan(scene) for _, scene in part],
         "bound": lambda part: [planner.through_autoencoder(scene.truth) for _, scene in part],
@@ -68,9 +137,42 @@ def evaluate(config: Config) -> dict:
     for mode in spec.modes:
         makers[mode] = _maker(planner, mode, section)
     if section.baselines:
-        base = PlannerPipeline.load(section.base, None, spec, section.dtype, state.device)
+        base = PlannerPipeline.load(section.base, None, spec, section.dtype, device)
         makers |= {f"no_lora_{mode}": _maker(base, mode, section) for mode in spec.modes}
+    return makers
 
+
+def _names(section: EvaluateSection, spec: PlannerSpec) -> list[str]:
+    """Names of `_makers` without loading a weight."""
+    return ["static", "bound", *spec.modes, *(f"no_lora_{mode}" for mode in spec.modes if section.baselines)]
+
+
+def _measure(
+    scenes: list[tuple[int, Scene]], makers: dict[str, Make], perceptual: Perceptual, spec: PlannerSpec, folder: Path,
+    section: EvaluateSection,
+) -> Batch:  # fmt: skip
+    """Plan the scenes of a batch, in every way, and measure the plans."""
+    rows, features = {}, {}
+    for name, make in makers.items():
+        mode = name.removeprefix("no_lora_")
+        asked = [(number, scene) for number, scene in scenes if mode not in spec.modes or mode in scene.asked]
+        plans = make(asked) if asked else []
+        rows[name] = [
+            {**row_of(scene, plan), "number": number} | perceptual.row(plan, scene.truth)
+            for (number, scene), plan in zip(asked, plans, strict=True)
+        ]
+        features[name] = [values.tolist() for values in perceptual.features(plans)]
+        if name in spec.modes:
+            for (number, scene), plan in zip(asked, plans, strict=True):
+                keep_picture(folder, name, number, scene.truth, plan, section.pictures)
+    return Batch(rows, features, [values.tolist() for values in perceptual.features([s.truth for _, s in scenes])])
+
+
+def _merge(section: EvaluateSection, spec: PlannerSpec, count: int, made_from: dict) -> dict:
+    """Figures and pictures from the rows of all parts."""
+    out = Path(section.out)
+    folders = [folder for folder, _ in check_rows(out, count, made_from, "evaluate")]
+    perceptual = Perceptual(section.lpips, section.fvd)
     result: dict = {
         "protocol": [*PROTOCOL, *perceptual.protocol(spec.layout.frames)],
         "source": str(section.source),
@@ -80,32 +182,20 @@ def evaluate(config: Config) -> dict:
         "cfg": spec.cfg if section.cfg is None else section.cfg,
         "spec": spec.to_metadata(),
     }
-    rows: dict[str, list[dict]] = {}
-    truth_features = perceptual.features([scene.truth for _, scene in own])
-    for name, make in makers.items():
-        mode = name.removeprefix("no_lora_")
-        asked = [(number, scene) for number, scene in own if mode not in spec.modes or mode in scene.asked]
-        parts = [asked[start : start + section.batch_size] for start in range(0, len(asked), section.batch_size)]
-        made = [plan for part in tqdm(parts, desc=name) for plan in make(part)]
-        plans = [(number, scene, plan) for (number, scene), plan in zip(asked, made, strict=True)]
-        found = [{**row_of(scene, plan), "number": n} | perceptual.row(plan, scene.truth) for n, scene, plan in plans]
-        rows[name] = sorted(gather_object(found), key=lambda row: row["number"])
-        features = perceptual.features([plan for _, _, plan in plans])
-        distance = perceptual.distance(gather_object(features), gather_object(truth_features))
-        if state.is_main_process and rows[name]:
-            kept = {row["number"] for row in rows[name]}
-            still = [row for row in rows["static"] if row["number"] in kept]
-            result[name] = summary(rows[name], still) | distance
-        if name in spec.modes and plans and state.is_main_process:
-            _save_sheet(Path(section.out) / f"{name}.png", [(s.truth, p) for _, s, p in plans[: section.pictures]])
-    if state.is_main_process:
-        if not rows["static"]:
-            raise TrainingError(f"evaluate.source {section.source} contains no scene")
-        result["scenes"] = len(rows["static"])
-        write_json(Path(section.out) / "metrics.json", result)
-        write_json(Path(section.out) / "scenes.json", rows)
-        print("\n".join(f"  {line}" for line in result["protocol"]))
-        print(table(result))
+    static, truth = rows_of(folders, "static"), features_of(folders, None)
+    for name in _names(section, spec):
+        if rows := rows_of(folders, name):
+            kept = {row["number"] for row in rows}
+            distance = perceptual.distance(features_of(folders, name), truth)
+            result[name] = summary(rows, [row for row in static if row["number"] in kept]) | distance
+    for mode in spec.modes:
+        write_sheet(out / f"{mode}.png", folders, mode, section.pictures)
+    result["scenes"] = len(static)
+    write_json(out / "metrics.json", result)
+    write_rows(out / "scenes.json", _names(section, spec), lambda name: rows_of(folders, name))
+    forget_rows(out)
+    print("\n".join(f"  {line}" for line in result["protocol"]))
+    print(table(result))
     return result
 
 
@@ -118,10 +208,3 @@ def _maker(planner: PlannerPipeline, mode: str, section: EvaluateSection) -> Mak
         return list(to_bytes(made))
 
     return make
-
-
-def _save_sheet(path: Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Truth and plan of each scene, one above the other, frames side by side."""
-    rows = [np.concatenate(list(frames), axis=1) for pair in pairs for frames in pair]
-    with replacing(path) as temporary:
-        Image.fromarray(np.concatenate(rows)).save(temporary, "png")

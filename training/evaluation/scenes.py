@@ -1,5 +1,6 @@
 """Scenes to be planned: unseen episodes, or the pairs that `prepare` kept out of training."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,36 +37,37 @@ class Scene:
     record: dict | None = None
 
 
-def read_scenes(
-    source: Path, count: int, spec: PlannerSpec, share: tuple[int, int] = (0, 1)
-) -> list[tuple[int, Scene]]:
-    """Scenes with their numbers; every process reads its part.
+def open_scenes(source: Path, count: int, spec: PlannerSpec) -> list[Callable[[], Scene]]:
+    """What reads each scene, in order.
 
     Args:
         source: folder of an episode data set, or of pairs (their validation split).
-        count: how many scenes at most, over all processes.
+        count: how many scenes at most.
         spec: layout, cell size, overlay and prompts.
-        share: number of this process and count of processes.
 
     Raises:
-        TrainingError: the folder is neither, holds no scene, or its frames have another size than the spec's cells.
+        TrainingError: the folder is neither or holds no scene; later: its frames have another size than the spec's
+            cells.
     """
     source = Path(source)
     if read_json(source / "dataset.json", "data set").get("format") == PAIRS_FORMAT:
         of_pairs = _groups(source, spec)
-        found = [(lambda group=group: _scene_of_pairs(source, group, spec)) for group in of_pairs[:count]]
-    else:
-        episodes = EpisodeSet.open(source).episodes[:count]
-        found = [(lambda episode=episode: scene_of_episode(episode, spec)) for episode in episodes]
-    scenes = [(number, read()) for number, read in enumerate(found) if number % share[1] == share[0]]
+        return [
+            lambda group=group: _checked(_scene_of_pairs(source, group, spec), source, spec)
+            for group in of_pairs[:count]
+        ]
+    episodes = EpisodeSet.open(source).episodes[:count]
+    return [lambda episode=episode: _checked(scene_of_episode(episode, spec), source, spec) for episode in episodes]
+
+
+def _checked(scene: Scene, source: Path, spec: PlannerSpec) -> Scene:
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
-    for _, scene in scenes:
-        if scene.truth.shape != expected:
-            raise TrainingError(
-                f"scene {scene.id} of {source} must have the shape that the spec requires, "
-                f"{expected}, got {scene.truth.shape}"
-            )
-    return scenes
+    if scene.truth.shape != expected:
+        raise TrainingError(
+            f"scene {scene.id} of {source} must have the shape that the spec requires, "
+            f"{expected}, got {scene.truth.shape}"
+        )
+    return scene
 
 
 def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:

@@ -15,8 +15,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def bootstrap(values: np.ndarray, statistic=np.mean, rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95% percentile bootstrap interval of a statistic over scenes."""
     values = np.asarray(values)
-    draws = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
-    results = [statistic(values[draw]) for draw in draws]
+    draws = np.random.default_rng(seed)
+    # one draw in memory at a time: all of them together would be 16 kB for each scene
+    results = [statistic(values[draws.integers(len(values), size=len(values))]) for _ in range(rounds)]
     return float(np.nanpercentile(results, 2.5)), float(np.nanpercentile(results, 97.5))
 
 

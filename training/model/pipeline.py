@@ -180,13 +180,35 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
     Raises:
         TrainingError: no base, no LoRA, or several to choose from.
     """
-    if lora is None:
-        found = sorted((folder / "loras").glob("[!.]*.safetensors"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
-        lora = found[0]
+    lora = lora_of(folder, lora)
     return PlannerPipeline.load(folder, lora), lora
+
+
+def lora_of(folder: Path, lora: Path | None = None) -> Path:
+    """The LoRA that a planner's folder is opened with: the one that is given, or the only one in its `loras/`.
+
+    Raises:
+        TrainingError: there is none, or there are several to choose from.
+    """
+    if lora is not None:
+        return lora
+    found = sorted((folder / "loras").glob("[!.]*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise TrainingError(f"planner {folder} must have one LoRA in loras/, got {names}: choose with --lora")
+    return found[0]
+
+
+def lora_spec(file: str | Path) -> PlannerSpec:
+    """The PlannerSpec in a LoRA's header.
+
+    Raises:
+        TrainingError: the file is missing, not safetensors, or has none.
+    """
+    spec = read_spec(file)
+    if spec is None:
+        raise TrainingError(f"LoRA {file} has no planner record: provide the spec it was trained with")
+    return spec
 
 
 def read_spec(file: str | Path) -> PlannerSpec | None:

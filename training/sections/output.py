@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 
 from runtime.locks import output_lock
+from runtime.parts import Part, part_folder
 
 from .config import Config
 
@@ -13,9 +14,14 @@ _RESULTS = {"pretrain": "base", "decoder": "vae", "readout": "model"}
 """Where a training's result goes, by command, if not into its run's folder."""
 
 
-def output_of(command: str, config: Config) -> AbstractContextManager[None]:
-    """The locks on what a command of a configuration writes; nothing to hold for commands that write nothing."""
+def output_of(command: str, config: Config, part: Part | None = None) -> AbstractContextManager[None]:
+    """The locks on what a command of a configuration writes; nothing to hold for commands that write nothing.
+
+    A command that makes one part of its work holds that part alone.
+    """
     section = getattr(config, command) if command in Config.model_fields else None
+    if part is not None and section is not None:
+        return hold_part(section.out, part, command)
     return hold_all(command, getattr(section, "out", None), getattr(section, _RESULTS.get(command, ""), None))
 
 
@@ -36,3 +42,10 @@ def hold(out: str | Path | None, command: str) -> AbstractContextManager[None]:
     if out is None or os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return output_lock(out, f"training {command}")
+
+
+def hold_part(out: str | Path, part: Part, command: str) -> AbstractContextManager[None]:
+    """The lock on one part of an output; an object store has no locks."""
+    if "://" in str(out):
+        return nullcontext()
+    return output_lock(part_folder(out, part), f"training {command} --shard {part}")

@@ -1,29 +1,37 @@
 """`python -m training evaluate --closed-loop`: success of plans in a world, beside bounds and baselines."""
 
 import argparse
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from runtime.parts import Part
 from worlds.protocol import World
 from worlds.registry import open_world, world_class
 
 from ...errors import TrainingError
-from ...files import ROOT, shown, write_json
-from ...model.pipeline import PlannerPipeline, open_planner
-from ...model.readout import WEIGHTS, open_readout
-from ...sections.output import hold
+from ...files import write_json
+from ...model.pipeline import PlannerPipeline
+from ...model.readout import open_readout
+from ...sections.output import hold, hold_part
+from ...sections.sharding import ALL, asked_of, divide
+from ...sections.sharding import Asked as Processes
+from ..journal import Journal, lines
+from ..rows import ROWS, ShardOfRows, check_rows, forget_rows
 from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
-from .journal import Journal
-from .options import parse, settings_of
+from .loop import Loop, Run, made_from, made_from_anywhere, open_loop
+from .options import parse
 from .rates import rate, with_groups
 from .requests import Asked
 from .settings import Settings
 from .table import table
 from .trial import carry_out
 
+COMMAND = "evaluate --closed-loop"
 FORMAT = "visual_planner.closed_loop"
 PROTOCOL = (
     "frames -> read-out (place and gripper of each frame) -> keyframes -> the world's executor -> "
@@ -35,93 +43,108 @@ PROTOCOL = (
     "repeated; other_scene: keyframes of the next scene of the same task, executed without looking; no_lora: the base "
     "model alone, given the same"
 )
-_NOT_IN_ROWS = ("batch_size",)
-"""Settings that do not decide what a row is."""
 
 
-class Run(tuple):
-    """(seed, task, camera) of a scene."""
-
-    @property
-    def task(self) -> str:
-        """Its task."""
-        return self[1]
-
-
-def run(options: argparse.Namespace) -> dict:
+def run(options: argparse.Namespace, asked: Processes = ALL) -> dict | None:
     """Evaluate and write the JSON file; returns what is in it.
 
     Stopped, the same command goes on: finished scenes are kept beside the file.
 
+    Args:
+        options: of the command line.
+        asked: a shard of the scenes, or finished shards to put together.
+
     Raises:
-        TrainingError: planner, read-out or settings cannot be used.
+        TrainingError: planner, read-out or settings cannot be used, or a shard is missing.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    settings, kind = settings_of(options), world_class(options.world)
-    planner, lora = open_planner(options.planner or ROOT / kind.planner, options.lora)
-    readout = options.readout or ROOT / kind.readout
-    spec, net = planner.spec, open_readout(readout)
-    settings = replace(settings, modes=modes_of(options.mode, spec.modes, lora))
-    if options.keyframes is None and spec.keyframes == "shape":
-        settings = replace(settings, keyframes="shape")
-    if spec.cell_height != spec.cell_width:
-        raise TrainingError(f"a world's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
-    used = {"planner": options.planner or ROOT / kind.planner, "lora": lora, "readout": readout}
-    told = {name: shown(path) for name, path in used.items()}
-    base = None
-    if not options.no_baselines and not options.no_base:
-        base = PlannerPipeline.load(used["planner"], None, spec)
-    journal = Journal(_journal_file(options.json), _made_from(options, settings, told, [lora, readout / WEIGHTS]))
-    runs = [Run(entry) for entry in settings.runs()]
-    with open_world(settings.world, spec.cell_height, settings.look) as world:
-        waiting = [entry for entry in runs if entry not in journal.rows]
-        if len(waiting) < len(runs):
-            print(f"resuming: {len(runs) - len(waiting)} of {len(runs)} scenes are finished")
-        parts = [
-            waiting[start : start + settings.batch_size] for start in range(0, len(waiting), settings.batch_size)
-        ]  # fmt: skip
-        with tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="scenes", unit="scene") as bar:
-            for part in parts:
-                asked = draw_all(world, settings, spec.layout.frames, part)
-                rows = {"plans": planner_rows(planner, asked, world, net, settings)}
-                if not options.no_baselines:
-                    rows |= _baseline_rows(planner, base, asked, part, world, net, settings)
-                journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
-                bar.update(len(part))
-    result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": settings.told(), **told}
-    result |= {"steps": settings.steps or spec.execution_steps}
-    result |= {"replanning": settings.rule} if settings.disturb or settings.departed_m else {}
-    result |= {"needs_eyes": [task for task in kind.needs_eyes if task in settings.tasks]}
-    result |= summary(journal.rows, runs, result["needs_eyes"])
-    if options.json is not None:
-        write_json(options.json, result)
+    loop = open_loop(options)
+    alone = asked == ALL and os.environ.get("WORLD_SIZE", "1") == "1"
+    if not alone and options.json is None:
+        raise TrainingError("--json must name a file where several processes evaluate: shards lie beside it")
+    told = {} if alone else made_from_anywhere(loop)
+    return divide(
+        COMMAND,
+        asked,
+        lambda process: _make_part(loop, process.part, told),
+        lambda count: _merge(loop, count, told),
+        lambda process: _run_alone(loop),
+    )
+
+
+def _run_alone(loop: Loop) -> dict:
+    journal = Journal(_journal_file(loop.options.json), made_from(loop))
+    _evaluate(loop, loop.batches, journal)
+    result = _result(loop, journal.rows)
     journal.remove()
+    return result
+
+
+def _make_part(loop: Loop, part: Part, told: dict) -> None:
+    shard = ShardOfRows(loop.options.json, part, told, COMMAND)
+    if not shard.finished:
+        _evaluate(loop, part.of(loop.batches), shard.journal)
+        shard.finish()
+
+
+def _merge(loop: Loop, count: int, told: dict) -> dict:
+    folders = [folder for folder, _ in check_rows(loop.options.json, count, told, COMMAND)]
+    result = _result(loop, {run: rows for folder in folders for run, rows in lines(folder / ROWS)})
+    forget_rows(loop.options.json)
+    return result
+
+
+def _evaluate(loop: Loop, batches: Sequence[list[Run]], journal: Journal) -> None:
+    """Plan and execute the batches that the journal does not have yet.
+
+    One of which it has a part is planned again as a whole: fewer scenes at once could round in another way.
+    """
+    options, settings = loop.options, loop.settings
+    waiting = [batch for batch in batches if any(entry not in journal.rows for entry in batch)]
+    total, left = sum(map(len, batches)), sum(map(len, waiting))
+    if left < total:
+        print(f"resuming: {total - left} of {total} scenes are finished")
+    if not waiting:
+        return
+    planner, net, base = PlannerPipeline.load(loop.planner, loop.lora), open_readout(loop.readout), None
+    if not options.no_baselines and not options.no_base:
+        base = PlannerPipeline.load(loop.planner, None, loop.spec)
+    with (
+        open_world(settings.world, loop.spec.cell_height, settings.look) as world,
+        tqdm(total=total, initial=total - left, desc="scenes", unit="scene") as bar,
+    ):
+        for part in waiting:
+            asked = draw_all(world, settings, loop.spec.layout.frames, part)
+            rows = {"plans": planner_rows(planner, asked, world, net, settings)}
+            if not options.no_baselines:
+                rows |= _baseline_rows(planner, base, asked, part, world, net, settings)
+            journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
+            bar.update(len(part))
+
+
+def _result(loop: Loop, rows: dict) -> dict:
+    """Write and print what the rows of all scenes say."""
+    settings = loop.settings
+    eyes = [task for task in world_class(settings.world).needs_eyes if task in settings.tasks]
+    result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": settings.told(), **loop.told}
+    result |= {"steps": settings.steps or loop.spec.execution_steps}
+    result |= {"replanning": settings.rule} if settings.disturb or settings.departed_m else {}
+    result |= {"needs_eyes": eyes}
+    result |= summary(rows, [run for batch in loop.batches for run in batch], eyes)
+    for mode, mode_rows in result["plans"].items():
+        # printed, since what is written must be the same each time
+        took = [row["seconds_a_plan"] for row in mode_rows]
+        print(f"{mode}: {sum(took) / len(took):.3g} s for each plan")
+        result["plans"][mode] = [{k: v for k, v in row.items() if k != "seconds_a_plan"} for row in mode_rows]
+    if loop.options.json is not None:
+        write_json(loop.options.json, result)
     print(table(result))
     return result
 
 
-def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]:
-    """The modes to plan in: the one that is named, or all that the planner has.
-
-    Raises:
-        TrainingError: it has not been trained in that one.
-    """
-    if wanted == "all":
-        return known
-    if wanted not in known:
-        raise TrainingError(f"--mode must be one of {', '.join(known)} for {lora}, got {wanted}")
-    return (wanted,)
-
-
 def _journal_file(results: Path | None) -> Path | None:
     return None if results is None else results.with_name(f".{results.name}.runs.jsonl")
-
-
-def _made_from(options: argparse.Namespace, settings: Settings, told: dict, weights: list[Path]) -> dict:
-    chosen = {name: value for name, value in settings.told().items() if name not in _NOT_IN_ROWS}
-    stamps = [[file.stat().st_size, file.stat().st_mtime_ns] for file in weights]
-    return {"settings": chosen, **told, "weights": stamps, "baselines": [options.no_baselines, options.no_base]}
 
 
 def _baseline_rows(
@@ -198,5 +221,7 @@ def summary(rows: dict, runs: list[Run], needs_eyes: list[str]) -> dict:
 def main(arguments: list[str]) -> None:
     """Run the command on the arguments after `evaluate`."""
     options = parse(arguments)
-    with hold(options.json, "evaluate --closed-loop"):
-        run(options)
+    asked = asked_of(options)
+    part = None if options.json is None else asked.part
+    with hold(options.json, COMMAND) if part is None else hold_part(options.json, part, COMMAND):
+        run(options, asked)

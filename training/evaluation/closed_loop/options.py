@@ -8,6 +8,7 @@ from visual_planner.planner.prompts import MODES
 from worlds.disturbances import KINDS
 from worlds.registry import WORLDS
 
+from ...sections.sharding import add_options
 from .settings import DEPARTED_M, MOMENT, REPLAN_FROM, Settings
 
 
@@ -114,4 +115,5 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
     parser.add_argument("--no-base", action="store_true", help="omit the base model without its LoRA")
     parser.add_argument("--json", type=Path, help="file to write the results to; finished scenes are kept beside it")
+    add_options(parser)
     return parser.parse_args(arguments)

@@ -4,28 +4,29 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..files import write_text
+from ...files import write_text
 
 _STAMP, _DONE = "stamp.txt", "done.jsonl"
 
 
 class Progress:
-    """A working folder with a line for each finished episode.
+    """A working folder with a line for each finished episode; the lines stay on the disk.
 
     Args:
         folder: hidden folder beside the result; kept as long as the run is not finished.
         stamp: digest of everything that the work depends on; with another one the folder is started over.
 
     Attributes:
-        done: id → record of what is finished.
+        done: id → where the record of what is finished begins in the file [bytes].
         begun_anew: whether another run's work was thrown away.
     """
 
     def __init__(self, folder: Path, stamp: str) -> None:
         self.folder = folder
-        self.done: dict[str, dict] = {}
+        self.done: dict[str, int] = {}
         kept = folder / _STAMP
         self.begun_anew = folder.exists() and not (kept.is_file() and kept.read_text(encoding="utf-8") == stamp)
         if self.begun_anew:
@@ -33,16 +34,28 @@ class Progress:
         folder.mkdir(parents=True, exist_ok=True)
         if not kept.is_file():
             write_text(kept, stamp)
-        whole = self._read_lines()
-        self._stream = (folder / _DONE).open("r+" if (folder / _DONE).exists() else "w", encoding="utf-8")
-        self._stream.truncate(whole)
+        self._end = self._read_lines()
+        self._stream = (folder / _DONE).open("r+b" if (folder / _DONE).exists() else "wb")
+        self._stream.truncate(self._end)
         self._stream.seek(0, os.SEEK_END)
 
     def add(self, record: dict) -> None:
         """Note a finished episode; it survives a kill from here on."""
-        self._stream.write(json.dumps(record) + "\n")
+        line = json.dumps(record).encode() + b"\n"
+        self._stream.write(line)
         self._stream.flush()
-        self.done[record["id"]] = record
+        self.done[record["id"]] = self._end
+        self._end += len(line)
+
+    def records(self, ids: Sequence[str], others: dict[str, dict]) -> Iterator[dict]:
+        """The records of episodes in an order, one in memory at a time; those of unfinished ones are in `others`."""
+        with (self.folder / _DONE).open("rb") as stream:
+            for name in ids:
+                if name in others:
+                    yield others[name]
+                else:
+                    stream.seek(self.done[name])
+                    yield json.loads(stream.readline())
 
     def close(self) -> None:
         """Let go of the file."""
@@ -57,21 +70,27 @@ class Progress:
     def _read_lines(self) -> int:
         """Take in the finished lines; returns where they end [bytes], since a kill may have cut the last one."""
         file, whole = self.folder / _DONE, 0
-        for line in file.read_bytes().splitlines(keepends=True) if file.is_file() else []:
-            if not line.endswith(b"\n"):
-                break
-            record = json.loads(line)
-            self.done[record["id"]] = record
-            whole += len(line)
+        if file.is_file():
+            with file.open("rb") as stream:
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    self.done[json.loads(line)["id"]] = whole
+                    whole += len(line)
         return whole
 
 
 def forget_empty(folder: Path) -> bool:
     """Remove a working folder in which no episode is finished; returns whether none is left."""
     done = folder / _DONE
-    if not (done.is_file() and b"\n" in done.read_bytes()):
+    if not (done.is_file() and done.stat().st_size and _has_line(done)):
         shutil.rmtree(folder, ignore_errors=True)
     return not folder.exists()
+
+
+def _has_line(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.readline().endswith(b"\n")
 
 
 def stamp_of(settings: dict, files: list[str | Path]) -> str:
