@@ -16,8 +16,8 @@ from training.data.pairs_folder import read_pairs
 from training.errors import TrainingError
 from training.evaluation.evaluate import evaluate
 from training.evaluation.figures import row_of, static_plan, summary, table
-from training.evaluation.i3d import I3D
-from training.evaluation.perceptual import LpipsAlex, Perceptual, frechet, i3d_input
+from training.evaluation.perceptual.distances import LpipsAlex, Perceptual, frechet, i3d_input
+from training.evaluation.perceptual.i3d import I3D
 from training.evaluation.scenes import scene_of_episode
 from training.planner.export import export
 from training.planner.train import train

@@ -14,7 +14,7 @@ from training.evaluation.closed_loop import command, planning, stalled
 from training.evaluation.closed_loop.evaluation import bounds
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.closed_loop.stalled import replan_when_stalled
-from training.evaluation.journal import Journal
+from training.evaluation.rows.journal import Journal
 from training.planner.export import export
 from training.planner.train import train
 from visual_planner.execution.readout import ReadoutNet, ReadoutSpec

@@ -25,8 +25,8 @@ from ..sections.result import EvaluateSection
 from ..sections.sharding import ALL, Asked, Process, device_of, divide
 from .colours import HUE_TOLERANCE_DEG
 from .figures import row_of, static_plan, summary, table
-from .perceptual import Perceptual
-from .rows import (
+from .perceptual.distances import Perceptual
+from .rows.shards import (
     Batch,
     ShardOfRows,
     add_batch,

@@ -20,8 +20,8 @@ from ...model.readout import open_readout
 from ...sections.output import hold, hold_part
 from ...sections.sharding import ALL, asked_of, divide
 from ...sections.sharding import Asked as Processes
-from ..journal import Journal, lines
-from ..rows import ROWS, ShardOfRows, check_rows, forget_rows
+from ..rows.journal import Journal, lines
+from ..rows.shards import ROWS, ShardOfRows, check_rows, forget_rows
 from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
 from .loop import Loop, Run, made_from, made_from_anywhere, open_loop
 from .options import parse

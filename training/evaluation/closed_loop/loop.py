@@ -12,7 +12,7 @@ from ...errors import TrainingError
 from ...files import ROOT, shown
 from ...model.pipeline import lora_of, lora_spec
 from ...model.readout import WEIGHTS, open_readout
-from ..rows import base_files, digest_of, stat_of
+from ..rows.shards import base_files, digest_of, stat_of
 from .options import settings_of
 from .settings import Settings
 

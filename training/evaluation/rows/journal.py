@@ -6,8 +6,8 @@ from pathlib import Path
 
 from runtime.parts import differences
 
-from ..errors import TrainingError
-from ..files import append_text, write_text
+from ...errors import TrainingError
+from ...files import append_text, write_text
 
 FORMAT = "visual_planner.closed_loop_runs"
 

@@ -28,9 +28,9 @@ from runtime.parts import (
     read_records,
 )
 
-from ..data.sources.pictures import read_picture
-from ..errors import TrainingError
-from ..files import replacing
+from ...data.sources.pictures import read_picture
+from ...errors import TrainingError
+from ...files import replacing
 from .journal import Journal, lines
 
 ROWS = "rows.jsonl"

@@ -1,0 +1,1 @@
+"""Distances in the features of published networks."""
