@@ -86,7 +86,7 @@ def _make_part(plan: Plan, out: Folder, process: Process) -> None:
 
 
 def _make(plan: Plan, out: Folder, process: Process) -> None:
-    """Make the files of a part that are not there yet."""
+    """Make the missing files of a part."""
     own = plan.of(process.part)
     quick_check(plan.section, plan.spec, plan.pairs, {name for s in own if s.kind != "text" for name in s.names})
     for kind in KINDS:

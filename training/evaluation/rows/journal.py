@@ -48,7 +48,7 @@ class Journal:
         append_text(self.path, text, sync=True)
 
     def begin(self) -> None:
-        """Write the file, if it is not there yet."""
+        """Write the file, if it is missing."""
         if self.path is not None and not self.path.is_file():
             write_text(self.path, json.dumps(self._head) + "\n")
 
