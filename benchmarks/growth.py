@@ -174,16 +174,17 @@ def told(run: Callable[[], None]) -> dict[str, float]:
     }
 
 
-def table_of(sizes: list[int]) -> dict[str, dict[str, dict[str, float]]]:
+def table_of(sizes: list[int], steps: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Step → number of episodes → what it costs."""
-    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in STEPS}
+    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in steps}
     with tempfile.TemporaryDirectory(prefix="visual-planner-growth-") as name:
         tools = Path(name) / "tools"
-        subprocess.run([sys.executable, "-m", "benchmarks.growth", "--tools", str(tools)], check=True)
+        if {"cache", "evaluate"} & set(steps):
+            subprocess.run([sys.executable, "-m", "benchmarks.growth", "--tools", str(tools)], check=True)
         for size in sizes:
             folder = Path(name) / str(size)
             write_episodes(folder / "episodes", size)
-            for one in STEPS:
+            for one in steps:
                 if one == "prepare_merge":  # the other shards, which are not measured
                     _make_shards(folder, tools)
                 rows[one][str(size)] = found = measure(one, folder, tools)
@@ -272,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, or one step of it in this process."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of episodes, ascending")
+    parser.add_argument("--steps", default=",".join(STEPS), help=f"some of {', '.join(STEPS)}, in this order")
     parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--plot", type=Path, help="PNG file for the plot")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
@@ -284,7 +286,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tools:
         told(lambda: write_tools(options.tools))
         return 0
-    rows = table_of([int(size) for size in options.sizes.split(",")])
+    steps = options.steps.split(",")
+    if unknown := [name for name in steps if name not in STEPS]:
+        parser.error(f"--steps must be some of {', '.join(STEPS)}, got {', '.join(unknown)}")
+    rows = table_of([int(size) for size in options.sizes.split(",")], steps)
     record = {"rows": rows, "summary": summary(rows), "machine": machine(), "nice": os.nice(0)}
     print(json.dumps(record["summary"], indent=2))
     if options.json:

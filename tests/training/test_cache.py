@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from runtime.parts import Part
 from support.ranks import launch
+from support.s3_server import s3_server
 from support.small_world import config_for
 from training.__main__ import main
 from training.cache import write as cache_module
@@ -23,6 +25,7 @@ from training.data.sources.pictures import read_picture
 from training.errors import TrainingError, WritingError
 from training.model.text import TextEncoders
 from training.sections.config import load_config
+from training.sections.sharding import Asked
 from visual_planner.grid.cells import condition_grid
 
 
@@ -133,6 +136,36 @@ def test_a_damaged_shard_is_found(world, tmp_path, capsys):
         TrainingError, match=r"targets-00001\.safetensors cannot be read: it has \d+ bytes, its manifest"
     ):
         Cache(tmp_path / "cache")
+
+
+def test_shards_of_a_cache_meet_in_an_object_store(world, tmp_path, monkeypatch):
+    """A server that speaks S3, and Arrow's client: two shards, one of them made again, and training's reader."""
+    with s3_server() as server:
+        for name, value in (
+            ("ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}"),
+            ("EC2_METADATA_DISABLED", "true"),
+        ):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+        config = changed(world, "s3://bucket/robots/cache")
+        cache(config, Asked(part=Part(0, 2)))
+        with pytest.raises(TrainingError, match="1 of 2 shards must still be made: 1/2"):
+            cache(config, Asked(merge=2))
+        cache(config, Asked(part=Part(1, 2)))
+        key = "bucket/robots/cache/targets-00000.safetensors"
+        server.objects[key] = server.objects[key][:-1] + b"x"
+        with pytest.raises(TrainingError, match=r"damaged shards: 0/2 \(targets-00000\.safetensors does not match"):
+            cache(config, Asked(merge=2))
+        cache(config, Asked(part=Part(0, 2)))
+        cache(config, Asked(merge=2))
+        held = {name.rpartition("/")[2]: data for name, data in server.objects.items() if not name.endswith("/")}
+        assert held == contents(world / "cache")
+        server.requests.clear()
+        there, here = Cache("s3://bucket/robots/cache", keep=1), Cache(world / "cache")
+        assert not any("safetensors" in path for _, path in server.requests), "a shard comes when it is needed"
+        for pair in here.pairs:
+            assert torch.equal(here.latents("targets", pair["target"]), there.latents("targets", pair["target"]))
 
 
 def test_a_cache_is_written_to_a_url_and_streams_from_it(world):

@@ -1,10 +1,12 @@
 """A folder on this machine or, by URL, in an object store: whole files in and out, never half of one."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 import weakref
 from collections import OrderedDict
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -32,10 +34,8 @@ class Folder:
         self._system = None
         self._copies: OrderedDict[str, Path] = OrderedDict()
         if "://" in str(place):
-            import fsspec
-
             try:
-                self._system, self._root = fsspec.core.url_to_fs(str(place))
+                self._system, self._root = _connect(str(place))
             except (ImportError, ValueError, OSError) as error:
                 raise TrainingError(f"{place} cannot be opened: {error}") from error
             with writing(tempfile.gettempdir(), WritingError, what="the temporary folder"):
@@ -79,7 +79,7 @@ class Folder:
             raise TrainingError(f"{what} {self.name(file)} does not exist")
         if self._system is None:
             return read_bytes(Path(self.place) / file, what)
-        return self._reach(file, lambda path: self._system.cat_file(path))
+        return self._reach(file, lambda path: _content(self._system, path))
 
     def write(self, file: str, data: bytes) -> None:
         """Write a file, whole or not at all (object stores show a file when it is complete).
@@ -140,3 +140,30 @@ class Folder:
             return action(f"{self._root.rstrip('/')}/{file}")
         except (OSError, ImportError, ValueError) as error:
             raise TrainingError(f"{self.name(file)} cannot be reached: {error}") from error
+
+
+def _connect(url: str) -> tuple:
+    """The file system of a URL, and the path in it; S3 without the package s3fs through Arrow's own client."""
+    import fsspec
+
+    kind, _, path = url.partition("://")
+    if kind not in ("s3", "s3a") or find_spec("s3fs") is not None:
+        return fsspec.core.url_to_fs(url)
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem
+
+    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, host = server.rstrip("/").rpartition("://")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    # a server of one's own has no regions that could be asked for
+    chosen = {"endpoint_override": host, "scheme": scheme or "https", "region": region or "us-east-1"} if host else {}
+    chosen |= {"region": region} if region else {}
+    return ArrowFSWrapper(S3FileSystem(**chosen)), path.strip("/")
+
+
+def _content(system, path: str) -> bytes:
+    """A whole file, in one request where the file system has streams."""
+    if type(system).__name__ != "ArrowFSWrapper":
+        return system.cat_file(path)
+    with system.open(path, "rb", seekable=False) as stream:
+        return stream.read()
