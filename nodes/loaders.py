@@ -65,7 +65,6 @@ class VisualPlannerLoraLoader(io.ComfyNode):
             description="Applies a planner LoRA to a FLUX model and reads how it was trained. A LoRA that does not "
             "fit the model is an error; it is never ignored silently.",
             search_aliases=["planner lora", "visual planner", "block weight", "lbw"],
-            is_output_node=True,
             inputs=[
                 io.Model.Input(
                     "model", tooltip="FLUX model, from Load Tiny Planner, Load Diffusion Model or a GGUF loader."

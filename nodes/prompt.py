@@ -20,7 +20,6 @@ class VisualPlannerPrompt(io.ComfyNode):
             description="Inserts the instruction into the sentence that the planner was trained with. Without that "
             "sentence planners fail.",
             search_aliases=["instruction", "task prompt", "robot prompt"],
-            is_output_node=True,
             inputs=[
                 io.Combo.Input(
                     "mode",

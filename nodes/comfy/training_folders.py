@@ -132,7 +132,7 @@ def note_settings(folder: Path, settings: Mapping[str, object]) -> None:
     for key, value in settings.items():
         if kept.get(key) != value:
             raise TrainingNodeError(
-                f"data set {folder.name} was made with another {key} ({brief(kept.get(key))} instead of "
+                f"data set {folder.name} was made with {key} {brief(kept.get(key))} instead of "
                 f"{brief(value)}): choose another name, or remove {folder}"
             )
 

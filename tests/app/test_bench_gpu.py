@@ -310,7 +310,7 @@ def test_a_prepared_training_goes_on_until_it_is_exported(tmp_path: Path) -> Non
         (chosen,) = runs(tmp_path / "runs")
         return run(tmp_path, replace(chosen, limit=limit, least=0), resume=True)[1][-1]
 
-    first = trained(10_000, 9.0)
+    first = trained(10_000, 18.0)
     assert first["status"] == "unfinished", first
     step = first["figures"]["step"]
     assert 0 < step < 10_000

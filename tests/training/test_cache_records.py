@@ -119,7 +119,7 @@ def test_validation_writes_nothing_outside_its_folder(tmp_path, name):
     validation = Validation.__new__(Validation)
     spec = PlannerSpec(**SPEC)
     picture = np.zeros((*spec.grid_size, 3), np.uint8)
-    validation.mixture = SimpleNamespace(spec=spec, name="cache")
+    validation.mixture, validation.spec = SimpleNamespace(spec=spec, name="cache"), spec
     validation.section = SimpleNamespace(validation=SimpleNamespace(seed=0))
     validation.scenes, validation.folder = [{"id": name, "mode": "text"}], tmp_path / "run" / "validation"
     validation.given, validation.truth = [picture], [picture]

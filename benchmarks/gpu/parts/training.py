@@ -103,6 +103,8 @@ def _require_room(computed: MemoryPlan, size: Size) -> None:
 def _loop(config: Config, size: Size, compiled: bool, tiny_planner: bool) -> Loop:
     """As `training.planner.train.make_loop` sets it up, with random weights, and a random batch in place of a cache."""
     section, spec = config.train, config.planner_spec()
+    lora = section.lora.model_copy(update={"init": None})  # weights are random, and its file may be of another rank
+    section = section.model_copy(update={"lora": lora})
     base = base_of(spec)
     accelerator = make_accelerator(section, section.device)
     dtype = getattr(torch, section.base_dtype)
