@@ -133,7 +133,7 @@ def note_settings(folder: Path, settings: Mapping[str, object]) -> None:
         if kept.get(key) != value:
             raise TrainingNodeError(
                 f"data set {folder.name} was made with {key} {brief(kept.get(key))} instead of "
-                f"{brief(value)}): choose another name, or remove {folder}"
+                f"{brief(value)}: choose another name, or remove {folder}"
             )
 
 
