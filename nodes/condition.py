@@ -1,11 +1,15 @@
 """Node that makes a FLUX model plan from a first frame."""
 
+from functools import partial
+
 import torch
 from comfy_api.latest import io
 
 from ..visual_planner.errors import ConditioningError
-from ..visual_planner.grid.cells import condition_grid, fit_frame
+from ..visual_planner.grid.cells import fit_frame
+from ..visual_planner.planner.condition_picture import condition_picture, encode_condition, require_goals
 from ..visual_planner.planner.families import Family
+from ..visual_planner.planner.prompts import parts_of
 from ..visual_planner.planner.spec import PlannerSpec
 from .comfy.in_context import mark_conditioning, patch_model, require_text
 from .pictures import pictures
@@ -55,6 +59,12 @@ class VisualPlannerCondition(io.ComfyNode):
                     optional=True,
                     tooltip="Negative prompt, encoded. Only needed for a cfg above 1; otherwise leave it unconnected.",
                 ),
+                io.Image.Input(
+                    "goal",
+                    optional=True,
+                    tooltip="The scene as it should be at the end, from the same camera. Only for planners that were "
+                    "trained with goal pictures, with one of the goal modes of Planner Prompt.",
+                ),
             ],
             outputs=[
                 io.Model.Output("conditioned_model", display_name="model", tooltip="For the sampler."),
@@ -75,7 +85,7 @@ class VisualPlannerCondition(io.ComfyNode):
         )
 
     @classmethod
-    @pictures("first_frame")
+    @pictures("first_frame", "goal")
     def execute(
         cls,
         model,
@@ -86,23 +96,39 @@ class VisualPlannerCondition(io.ComfyNode):
         plans: int = 1,
         fit: str = FIT_OF_PLANNER,
         negative=None,
+        goal=None,
     ) -> io.NodeOutput:
         """Encode the condition, patch a clone of the model, size the latent."""
         patched = patch_model(model, spec)
         require_text(model, positive, spec, "positive")
         require_text(model, negative or [], spec, "negative")
-        picture = condition_picture(first_frame, spec, fit_of(fit, spec))
-        latent = encode(vae, picture, spec.base_family)
+        picture = picture_of(first_frame, goal, spec, fit_of(fit, spec))
+        latent = encode_condition(partial(encode, vae, family=spec.base_family), picture, spec)
         marked = mark_conditioning(positive, latent, spec.guidance)
         other = marked if negative is None else mark_conditioning(negative, latent, spec.guidance)
         empty = empty_latent(spec, latent.shape[0] * plans)
         return io.NodeOutput(patched, marked, other, {"samples": empty}, picture, ui=look(cls, picture))
 
 
-def condition_picture(first_frame: torch.Tensor, spec: PlannerSpec, fit: str) -> torch.Tensor:
-    """What the VAE encodes: (B, H, W, 3), the whole condition grid, or the first cell alone."""
+def picture_of(first_frame: torch.Tensor, goal: torch.Tensor | None, spec: PlannerSpec, fit: str) -> torch.Tensor:
+    """What the VAE encodes (B, H, W, 3), see `condition_picture`, of pictures of any size.
+
+    Raises:
+        ConditioningError: a goal for a planner without goals, none for a planner that always has one, or as many goals
+            as are neither one nor one for each first frame.
+    """
     cell = fit_frame(first_frame, spec.cell_height, spec.cell_width, fit)
-    return cell if spec.condition_is_cell else condition_grid(cell, spec.layout)
+    if goal is None:
+        if all(parts_of(mode).goal for mode in spec.modes):
+            raise ConditioningError(f"goal must be connected: this planner plans in modes {', '.join(spec.modes)} only")
+        return condition_picture(cell, None, spec)
+    require_goals(spec)
+    if len(goal) not in (1, len(cell)):
+        raise ConditioningError(
+            f"goal must be one picture, or one for each of the {len(cell)} first frames, got {len(goal)}"
+        )
+    end = fit_frame(goal, spec.cell_height, spec.cell_width, fit).to(cell)
+    return condition_picture(cell, end.expand_as(cell), spec)
 
 
 def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:

@@ -26,7 +26,8 @@ class VisualPlannerPrompt(io.ComfyNode):
                     options=list(MODES),
                     default="text",
                     tooltip="text: the instruction alone; trajectory: the path drawn on the first frame alone, the "
-                    "instruction is ignored; both: path and instruction.",
+                    "instruction is ignored; both: path and instruction. goal and the modes that end in _goal: for "
+                    "planners that were trained with goal pictures; connect one to Condition.",
                 ),
                 io.String.Input(
                     "instruction",

@@ -160,7 +160,7 @@ def _choose(style: str, color_by: str, spec: PlannerSpec | None) -> tuple[str, s
     style = trained_style if style == FROM_SPEC else style
     color_by = trained_color if color_by == FROM_SPEC else color_by
     notes = []
-    if spec is not None and not {"trajectory", "both"} & set(spec.modes):
+    if spec is not None and not spec.has_path:
         notes.append(warn(f"this planner was trained for {', '.join(spec.modes)} plans, without drawn trajectories"))
     if spec is not None and style != spec.overlay:
         notes.append(warn(f"this planner was trained with overlay {spec.overlay}, not {style}"))

@@ -36,12 +36,14 @@ class Placing:
         condition_tokens: one of `conditioning.CONDITION_TOKENS`.
         position_ids: one of `conditioning.POSITION_IDS`.
         family: of the base model.
+        goal: whether the condition has a goal's cell beside the first one.
     """
 
     layout: GridLayout
     condition_tokens: str
     position_ids: str
     family: Family = FLUX1
+    goal: bool = False
 
     @property
     def apart(self) -> bool:
@@ -102,7 +104,7 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
     for moment, wrapper in ((WrappersMP.OUTER_SAMPLE, mark.around_run), (WrappersMP.APPLY_MODEL, mark.around_call)):
         patched.remove_wrappers_with_key(moment, mark.KEY)
         patched.add_wrapper_with_key(moment, mark.KEY, wrapper)
-    placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids, spec.base_family)
+    placing = Placing(spec.layout, spec.condition_tokens, spec.position_ids, spec.base_family, spec.has_goal)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, in_context_wrapper(placing))
     if placing.apart and cached:
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY, condition_cache.hold_for_run)
@@ -281,16 +283,18 @@ def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> to
     Raises:
         ConditioningError: the latent that is sampled has another size than the condition was made for.
     """
-    layout, side = placing.layout, placing.family.token_px
+    layout, side, cells = placing.layout, placing.family.token_px, 2 if placing.goal else 1
     if placing.condition_tokens == "full_grid":
         wanted, index = grid, torch.arange(grid[0] * grid[1])
     elif grid[0] % layout.rows or grid[1] % layout.cols:
         wanted, index = (0, 0), None
     else:
-        wanted = grid[0] // layout.rows, grid[1] // layout.cols
-        index = condition_token_index(layout, wanted, placing.condition_tokens)
+        cell = grid[0] // layout.rows, grid[1] // layout.cols
+        wanted = cell[0], cell[1] * cells
+        index = condition_token_index(layout, cell, placing.condition_tokens, placing.goal)
     if own != wanted:
-        rows, cols = own if placing.condition_tokens == "full_grid" else (own[0] * layout.rows, own[1] * layout.cols)
+        full = placing.condition_tokens == "full_grid"
+        rows, cols = own if full else (own[0] * layout.rows, own[1] * layout.cols // cells)
         raise ConditioningError(
             f"latent must be the one of the Condition node, {rows * side} px high x {cols * side} px wide, got "
             f"{grid[0] * side} high x {grid[1] * side} wide"

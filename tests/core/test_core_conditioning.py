@@ -131,6 +131,21 @@ def test_first_cell_selects_tokens_and_ids_alike(layout, cell):
     assert len(index) == condition_token_count(layout, cell, "first_cell") == cell[0] * cell[1]
 
 
+@given(layouts, cells, st.sampled_from(("first_cell", "first_cell_cached")))
+def test_a_goal_stands_beside_the_first_cell_and_takes_the_ids_of_the_last(layout, cell, condition_tokens):
+    latents = torch.randn(layout.frames, 2 * cell[0], 2 * cell[1], 16)
+    grid = pack_latents(assemble_grid(latents, layout).permute(0, 3, 1, 2))
+    index = condition_token_index(layout, cell, condition_tokens, goal=True)
+    beside = torch.cat([latents[:1], latents[-1:]], dim=2)
+    assert torch.equal(grid[:, index], pack_latents(beside.permute(0, 3, 1, 2)))
+    assert len(index) == condition_token_count(layout, cell, condition_tokens, True) == 2 * cell[0] * cell[1]
+    target = target_ids(image_ids(*layout.grid_size(*cell)), layout, cell, "fold")
+    frames = condition_ids(target, index, "fold")[:, 0].reshape(cell[0], 2, cell[1])
+    assert (frames[:, 0] == -1).all() and (frames[:, 1] == -layout.frames).all()
+    whole = condition_token_index(layout, cell, "full_grid", goal=True)
+    assert torch.equal(whole, condition_token_index(layout, cell, "full_grid"))
+
+
 @given(layouts, cells)
 def test_a_cached_condition_has_the_tokens_of_the_first_cell(layout, cell):
     cached = condition_token_index(layout, cell, "first_cell_cached")

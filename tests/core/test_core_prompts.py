@@ -9,12 +9,15 @@ from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.presets import PRESETS
 from visual_planner.planner.prompts import (
     MODES,
+    USUAL_MODES,
     build_prompt,
     check_template,
     clean_instruction,
     default_both_template,
+    default_goal_prompt,
     default_text_template,
     default_trajectory_prompt,
+    parts_of,
     text_templates,
 )
 from visual_planner.planner.spec import PlannerSpec
@@ -37,7 +40,8 @@ def test_templates_speak_of_their_own_grid():
 
 
 def test_modes():
-    assert MODES == ("text", "trajectory", "both")
+    assert USUAL_MODES == ("text", "trajectory", "both")
+    assert (*USUAL_MODES, "goal", "text_goal", "trajectory_goal", "both_goal") == MODES
     instruction = "Push  the Red cube\n to the LEFT."
     text = build_prompt("text", instruction)
     assert text == "a 3x3 grid of nine frames showing, step by step, how the robot will push the red cube to the left"
@@ -45,6 +49,18 @@ def test_modes():
     assert build_prompt("trajectory") == default_trajectory_prompt(GridLayout())
     both = build_prompt("both", instruction)
     assert "path drawn on the first frame" in both and both.endswith("to push the red cube to the left")
+
+
+def test_a_goal_picture_beside_other_things_does_not_change_the_sentence():
+    assert [tuple(parts_of(mode)) for mode in MODES] == [
+        (True, False, False), (False, True, False), (True, True, False),
+        (False, False, True), (True, False, True), (False, True, True), (True, True, True),
+    ]  # fmt: skip
+    spec = PlannerSpec(modes=MODES)
+    for mode in USUAL_MODES:
+        assert build_prompt(f"{mode}_goal", "go") == build_prompt(mode, "go") == spec.prompt(f"{mode}_goal", "go")
+    assert build_prompt("goal", "ignored") == default_goal_prompt(GridLayout()) == spec.prompt("goal")
+    assert len({build_prompt(mode, "go") for mode in (*USUAL_MODES, "goal")}) == 4
 
 
 def test_the_specs_templates_are_used_and_can_be_replaced():
@@ -85,8 +101,11 @@ def test_an_empty_instruction_is_refused(mode, instruction):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build_prompt("path", "go"), "mode must be one of text, trajectory, both, got 'path'"),
-        (lambda: PlannerSpec().prompt("path", "go"), "mode must be one of text, trajectory, both, got 'path'"),
+        (lambda: build_prompt("path", "go"), "mode must be one of text, trajectory, both, goal, .*, got 'path'"),
+        (
+            lambda: PlannerSpec().prompt("path", "go"),
+            "mode must be one of text, trajectory, both, goal, .*, got 'path'",
+        ),
         (lambda: build_prompt("text", 3), "instruction must be text, got int"),
         (lambda: build_prompt("text", "go", template="go"), "text prompt must contain {instruction} exactly once"),
         (lambda: build_prompt("both", "go", template="{instruction} {instruction}"), "both prompt must contain"),

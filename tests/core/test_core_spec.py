@@ -77,14 +77,15 @@ def without(key: str) -> dict[str, str]:
         ({SPEC_KEY: "{"}, "planner spec must be JSON, but line 1 column 2 cannot be read"),
         ({SPEC_KEY: 3}, "planner spec must be JSON text, got 3"),
         ({SPEC_KEY: "[1]"}, "planner spec must be a JSON object, got list"),
-        (record(version=6, new=1), "version must be at most 5, got 6: this file needs a newer plugin"),
-        (record(version=None), "version must be a whole number from 1 to 5, got None"),
-        (record(version=0), "version must be a whole number from 1 to 5, got 0"),
-        (record(version=True), "version must be a whole number from 1 to 5, got True"),
-        (record(version="2"), "version must be a whole number from 1 to 5, got '2'"),
+        (record(version=7, new=1), "version must be at most 6, got 7: this file needs a newer plugin"),
+        (record(version=None), "version must be a whole number from 1 to 6, got None"),
+        (record(version=0), "version must be a whole number from 1 to 6, got 0"),
+        (record(version=True), "version must be a whole number from 1 to 6, got True"),
+        (record(version="2"), "version must be a whole number from 1 to 6, got '2'"),
         (record(version=1), "planner spec has unknown keys: fit; version 1 had none of these"),
         (record(version=2), "planner spec has unknown keys: cfg, family; version 2 had none of these"),
         (record(version=4), "planner spec has unknown keys: execution_steps; version 4 had none of these"),
+        (record(version=5), "planner spec has unknown keys: goal_prompt; version 5 had none of these"),
         (record(fit="fill"), "planner spec fit must be one of letterbox, crop, stretch, got 'fill'"),
         (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
         (without("steps"), "planner spec lacks the keys steps"),
@@ -94,7 +95,7 @@ def without(key: str) -> dict[str, str]:
             record(order="spiral"),
             "planner spec order must be one of serpentine, raster, column_serpentine, shuffled, got 'spiral'",
         ),
-        (record(modes=[]), r"planner spec modes must be one or more of text, trajectory, both, got \[\]"),
+        (record(modes=[]), r"planner spec modes must be one or more of text, trajectory, both, goal, .*, got \[\]"),
         (record(modes="text"), "planner spec modes must be one or more of"),
         (record(modes=["text", "video"]), "planner spec modes must be one or more of"),
         (record(condition_tokens="all"), "planner spec condition_tokens must be one of full_grid, first_cell"),
@@ -104,6 +105,7 @@ def without(key: str) -> dict[str, str]:
         (record(text_prompt="go"), "planner spec text_prompt must contain {instruction} exactly once, got 'go'"),
         (record(both_prompt=4), "planner spec both_prompt must be text, got 4"),
         (record(trajectory_prompt="{instruction}"), "planner spec trajectory_prompt must not contain {instruction}"),
+        (record(goal_prompt="{instruction}"), "planner spec goal_prompt must not contain {instruction}"),
         (record(base_model=" "), "planner spec base_model must name a model"),
         (record(base_shift="1"), "planner spec base_shift must be a finite number, got '1'"),
         (record(max_shift=math.nan), "planner spec max_shift must be a finite number, got nan"),
@@ -220,6 +222,29 @@ def test_until_the_fourth_version_plans_were_executed_with_the_steps_they_are_lo
         assert spec.execution_steps == spec.steps
     newer = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / "planner_spec_v5.json").read_text()})
     assert (newer.steps, newer.execution_steps) == (20, 4)
+
+
+def test_until_the_fifth_version_no_planner_had_a_goal():
+    for version in range(1, 6):
+        spec = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / f"planner_spec_v{version}.json").read_text()})
+        assert not spec.has_goal and "goal picture" in spec.prompt("goal")
+    newer = PlannerSpec.from_metadata({SPEC_KEY: (RECORDS / "planner_spec_v6.json").read_text()})
+    assert newer.has_goal and newer.prompt("goal") == "nine frames of the robot to the goal"
+
+
+@pytest.mark.parametrize(("modes", "goal", "path"), [
+    (("text",), False, False), (("text", "trajectory"), False, True), (("goal",), True, False),
+    (("text", "text_goal"), True, False), (("both_goal",), True, True),
+])  # fmt: skip
+def test_a_planner_that_knows_goals_has_room_for_one_in_every_mode(modes, goal, path):
+    spec = PlannerSpec(cell_height=32, cell_width=48, modes=modes, condition_tokens="first_cell_cached")
+    assert (spec.has_goal, spec.has_path) == (goal, path)
+    cells = 2 if goal else 1
+    assert spec.condition_size == (32, 48 * cells)
+    assert spec.condition_latent_shape == (16, 4, 6 * cells)
+    assert spec.conditioning_tokens == 6 * cells
+    full = replace(spec, condition_tokens="full_grid")
+    assert (full.condition_size, full.conditioning_tokens) == (full.grid_size, full.target_tokens)
 
 
 def test_execution_steps_are_the_others_unless_they_are_given():

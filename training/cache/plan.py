@@ -98,7 +98,7 @@ def plan_cache(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> P
     }
     settings = {key: getattr(section, key) for key in ("encode", "text_tokens", "dtype", "batch_size")}
     contract = {"spec": asdict(spec), "encoders": encoder_digests(Path(section.base), spec), "settings": settings}
-    shards = tuple(shard for kind in KINDS for shard in _shards_of(kind, names[kind], section, contract))
+    shards = tuple(shard for kind in KINDS for shard in _shards_of(kind, names[kind], section, spec, contract))
     return Plan(section, spec, pairs, names, contract, shards)
 
 
@@ -125,7 +125,9 @@ def differences(manifest: dict, wanted: dict) -> list[str]:
     return found
 
 
-def _shards_of(kind: str, names: Sequence[str], section: CacheSection, contract: dict) -> list[Shard]:
+def _shards_of(
+    kind: str, names: Sequence[str], section: CacheSection, spec: PlannerSpec, contract: dict
+) -> list[Shard]:
     """Files of one kind, in order."""
     size = section.text_shard_size if kind == "text" else section.shard_size
     prefix = "text_encoder" if kind == "text" else "vae"
@@ -136,6 +138,8 @@ def _shards_of(kind: str, names: Sequence[str], section: CacheSection, contract:
             name: contract["spec"][name] for name in ("rows", "cols", "order", "cell_height", "cell_width")
         }
         settings["condition_tokens"] = contract["spec"]["condition_tokens"]
+        if kind == "conditions" and spec.has_goal:
+            settings["goal"] = True
     return [
         Shard(kind, f"{kind}-{number:05d}.safetensors", tuple(names[start : start + size]), settings)
         for number, start in enumerate(range(0, len(names), size))

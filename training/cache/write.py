@@ -9,6 +9,7 @@ cache is the same however many processes made it and however often they were sto
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from visual_planner.grid.cells import slice_grid
+from visual_planner.planner.condition_picture import encode_condition
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.pairs_folder import condition_picture, read_info, read_pairs
@@ -136,7 +138,8 @@ def _encode(shards: list[tuple[Shard, str]], plan: Plan, out: Folder, process: P
 def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: torch.nn.Module) -> Callable:
     def encode(names: Sequence[str]) -> dict[str, torch.Tensor]:
         if kind == "conditions":
-            latents = encode_pictures(vae, np.stack([read_condition(section.data / name, spec) for name in names]))
+            pictures = np.stack([read_condition(section.data / name, spec) for name in names])
+            latents = encode_condition(partial(encode_pictures, vae), torch.from_numpy(pictures), spec)
             return {"latents": finite(latents.cpu().half(), names, section)}
         grids = np.stack([read_grid(section.data / name, spec) for name in names])
         if section.encode == "grid":
@@ -183,7 +186,7 @@ def _write_manifest(plan: Plan, out: Folder, firsts: dict[str, str]) -> None:
 
 
 def read_condition(file: Path, spec: PlannerSpec) -> np.ndarray:
-    """Condition picture (H, W, 3) uint8: a cell or a grid, as the spec says.
+    """Condition picture (H, W, 3) uint8 of the spec's size for it.
 
     Raises:
         TrainingError: it is missing, broken or of another size.

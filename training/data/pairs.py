@@ -13,9 +13,10 @@ from PIL import Image
 
 from simulation.workers import in_processes
 from visual_planner.errors import PlannerError, brief
-from visual_planner.grid.cells import assemble_grid, condition_grid, first_cell
+from visual_planner.grid.cells import assemble_grid, first_cell
 from visual_planner.grid.frame import fit_frame, to_bytes
-from visual_planner.planner.prompts import SLOT, check_template, text_templates
+from visual_planner.planner.condition_picture import condition_picture
+from visual_planner.planner.prompts import SLOT, check_template, parts_of, text_templates
 from visual_planner.planner.spec import PlannerSpec
 from visual_planner.text import text_lines
 from visual_planner.trajectory.trajectory import Trajectory
@@ -49,13 +50,16 @@ class Job:
     folder: Path
 
 
-def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec) -> tuple[np.ndarray, np.ndarray]:
+def make_pair(
+    frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpec, goal: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Condition and target grid, (H, W, 3) uint8; the condition is a cell where the spec says so, else a whole grid.
 
     Args:
         frames: (F, h, w, 3) uint8 of the cell's size.
         trajectory: path to draw on the first frame; None leaves it clean.
         spec: the planner.
+        goal: whether the last frame is shown to the planner, too.
 
     Raises:
         TrainingError: the frames have another size or number than the spec's cells.
@@ -63,10 +67,8 @@ def make_pair(frames: np.ndarray, trajectory: Trajectory | None, spec: PlannerSp
     expected = (spec.layout.frames, spec.cell_height, spec.cell_width, 3)
     if frames.shape != expected:
         raise TrainingError(f"frames must have the shape that the spec requires, {expected}, got {frames.shape}")
-    first = with_path(frames[0], trajectory, spec)
-    condition = first
-    if not spec.condition_is_cell:
-        condition = condition_grid(torch.from_numpy(first)[None], spec.layout)[0].numpy()
+    first = torch.from_numpy(with_path(frames[0], trajectory, spec))[None]
+    condition = condition_picture(first, torch.from_numpy(frames[-1:]) if goal else None, spec)[0].numpy()
     return condition, assemble_grid(torch.from_numpy(frames), spec.layout)[0].numpy()
 
 
@@ -181,11 +183,12 @@ def _grids(
     name = entry.id if start is None else f"{entry.id}+{start}"
     pictures, pairs = {}, []
     for mode in job.spec.modes:
-        if mode != "text" and trajectory is None:
+        parts = parts_of(mode)
+        if parts.path and trajectory is None:
             continue
         prompt = _prompt(job, mode, entry)
-        condition, target = make_pair(frames, None if mode == "text" else trajectory, job.spec)
-        source = f"conditions/{name}_{'clean' if mode == 'text' else 'overlay'}.png"
+        condition, target = make_pair(frames, trajectory if parts.path else None, job.spec, parts.goal)
+        source = f"conditions/{name}_{'overlay' if parts.path else 'clean'}{'_goal' if parts.goal else ''}.png"
         pictures.setdefault(source, condition)
         pictures.setdefault(f"targets/{name}.png", target)
         line = _line(entry, mode, source, f"targets/{name}.png", prompt)
@@ -241,7 +244,7 @@ def _on_cell(job: Job, trajectory: Trajectory) -> Trajectory:
 
 
 def _prompt(job: Job, mode: str, entry: Entry) -> str:
-    if mode != "trajectory" and not entry.instruction.strip():
+    if parts_of(mode).text and not entry.instruction.strip():
         raise TrainingError(f"episode {entry.id} ({entry.file}) has an empty instruction, which mode {mode} needs")
     template = None
     if mode == "text" and job.templates:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from visual_planner.errors import brief
-from visual_planner.grid.cells import first_cell
+from visual_planner.grid.cells import cell_of, first_cell
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -98,20 +98,29 @@ def condition_picture(picture: np.ndarray, spec: PlannerSpec) -> np.ndarray | No
     """A picture (H, W, 3) as the condition that the spec asks for; None where it has another size.
 
     Where the condition is a cell, a whole grid is accepted too (ready grids, and folders of earlier versions), of
-    which the first frame's cell counts.
+    which the first frame's cell counts, and the last one's where the planner knows goals.
     """
     if picture.shape[:2] == spec.condition_size:
         return picture
     if spec.condition_is_cell and picture.shape[:2] == spec.grid_size:
-        return np.ascontiguousarray(first_cell(torch.from_numpy(picture)[None], spec.layout)[0].numpy())
+        cells = [first_frame_of(picture, spec), *([goal_of(picture, spec)] if spec.has_goal else [])]
+        return np.concatenate(cells, axis=1)
     return None
 
 
 def first_frame_of(condition: np.ndarray, spec: PlannerSpec) -> np.ndarray:
-    """First frame (h, w, 3) of a condition picture, a cell or a whole grid."""
-    if condition.shape[:2] == (spec.cell_height, spec.cell_width):
-        return condition
+    """First frame (h, w, 3) of a condition picture: a cell, two with a goal, or a whole grid."""
+    if condition.shape[:2] != spec.grid_size:
+        return np.ascontiguousarray(condition[:, : spec.cell_width])
     return np.ascontiguousarray(first_cell(torch.from_numpy(condition)[None], spec.layout)[0].numpy())
+
+
+def goal_of(condition: np.ndarray, spec: PlannerSpec) -> np.ndarray:
+    """Goal (h, w, 3) in the condition picture of a planner that knows goals; black where the plan has none."""
+    if condition.shape[:2] != spec.grid_size:
+        return np.ascontiguousarray(condition[:, spec.cell_width :])
+    last = cell_of(torch.from_numpy(condition)[None], spec.layout, spec.layout.frames - 1)
+    return np.ascontiguousarray(last[0].numpy())
 
 
 def spec_from(record: dict) -> PlannerSpec:

@@ -7,7 +7,10 @@ from textwrap import fill
 import numpy as np
 
 INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
-SERIES = {"text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f"}
+SERIES = {
+    "text": "#3b6fb6", "trajectory": "#e08e2b", "both": "#2a9d8f",
+    "goal": "#8d5a97", "text_goal": "#1d3557", "trajectory_goal": "#9c5c10", "both_goal": "#14594f",
+}  # fmt: skip
 """Colour of each mode, the same in every plot."""
 _WINDOW = 5
 _SVG = {"svg.fonttype": "none", "svg.hashsalt": "visual_planner", "font.family": "sans-serif"}

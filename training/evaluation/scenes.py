@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from visual_planner.grid.cells import slice_grid
+from visual_planner.planner.prompts import parts_of
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.episodes import Episode, EpisodeSet
-from ..data.overlays import with_path
+from ..data.overlays import shown_picture
 from ..data.overlays.recorded import episode_trajectory
 from ..data.pairs_folder import FORMAT as PAIRS_FORMAT
-from ..data.pairs_folder import first_frame_of, read_pairs
+from ..data.pairs_folder import first_frame_of, goal_of, read_pairs
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import read_json
@@ -27,7 +28,7 @@ class Scene:
     Args:
         id: name, unique in its data set.
         truth: (F, h, w, 3) uint8.
-        asked: first frame (h, w, 3) uint8 with its overlay, and prompt, by mode.
+        asked: what the planner is shown (h, w, 3) or (h, 2w, 3) uint8, see `shown_picture`, and prompt, by mode.
         record: the simulator's record, None for pictures alone.
     """
 
@@ -74,9 +75,10 @@ def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
     """Scene of a simulated episode."""
     truth = episode.load_frames()
     asked = {}
+    path = episode_trajectory(episode.record, *truth.shape[1:3]) if spec.has_path else None
     for mode in spec.modes:
-        trajectory = None if mode == "text" else episode_trajectory(episode.record, *truth.shape[1:3])
-        asked[mode] = with_path(truth[0], trajectory, spec), spec.prompt(mode, episode.record["instruction"])
+        picture = shown_picture(mode, truth[0], path, truth[-1], spec)
+        asked[mode] = picture, spec.prompt(mode, episode.record["instruction"])
     return Scene(episode.id, truth, asked, episode.record)
 
 
@@ -103,6 +105,8 @@ def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene
     grid = torch.from_numpy(picture(group[0]["target"]))[None]
     asked = {}
     for pair in group:
-        asked[pair["mode"]] = first_frame_of(picture(pair["source"]), spec), pair["text"]
+        given = picture(pair["source"])
+        cells = [first_frame_of(given, spec), *([goal_of(given, spec)] if parts_of(pair["mode"]).goal else [])]
+        asked[pair["mode"]] = np.concatenate(cells, axis=1), pair["text"]
     name, start = group[0]["episode"], group[0].get("start")
     return Scene(name if start is None else f"{name}+{start}", slice_grid(grid, spec.layout).numpy(), asked)

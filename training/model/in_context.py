@@ -21,7 +21,7 @@ class InContext:
         self.family = self.base.family
         plain = image_ids(*spec.grid_tokens, family=self.family)
         target = target_ids(plain, spec.layout, spec.cell_tokens, spec.position_ids)
-        index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens)
+        index = condition_token_index(spec.layout, spec.cell_tokens, spec.condition_tokens, spec.has_goal)
         self.target_ids = target.to(device)
         self.ids = torch.cat([target, condition_ids(target, index, spec.position_ids, self.family)]).to(device)
         self.cached = spec.condition_is_cached

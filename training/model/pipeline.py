@@ -1,13 +1,15 @@
 """Planning with diffusers' model classes: for validation, evaluation and use without ComfyUI."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from visual_planner.grid.cells import condition_grid, slice_grid
+from visual_planner.grid.cells import slice_grid
 from visual_planner.grid.masks import latent_mask
+from visual_planner.planner.condition_picture import condition_picture, encode_condition
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
@@ -67,11 +69,14 @@ class PlannerPipeline:
 
     @torch.no_grad()
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Condition latents of first frames (B, h, w, 3), overlay drawn already: (B, C, h', w') or the grid's."""
-        frames = torch.as_tensor(first_frames)
-        if not self.spec.condition_is_cell:
-            frames = condition_grid(frames, self.spec.layout)
-        return encode_pictures(self.vae, frames)
+        """Condition latents (B, C, h', w') of what a planner is shown.
+
+        Args:
+            first_frames: (B, h, w, 3), overlay drawn already; (B, h, 2w, 3) with a goal picture to the right.
+        """
+        first, *goal = torch.as_tensor(first_frames).split(self.spec.cell_width, dim=2)
+        picture = condition_picture(first, goal[0] if goal else None, self.spec)
+        return encode_condition(partial(encode_pictures, self.vae), picture, self.spec)
 
     @torch.no_grad()
     def plan(
@@ -89,7 +94,8 @@ class PlannerPipeline:
         """Plans (B, F, h, w, 3) float32 in [0, 1].
 
         Args:
-            first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture.
+            first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture. With goal pictures
+                to the right of them (B, h, 2w, 3).
             prompts: one a frame.
             seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
             steps: Euler steps; None takes the spec's.

@@ -12,7 +12,8 @@ from .frame import FITS, fit_frame, fit_transform, to_rgb
 from .layout import GridLayout
 
 __all__ = [
-    "FITS", "assemble_grid", "condition_grid", "first_cell", "fit_frame", "fit_transform", "slice_grid", "to_rgb",
+    "FITS", "assemble_grid", "cell_of", "condition_grid", "first_cell", "fit_frame", "fit_transform", "slice_grid",
+    "to_rgb",
 ]  # fmt: skip
 
 
@@ -65,12 +66,13 @@ def slice_grid(grid: torch.Tensor, layout: GridLayout) -> torch.Tensor:
     return frames.reshape(batch * layout.frames, height, width, channels)
 
 
-def condition_grid(first_frame: torch.Tensor, layout: GridLayout) -> torch.Tensor:
-    """Grid with the first frame in its cell and every other cell black.
+def condition_grid(first_frame: torch.Tensor, layout: GridLayout, goal: torch.Tensor | None = None) -> torch.Tensor:
+    """Grid with the first frame in its cell, the goal picture in the last frame's, and every other cell black.
 
     Args:
         first_frame: (B, h, w, C), one first frame per grid.
         layout: where the first frame goes.
+        goal: as `first_frame`; None leaves its cell black.
 
     Returns:
         (B, rows * h, cols * w, C), same dtype and device.
@@ -82,18 +84,26 @@ def condition_grid(first_frame: torch.Tensor, layout: GridLayout) -> torch.Tenso
     grid = first_frame.new_zeros(batch, *layout.grid_size(height, width), channels)
     top, left, bottom, right = layout.cell_box(0, height, width)
     grid[:, top:bottom, left:right] = first_frame
+    if goal is not None:
+        top, left, bottom, right = layout.cell_box(layout.frames - 1, height, width)
+        grid[:, top:bottom, left:right] = goal
     return grid
 
 
 def first_cell(grid: torch.Tensor, layout: GridLayout) -> torch.Tensor:
-    """The cell of the first frame, (B, h, w, C), of grids (B, H, W, C): pictures or anything that stands as they do.
+    """The cell of the first frame; see `cell_of`."""
+    return cell_of(grid, layout, 0)
+
+
+def cell_of(grid: torch.Tensor, layout: GridLayout, frame: int) -> torch.Tensor:
+    """The cell of one frame, (B, h, w, C), of grids (B, H, W, C): pictures or anything that stands as they do.
 
     Raises:
         ImageError: `grid` is not a 4-D tensor with pixels in it.
         LayoutError: H or W does not divide into whole cells.
     """
     _, grid_height, grid_width, _ = _image_shape(grid, "grid")
-    top, left, bottom, right = layout.cell_box(0, *layout.cell_size(grid_height, grid_width))
+    top, left, bottom, right = layout.cell_box(frame, *layout.cell_size(grid_height, grid_width))
     return grid[:, top:bottom, left:right]
 
 

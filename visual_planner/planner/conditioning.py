@@ -18,7 +18,8 @@ from .families import FAMILIES, FLUX1, Family
 
 CONDITION_TOKENS = ("full_grid", "first_cell", "first_cell_cached")
 """full_grid: the VAE encodes the whole condition grid, eight black cells included, and every token conditions.
-first_cell: the VAE encodes the first cell alone, and its tokens take the ids of that cell in the grid.
+first_cell: the VAE encodes the first cell alone, and its tokens take the ids of that cell in the grid; with a goal
+picture the goal's cell follows, whose tokens take the ids of the last frame's cell.
 first_cell_cached: the same tokens and ids, but they attend to one another only, without text, at timestep 0 and with a
 pooled text vector of zeros; so their keys and values are the same at every step, and are computed once for a plan."""
 
@@ -97,7 +98,7 @@ def text_ids(count: int, family: Family = FLUX1) -> torch.Tensor:
 
 
 def condition_token_index(
-    layout: GridLayout, cell_tokens: tuple[int, int], condition_tokens: str = "full_grid"
+    layout: GridLayout, cell_tokens: tuple[int, int], condition_tokens: str = "full_grid", goal: bool = False
 ) -> torch.Tensor:
     """Places in the grid's token sequence that the condition's tokens stand for, in the order of its tokens.
 
@@ -105,6 +106,8 @@ def condition_token_index(
         layout: the grid.
         cell_tokens: (h, w) of one cell [tokens].
         condition_tokens: one of `CONDITION_TOKENS`.
+        goal: whether the goal's cell stands beside the first one; it takes the place of the last frame. A full grid
+            has that place anyway.
 
     Returns:
         (M,) int64. Select target ids (and, from a full grid's packed latent, tokens) with this one index.
@@ -118,8 +121,8 @@ def condition_token_index(
     rows, cols = layout.grid_size(height, width)
     places = torch.arange(rows * cols, dtype=torch.int64).reshape(rows, cols)
     if condition_tokens != "full_grid":
-        top, left, bottom, right = layout.cell_box(0, height, width)
-        places = places[top:bottom, left:right]
+        boxes = [layout.cell_box(frame, height, width) for frame in (0, *([layout.frames - 1] if goal else []))]
+        places = torch.cat([places[top:bottom, left:right] for top, left, bottom, right in boxes], dim=1)
     return places.reshape(-1)
 
 
@@ -200,9 +203,11 @@ def condition_ids(
     return ids
 
 
-def condition_token_count(layout: GridLayout, cell_tokens: tuple[int, int], condition_tokens: str) -> int:
+def condition_token_count(
+    layout: GridLayout, cell_tokens: tuple[int, int], condition_tokens: str, goal: bool = False
+) -> int:
     """Number of condition tokens; arguments and errors as `condition_token_index`."""
-    return int(condition_token_index(layout, cell_tokens, condition_tokens).numel())
+    return int(condition_token_index(layout, cell_tokens, condition_tokens, goal).numel())
 
 
 def schedule_mu(

@@ -5,11 +5,16 @@ planner fell from 73% to 2.5% (arXiv 2512.00532). So templates are part of the P
 prompts from them the same way in training and in use.
 """
 
+from typing import NamedTuple
+
 from ..errors import PromptError, brief
 from ..grid.layout import GridLayout
 
-MODES = ("text", "trajectory", "both")
+USUAL_MODES = ("text", "trajectory", "both")
 """text: an instruction; trajectory: a path on the first frame and a fixed sentence; both: path and instruction."""
+MODES = (*USUAL_MODES, "goal", "text_goal", "trajectory_goal", "both_goal")
+"""goal: a picture of the scene as it shall be in the end, and a fixed sentence; the others: the same picture beside
+what the mode before the underscore has, with its sentence."""
 
 SLOT = "{instruction}"
 
@@ -55,6 +60,10 @@ _BOTH_PATTERN = (
     "a {grid} grid of {frames} frames showing, step by step, how the robot's gripper follows the path drawn on the "
     "first frame, from its red start to its blue end, to {instruction}"
 )
+_GOAL_PATTERN = (
+    "a {grid} grid of {frames} frames in which the robot brings the scene of the first frame into the state that the "
+    "goal picture shows"
+)
 _NUMBER_WORDS = (
     "zero",
     "one",
@@ -70,6 +79,32 @@ _NUMBER_WORDS = (
     "eleven",
     "twelve",
 )
+
+
+class ModeParts(NamedTuple):
+    """What a plan of a mode is asked with, beside the first frame.
+
+    Args:
+        text: an instruction.
+        path: a path, drawn on the first frame.
+        goal: a picture of the end.
+    """
+
+    text: bool
+    path: bool
+    goal: bool
+
+
+def parts_of(mode: str) -> ModeParts:
+    """What a mode is asked with.
+
+    Raises:
+        PromptError: there is no such mode.
+    """
+    if mode not in MODES:
+        raise PromptError(f"mode must be one of {', '.join(MODES)}, got {brief(mode)}")
+    usual, _, rest = mode.partition("_")
+    return ModeParts(usual in ("text", "both"), usual in ("trajectory", "both"), "goal" in (usual, rest))
 
 
 def _fill_layout(pattern: str, layout: GridLayout) -> str:
@@ -96,6 +131,11 @@ def default_trajectory_prompt(layout: GridLayout) -> str:
 def default_both_template(layout: GridLayout) -> str:
     """Default template of both mode for a grid."""
     return _fill_layout(_BOTH_PATTERN, layout)
+
+
+def default_goal_prompt(layout: GridLayout) -> str:
+    """Default sentence of goal mode for a grid."""
+    return _fill_layout(_GOAL_PATTERN, layout)
 
 
 def clean_instruction(instruction: str) -> str:
@@ -130,21 +170,31 @@ def build_prompt(mode: str, instruction: str = "", template: str | None = None) 
 
     Args:
         mode: one of `MODES`.
-        instruction: what the robot is to do; not used in trajectory mode, as in the published method.
-        template: sentence of that mode, with `SLOT` where the instruction goes (trajectory mode has none); None or
-            empty: the default of a 3x3 grid.
+        instruction: what the robot is to do; not used in modes without text, as in the published method.
+        template: sentence of that mode, with `SLOT` where the instruction goes (modes without text have none); None
+            or empty: the default of a 3x3 grid.
 
     Raises:
-        PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
+        PromptError: unknown mode, empty instruction in a mode with text, or a template without its slot.
     """
-    if mode not in MODES:
-        raise PromptError(f"mode must be one of {', '.join(MODES)}, got {brief(mode)}")
-    template = template or _DEFAULTS[mode](GridLayout())
-    if mode == "trajectory":
+    parts = parts_of(mode)
+    template = template or _DEFAULTS[sentence_of(mode)](GridLayout())
+    if not parts.text:
         if SLOT in template:
-            raise PromptError(f"trajectory prompt must not contain {SLOT} (use mode both), got {brief(template)}")
+            other = {"trajectory": "both", "goal": "text_goal", "trajectory_goal": "both_goal"}[mode]
+            raise PromptError(f"{mode} prompt must not contain {SLOT} (use mode {other}), got {brief(template)}")
         return template
     return check_template(template, f"{mode} prompt").replace(SLOT, clean_instruction(instruction))
 
 
-_DEFAULTS = {"text": default_text_template, "trajectory": default_trajectory_prompt, "both": default_both_template}
+def sentence_of(mode: str) -> str:
+    """The mode whose sentence a mode shares: a goal picture beside other things does not change the sentence."""
+    return mode.removesuffix("_goal")
+
+
+_DEFAULTS = {
+    "text": default_text_template,
+    "trajectory": default_trajectory_prompt,
+    "both": default_both_template,
+    "goal": default_goal_prompt,
+}

@@ -20,16 +20,20 @@ from .families import FLUX1, Family, family_of
 from .prompts import (
     MODES,
     SLOT,
+    USUAL_MODES,
     build_prompt,
     check_template,
     default_both_template,
+    default_goal_prompt,
     default_text_template,
     default_trajectory_prompt,
+    parts_of,
+    sentence_of,
 )
 
 SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
-SPEC_VERSION = 5
+SPEC_VERSION = 6
 MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
 """Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
 _NOT_FINITE = (float("inf"), float("-inf"))
@@ -42,6 +46,8 @@ _UPGRADES = {
     3: lambda record: {"keyframes": RULES[0]},
     # Until version 4 plans to be executed were sampled as those to be looked at.
     4: lambda record: {"execution_steps": record.get("steps")},
+    # Until version 5 no planner was given a goal picture.
+    5: lambda record: {"goal_prompt": ""},
 }
 NOT_TRAINED = ("execution_steps",)
 """Fields that decide nothing in training: found by measuring a planner, they may change after it."""
@@ -66,6 +72,7 @@ class PlannerSpec:
         text_prompt: template of text mode; empty = the default for the grid.
         trajectory_prompt: sentence of trajectory mode; empty = the default for the grid.
         both_prompt: template of both mode; empty = the default for the grid.
+        goal_prompt: sentence of goal mode; empty = the default for the grid.
         base_model: name of the model that the LoRA belongs to; None = the family's.
         base_shift: schedule shift at 256 tokens; None = the family's.
         max_shift: schedule shift at 4096 tokens; None = the family's.
@@ -89,7 +96,7 @@ class PlannerSpec:
     order: str = "serpentine"
     cell_height: int = 240
     cell_width: int = 320
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = USUAL_MODES
     condition_tokens: str = "full_grid"
     position_ids: str = "clone"
     overlay: str = "gradient"
@@ -97,6 +104,7 @@ class PlannerSpec:
     text_prompt: str = ""
     trajectory_prompt: str = ""
     both_prompt: str = ""
+    goal_prompt: str = ""
     base_model: str | None = None
     base_shift: float | None = None
     max_shift: float | None = None
@@ -192,17 +200,30 @@ class PlannerSpec:
     @property
     def condition_latent_shape(self) -> tuple[int, int, int]:
         """Shape (C, h, w) of its condition's latent."""
-        return (self.base_family.channels, *(self.cell_latent_size if self.condition_is_cell else self.latent_size))
+        side = self.base_family.downscale
+        return (self.base_family.channels, *(pixels // side for pixels in self.condition_size))
 
     @property
     def condition_size(self) -> tuple[int, int]:
-        """Size (H, W) of the picture that the condition is [px]: a cell, or the whole grid."""
-        return (self.cell_height, self.cell_width) if self.condition_is_cell else self.grid_size
+        """Size (H, W) of the picture that the condition is [px]: a cell, two with a goal, or the whole grid."""
+        if not self.condition_is_cell:
+            return self.grid_size
+        return self.cell_height, self.cell_width * (2 if self.has_goal else 1)
 
     @property
     def condition_is_cell(self) -> bool:
-        """Whether the condition is a picture of the first cell alone, not of the whole condition grid."""
+        """Whether the condition is a picture of the first cell (and the goal's), not of the whole condition grid."""
         return self.condition_tokens != "full_grid"
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether some of its modes have a goal picture; its condition then has room for one in every mode."""
+        return any(parts_of(mode).goal for mode in self.modes)
+
+    @property
+    def has_path(self) -> bool:
+        """Whether some of its modes have a drawn path."""
+        return any(parts_of(mode).path for mode in self.modes)
 
     @property
     def condition_is_cached(self) -> bool:
@@ -217,7 +238,7 @@ class PlannerSpec:
     @property
     def conditioning_tokens(self) -> int:
         """Number of condition tokens that follow the grid's."""
-        return condition_token_count(self.layout, self.cell_tokens, self.condition_tokens)
+        return condition_token_count(self.layout, self.cell_tokens, self.condition_tokens, self.has_goal)
 
     def prompt(self, mode: str, instruction: str = "", template: str | None = None) -> str:
         """Prompt of a plan; see `prompts.build_prompt`.
@@ -228,10 +249,10 @@ class PlannerSpec:
             template: replaces the planner's own sentence of that mode.
 
         Raises:
-            PromptError: unknown mode, empty instruction in text or both mode, or a template without its slot.
+            PromptError: unknown mode, empty instruction in a mode with text, or a template without its slot.
         """
-        own = {"text": self.text_prompt, "trajectory": self.trajectory_prompt, "both": self.both_prompt}
-        return build_prompt(mode, instruction, template or own.get(mode))
+        own = getattr(self, f"{sentence_of(mode)}_prompt") if mode in MODES else None
+        return build_prompt(mode, instruction, template or own)
 
     def mu(self) -> float:
         """Shift of its noise schedule (see `conditioning.schedule_mu`)."""
@@ -321,6 +342,7 @@ class PlannerSpec:
             "text_prompt": default_text_template,
             "trajectory_prompt": default_trajectory_prompt,
             "both_prompt": default_both_template,
+            "goal_prompt": default_goal_prompt,
         }
         for name, default in defaults.items():
             value = getattr(self, name)
@@ -334,7 +356,6 @@ class PlannerSpec:
             check_template(self.both_prompt, "planner spec both_prompt")
         except PromptError as error:
             raise SpecError(str(error)) from None
-        if SLOT in self.trajectory_prompt:
-            raise SpecError(
-                f"planner spec trajectory_prompt must not contain {SLOT}, got {brief(self.trajectory_prompt)}"
-            )
+        for name in ("trajectory_prompt", "goal_prompt"):
+            if SLOT in getattr(self, name):
+                raise SpecError(f"planner spec {name} must not contain {SLOT}, got {brief(getattr(self, name))}")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from visual_planner.planner.prompts import parts_of
 from visual_planner.planner.spec import PlannerSpec
 from visual_planner.trajectory.overlay import draw_overlay
 from visual_planner.trajectory.trajectory import Trajectory
@@ -57,6 +58,26 @@ def with_path(first: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpe
     return draw_overlay(first, trajectory, spec.overlay, color_by=spec.overlay_color_by)
 
 
+def shown_picture(
+    mode: str, first: np.ndarray, trajectory: Trajectory | None, goal: np.ndarray, spec: PlannerSpec
+) -> np.ndarray:
+    """What a planner is shown in a mode: the first frame, with the path and the goal that the mode has.
+
+    Args:
+        mode: one of `prompts.MODES`.
+        first: (h, w, 3) uint8.
+        trajectory: on it; None is drawn as none.
+        goal: (h, w, 3) uint8.
+        spec: the planner, for the style of the path.
+
+    Returns:
+        (h, w, 3) uint8, or (h, 2w, 3) with the goal to the right, as `PlannerPipeline.condition` takes it.
+    """
+    parts = parts_of(mode)
+    picture = with_path(first, trajectory if parts.path else None, spec)
+    return np.concatenate([picture, goal], axis=1) if parts.goal else picture
+
+
 def open_overlay(
     kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
 ) -> OverlayMaker | None:
@@ -72,7 +93,7 @@ def open_overlay(
     Raises:
         TrainingError: a mode needs paths and there is nothing to take them from, or `data` is wrong.
     """
-    drawn_modes = [mode for mode in modes if mode != "text"]
+    drawn_modes = [mode for mode in modes if parts_of(mode).path]
     if not drawn_modes or source.ready_grids:
         return None
     if kind == "auto":
@@ -80,7 +101,7 @@ def open_overlay(
     if kind == "none":
         raise TrainingError(
             f"modes {', '.join(drawn_modes)} need a path, but the source has none: choose prepare.overlay from "
-            f"{', '.join(_KINDS)}, or spec.modes [text]"
+            f"{', '.join(_KINDS)}, or spec.modes without them"
         )
     if kind in _NEEDS and (data is None or not data.exists()):
         raise TrainingError(f"prepare.overlay {kind} needs prepare.overlay_data: {_NEEDS[kind]}, got {data}")

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from runtime.parts import Part
+from visual_planner.planner.prompts import parts_of
 from worlds.protocol import World
 from worlds.registry import open_world, world_class
 
@@ -152,7 +153,7 @@ def _baseline_rows(
     settings: Settings,
 ) -> dict:  # fmt: skip
     """Rows of bounds and baselines of some scenes."""
-    rows = {"bounds": bound_rows(asked, world, net, planner, settings.modes != ("text",))}
+    rows = {"bounds": bound_rows(asked, world, net, planner, any(parts_of(mode).path for mode in settings.modes))}
     if world.needs_eyes:
         rows["bounds"]["other_scene"] = [
             carry_out(_other_scene(world, entry, settings, len(item.truth)), item, world)

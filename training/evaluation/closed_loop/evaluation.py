@@ -4,6 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from visual_planner.execution.keyframes import keyframes
+from visual_planner.planner.prompts import parts_of
 from worlds.protocol import World
 
 from ...model.pipeline import PlannerPipeline
@@ -65,7 +66,7 @@ def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Setting
             for success, plan in zip(done, choice.judged, strict=True)
         ],
     }  # fmt: skip
-    if mode != "text" and not settings.follow_path:
+    if parts_of(mode).path and not settings.follow_path:
         row["success_on_path"] = execute_plan(choice.best, item, world, follow_path=True)
     told = colour_kept(choice.judged[first].frames, item.truth, item.request.held, item.request.colours)
     row |= {} if told is None else {"colour": told}

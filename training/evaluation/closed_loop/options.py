@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from visual_planner.execution.keyframe_choice import RULES
-from visual_planner.planner.prompts import MODES
+from visual_planner.planner.prompts import MODES, USUAL_MODES
 from worlds.disturbances import KINDS
 from worlds.registry import WORLDS
 
@@ -21,7 +21,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     # A plan that the world has departed from has wrong frames ahead: with its past kept, a new one repeats them.
     usual = MOMENT if options.replan_when_departed else Settings.replan_from
     return Settings(
-        MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,
+        USUAL_MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,
         options.camera_turn, options.best_of, options.replan, options.replan_from or usual, options.follow_path,
         options.batch_size, options.world, names(options.cameras), options.look, options.replans, options.steps,
         options.keyframes, names(options.disturb), options.disturb_strength, options.replan_when_departed,

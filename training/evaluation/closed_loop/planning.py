@@ -55,7 +55,7 @@ def choose(
     Args:
         planner: with or without its LoRA.
         asked: the requests.
-        mode: text, trajectory or both.
+        mode: one of the planner's modes.
         net: the read-out.
         settings: `best_of`, `until_good`, `batch_size` and `steps`.
         wording: how they are put.
@@ -105,7 +105,7 @@ def make_plans(
     Args:
         planner: with or without its LoRA.
         asked: the requests.
-        mode: text, trajectory or both.
+        mode: one of the planner's modes.
         plans: how many of each.
         wording: how they are put.
         batch_size: plans that are made at once.

@@ -102,7 +102,7 @@ def replan_when_departed(
         asked: the request.
         first: its first plan.
         planner: makes the others.
-        mode: text, trajectory or both.
+        mode: one of the planner's modes.
         net: the read-out.
         world: the open world.
         settings: `departed_m`, `replans`, `replan_from`, `follow_path`, and what `choose` asks for.
@@ -155,7 +155,7 @@ def replan(
     Args:
         asked: the request.
         planner: makes the plans.
-        mode: text, trajectory or both.
+        mode: one of the planner's modes.
         net: the read-out.
         world: a table with pictures of the planner's frame size.
         settings: `replan`, the moves between plans; `replans`, further plans at most (0: as many as there is time for);

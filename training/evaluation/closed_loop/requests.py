@@ -9,7 +9,7 @@ from visual_planner.planner.spec import PlannerSpec
 from visual_planner.trajectory.trajectory import Trajectory
 from worlds.protocol import USUAL_VIEW, Request, Viewpoint, World
 
-from ...data.overlays import with_path
+from ...data.overlays import shown_picture
 from ...data.overlays.recorded import timed_trajectory
 
 
@@ -117,8 +117,8 @@ class Wording:
 
 
 def planner_input(asked: Asked, mode: str, spec: PlannerSpec, wording: Wording | None = None) -> tuple[np.ndarray, str]:
-    """First frame (h, w, 3) uint8, with its overlay where the mode has one, and prompt."""
+    """What the planner is shown, see `shown_picture`, and prompt; the goal is how the demonstration ended."""
     wording = wording or Wording()
     words = asked.instruction if wording.instruction is None else wording.instruction
-    picture = with_path(asked.first, asked.trajectory if mode != "text" and wording.overlay else None, spec)
+    picture = shown_picture(mode, asked.first, asked.trajectory if wording.overlay else None, asked.truth[-1], spec)
     return picture, spec.prompt(mode, words) if wording.template else words

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 
 from visual_planner.execution.keyframe_choice import RULES
-from visual_planner.planner.prompts import MODES
+from visual_planner.planner.prompts import USUAL_MODES
 from worlds.disturbances import check_kinds
 from worlds.errors import WorldError
 from worlds.protocol import Viewpoint, World
@@ -55,7 +55,7 @@ class Settings:
         until_good: rounds of sampling at most, until a plan looks good (see `ranking.is_good`); 1: every plan will do.
     """
 
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = USUAL_MODES
     first_seed: int | None = None
     scenes: int | None = None
     tasks: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from visual_planner.execution.judging import judge
 from visual_planner.execution.keyframes import keyframes, on_path
 from visual_planner.execution.ranking import Score, compare, order_of
 from visual_planner.execution.readout import Reading, ReadoutNet, read_frames
+from visual_planner.planner.prompts import parts_of
 from worlds.errors import UnreachableError
 from worlds.protocol import World
 
@@ -49,7 +50,7 @@ def judge_plan(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> 
     """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
     reading = read_plan(frames, asked, net)
     count, height, width = frames.shape[:3]
-    path = None if mode == "text" else asked.places_norm(count)
+    path = asked.places_norm(count) if parts_of(mode).path else None
     report, score = judge(frames, reading, asked.first, None if path is None else path[:, None] * (width, height))
     left = remaining(frames, list(asked.request.colours))
     followed = reading if path is None else on_path(reading, path, asked.view)

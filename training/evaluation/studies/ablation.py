@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from visual_planner.planner.prompts import parts_of
+
 from ...model.pipeline import PlannerPipeline, open_planner
 from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import bounds, plan_and_execute, rate
@@ -25,7 +27,7 @@ def measure(settings: StudySettings, out: Path) -> dict:
         for mode in settings.modes:
             result["success"][mode] = {}
             for name, wording in LEFT_OUT.items():
-                if name == "path" and mode == "text":
+                if name == "path" and not parts_of(mode).path:
                     continue
                 planner = base if name == "LoRA" else b.planner
                 rows = plan_and_execute(planner, b.asked, mode, b.world, b.net, settings.closed_loop(), wording)

@@ -76,13 +76,11 @@ def measure(settings: AttentionSettings, out: Path) -> dict:
     result: dict = {"modes": {}}
     with bench(settings) as b:
         spec = b.planner.spec
-        height, width = spec.cell_tokens
-        condition = height * width * (1 if spec.condition_is_cell else spec.layout.frames)
         for mode in settings.modes:
             inputs = [planner_input(asked, mode, spec) for asked in b.asked]
             text = b.planner.encoders([inputs[0][1]])[0].shape[1]
             noise = draw_noise(spec, [asked.seed for asked in b.asked], 1)
-            with AttentionMaps(spec, text, condition) as maps:
+            with AttentionMaps(spec, text, spec.conditioning_tokens) as maps:
                 b.planner.plan(np.stack([p for p, _ in inputs]), [w for _, w in inputs], noise=noise)
             if not maps.maps or len(maps.maps) % spec.steps:
                 raise TrainingError(f"{len(maps.maps)} attention maps in {spec.steps} steps: cannot tell the layers")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from visual_planner.planner.prompts import MODES
+from visual_planner.planner.prompts import MODES, USUAL_MODES
 from worlds.protocol import World
 from worlds.registry import open_world
 
@@ -32,7 +32,7 @@ class StudySettings(Section):
     planner: Path = Field(ROOT / "models" / "tiny_planner", description="folder of the planner")
     lora: Path | None = Field(None, description="its LoRA (default: the one in loras/)")
     readout: Path = Field(ROOT / "models" / "readout", description="folder of the read-out")
-    modes: tuple[Literal[MODES], ...] = Field(MODES, description="modes of planning")
+    modes: tuple[Literal[MODES], ...] = Field(USUAL_MODES, description="modes of planning")
     first_seed: NotNegative = Field(9_100_000, description="seed of the first scene")
     scenes: Positive = Field(100, description="scenes per mode")
     wordings: str = Field("held_out", description="phrasings of the instructions, one of the world's sets")
