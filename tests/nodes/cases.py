@@ -39,7 +39,8 @@ class Case:
     def condition_size(self, height, width):
         if self.spec.condition_tokens == "full_grid":
             return height, width
-        return self.spec.cell_height // 8, self.spec.cell_width // 8
+        cells = 2 if any("goal" in mode for mode in self.spec.modes) else 1
+        return self.spec.cell_height // 8, cells * self.spec.cell_width // 8
 
     @property
     def positive(self):

@@ -8,6 +8,7 @@ from pathlib import Path
 import adapter_factory
 import lora_factory
 import pytest
+import sampling
 import tiny_factory
 import torch
 
@@ -54,6 +55,32 @@ def tiny_vae(tiny, tiny_folder):
 def module(comfy, plugin):
     """`module("visual_planner.planner.spec")`: a module of the plugin, as ComfyUI has loaded it."""
     return lambda name: submodule(plugin, name)
+
+
+@pytest.fixture(scope="session")
+def lora_tensors(tiny_folder):
+    from diffusers import FluxTransformer2DModel
+
+    lora = lora_factory.random_lora(FluxTransformer2DModel.from_pretrained(tiny_folder / "transformer"), rank=8)
+    return lora_factory.diffusers_keys(lora)
+
+
+@pytest.fixture
+def planner(comfy, tiny_model, shipped, lora_tensors, module):
+    """MODEL with the LoRA on it and its spec, for given condition settings."""
+
+    def load(**settings):
+        spec = module("visual_planner.planner.spec").PlannerSpec(
+            **{"cell_height": 32, "cell_width": 48, "base_model": "tiny_planner", "steps": sampling.STEPS, **settings}
+        )
+        path = shipped / "loras" / "random.safetensors"
+        lora_factory.save(lora_tensors, path, spec.to_metadata())
+        try:
+            return comfy.call("VisualPlannerLoraLoader", model=tiny_model, lora_name="random (built in)")
+        finally:
+            path.unlink()
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import random
 
 import torch
 from diffusers.models.transformers import transformer_flux2 as flux2
+from reference import condition_places
 
 from support.tiny_flux2 import TEXT_WIDTH
 
@@ -28,9 +29,10 @@ def placed(spec, rows: int, cols: int) -> tuple[torch.Tensor, torch.Tensor]:
                 frame = spec.layout.frame_at(row // height, col // width)
                 own = [float(frame), float(row % height), float(col % width), 0.0]
             target.append(own)
-            if spec.condition_tokens == "full_grid" or (row < height and col < width):
-                place = {"clone": 0.0, "kontext": REFERENCE, "fold": -1.0 - own[0]}[spec.position_ids]
-                condition.append([place, *own[1:]])
+    for row, col in condition_places(spec, rows, cols):
+        own = target[row * cols + col]
+        place = {"clone": 0.0, "kontext": REFERENCE, "fold": -1.0 - own[0]}[spec.position_ids]
+        condition.append([place, *own[1:]])
     return torch.tensor(target), torch.tensor(condition)
 
 

@@ -59,10 +59,23 @@ def placed_ids(ids: torch.Tensor, rows: int, cols: int, spec) -> tuple[torch.Ten
                 own = plain[row % height, col % width].clone()
                 own[0] += frame
             target.append(own)
-            if spec.condition_tokens == "full_grid" or (row < height and col < width):
-                place = {"clone": 0.0, "kontext": 1.0, "fold": -1.0 - float(own[0])}[spec.position_ids]
-                condition.append(torch.tensor([place, own[1], own[2]]))
+    for row, col in condition_places(spec, rows, cols):
+        own = target[row * cols + col]
+        place = {"clone": 0.0, "kontext": 1.0, "fold": -1.0 - float(own[0])}[spec.position_ids]
+        condition.append(torch.tensor([place, own[1], own[2]]))
     return torch.stack(target), torch.stack(condition)
+
+
+def condition_places(spec, rows: int, cols: int) -> list[tuple[int, int]]:
+    """Row and column in the grid of each condition token: all, or those of the first cell, beside it of the last."""
+    if spec.condition_tokens == "full_grid":
+        return [(row, col) for row in range(rows) for col in range(cols)]
+    height, width = rows // spec.rows, cols // spec.cols
+    corners = [(0, 0)]
+    if any("goal" in mode for mode in spec.modes):
+        last_row, last_col = spec.layout.cell_of(spec.rows * spec.cols - 1)
+        corners.append((last_row * height, last_col * width))
+    return [(top + row, left + col) for row in range(height) for top, left in corners for col in range(width)]
 
 
 def predict(

@@ -1,8 +1,11 @@
-"""One forward of a conditioned MODEL through ComfyUI's own sampling, as the sampler would do it."""
+"""ComfyUI's own sampling: one forward of a conditioned MODEL, as the sampler would do it, and a plan's nodes."""
 
 from __future__ import annotations
 
 import torch
+
+STEPS, SEED = 4, 1234
+"""Of the plans that the tests sample."""
 
 
 def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -65,3 +68,23 @@ def flux2_velocity(model) -> torch.Tensor:
 def distance(first: torch.Tensor, second: torch.Tensor) -> float:
     """Length of the difference, relative to the second's."""
     return float((first - second).norm() / second.norm())
+
+
+def encode(comfy, clip, spec, mode="text", instruction="push the red cube to the left"):
+    """CONDITIONING of a planner's prompt."""
+    (prompt,) = comfy.call("VisualPlannerPrompt", mode=mode, instruction=instruction, spec=spec)
+    return comfy.call("CLIPTextEncode", clip=clip, text=prompt)[0]
+
+
+def first_frames(count=1):
+    """Random pictures of another shape than a cell."""
+    return torch.rand(count, 40, 60, 3, generator=torch.Generator().manual_seed(3))
+
+
+def sample(comfy, conditioned, seed=SEED, cfg=1.0):
+    """LATENT of a plan from what the Condition node gives."""
+    model, positive, negative, latent, _ = conditioned
+    return comfy.call(
+        "KSampler", model=model, seed=seed, steps=STEPS, cfg=cfg, sampler_name="euler", scheduler="simple",
+        positive=positive, negative=negative, latent_image=latent, denoise=1.0,
+    )[0]  # fmt: skip

@@ -7,52 +7,9 @@ import lora_factory
 import pytest
 import reference
 import torch
+from sampling import SEED, STEPS, encode, first_frames, sample
 
 pytestmark = pytest.mark.comfyui
-STEPS, SEED = 4, 1234
-
-
-@pytest.fixture(scope="module")
-def lora_tensors(tiny_folder):
-    from diffusers import FluxTransformer2DModel
-
-    lora = lora_factory.random_lora(FluxTransformer2DModel.from_pretrained(tiny_folder / "transformer"), rank=8)
-    return lora_factory.diffusers_keys(lora)
-
-
-@pytest.fixture
-def planner(comfy, tiny_model, shipped, lora_tensors, module):
-    """MODEL with the LoRA on it and its spec, for given condition settings."""
-
-    def load(**settings):
-        spec = module("visual_planner.planner.spec").PlannerSpec(
-            **{"cell_height": 32, "cell_width": 48, "base_model": "tiny_planner", "steps": STEPS, **settings}
-        )
-        path = shipped / "loras" / "random.safetensors"
-        lora_factory.save(lora_tensors, path, spec.to_metadata())
-        try:
-            return comfy.call("VisualPlannerLoraLoader", model=tiny_model, lora_name="random (built in)")
-        finally:
-            path.unlink()
-
-    return load
-
-
-def encode(comfy, clip, spec, mode="text", instruction="push the red cube to the left"):
-    (prompt,) = comfy.call("VisualPlannerPrompt", mode=mode, instruction=instruction, spec=spec)
-    return comfy.call("CLIPTextEncode", clip=clip, text=prompt)[0]
-
-
-def first_frames(count=1):
-    return torch.rand(count, 40, 60, 3, generator=torch.Generator().manual_seed(3))
-
-
-def sample(comfy, conditioned, seed=SEED, cfg=1.0):
-    model, positive, negative, latent, _ = conditioned
-    return comfy.call(
-        "KSampler", model=model, seed=seed, steps=STEPS, cfg=cfg, sampler_name="euler", scheduler="simple",
-        positive=positive, negative=negative, latent_image=latent, denoise=1.0,
-    )[0]  # fmt: skip
 
 
 def wanted_latent(tiny_folder, lora_tensors, spec, condition, context, pooled, noise):
