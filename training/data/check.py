@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from visual_planner.errors import brief, plain
+from visual_planner.grid.cells import cell_of
+from visual_planner.planner.prompts import parts_of
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..files import is_file_name
-from .pairs_folder import first_frame_of, read_info, read_manifest, read_pairs
+from .pairs_folder import first_frame_of, goal_of, read_info, read_manifest, read_pairs
 from .sources.names import inside
 from .sources.pictures import picture_size, read_picture
 from .splits import find_leaks
@@ -113,20 +116,28 @@ def _content_problems(
     data: Path, spec: PlannerSpec, pair: dict, condition: np.ndarray, target: np.ndarray
 ) -> Iterator[str]:
     """Whether condition and target belong together and the overlay is as the mode says."""
-    file = data / pair["source"]
+    file, parts = data / pair["source"], parts_of(pair["mode"])
     cell, first = first_frame_of(condition, spec), first_frame_of(target, spec)
     if condition.shape[:2] == spec.grid_size and spec.layout.frames > 1:
         rest = condition.copy()
         top, left, bottom, right = spec.layout.cell_box(0, spec.cell_height, spec.cell_width)
         rest[top:bottom, left:right] = 0
+        if parts.goal:
+            top, left, bottom, right = spec.layout.cell_box(spec.layout.frames - 1, spec.cell_height, spec.cell_width)
+            rest[top:bottom, left:right] = 0
         # pictures of others may have been through JPEG
         if (rest > 16).mean() > 0.01:
-            yield f"image {file}: all cells but the first frame's must be black"
+            yield f"image {file}: all cells but the first frame's{' and the goal' * parts.goal} must be black"
+    if spec.has_goal:
+        yield from _goal_problems(data, spec, pair, goal_of(condition, spec), target)
     changed = np.abs(cell.astype(np.int16) - first).max(axis=2) > 48
     share = float(changed.mean())
-    if pair["mode"] == "text" and share > 0.002:
-        yield f"image {file}: mode text must show the first frame of {pair['target']}, but {share:.1%} of it differ"
-    if pair["mode"] != "text" and not changed.any():
+    if not parts.path and share > 0.002:
+        yield (
+            f"image {file}: mode {pair['mode']} must show the first frame of {pair['target']}, but {share:.1%} of it "
+            "differ"
+        )
+    if parts.path and not changed.any():
         yield f"image {file}: mode {pair['mode']} must show a path on the first frame, got none"
     if share > 0.5:
         yield f"image {file}: its first frame is not that of {data / pair['target']} ({share:.0%} differ)"
@@ -134,3 +145,15 @@ def _content_problems(
     cells = target.reshape(spec.rows, height, spec.cols, width, 3).swapaxes(1, 2).reshape(-1, height, width, 3)
     if len(cells) > 1 and all(np.array_equal(part, cells[0]) for part in cells):
         yield f"image {data / pair['target']}: all its frames are identical, nothing moves"
+
+
+def _goal_problems(data: Path, spec: PlannerSpec, pair: dict, goal: np.ndarray, target: np.ndarray) -> Iterator[str]:
+    """Whether the goal is the last frame in modes with a goal, and black in the others."""
+    file = data / pair["source"]
+    last = cell_of(torch.from_numpy(target)[None], spec.layout, spec.layout.frames - 1)[0].numpy()
+    share = float((np.abs(goal.astype(np.int16) - last).max(axis=2) > 48).mean())
+    if not parts_of(pair["mode"]).goal:
+        if (goal > 16).mean() > 0.01:
+            yield f"image {file}: mode {pair['mode']} has no goal, so the goal's cell must be black"
+    elif share > 0.002:
+        yield f"image {file}: its goal must be the last frame of {pair['target']}, but {share:.1%} of it differ"
