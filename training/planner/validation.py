@@ -105,7 +105,8 @@ class Validation:
     def _write(self, loop: Loop, pictures: list[np.ndarray]) -> None:
         spec = self.spec
         for number, (pair, picture) in enumerate(zip(self.scenes, pictures, strict=True)):
-            given = self.given[number][: spec.cell_height, : spec.cell_width]
+            width = spec.condition_size[1] if spec.condition_is_cell else spec.cell_width
+            given = self.given[number][: spec.cell_height, :width]
             sheet = _side_by_side(given, self.truth[number], picture)
             notes = {
                 "seed": str(self.section.validation.seed + number), "steps": str(spec.steps), "pair": pair["id"],
