@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.presets import PRESETS
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy import in_context, lora, lora_where, tiny
+from .comfy import lora, lora_where, model_family, tiny
 from .wires import PlannerSpecType, blocks_input, look, schema
 
 
@@ -134,8 +134,8 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         """Base LoRA first, then the planner's."""
         path = lora.lora_path(lora_name)
         spec = lora.read_spec(path, lora_name, preset)
-        if in_context.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
-            in_context.require_family(model, spec, f"planner LoRA {lora_name}")
+        if model_family.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
+            model_family.require_family(model, spec, f"planner LoRA {lora_name}")
         notes: list[str] = []
         if base_lora_name != lora.NONE:
             base = lora.lora_path(base_lora_name)

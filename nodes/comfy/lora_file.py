@@ -8,9 +8,9 @@ import torch
 
 from ...visual_planner.planner.families import FLUX2
 from . import flux2_names, lora_beside
-from .in_context import family_of_model
 from .lora_keys import Module, check, gather
 from .lora_patches import check_values, scales
+from .model_family import family_of_model
 from .safetensors_files import Header, load_tensors, read_header
 
 
