@@ -116,6 +116,8 @@ def _content_problems(
     data: Path, spec: PlannerSpec, pair: dict, condition: np.ndarray, target: np.ndarray
 ) -> Iterator[str]:
     """Whether condition and target belong together and the overlay is as the mode says."""
+    if pair["mode"] not in spec.modes:
+        return  # its line says so already
     file, parts = data / pair["source"], parts_of(pair["mode"])
     cell, first = first_frame_of(condition, spec), first_frame_of(target, spec)
     if condition.shape[:2] == spec.grid_size and spec.layout.frames > 1:
