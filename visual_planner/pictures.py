@@ -21,6 +21,7 @@ MAX_SIDE_PX = 65535
 MAX_PIXELS = 64 * 2**20
 """Bounds of a picture: a small file can announce one that fills the memory."""
 
+_PIXELS_AT_ONCE = 2**18
 _KEPT_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 "Pillow's modes whose arrays `to_rgb` understands as they are."
 
@@ -28,7 +29,9 @@ _KEPT_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I;16N", "I",
 def picture_size(stream: BinaryIO, what: str, error: type[Exception] = ImageError) -> tuple[int, int]:
     """Size (h, w) that a picture has once it is turned, from its header alone; see `read_picture` for the rest."""
     image = _opened(stream, what, error)
-    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    # Pillow turns TIFF by itself, and gives its size as that of the turned picture already.
+    turned = image.format != "TIFF" and _orientation(image) >= 5
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_picture(stream: BinaryIO, what: str, error: type[Exception] = ImageError) -> np.ndarray:
@@ -59,8 +62,21 @@ def _pixels(image: "Image.Image") -> np.ndarray:
         image = image.convert("RGB")
     pixels = np.array(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        pixels = to_bytes(to_rgb(pixels)[0])
+        pixels = _eight_bit(pixels)
     return _turned(pixels, orientation)
+
+
+def _eight_bit(pixels: np.ndarray) -> np.ndarray:
+    """Picture (h, w) or (h, w, C) of any dtype as (h, w, 3) uint8, a few rows at a time: all in float32 are large."""
+    if pixels.dtype.kind == "i":  # the scale of signed numbers depends on the largest of all rows
+        low, high = int(pixels.min()), int(pixels.max())
+        if low >= 0 and high <= 65535:
+            pixels = pixels.astype(np.uint8 if high <= 255 else np.uint16)
+    result = np.empty((*pixels.shape[:2], 3), np.uint8)
+    rows = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+    for start in range(0, len(pixels), rows):
+        result[start : start + rows] = to_bytes(to_rgb(pixels[start : start + rows])[0])
+    return result
 
 
 def _opened(stream: BinaryIO, what: str, error: type[Exception]) -> "Image.Image":

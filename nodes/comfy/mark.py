@@ -6,13 +6,14 @@ give plans that look like failures of the planner. So the conditioning carries a
 patch, and the patch looks whether a marked conditioning is there, and whether it was really reached.
 """
 
+import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...visual_planner.errors import ConditioningError
+from ...visual_planner.errors import ConditioningError, plain
 
 KEY = "visual_planner"
 """Name of the mark among a conditioning's `model_conds`, and so of the argument with which it reaches the network."""
@@ -107,13 +108,21 @@ def around_call(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
 
 
 def noting(executor) -> list[bool]:
-    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may leave out."""
+    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may leave out.
+
+    The network's run raises a ConditioningError where another node's function in it is called with arguments that it
+    does not know.
+    """
     ran: list[bool] = []
-    original = executor.original
+    original, network = executor.original, executor.class_obj
 
     def noting(*args, **kwargs):
         ran.append(True)
-        return original(*args, **kwargs)
+        try:
+            return original(*args, **kwargs)
+        except TypeError as error:
+            _refuse_misfit(network, error)
+            raise
 
     executor.original = noting  # of this call alone: ComfyUI makes executors for each
     return ran
@@ -135,8 +144,7 @@ def refuse_unmarked() -> None:
 
 def refuse_bypassed(network) -> None:
     """Say that the planner's patch did not run in a network, and which node's function runs in its place."""
-    found = [(name, function) for name in ("forward", "_forward", "forward_orig")
-             if (function := _replaced(network, name)) is not None]  # fmt: skip
+    found = _replacements(network)
     if found:
         name, function = found[-1]
         cause = f"{_origin(function)} replaces its {name} ({function.__qualname__})"
@@ -146,6 +154,23 @@ def refuse_bypassed(network) -> None:
         f"the planner's patch must run inside the model, but {cause} and leaves the patch out, so that the first frame "
         "would have no place: remove that node from the planner's model"
     )
+
+
+def _refuse_misfit(network, error: TypeError) -> None:
+    """Raise a ConditioningError if the error is that a replaced method could not be called at all."""
+    ran = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    for name, function in _replacements(network):
+        if function.__name__ in str(error) and getattr(function, "__code__", None) not in ran:
+            raise ConditioningError(
+                f"the network must run as this version of ComfyUI calls it, but {_origin(function)} replaces its "
+                f"{name} with a function for another version ({plain(str(error))}): update or remove that node"
+            ) from error
+
+
+def _replacements(network) -> list[tuple[str, Callable]]:
+    """Names of the network's methods that other nodes have replaced, and what runs in their place."""
+    names = ("forward", "_forward", "forward_orig")
+    return [(name, function) for name in names if (function := _replaced(network, name)) is not None]
 
 
 def _plain(network):

@@ -109,6 +109,30 @@ def test_a_whole_forward_that_is_replaced_is_named(pair, in_context, case, resto
         sampling.predict(patched, made.latent, made.sigma, positive)
 
 
+@pytest.mark.parametrize("replace", [on_the_network, as_partial, on_the_class, for_a_call])
+def test_a_forward_for_another_version_of_comfyui_is_named(pair, in_context, case, restored, replace):
+    """Public packs stay behind: ComfyUI calls their copy of the function with arguments that it does not know."""
+    made = case()
+    patched, positive = conditioned(in_context, pair[0], made)
+    names = {"__name__": "old_nodes"}
+    text = "def old_forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None): return img"
+    exec(compile(text, "/srv/ComfyUI/custom_nodes/ComfyUI-Old/nodes.py", "exec"), names)
+    replaced = replace(patched, restored, names["old_forward"])
+    with pytest.raises(ValueError, match=r"ComfyUI-Old replaces its forward_orig .*another version \(.*unexpected"):
+        sampling.predict(replaced, made.latent, made.sigma, positive)
+
+
+def test_a_type_error_inside_a_replaced_forward_is_that_packs_own(pair, in_context, case, restored):
+    made = case()
+    patched, positive = conditioned(in_context, pair[0], made)
+
+    def adding_forward(self, img, *args, **more):
+        return img + "a"
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        sampling.predict(on_the_network(patched, restored, adding_forward), made.latent, made.sigma, positive)
+
+
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_a_replaced_forward_that_keeps_the_patch_plans_as_before(pair, in_context, case, restored, tokens):
     made = case(tokens)

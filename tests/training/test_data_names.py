@@ -55,6 +55,26 @@ def test_decomposed_names_are_found_by_composed_ones(tmp_path):
     assert {entry.id: entry.instruction for entry in open_source(tmp_path).entries} == {"würfel": "a", "é": "b"}
 
 
+ALIKE = [
+    ["ep", "ep.", "ep..", "ep "],
+    ["con", "CON", "con.txt", "NUL.d"],
+    ["é", "e\u0301", "É"],
+    ["a", "a\u200b", "\u200b"],
+    ["a b", " a b", "a b ", "a\tb", "a/b", "a:b"],
+    ["x" * 200, "x" * 199 + "y", "x" * 250],
+]
+
+
+@pytest.mark.parametrize("names", ALIKE)
+def test_names_that_only_look_alike_stay_apart(names):
+    """Windows and macOS take many names for the same, or take none of them."""
+    made = unique_ids(names)
+    assert len({folded(name) for name in made}) == len(names)
+    for name in made:
+        stem = name.split(".")[0].lower()
+        assert name.isprintable() and name == name.strip(" .") and stem not in ("con", "nul") and len(name) < 200
+
+
 LETTERS = [*"abAB1._- /\\:*?<>|\"'\n\t\0", "ä", "a\u0308", "ß", "ſ", "ﬁ", "红", "🤖", "\u202e", "\ud800", "con", "nul"]
 
 

@@ -1,6 +1,7 @@
 """One decoder of pictures: turned, transparent, deep, and the same one for all who read them."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from training.cache.write import read_condition
 from training.data.sources import open_source
 from training.data.sources.pictures import picture_size, read_picture
 from training.errors import TrainingError
+from visual_planner import pictures
 from visual_planner.grid.frame import to_bytes, to_rgb
 from visual_planner.planner.spec import PlannerSpec
 
@@ -39,11 +41,47 @@ def test_pictures_are_turned_as_their_exif_says(kind, orientation):
     assert (expected.shape[0] > expected.shape[1]) == (orientation >= 5)
 
 
-def test_the_size_of_a_header_is_that_of_the_turned_picture(tmp_path):
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_header_is_that_of_the_turned_picture(tmp_path, kind, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(corner()).save(tmp_path / "a.jpg", exif=exif)
-    assert picture_size(tmp_path / "a.jpg", "x") == (SIZE[1], SIZE[0])
+    exif[0x0112] = orientation
+    file = tmp_path / f"a.{kind}"
+    Image.fromarray(corner()).save(file, exif=exif)
+    assert picture_size(file, "x") == read_picture(file, "x").shape[:2] == (SIZE[::-1] if orientation >= 5 else SIZE)
+
+
+def other_forms():
+    """Pictures of `corner(90)` in forms that cameras, phones and editors write."""
+    image, after = Image.fromarray(corner(90)), [Image.fromarray(plain(7))]
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 60000
+    palette = image.quantize(8)
+    return {
+        "palette": encoded(palette, "PNG"),
+        "gamma": png(corner(90))[:33] + _chunk(b"gAMA", (100000).to_bytes(4, "big")) + png(corner(90))[33:],
+        "animated WebP": encoded(image, "WEBP", save_all=True, append_images=after, lossless=True),
+        "animated PNG": encoded(image, "PNG", save_all=True, append_images=after),
+        "animated GIF": encoded(image, "GIF", save_all=True, append_images=after),
+        "TIFF of two pages": encoded(image, "TIFF", save_all=True, append_images=after),
+        "CMYK TIFF": encoded(image.convert("CMYK"), "TIFF"),
+        "CMYK JPEG": encoded(image.convert("CMYK"), "JPEG", quality=95),
+        "stereo JPEG": encoded(image, "MPO", save_all=True, append_images=after, quality=95),
+        "long EXIF": encoded(image, "JPEG", exif=exif, quality=95),
+        "broken EXIF": encoded(image, "JPEG", exif=b"Exif\0\0" + b"\xff" * 60000, quality=95),
+    }
+
+
+def _chunk(name, data):
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(("form", "data"), other_forms().items())
+def test_every_form_shows_its_first_picture(form, data):
+    pixels, wanted = read_picture(data, "x").astype(int), corner(90)
+    inner = [(2, 2), (2, -3), (-3, 2), (-3, -3)]
+    assert pixels.shape == wanted.shape
+    assert max(abs(pixels[place] - wanted[place]).max() for place in inner) <= 2
 
 
 @pytest.mark.parametrize("value", [0, 9, 300, b"\xff" * 5])
@@ -101,6 +139,24 @@ def test_sixteen_bits_count_to_65535():
     assert np.abs(seen[..., 0] - grey / 257).max() <= 0.5 + 1e-3
     dark = np.full(SIZE, 200, np.uint16)
     assert read_picture(encoded(Image.fromarray(dark)), "x").max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "I", "F"])
+def test_a_large_picture_is_read_some_rows_at_a_time(monkeypatch, mode):
+    """A megabyte of file can hold 2^26 pixels, whose floats would take gigabytes; the values are those of the whole."""
+    if mode in ("RGBA", "LA"):
+        drawn = noise((900, 700), len(mode))
+    else:
+        drawn = noise((900, 700), 1)[..., 0].astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+        drawn = drawn / np.float32(255) if mode == "F" else drawn * 257
+        drawn[:-1] //= 300 if mode == "I" else 1  # no value above 255 but in the last row
+    image = Image.fromarray(drawn)
+    assert image.mode == mode
+    data = encoded(image, "PNG" if mode in ("RGBA", "LA") else "TIFF")
+    seen = []
+    monkeypatch.setattr(pictures, "to_rgb", lambda rows: seen.append(rows.shape[0] * rows.shape[1]) or to_rgb(rows))
+    assert np.array_equal(read_picture(data, "x"), to_bytes(to_rgb(drawn)[0]))
+    assert sum(seen) == 900 * 700 and max(seen) <= 2**18
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,22 @@ def test_a_csv_is_what_the_library_writes(tmp_path, delimiter, end):
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        "\ufefffile;instruction\r\na;pick up, then place\r\nb;push\r\n".encode(),
+        "file\tinstruction\r\na\tpick up, then place\r\nb\tpush\r\n".encode("utf-16"),
+        b'file,instruction\ra,"pick up, then place"\rb,push\r',
+        b'\n\nfile,instruction\n\na,"pick up, then place"\n\nb,push\n\n',
+        b'FILE, Instruction\na, "pick up, then place"\nb, push\n',
+        b'file,instruction,\na,"pick up, then place",\nb,push,\n',
+    ],
+    ids=["Excel, semicolons", "Excel, Unicode text", "old Mac", "empty lines", "spaces", "a comma at the end"],
+)
+def test_tables_of_spreadsheets_are_read(tmp_path, data):
+    assert instructions(tmp_path, "instructions.csv", data) == ["pick up, then place", "push"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("file,instruction\na,push, then pull\nb,x\n", "line 2 must have 2 cells as the heading has, got 3"),

@@ -52,6 +52,67 @@ def test_transparent_videos_lie_over_black(tmp_path, suffix, codec, pix_fmt):
     assert picture[:, :28].min() > 245 and picture[:, 36:].max() < 10
 
 
+LISTS = {
+    "concat": "ffconcat version 1.0\nfile other.dat\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.dat\n#EXT-X-ENDLIST\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    'profiles="urn:mpeg:dash:profile:isoff-live:2011" mediaPresentationDuration="PT1S"><Period><AdaptationSet '
+    'mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>other.dat</BaseURL></Representation>'
+    "</AdaptationSet></Period></MPD>",
+    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 5004 RTP/AVP 96\r\n",
+    "metadata": ";FFMETADATA1\ntitle=x\n",
+}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_other_files_is_no_video(tmp_path, kind, suffix):
+    """FFmpeg would open what the list names: files beside it, or addresses."""
+    write_video(tmp_path / "other.mp4", [corner(90)] * 9).rename(tmp_path / "other.dat")
+    (tmp_path / f"a.{suffix}").write_text(LISTS[kind])
+    with pytest.raises(TrainingError, match=rf"^video .*a\.{suffix} cannot be read: .*\)$"):
+        VideoFile(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("mpegts", "libx264"), ("flv", "libx264"), ("mpeg", "mpeg2video"), ("ogg", "libtheora"), ("asf", "mpeg4")],
+)
+def test_a_container_under_another_suffix_is_read(tmp_path, container, codec):
+    if codec not in av.codecs_available:
+        codec = "mpeg4" if container != "ogg" else "libvpx"
+    frames = [plain(v) for v in range(20, 200, 20)]
+    with av.open(str(tmp_path / "a.mp4"), "w", format=container) as written:
+        stream = written.add_stream(codec, 25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for frame in frames:
+            written.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        written.mux(stream.encode())
+    video = VideoFile(tmp_path / "a.mp4")
+    assert np.abs(video.at(range(9)).mean(axis=(1, 2, 3)) - np.arange(20, 200, 20)).max() <= 4
+
+
+def test_a_cover_is_not_the_video(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as written:
+        cover, stream = written.add_stream("mjpeg", 1), written.add_stream("libx264", 10)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for made, size, pix_fmt in ((cover, (32, 32), "yuvj420p"), (stream, SIZE, "yuv420p")):
+            made.height, made.width, made.pix_fmt = *size, pix_fmt
+        written.mux(cover.encode(av.VideoFrame.from_ndarray(plain(200, (32, 32)), "rgb24")))
+        for step in range(9):
+            written.mux(stream.encode(av.VideoFrame.from_ndarray(plain(20 + step), "rgb24")))
+        written.mux(stream.encode())
+    video = VideoFile(tmp_path / "a.mp4")
+    assert len(video.times) == 9 and video.at([0])[0].shape[:2] == SIZE
+
+
+def test_a_still_alone_is_no_video(tmp_path):
+    Image.fromarray(corner(90)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.mp4")
+    with pytest.raises(TrainingError, match="a format that is no video in itself"):
+        VideoFile(tmp_path / "a.mp4")
+
+
 def test_ten_bit_videos_are_read(tmp_path):
     video = VideoFile(write_video(tmp_path / "a.mkv", [plain(v) for v in range(20, 200, 20)], "libx265", "yuv420p10le"))
     assert np.abs(video.at(range(9)).mean(axis=(1, 2, 3)) - np.arange(20, 200, 20)).max() <= 3

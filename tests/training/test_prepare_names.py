@@ -46,6 +46,23 @@ def test_an_id_that_is_a_path_writes_nothing_elsewhere(tmp_path, name):
         EpisodeSet.open(tmp_path / "output" / "episodes")
 
 
+@pytest.mark.parametrize("change", [{"id": "../../scene"}, {"path_px": [[1, 2]]}, {"instruction": 7, "id": None}])
+def test_a_broken_line_takes_no_mode_from_the_others(tmp_path, capsys, change):
+    """Whether the data has paths is what its good lines say; what is left out is said."""
+    write_episodes(tmp_path / "episodes")
+    file = tmp_path / "episodes" / "episodes.jsonl"
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]) + "\n")
+    config = config_for(tmp_path)
+    section = config.prepare.model_copy(update={"broken": "skip"})
+    prepare(config.model_copy(update={"prepare": section}))
+    pairs = [json.loads(line) for line in (tmp_path / "pairs" / "pairs.jsonl").read_text().splitlines()]
+    assert {(pair["episode"], pair["mode"]) for pair in pairs} == {
+        (f"{number:06d}", mode) for number in range(1, 6) for mode in ("text", "trajectory", "both")
+    }
+    assert "15 pairs of 5 episodes, 1 left out (left_out in dataset.json says why)\n" in capsys.readouterr().out
+
+
 class _Any(Source):
     """A format that somebody adds, and that does not look at its names."""
 

@@ -54,7 +54,9 @@ def prepare(config: Config, asked: Asked = ALL) -> None:
         lambda own: _prepare_alone(job, entries),
     )
     if counts is not None:
-        print(f"{out}: {counts[0]} pairs of {counts[1]} episodes")
+        missing = len(entries) - counts[1]
+        rest = f", {missing} left out (left_out in dataset.json says why)" if missing else ""
+        print(f"{out}: {counts[0]} pairs of {counts[1]} episodes{rest}")
 
 
 def _open(config: Config, section: PrepareSection) -> tuple[Job, tuple[Entry, ...]]:
@@ -112,7 +114,7 @@ def _spec_for(config: Config, source: Source, section: PrepareSection) -> Planne
             raise TrainingError(f"spec.keyframes must be {spacing} for these frames, got {config.spec['keyframes']}")
         config = config.model_copy(update={"spec": {**config.spec, "keyframes": spacing}})
     spec = config.planner_spec()
-    paths = section.overlay not in ("auto", "none") or all("path_px" in entry.record for entry in source.entries)
+    paths = section.overlay not in ("auto", "none") or source.has_paths
     if "modes" not in config.spec and (source.ready_grids or not paths):
         return config.model_copy(update={"spec": {**config.spec, "modes": ["text"]}}).planner_spec()
     return spec

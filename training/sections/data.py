@@ -10,6 +10,8 @@ from visual_planner.errors import brief
 
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 Seed = Annotated[int, Field(ge=-(2**62), le=2**62)]
+Stream = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"A seed of generators that take 32 bits: NumPy's, which every training seeds too."
 
 
 def _location(value: object) -> Path | str:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from visual_planner.planner.prompts import MODES
 
-from .data import Positive, Section, Seed
+from .data import Positive, Section, Stream
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -22,10 +22,10 @@ class ImproveSection(Section):
     modes: list[Literal[MODES]] = Field(default_factory=list, description="modes of planning (default: the planner's)")
     wordings: str = Field("train", description="phrasings of the instructions, one of the world's sets")
     rounds: Positive = Field(4, description="rounds at most")
-    first_seed: Seed = Field(description="seed of the first scene to plan in; every round takes the seeds that follow")
+    first_seed: Stream = Field(description="seed of the first scene to plan in; each round takes the seeds that follow")
     scenes: Positive = Field(400, description="scenes per round, as the world counts them")
     plans: Positive = Field(2, description="plans per request at most; the first that succeeds is kept")
-    held_out_seed: Seed = Field(description="seed of the first scene that decides when to stop")
+    held_out_seed: Stream = Field(description="seed of the first scene that decides when to stop")
     held_out_scenes: Positive = Field(48, description="number of these scenes, as the world counts them")
     earlier: Weight = Field(2.0, description="sampling weight of what train.cache names")
     executed: Weight = Field(1.0, description="sampling weight of all plans that succeeded, as executed")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .data import Positive, Section, Seed
+from .data import Positive, Section, Stream
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -72,7 +72,7 @@ class RunSection(Section):
     """The loop: how long, how often saved."""
 
     out: Path = Field(description="folder of the run: checkpoints, log, resolved configuration")
-    seed: Seed = Field(0, description="seed of weights, data order and noise")
+    seed: Stream = Field(0, description="seed of weights, data order and noise")
     batch_size: Positive = Field(1, description="examples per step and process")
     max_steps: Positive = Field(1000, description="steps of the whole run")
     max_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="stop (and save) after this time")

@@ -97,7 +97,7 @@ def open_overlay(
     if not drawn_modes or source.ready_grids:
         return None
     if kind == "auto":
-        kind = "recorded" if all("path_px" in entry.record for entry in source.entries) else "none"
+        kind = "recorded" if source.has_paths else "none"
     if kind == "none":
         raise TrainingError(
             f"modes {', '.join(drawn_modes)} need a path, but the source has none: choose prepare.overlay from "

@@ -88,6 +88,11 @@ class Source(ABC):
                 f"{self.format} data set {path} names {len(twice)} episodes more than once: {listed(twice, 5)}"
             )
 
+    @property
+    def has_paths(self) -> bool:
+        """Whether the record of every episode that can be used has its end effector's path."""
+        return all("path_px" in entry.record for entry in self.entries if not entry.problem)
+
     def check_entries(self) -> None:
         """Raise TrainingError if an episode cannot be used; the message has all of them."""
         problems = [entry.problem for entry in self.entries if entry.problem]

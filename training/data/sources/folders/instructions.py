@@ -79,7 +79,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, str, str]]:
     text = read_text(file, "instructions")
     heading = next((line for line in text_lines(text) if line.strip()), "")
     delimiter = next((mark for mark in ",;\t" if mark in heading), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     keys: list[str] = []
     try:
         for cells in reader:

@@ -15,6 +15,10 @@ from .display import rgb_of
 from .riff import riff_is_whole
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
+_FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg", "flv", "asf",
+            "ogg", "ivf", "gif", "wav", "mp3")  # fmt: skip
+"FFmpeg's formats that hold what they show. Others are lists of further files and addresses (concat, hls, dash, sdp)."
+_OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
 _TRIAL_FRAMES = 32
 "Frames that are decoded to find out whether their times can be trusted."
 _REORDERING = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "vc1", "wmv3", "msmpeg4v3")
@@ -114,10 +118,11 @@ class VideoFile:
         return np.stack([self._frame(index).to_ndarray(width=width, height=height, format="gray") for index in indices])
 
     def _open(self) -> None:
-        self._container = av.open(str(self.path), metadata_errors="replace")
-        if not self._container.streams.video:
+        self._container = av.open(str(self.path), options=_OPTIONS, metadata_errors="replace")
+        streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
             raise TrainingError(f"video {self.path} contains no video stream")
-        self._stream = self._container.streams.video[0]
+        self._stream = streams[0]
         if self._stream.codec_context is None:
             raise TrainingError(f"video {self.path} has a codec that this FFmpeg does not know")
         # one thread: frames are few and far apart, and the work is spread over processes already
@@ -241,7 +246,10 @@ class VideoFile:
             raise TrainingError(f"video {self.path} is truncated: its header announces {announced} frames, got {count}")
 
     def _broken(self, error: av.FFmpegError) -> TrainingError:
-        return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} (damaged or truncated)")
+        reason = "damaged or truncated"
+        if isinstance(error, av.ArgumentError):  # also what FFmpeg says of formats that it is not to open
+            reason += ", or of a format that is no video in itself"
+        return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} ({reason})")
 
 
 @lru_cache(maxsize=4)
