@@ -32,6 +32,14 @@ CONFIGURED = {
         ".readout.train:train_readout",
         "train the network that reads the end effector and the gripper from frames",
     ),
+    "video_baseline": (
+        ".planner.baselines.video:train_video",
+        "train a video-diffusion planner on a cache, to compare a grid planner with",
+    ),
+    "cloning_baseline": (
+        ".planner.baselines.cloning:train_cloning",
+        "train a policy that names keyframes without painting frames, to compare a grid planner with",
+    ),
     "evaluate": (
         ".evaluation.evaluate:evaluate",
         "plan unseen scenes and compare with the ground truth; --closed-loop: execute (--closed-loop --help)",

@@ -1,10 +1,12 @@
 """Plots of studies and reports, in one style: matplotlib figures without a window."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from textwrap import fill
 
 import numpy as np
+from PIL import Image
 
 INK, GOOD, BAD, GREY = "#2b2d42", "#2a9d8f", "#d1495b", "#9aa0a6"
 SERIES = {
@@ -103,3 +105,32 @@ def interval_chart(figures: Mapping[str, Mapping], title: str):
     axis.invert_yaxis()
     axis.set_title(title, fontsize="medium", parse_math=False)
     return made
+
+
+def packed(frames: np.ndarray) -> str:
+    """Frames (F, h, w, 3) uint8 side by side, as JPEG in base64: results hold what their plot shows."""
+    file = BytesIO()
+    Image.fromarray(np.concatenate(frames, axis=1)).save(file, "JPEG", quality=90)
+    return b64encode(file.getvalue()).decode()
+
+
+def strips(axis, groups: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """Strips of frames below each other, each with its name at the left, the first of a group with the group's too.
+
+    Args:
+        axis: to draw on.
+        groups: name of each group, and its strips (from `packed`) by their names.
+    """
+    stack, ticks, names = [], [], []
+    for group, by_name in groups:
+        for place, (name, text) in enumerate(by_name.items()):
+            strip = np.asarray(Image.open(BytesIO(b64decode(text))).convert("RGB"))
+            gap = np.full((len(strip) // 8, *strip.shape[1:]), 255, np.uint8)
+            ticks.append(sum(map(len, stack)) + len(strip) / 2)
+            names.append(name if place else f"{group}:\n{name}")
+            stack += [strip, gap]
+        stack.append(gap)
+    axis.imshow(np.concatenate(stack))
+    axis.set_yticks(ticks, names, fontsize="x-small", parse_math=False)
+    axis.set_xticks([])
+    axis.spines[:].set_visible(False)

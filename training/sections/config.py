@@ -15,6 +15,7 @@ from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
 from ..files import write_text
+from .baselines import CloningBaselineSection, VideoBaselineSection
 from .data import CacheSection, PrepareSection, Section
 from .improve import ImproveSection
 from .planner import DecoderSection, DistillSection, PretrainSection, ReadoutSection, TrainSection, VaeSection
@@ -37,6 +38,8 @@ class Config(Section):
     evaluate: EvaluateSection | None = None
     improve: ImproveSection | None = None
     readout: ReadoutSection | None = None
+    video_baseline: VideoBaselineSection | None = None
+    cloning_baseline: CloningBaselineSection | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,9 @@ from runtime.parts import Part, part_folder
 
 from .config import Config
 
-_RESULTS = {"pretrain": "base", "decoder": "vae", "readout": "model"}
+_RESULTS = {
+    "pretrain": "base", "decoder": "vae", "readout": "model", "video_baseline": "model", "cloning_baseline": "model",
+}  # fmt: skip
 """Where a training's result goes, by command, if not into its run's folder."""
 
 

@@ -23,6 +23,7 @@ STUDIES = {
     "horizon": "how far ahead can chained plans reach?",
     "attention": "which cells of the grid attend to which, over layers and steps?",
     "steps": "how many steps of the sampler does a plan need, executed or looked at?",
+    "comparison": "is a grid a better plan than a video, or than no pictures, in the same scenes?",
     "sweep": "success of planners that were trained differently (data, order, ids, tokens, one episode)",
 }
 CONFIGS = ROOT / "training" / "configs" / "studies"
