@@ -154,7 +154,7 @@ def test_the_policy_answers_with_keyframes_that_it_was_shown(config_of, planner,
     keys = policy.keyframes(np.zeros((2, 32, 32, 3), np.uint8), ["push the red cube number 0"] * 2)
     assert keys.shape == (2, FRAMES, 4) and np.isin(keys[..., 3], (0, 1)).all()
     assert np.abs(keys[:, :, 1] - 0.02 * np.arange(FRAMES)).max() < 0.04
-    assert record.held_out["gripper"] > 0.8 and record.held_out["median_error_mm"] < 40
+    assert record.held_out["gripper"] > 0.8 and record.held_out["median_error_mm"] < 60
 
 
 def test_what_does_not_suit_is_one_line(config_of, states, world, planner, tmp_path):

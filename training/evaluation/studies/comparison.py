@@ -1,4 +1,4 @@
-"""Is a grid a better plan than a video, or than no pictures? Three planners in the same scenes, executed and measured."""
+"""Is a grid a better plan than a video, or than no pictures? Three planners executed in the same scenes."""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,11 @@ from pydantic import Field
 
 from visual_planner.grid.frame import to_bytes
 
-from ...errors import TrainingError
-from ...files import as_record, read_json
-from ...loop.checkpoints import latest_checkpoint
 from ...model.pipeline import lora_of
 from ...model.sampling import draw_noise
 from ...planner.baselines.cloning_model import CloningPolicy, open_cloning
 from ...planner.baselines.video_model import VideoPlanner, open_video
-from ...planner.baselines.weights import CLONING, VIDEO, require_baseline
+from ...planner.baselines.weights import CLONING, VIDEO, effort_of_run, require_baseline
 from ...sections.data import Positive
 from ..charts import GOOD, GREY, SERIES, bars, figure, packed, strips
 from ..closed_loop.planning import make_plans
@@ -55,7 +52,7 @@ def measure(settings: ComparisonSettings, out: Path) -> dict:
     require_baseline(settings.video, VIDEO)
     require_baseline(settings.cloning, CLONING)
     if settings.lora_run is not None:
-        run_checkpoint(settings.lora_run)
+        effort_of_run(settings.lora_run)
     perceptual = Perceptual(None, settings.fvd)
     with bench(settings) as b:
         video, video_record = open_video(settings.video, b.planner, settings.planner)
@@ -199,24 +196,8 @@ def best_of_each(plans: dict[str, Frames], settings: ComparisonSettings) -> dict
 
 def grid_training(settings: ComparisonSettings, parameters: int) -> dict:
     """What is known of the grid planner's training: its size and, with its run, steps and hours."""
-    told: dict = {"lora": lora_of(settings.planner, settings.lora).name, "parameters": parameters}
-    if settings.lora_run is not None:
-        state = read_json(run_checkpoint(settings.lora_run) / "state.json", "checkpoint record")
-        with as_record(f"checkpoint record of {settings.lora_run}"):
-            told |= {"steps": int(state["step"]), "hours": float(state["seconds"]) / 3600}
-    return told
-
-
-def run_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run.
-
-    Raises:
-        TrainingError: it has none.
-    """
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is None:
-        raise TrainingError(f"lora_run {run} has no checkpoint: name the run of the planner LoRA, or none")
-    return checkpoint
+    told = {"lora": lora_of(settings.planner, settings.lora).name, "parameters": parameters}
+    return told if settings.lora_run is None else told | effort_of_run(settings.lora_run)
 
 
 def plot(result: dict):

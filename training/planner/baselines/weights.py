@@ -15,7 +15,8 @@ from ...cache.read import encoder_digests
 from ...data.pairs_folder import spec_from
 from ...data.sources.records import Count, Finite, Index, Record, Text, checked
 from ...errors import TrainingError
-from ...files import json_object, write_tensors
+from ...files import json_object, read_json, write_tensors
+from ...loop.checkpoints import latest_checkpoint
 
 KEY = "visual_planner.baseline"
 """Key of the record in a safetensors header."""
@@ -58,6 +59,13 @@ class BaselineRecord(Record):
     def told(self) -> dict:
         """What a study's result says of the training."""
         return {name: getattr(self, name) for name in ("steps", "hours", "parameters", "held_out")}
+
+
+class _Effort(Record):
+    """state.json of a checkpoint, as far as it says how much was trained."""
+
+    step: Index
+    seconds: Annotated[Finite, Field(ge=0)]
 
 
 Kind = TypeVar("Kind", bound=BaselineRecord)
@@ -130,3 +138,17 @@ def check_belongs(record: BaselineRecord, file: Path, spec: PlannerSpec, folder:
         raise TrainingError(
             f"{record.kind} {file} was trained with a {wrong[0]} that differs from that of {folder}: train it again"
         )
+
+
+def effort_of_run(run: Path) -> dict:
+    """Steps and hours of training of a run, from its newest checkpoint.
+
+    Raises:
+        TrainingError: it has none, or a broken one.
+    """
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        raise TrainingError(f"run {run} has no checkpoint, from which its hours of training could be read")
+    what = f"checkpoint record {checkpoint / 'state.json'}"
+    effort = checked(_Effort, read_json(checkpoint / "state.json", "checkpoint record"), what)
+    return {"steps": effort.step, "hours": effort.seconds / 3600}
