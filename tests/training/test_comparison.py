@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -169,7 +170,7 @@ def test_what_does_not_suit_is_one_line(config_of, states, world, planner, tmp_p
     mixture.caches[0].manifest["settings"]["encode"] = "grid"
     with pytest.raises(TrainingError, match="must have its frames encoded one by one .* got grid"):
         video.check_cache(mixture)
-    with pytest.raises(Exception, match="heads must divide every one of channels"):
+    with pytest.raises(ValidationError, match="heads must divide every one of channels"):
         config_of(heads=5)
     video.train_video(config)
     file = config.video_baseline.model

@@ -98,10 +98,10 @@ def read_baseline(file: Path, kind: str, model: type[Kind]) -> tuple[dict[str, t
     if text is None:
         raise TrainingError(f"{kind} {file} must have a record {KEY!r} in its header, got none")
     what = f"record of {kind} {file}"
-    record = checked(model, json_object(text, what), what)
-    if record.kind != kind:
-        raise TrainingError(f"{kind} {file} must be of that kind, got {brief(record.kind)}")
-    return tensors, record
+    values = json_object(text, what)
+    if values.get("kind") != kind:
+        raise TrainingError(f"{kind} {file} must be of that kind, got {brief(values.get('kind'))}")
+    return tensors, checked(model, values, what)
 
 
 def filled(net: nn.Module, tensors: dict[str, torch.Tensor], file: Path) -> nn.Module:
