@@ -149,13 +149,20 @@ def test_the_video_planner_learns_its_few_pairs(config_of):
 def test_the_policy_answers_with_keyframes_that_it_was_shown(config_of, planner, world):
     """Its few demonstrations go along one line and differ in height alone."""
     config = config_of(150, "learns", save_every=1000)
-    config.cloning_baseline.degraded = 0.0
+    config.cloning_baseline.augmented = 0.0
     cloning.train_cloning(config)
     policy, record = open_cloning(config.cloning_baseline.model, planner[0], world / "base")
     keys = policy.keyframes(np.zeros((2, 32, 32, 3), np.uint8), ["push the red cube number 0"] * 2)
     assert keys.shape == (2, FRAMES, 4) and np.isin(keys[..., 3], (0, 1)).all()
     assert np.abs(keys[:, :, 1] - 0.02 * np.arange(FRAMES)).max() < 0.04
     assert record.held_out["gripper"] > 0.8 and record.held_out["median_error_mm"] < 60
+
+
+def test_augmented_pictures_are_like_their_own():
+    picture = np.random.default_rng(0).integers(40, 200, (32, 32, 3), dtype=np.uint8)
+    others = [cloning.augmented(picture, np.random.default_rng(seed)) for seed in range(8)]
+    changes = [np.abs(other.astype(float) - picture).mean() for other in others]
+    assert others[0].dtype == np.uint8 and min(changes) > 1 and max(changes) < 60
 
 
 def test_what_does_not_suit_is_one_line(config_of, states, world, planner, tmp_path):

@@ -53,5 +53,5 @@ class CloningBaselineSection(RunSection):
     blocks: Annotated[int, Field(ge=1, le=32)] = Field(4, description="residual blocks that the text modulates")
     points: Annotated[int, Field(ge=1, le=512)] = Field(48, description="feature points of the network")
     hidden: Annotated[int, Field(ge=8, le=8192)] = Field(512, description="width of the text's and of the last layers")
-    degraded: Fraction = Field(0.5, description="fraction of the first frames that are randomly degraded")
+    augmented: Fraction = Field(0.5, description="fraction of the first frames whose colours are changed at random")
     device: str = Field("auto", description="torch device, or auto")

@@ -17,7 +17,6 @@ from ...loop.loop import Loop, make_accelerator
 from ...loop.randomness import step_generator
 from ...loop.record import make_record
 from ...model.bases.registry import base_of
-from ...readout.degrade import degrade
 from ...sections.baselines import CloningBaselineSection
 from ...sections.config import Config, save_config
 from .cloning_model import CloningNet, CloningRecord, pixels_of
@@ -26,6 +25,8 @@ from .weights import CLONING, write_baseline
 _AT_ONCE = 64
 """Prompts and pictures that are encoded or measured at once."""
 _LEAST_SPREAD_M = 1e-3
+_MIX, _SHIFT, _NOISE = 0.06, 8.0, 8.0
+"""Augmentation: deviations of the colours' mixture and shift, and the largest of the pixels' noise (of 255)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Batches:
 
     Args:
         data: all demonstrations.
-        section: batch size, seed, and how often a first frame is degraded.
+        section: batch size, seed, and how often a first frame is augmented.
     """
 
     def __init__(self, data: Demonstrations, section: CloningBaselineSection) -> None:
@@ -78,7 +79,14 @@ class Batches:
         return pixels_of(np.stack(pictures)), *self.data.texts(rows), places, closed
 
     def _seen(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return degrade(picture, picture, rng) if rng.random() < self.section.degraded else picture
+        return augmented(picture, rng) if rng.random() < self.section.augmented else picture
+
+
+def augmented(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture (h, w, 3) uint8 with its colours slightly mixed and shifted, and with noise: other light and sensor."""
+    mix = np.eye(3) + rng.normal(0.0, _MIX, (3, 3))
+    changed = picture @ mix.T + rng.normal(0.0, _SHIFT, 3) + rng.normal(0.0, rng.uniform(0.0, _NOISE), picture.shape)
+    return np.clip(changed, 0, 255).astype(np.uint8)
 
 
 def train_cloning(config: Config) -> None:
