@@ -50,9 +50,9 @@ def states(world, tmp_path_factory):
 
 @pytest.fixture
 def config_of(world, states, tmp_path):
-    """A function (maximal steps, changes of both sections) → configuration of both trainings."""
+    """A function (maximal steps, name, kinds, changes of their sections) → configuration of these trainings."""
 
-    def make(steps=2, name="run", **changes) -> Config:
+    def make(steps=2, name="run", kinds=("video", "cloning"), **changes) -> Config:
         run = {"max_steps": steps, "save_every": 1, "log_every": 1, "batch_size": 2, "ema_decay": 0.5}
         run |= {"base": world / "base", "optimizer": {"learning_rate": 0.01}}
         video_section = {"cache": world / "cache", "channels": [32, 32], "heads": 4, "held_out_batches": 1}
@@ -61,8 +61,9 @@ def config_of(world, states, tmp_path):
         }  # fmt: skip
         for kind, section in (("video", video_section), ("cloning", cloning_section)):
             section |= run | {"out": tmp_path / name / kind, "model": tmp_path / name / f"{kind}.safetensors"} | changes
+        sections = {"video_baseline": video_section, "cloning_baseline": cloning_section}
         return Config.model_validate(
-            {"spec": SPEC, "video_baseline": video_section, "cloning_baseline": cloning_section}
+            {"spec": SPEC} | {f"{kind}_baseline": sections[f"{kind}_baseline"] for kind in kinds}
         )
 
     return make
@@ -179,6 +180,8 @@ def test_what_does_not_suit_is_one_line(config_of, states, world, planner, tmp_p
         video.check_cache(mixture)
     with pytest.raises(ValidationError, match="heads must divide every one of channels"):
         config_of(heads=5)
+    with pytest.raises(TrainingError, match="mode_weights must name no mode with a goal picture, got goal"):
+        video.train_video(config_of(mode_weights={"text": 1.0, "goal": 1.0}, name="goal", kinds=("video",)))
     video.train_video(config)
     file = config.video_baseline.model
     with pytest.raises(TrainingError, match="must be of that kind, got 'video_baseline'"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from visual_planner.planner.conditioning import add_noise, velocity
+from visual_planner.planner.prompts import parts_of
 from visual_planner.planner.spec import PlannerSpec
 
 from ...cache.mixture import Mixture
@@ -36,6 +37,8 @@ def train_video(config: Config) -> None:
     section: VideoBaselineSection = config.section(VIDEO)
     mixture = Mixture.open(section.cache)
     check_cache(mixture)
+    if goals := [mode for mode, weight in section.mode_weights.items() if weight and parts_of(mode).goal]:
+        raise TrainingError(f"video_baseline.mode_weights must name no mode with a goal picture, got {goals[0]}")
     mixture.check_encoders(Path(section.base))
     accelerator = make_accelerator(section, section.device)
     spec, share = mixture.spec, (accelerator.process_index, accelerator.num_processes)
@@ -110,7 +113,8 @@ def video_loss(
     sigma = draw_sigma(total, section, generator)[own].to(device)
     noise = torch.randn(total, *batch.target.shape[1:], generator=generator)[own].to(device)
     clean, noise = frames_of(batch.target, spec.layout), frames_of(noise, spec.layout)
-    predicted = net(add_noise(clean, noise, sigma), sigma, batch.condition, batch.text, batch.pooled)
+    first = batch.condition[..., : clean.shape[-1]]  # beside it there may be room for a goal picture
+    predicted = net(add_noise(clean, noise, sigma), sigma, first, batch.text, batch.pooled)
     error = (predicted.float() - velocity(clean, noise)).square()
     if section.motion_weight:
         weights = motion_weights(batch.target, InContext(spec, device), section.motion_weight)
