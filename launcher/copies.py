@@ -24,7 +24,7 @@ from .server import ComfyServer
 from .workflow import JsonObject, Workflow
 
 PLANS = ("tiny_both", "tiny_text", "tiny_trajectory", "klein_both", "klein_text", "klein_trajectory")
-OTHERS = ("tiny_extend", "tiny_plan_and_execute", "tiny_replan", "tiny_train", "tiny_upscale")
+OTHERS = ("tiny_extend", "tiny_goal", "tiny_plan_and_execute", "tiny_replan", "tiny_train", "tiny_upscale")
 API = (*PLANS, *OTHERS)
 """Workflows that have an API copy."""
 APP_NAMES = {name: f"robot_planner_{name}.app" for name in PLANS}

@@ -17,12 +17,15 @@ from .paths import CACHE, EXAMPLES, PLUGIN_NAME, WORKFLOWS
 from .server import ComfyServer, first_free_port
 
 SERVE_BASE = CACHE / "serve"
-EXAMPLE_PICTURE = "visual_planner_first_frame.png"
-"""Name of the first frame in the example workflows."""
+EXAMPLE_PICTURES = {
+    "visual_planner_first_frame.png": EXAMPLES / "first_frame.png",
+    "visual_planner_goal.png": EXAMPLES / "goal.png",
+}
+"""Pictures that the example workflows load: name in ComfyUI's input folder → file."""
 
 
 def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
-    """Copy the example workflows to where the editor's sidebar lists them, and the picture that they load.
+    """Copy the example workflows to where the editor's sidebar lists them, and the pictures that they load.
 
     What is there already is the user's and stays.
 
@@ -37,9 +40,9 @@ def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
         target = folder / source.name
         if not target.exists():
             _copy(source, target)
-    picture = base / "input" / EXAMPLE_PICTURE
-    if not picture.exists():
-        _copy(EXAMPLES / "first_frame.png", picture)
+    for name, source in EXAMPLE_PICTURES.items():
+        if not (picture := base / "input" / name).exists():
+            _copy(source, picture)
     return sorted(folder.glob("*.json"))
 
 

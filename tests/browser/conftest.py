@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from chrome import NoBrowser, chrome
 from editor import SETTINGS, Drawing, Editor
-from workflow_files import FIRST_FRAME
+from workflow_files import FIRST_FRAME, upload_examples
 
 from launcher.client import ComfyClient
 from launcher.comfyui import ComfyUI
-from launcher.paths import EXAMPLES, OUTPUT
+from launcher.paths import OUTPUT
 from launcher.server import ComfyServer
 from support.frontend import newer_frontend
 from support.planner import has_shipped_planner, planner_plugin
@@ -42,7 +42,7 @@ def planner_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 def client(planner_server: ComfyServer) -> ComfyClient:
     """Client of that server, in whose input folder the example scene lies."""
     client = ComfyClient(planner_server.url, timeout=180)
-    client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+    upload_examples(client)
     client.post("/settings", SETTINGS)
     return client
 
@@ -82,7 +82,7 @@ def newer_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
     arguments = ["--front-end-root", str(newer_frontend())]
     base = tmp_path_factory.mktemp("newer")
     with ComfyServer(comfyui, base=base, cpu=True, extra_arguments=arguments) as server:
-        ComfyClient(server.url).upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+        upload_examples(ComfyClient(server.url))
         yield server
 
 

@@ -59,6 +59,9 @@ SHEETS = {
     "flux_dev_trajectory": Sheet(
         "Robot plan from a drawn path: FLUX.1-dev", f"needs weights; {STAND_IN}", "tiny_trajectory"
     ),
+    "tiny_goal": Sheet(
+        "Robot plan towards a goal picture: tiny planner", "the last frame as the goal shows it", "tiny_goal"
+    ),
     "tiny_extend": Sheet(
         "A longer robot plan: one line, one plan",
         '"Pick up the red cube", then "Put the red cube onto the plate"',

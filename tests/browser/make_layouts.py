@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from chrome import chrome
 from editor import SETTINGS, Editor
 from layout import TITLE, JsonObject, faults, heights_by_kind, respace, widen
-from workflow_files import ALL, FIRST_FRAME, RUNNABLE, read
+from workflow_files import ALL, RUNNABLE, read, upload_examples
 
 from launcher.client import ComfyClient
 from launcher.comfyui import find_comfyui
-from launcher.paths import EXAMPLES, OUTPUT, WORKFLOWS, shown
+from launcher.paths import OUTPUT, WORKFLOWS, shown
 from launcher.server import ComfyServer
 from support.frontend import newer_frontend
 
@@ -84,7 +84,7 @@ def measured(names: list[str], newer: bool) -> Iterator[tuple[str, dict[str, flo
     more = ["--front-end-root", str(newer_frontend())] if newer else []
     with ComfyServer(find_comfyui(), cpu=True, extra_arguments=more) as server, chrome() as browser:
         client = ComfyClient(server.url, timeout=180)
-        client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+        upload_examples(client)
         client.post("/settings", SETTINGS | QUIET)
         editor = Editor(browser, server.url)
         for name in names:

@@ -15,7 +15,7 @@ from chrome import chrome
 from contact_sheet import SHEETS, contact_sheet, plan_node, plan_prompt
 from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import FIRST_FRAME, METAWORLD, TEMPLATES
+from workflow_files import METAWORLD, TEMPLATES, upload_examples
 
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -37,7 +37,7 @@ def main(names: tuple[str, ...] = EVERYTHING) -> None:
     """Make the thumbnails of the named workflows; `readme` stands for the README's pictures."""
     with ComfyServer(find_comfyui(), cpu=True) as server:
         client = ComfyClient(server.url, timeout=180)
-        client.upload_image((EXAMPLES / "first_frame.png").read_bytes(), FIRST_FRAME)
+        upload_examples(client)
         plans: dict[str, list[Image.Image]] = {}
         for name in names:
             if name not in SHEETS:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from launcher.client import ComfyClient
 from launcher.copies import APP_NAMES
 from launcher.paths import WORKFLOWS
+from launcher.serve import EXAMPLE_PICTURES
 
 JsonObject = dict[str, Any]
 
@@ -17,6 +19,8 @@ KLEIN = ("klein_both", "klein_text", "klein_trajectory")
 NAMES = (*FLUX, *KLEIN, *TINY)
 SIMULATED = ("tiny_plan_and_execute", "tiny_replan")
 """Workflows whose first frame comes from the simulator."""
+GOAL = "tiny_goal"
+"""Workflow that plans towards a goal picture."""
 HANDED_ON = ("tiny_extend", "tiny_upscale")
 """Workflows in which plans go on: to a further plan, and to ComfyUI's own nodes."""
 WAN = "wan_first_last_frame"
@@ -25,7 +29,7 @@ TRAINED = "tiny_train"
 """Workflow that trains a planner and plans with it; one test runs it, with fewer steps."""
 METAWORLD = "metaworld_plan_and_execute"
 """Workflow of Meta-World, whose planner's weights do not ship."""
-RUNNABLE = (*TINY, *SIMULATED, *HANDED_ON)
+RUNNABLE = (*TINY, GOAL, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
 ALL = (*RUNNABLE, TRAINED, *FLUX, *KLEIN, WAN, METAWORLD)
 NEWER = {"ltx_first_last_frame": "0.18.1", "minimax_first_last_frame": "0.33.0", "tiny_interpolate": "0.20.0"}
@@ -38,6 +42,12 @@ TEMPLATES = (*FILES, *APPS)
 """What the template browser offers."""
 FIRST_FRAME = "visual_planner_first_frame.png"
 """Name in ComfyUI's input folder under which the workflow files expect the example scene."""
+
+
+def upload_examples(client: ComfyClient) -> None:
+    """Put the pictures that the workflow files load into a server's input folder."""
+    for name, file in EXAMPLE_PICTURES.items():
+        client.upload_image(file.read_bytes(), name)
 
 
 def read(name: str) -> JsonObject:
