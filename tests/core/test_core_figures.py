@@ -11,7 +11,8 @@ CLOSED_LOOP = json.loads((ROOT / "models" / "tiny_planner" / "closed_loop.json")
 METRICS = json.loads((ROOT / "models" / "tiny_planner" / "metrics.json").read_text())
 CARD = (ROOT / "models" / "tiny_planner" / "README.md").read_text()
 README = (ROOT / "README.md").read_text()
-MODES = ("text", "trajectory", "both")
+USUAL = ("text", "trajectory", "both")
+MODES = (*USUAL, "goal", "text_goal", "trajectory_goal", "both_goal")
 
 
 def rates() -> dict[str, dict]:
@@ -38,8 +39,9 @@ def test_the_cards_success_rates_are_the_results(row):
 
 
 def test_the_readme_says_what_was_executed():
-    figures = " / ".join(str(CLOSED_LOOP["success"][mode]["successes"]) for mode in MODES)
-    assert f"text / trajectory / both | {figures} |" in README
+    for modes, names in ((USUAL, "text / trajectory / both"), (MODES[3:5], "goal / text and goal")):
+        figures = " / ".join(str(CLOSED_LOOP["success"][mode]["successes"]) for mode in modes)
+        assert f"{names} | {figures} |" in README
 
 
 def test_studies_say_their_own_rates():

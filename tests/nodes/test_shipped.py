@@ -5,6 +5,7 @@ import torch
 
 pytestmark = pytest.mark.comfyui
 LORA = "tiny_planner (built in)"
+MODES = ["text", "trajectory", "both", "goal", "text_goal", "trajectory_goal", "both_goal"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def planner(comfy, parts):
 def test_the_record_is_in_the_file(planner):
     _, spec = planner
     assert spec.base_model == "tiny_planner"
-    assert spec.modes == ("text", "trajectory", "both")
+    assert spec.modes == tuple(MODES)
 
 
 def test_the_stock_loader_gives_the_same_weights(comfy, parts, planner, tiny):
@@ -49,7 +50,7 @@ def test_the_stock_loader_gives_the_same_weights(comfy, parts, planner, tiny):
         assert torch.equal(first, calculate_weight(stock.patches[key], values[key].clone(), key)), key
 
 
-@pytest.mark.parametrize("mode", ["text", "trajectory", "both"])
+@pytest.mark.parametrize("mode", MODES)
 def test_its_sentences_fit_its_text_length(comfy, parts, planner, mode, caplog):
     instruction = "pick up the yellow cylinder and place it on the plate"
     (prompt,) = comfy.call("VisualPlannerPrompt", mode=mode, instruction=instruction, spec=planner[1])
