@@ -30,6 +30,12 @@ EVERYTHING = (*TEMPLATES, README)
 THUMBNAIL_WIDTH, README_WIDTH = 640, 1600  # [px]
 MARGIN = 8  # around the graph [px]
 ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
+PHOTOGRAPHED = {
+    "Comfy.Workflow.ShowMissingModelsWarning": False,  # the dialog would lie over the picture
+    "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.0,  # a graph that is shown whole keeps its words
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+"""Settings for photographs; frontends know one of the last two."""
 SPACE, FRAME_MS = 24, 400  # the README's animation: between its three parts [px], and how long a frame is shown
 
 
@@ -48,14 +54,14 @@ def main(names: tuple[str, ...] = EVERYTHING) -> None:
                 plans[source] = pictures_of(client, client.run(prompt), plan_node(prompt))
             save(contact_sheet(name, plans[source]), WORKFLOWS / f"{name}.jpg")
         if photographed := [name for name in (README, METAWORLD) if name in names]:
+            # before the page opens: a new user's would show templates instead of a graph
+            client.post("/settings", {**SETTINGS, **PHOTOGRAPHED})
             with chrome() as browser:
                 photograph(client, Editor(browser, client.url), photographed)
 
 
 def photograph(client: ComfyClient, editor: Editor, names: list[str]) -> None:
     """Photograph the README's workflow after a run, and the thumbnail of the one that has no plan to show."""
-    # the dialog on models that a workflow links to would lie over the picture
-    client.post("/settings", {**SETTINGS, "Comfy.Workflow.ShowMissingModelsWarning": False})
     for name in names:
         editor.open_file(WORKFLOWS / f"{README_WORKFLOW if name == README else name}.json")
         place = editor.show_all()
