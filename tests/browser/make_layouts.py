@@ -104,10 +104,16 @@ def measured(names: list[str], newer: bool) -> Iterator[tuple[str, dict[str, flo
 
 
 def heights_of(nodes: list[JsonObject], data: JsonObject) -> dict[str, float]:
-    """Heights in the file's pixels: some frontends enlarge a file of canvas nodes when Nodes 2.0 opens it."""
-    widths = {str(node["id"]): node["size"][0] for node in data["nodes"]}
-    scale = min(node["box"][2] / widths[str(node["id"])] for node in nodes)
-    return {str(node["id"]): (node["box"][3] - TITLE) / scale for node in nodes}
+    """Heights in the file's pixels, without what the renderer adds to every node.
+
+    Some frontends enlarge a file of canvas nodes when Nodes 2.0 opens it, and Nodes 2.0 draws a frame around each node:
+    counted as height, the frame would make every node grow at each call.
+    """
+    sizes = {str(node["id"]): node["size"] for node in data["nodes"]}
+    scale = min(node["box"][2] / sizes[str(node["id"])][0] for node in nodes)
+    heights = {str(node["id"]): (node["box"][3] - TITLE) / scale for node in nodes}
+    frame = max(min(height - sizes[number][1] for number, height in heights.items()), 0.0)
+    return {number: height - frame for number, height in heights.items()}
 
 
 if __name__ == "__main__":

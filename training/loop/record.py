@@ -107,11 +107,12 @@ def flat(record: Mapping, prefix: str = "") -> dict[str, object]:
 def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]:
     """Dotted name → (the run's value, this configuration's) of everything in which two records differ.
 
-    Fields of the spec that decide nothing in training are left out.
+    Fields of the spec that decide nothing in training are left out. Prompts come last: their defaults name the grid,
+    so that a difference there may follow from one in the grid.
     """
     old, new = flat(kept), flat(now)
     found = {}
-    for name in sorted((old.keys() | new.keys()) - _FREE_SPEC):
+    for name in sorted((old.keys() | new.keys()) - _FREE_SPEC, key=lambda name: (name.endswith("_prompt"), name)):
         absent = LATER.get(name.rpartition(".")[2])
         found[name] = old.get(name, absent), new.get(name, absent)
     return {name: values for name, values in found.items() if values[0] != values[1]}
