@@ -31,6 +31,7 @@ from .checkpoints import (
 )
 from .optim import make_optimizers, rate_factor, set_rates
 from .parallel import agree, common, distribute, like, whole
+from .precision import resolved, set_products
 from .randomness import step_generator
 from .record import RUN, check_record
 from .runlog import RunLog
@@ -50,9 +51,8 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
     if section.threads:
         torch.set_num_threads(section.threads)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if on_cpu and section.mixed_precision == "fp16":
-        raise TrainingError("mixed_precision fp16 needs a GPU: use bf16 or no on a CPU")
-    accelerator = Accelerator(mixed_precision=section.mixed_precision, cpu=on_cpu)
+    set_products(section)
+    accelerator = Accelerator(mixed_precision=resolved(section.mixed_precision, on_cpu), cpu=on_cpu)
     set_seed(section.seed)
     return accelerator
 

@@ -30,7 +30,7 @@ FREE = frozenset(
 """Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
 """Settings that no run can change midway, as little as the spec: its weights would mean something else."""
-LATER = {"quantized_products": False, "fused_forward": False}
+LATER = {"quantized_products": False, "fused_forward": False, "matmul_precision": "highest"}
 """Settings that older records lack → what those runs did, which is not recorded."""
 _FREE_SPEC = frozenset(f"spec.{name}" for name in NOT_TRAINED)
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16

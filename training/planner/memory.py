@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
+from ..loop.precision import expect_mixed_norms
 from ..loop.randomness import step_generator
 from ..model.bases.registry import base_of, require_base
 from ..model.in_context import InContext
@@ -225,7 +226,9 @@ def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: to
 
 def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, section: TrainSection) -> int:
     """Largest number of bytes that forward and backward hold beside weights and inputs; gradients are among them."""
-    dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[section.mixed_precision]
+    kinds = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16, "auto": torch.bfloat16}
+    dtype = kinds[section.mixed_precision]  # the plan is of a GPU
+    expect_mixed_norms()
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
     if model.is_gradient_checkpointing:

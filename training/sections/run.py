@@ -85,7 +85,16 @@ class RunSection(Section):
     log_every: Positive = Field(10, description="steps between log lines")
     keep: Positive = Field(2, description="checkpoints kept")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the EMA weights (0: none)")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the forward pass")
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
+        "no",
+        description="autocast of the forward pass; auto: bf16 where the hardware multiplies it (GPUs, CPUs with "
+        "AVX-512 BF16 or AMX), otherwise no",
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest",
+        description="products of float32 matrices, as torch.set_float32_matmul_precision has it: high allows TF32 on a "
+        "GPU, medium also bfloat16 products; on a CPU medium takes oneDNN's kernels, which are often faster",
+    )
     gradient_accumulation: Positive = Field(1, description="batches accumulated per step")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads (0: torch's default)")
     changes: list[str] = Field(

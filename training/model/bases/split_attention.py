@@ -13,6 +13,9 @@ from torch import nn
 
 from ...errors import TrainingError
 
+SHORT = 256
+"Keys up to which attention on a CPU is trained by matrix products."
+
 
 class ConditionKeys:
     """Keys and values (B, M, heads, head size) of the condition's tokens, by attention layer; keys are rotated."""
@@ -82,6 +85,21 @@ def rotate(states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> t
     return torch.view_as_real(pairs * turns).flatten(-2).to(states.dtype)
 
 
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention (B, heads, N, head size), as `torch.nn.functional.scaled_dot_product_attention`.
+
+    Trained on a CPU, a short sequence is cheaper by matrix products: of 184 tokens torch's fused attention takes 2.3
+    times as long in float32 and 3.3 times in bfloat16, most of it in the backward pass.
+    """
+    short = query.device.type == "cpu" and torch.is_grad_enabled() and key.shape[-2] <= SHORT
+    if mask is not None or not short:
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+    return torch.matmul(scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype), value)
+
+
 class SplitAttention:
     """FLUX's attention, which can also record its keys and values, or attend to recorded ones beside its own."""
 
@@ -118,9 +136,7 @@ class SplitAttention:
         if condition is not None:
             own_key, own_value = condition.layers[attn]
             key, value = torch.cat([key, own_key], dim=1), torch.cat([value, own_value], dim=1)
-        output = nn.functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=attention_mask
-        )
+        output = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask)
         output = output.transpose(1, 2).flatten(2).to(hidden_states.dtype)
         if encoder_hidden_states is None:
             return output

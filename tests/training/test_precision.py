@@ -1,0 +1,66 @@
+"""In which precision matrices are multiplied, and attention by products."""
+
+import pytest
+import torch
+
+from support.small_world import config_for
+from training.errors import TrainingError
+from training.loop.loop import make_accelerator
+from training.loop.precision import resolved
+from training.model.bases import split_attention
+from training.model.bases.split_attention import attend
+
+
+@pytest.mark.parametrize(("short", "long"), [((2, 3, 40, 16), (2, 3, 57, 16)), ((1, 2, 184, 128), (1, 2, 184, 128))])
+def test_attention_by_products_is_fused_attention(short, long, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    found = {}
+    given = [torch.randn(shape, generator=generator) for shape in (short, long, long)]
+    for keys in (0, 256):
+        monkeypatch.setattr(split_attention, "SHORT", keys)
+        inputs = [tensor.clone().requires_grad_() for tensor in given]
+        out = attend(*inputs)
+        out.square().sum().backward()
+        found[keys] = [out, *(tensor.grad for tensor in inputs)]
+    for fused, products in zip(*found.values(), strict=True):
+        torch.testing.assert_close(products, fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_products_are_for_short_sequences_that_are_trained(grad, monkeypatch):
+    """Fused attention is what studies look at and what a GPU runs."""
+    fused = []
+    original = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or original(*a, **k)
+    )
+    with torch.set_grad_enabled(grad):
+        for count in (split_attention.SHORT, split_attention.SHORT + 1):
+            attend(*(torch.zeros(1, 1, count, 8) for _ in range(3)))
+    assert len(fused) == (1 if grad else 2)
+
+
+@pytest.mark.parametrize(("bf16", "amx", "kind"), [(True, False, "bf16"), (False, True, "bf16"), (False, False, "no")])
+def test_auto_is_bf16_where_the_cpu_multiplies_it(bf16, amx, kind, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert resolved("auto", on_cpu=True) == kind
+    assert resolved("no", on_cpu=True) == "no"
+
+
+@pytest.mark.parametrize(("there", "kind"), [(True, "bf16"), (False, "no")])
+def test_auto_on_a_gpu(there, kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there)
+    assert resolved("auto", on_cpu=False) == kind
+
+
+def test_fp16_needs_a_gpu():
+    with pytest.raises(TrainingError, match="mixed_precision fp16 needs a GPU: use auto, bf16 or no on a CPU"):
+        resolved("fp16", on_cpu=True)
+
+
+@pytest.mark.parametrize("precision", ["medium", "highest"])
+def test_a_run_sets_how_float32_is_multiplied(world, precision):
+    """A run without the setting also takes back what one before it has set."""
+    make_accelerator(config_for(world, matmul_precision=precision).train, "cpu")
+    assert torch.get_float32_matmul_precision() == precision
