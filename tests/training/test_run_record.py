@@ -74,8 +74,8 @@ def other(value: object, name: str) -> object:
     choices = {
         "timesteps": "logit_normal", "name": "muon", "targets": "blocks", "quantize": "int8", "base_dtype": "bfloat16",
         "mixed_precision": "bf16", "matmul_precision": "medium", "device": "cpu", "mode_weights": {"text": 2.0},
-        "betas": [0.8, 0.9], "guidance": [2.0, 3.0], "changes": ["seed"], "dtype": "bfloat16", "ema_decay": 0.25, "max_hours": 1.0,
-        "run_hours": 2.0, "max_epochs": 50.0, "max_steps": 3, "out": Path("elsewhere"),
+        "betas": [0.8, 0.9], "guidance": [2.0, 3.0], "changes": ["seed"], "dtype": "bfloat16", "ema_decay": 0.25,
+        "max_hours": 1.0, "run_hours": 2.0, "max_epochs": 50.0, "max_steps": 3, "out": Path("elsewhere"),
     }  # fmt: skip
     short = name.split(".")[-1]
     if short in choices:
