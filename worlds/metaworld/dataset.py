@@ -132,7 +132,6 @@ _worker: dict = {}
 
 def _start(options: Options, part: Path) -> None:
     _worker.update(scenes=Scenes(), options=options, part=part, pictures={})
-    atexit.register(_end)  # in a worker process; MuJoCo complains of renderers that Python's end closes
 
 
 def _end() -> None:
@@ -174,6 +173,10 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
     env, _ = scenes.reset(task, seed)
     if task not in _worker["pictures"]:
         _worker["pictures"][task] = Pictures(env, options.size, options.shadows)
+        if len(_worker["pictures"]) == 1:
+            # In a worker process. MuJoCo ends EGL at exit since its first renderer was made; what is registered later
+            # runs earlier, and closing a renderer after EGL's end writes a page of errors.
+            atexit.register(_end)
     pictures, records = _worker["pictures"][task], []
     for camera in options.cameras:
         last = len(motion) - 1
