@@ -1,7 +1,8 @@
 """A straightforward trainer of a planner LoRA, as scripts for in-context LoRAs are written: the peer of the benchmark.
 
 At each step it reads two pictures an example, encodes both with the autoencoder and the prompt with both text
-encoders, feeds the whole condition grid, and lets peft compute the adapter. Model, data, batch and optimizer are ours.
+encoders, feeds the whole condition grid, and lets peft compute the adapter. Model, data, batch, optimizer and the
+precision of products are ours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.loop.precision import resolved
 from training.model.autoencoder import encode_pictures, load_vae
 from training.model.lora import add_lora
 from training.model.text import TextEncoders
@@ -38,6 +40,7 @@ class PlainTrainer:
         self.trained = [p for p in self.transformer.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=section.optimizer.learning_rate)
         self.generator = torch.Generator().manual_seed(section.seed)
+        self.short = resolved(section.mixed_precision, on_cpu=True) == "bf16"
 
     def modules(self) -> list[torch.nn.Module]:
         """What stays in memory."""
@@ -56,16 +59,17 @@ class PlainTrainer:
         mixed = (1 - sigma.view(-1, 1, 1, 1)) * target + sigma.view(-1, 1, 1, 1) * noise
         tokens = pack_latents(mixed)
         ids = image_ids(mixed.shape[2] // 2, mixed.shape[3] // 2)
-        predicted = self.transformer(
-            hidden_states=torch.cat([tokens, pack_latents(condition)], dim=1),
-            encoder_hidden_states=text,
-            pooled_projections=pooled,
-            timestep=sigma,
-            guidance=torch.ones(count),
-            img_ids=torch.cat([ids, ids]),
-            txt_ids=torch.zeros(text.shape[1], 3),
-            return_dict=False,
-        )[0][:, : tokens.shape[1]]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.short):
+            predicted = self.transformer(
+                hidden_states=torch.cat([tokens, pack_latents(condition)], dim=1),
+                encoder_hidden_states=text,
+                pooled_projections=pooled,
+                timestep=sigma,
+                guidance=torch.ones(count),
+                img_ids=torch.cat([ids, ids]),
+                txt_ids=torch.zeros(text.shape[1], 3),
+                return_dict=False,
+            )[0][:, : tokens.shape[1]].float()
         loss = torch.nn.functional.mse_loss(predicted, pack_latents(noise - target))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, self.section.optimizer.max_grad_norm)

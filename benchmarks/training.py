@@ -1,6 +1,7 @@
 """Training of a planner LoRA: our loop on a cache, beside a straightforward trainer of the same model on the same data.
 
-Measured on the shipped tiny base with its training settings: examples per second, the peak of memory held in tensors
+Measured on the shipped tiny base with its training settings, both trainers in the precision that these take on this
+machine, and once more in float32 where that is another: examples per second, the peak of memory held in tensors
 (weights, optimizer state and what a step makes; the same count on every device), and how much of a step is not the
 transformer's forward and backward pass.
 """
@@ -38,6 +39,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
     """
     from training.cache.write import cache
     from training.data.prepare import prepare
+    from training.loop.precision import resolved
 
     from .plain_trainer import PlainTrainer
 
@@ -51,38 +53,31 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
         started = time.perf_counter()
         cache(config)
         cached = time.perf_counter() - started
-        status.update("trainers")
-        ours = OurTrainer(config)
         # The same pairs with whole condition grids, as the other trainer reads and encodes them.
         grids = folder / "pairs_of_grids"
         section = config.prepare.model_copy(update={"out": grids})
         prepare(config.model_copy(update={"prepare": section, "spec": config.spec | {"condition_tokens": "full_grid"}}))
         lines = [json.loads(line) for line in (grids / "pairs.jsonl").read_text().splitlines()]
-        plain = PlainTrainer(config.train, grids, lines)
-        status.update("steps")
-        trainers = {"ours": ours, "plain": plain}
-        seconds = interleave({name: trainer.step for name, trainer in trainers.items()}, repeats or REPEATS)
-        status.update("memory")
-        peaks = {name: peak_bytes(trainer) / 2**20 for name, trainer in trainers.items()}
-        shares = [ours.share_outside() for _ in range(3)]
+        kind = resolved(config.train.mixed_precision, on_cpu=True)
+        whole = {"mixed_precision": "no", "matmul_precision": "highest"}
+        raw, ratios, notes = {}, {}, {"precision": kind, "batch": config.train.batch_size}
+        for suffix, changes in (("", {}),) if kind == "no" else (("", {}), (" in float32", whole)):
+            section = config.train.model_copy(update=changes)
+            ours = OurTrainer(config.model_copy(update={"train": section}))
+            trainers = {"ours": ours, "plain": PlainTrainer(section, grids, lines)}
+            status.update(f"steps{suffix}")
+            for name, seconds in interleave({n: t.step for n, t in trainers.items()}, repeats or REPEATS).items():
+                raw[f"{name}{suffix} [samples/s]"] = [section.batch_size / value for value in seconds]
+            status.update(f"memory{suffix}")
+            for name, trainer in trainers.items():
+                raw[f"{name}{suffix} [MiB at peak]"] = [peak_bytes(trainer) / 2**20] * len(seconds)
+            for name, unit in (("samples_per_s", "samples/s"), ("peak_memory", "MiB at peak")):
+                ratios[f"{name}/plain{suffix}"] = f"ours{suffix} [{unit}]", f"plain{suffix} [{unit}]"
+            share = statistics.median(ours.share_outside() for _ in range(3))
+            notes[f"fraction of our step{suffix} outside the transformer's passes"] = f"{share:.3f}"
     status.close()
-    batch = config.train.batch_size
-    raw = {f"{name} [samples/s]": [batch / value for value in values] for name, values in seconds.items()}
-    raw |= {f"{name} [MiB at peak]": [peak] * len(seconds["ours"]) for name, peak in peaks.items()}
-    return Benchmark(
-        "training",
-        "",
-        raw,
-        {
-            "samples_per_s/plain": ("ours [samples/s]", "plain [samples/s]"),
-            "peak_memory/plain": ("ours [MiB at peak]", "plain [MiB at peak]"),
-        },
-        {
-            "fraction of our step outside the transformer's passes": f"{statistics.median(shares):.3f}",
-            "batch": batch,
-            "seconds to cache a pair, once": f"{cached / len(lines):.3f}",
-        },
-    )
+    notes["seconds to cache a pair, once"] = f"{cached / len(lines):.3f}"
+    return Benchmark("training", "", raw, ratios, notes)
 
 
 def configuration(folder: Path, batch_size: int | None):

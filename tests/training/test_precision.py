@@ -9,6 +9,7 @@ from training.loop.loop import make_accelerator
 from training.loop.precision import resolved
 from training.model.bases import split_attention
 from training.model.bases.split_attention import attend
+from training.planner.train import make_loop
 
 
 @pytest.mark.parametrize(("short", "long"), [((2, 3, 40, 16), (2, 3, 57, 16)), ((1, 2, 184, 128), (1, 2, 184, 128))])
@@ -64,3 +65,14 @@ def test_a_run_sets_how_float32_is_multiplied(world, precision):
     """A run without the setting also takes back what one before it has set."""
     make_accelerator(config_for(world, matmul_precision=precision).train, "cpu")
     assert torch.get_float32_matmul_precision() == precision
+
+
+def test_runs_in_one_process_have_a_precision_each(world):
+    """Autocast is on for the runs that want it, and what a run computes does not depend on the one before it."""
+    losses = {}
+    for number, kind in enumerate(("no", "bf16", "no", "bf16")):
+        loop = make_loop(config_for(world, mixed_precision=kind, out=world / f"lora_{number}"))
+        assert loop.accelerator.mixed_precision == kind
+        losses[number] = loop.one_step()
+    assert losses[0] == losses[2] and losses[1] == losses[3]
+    assert 0 < abs(losses[0] - losses[1]) < 0.02 * losses[0]

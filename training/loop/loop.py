@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
@@ -51,8 +52,12 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
     if section.threads:
         torch.set_num_threads(section.threads)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
+    kind = resolved(section.mixed_precision, on_cpu)
     set_products(section)
-    accelerator = Accelerator(mixed_precision=resolved(section.mixed_precision, on_cpu), cpu=on_cpu)
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != kind:
+        # accelerate knows one precision in a process, which may train several things one after the other
+        AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision=kind, cpu=on_cpu)
     set_seed(section.seed)
     return accelerator
 
