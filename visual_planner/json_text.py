@@ -18,15 +18,17 @@ def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception
         error: class of the error to raise.
 
     Raises:
-        PlannerError: (or `error`) it is not JSON, is nested deeper than `MAX_DEPTH`, or has a number of thousands of
-            digits; the message says where.
+        PlannerError: (or `error`) it is not JSON, is nested deeper than `MAX_DEPTH`, has a number of thousands of
+            digits, or an object has a key twice (JSON leaves open which one counts); the message says where.
     """
     if not isinstance(text, str | bytes | bytearray):
         raise error(f"{what} must be JSON text, got {brief(text)}")
     if not isinstance(text, str):
         text = decode_text(bytes(text), what, error)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
+    except _RepeatedKey as problem:
+        raise error(f"{what} must have each key once, but {brief(problem.key)} stands twice in one object") from None
     except json.JSONDecodeError as problem:
         raise error(
             f"{what} must be JSON, but line {problem.lineno} column {problem.colno} cannot be read: "
@@ -73,6 +75,23 @@ def numbers(value: object, most: int, limit: float = 1e9, depth: int = 1) -> lis
         flat = [part for item in flat for part in item]
     plain_numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in flat)
     return list(value) if plain_numbers and all(-limit <= item <= limit for item in flat) else None
+
+
+class _RepeatedKey(ValueError):
+    """An object has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    """The object of some keys and values, as json gives them."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise _RepeatedKey(next(key for key, _ in pairs if key in seen or seen.add(key)))
+    return found
 
 
 def _too_deep(value: object) -> bool:

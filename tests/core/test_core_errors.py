@@ -91,6 +91,11 @@ def test_a_message_is_one_line_whatever_it_was_made_of():
         (b"\xff{}", "thing must be UTF-8 text (or UTF-16 with a byte order mark), got byte 0xff at 0"),
         ('{"a" 1}', "thing must be JSON, but line 1 column 6 cannot be read: Expecting ':' delimiter"),
         ("", "thing must be JSON, but line 1 column 1 cannot be read: Expecting value"),
+        (
+            '{"b": {"c": 1, "d": 2, "c": 1}}',
+            "thing must have each key once, but 'c' stands twice in one object",
+        ),
+        ('[{"\\u0061": 1, "a": 2}]', "thing must have each key once, but 'a' stands twice in one object"),
     ],
 )
 def test_what_is_no_json_is_said_in_one_line(text, message):
