@@ -1,14 +1,20 @@
 """In which precision matrices are multiplied, and attention by products."""
 
+from types import MethodType
+
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 
 from support.small_world import config_for
 from training.errors import TrainingError
 from training.loop.loop import make_accelerator
 from training.loop.precision import resolved
+from training.model import lora
 from training.model.bases import split_attention
 from training.model.bases.split_attention import attend
+from training.model.lora import _merged_forward
+from training.model.quantize import as_computed
 from training.planner.train import make_loop
 
 
@@ -76,3 +82,23 @@ def test_runs_in_one_process_have_a_precision_each(world):
         losses[number] = loop.one_step()
     assert losses[0] == losses[2] and losses[1] == losses[3]
     assert 0 < abs(losses[0] - losses[1]) < 0.02 * losses[0]
+
+
+def test_layers_with_a_common_input_share_its_copy(monkeypatch):
+    """In bfloat16 as autocast makes one for each of them; in float32 there is none."""
+    layers = torch.nn.ModuleDict({name: torch.nn.Linear(24, 16) for name in "qk"})
+    adapter = LoraConfig(r=4, target_modules=["q", "k"], init_lora_weights=False)
+    with_adapter = inject_adapter_in_model(adapter, layers, lora.ADAPTER)
+    pair = [with_adapter[name] for name in "qk"]
+    casts = []
+    monkeypatch.setattr(lora, "as_computed", lambda x: casts.append(x) or as_computed(x))
+    x = torch.randn(50, 24)
+    plain = [layer(x) for layer in pair]
+    for layer in pair:
+        layer.forward = MethodType(_merged_forward, layer)
+    torch.testing.assert_close([layer(x) for layer in pair], plain)
+    assert len(casts) == 2 and not hasattr(x, "shared_cast")
+    with torch.autocast("cpu", torch.bfloat16):
+        short = [layer(x) for layer in pair]
+    assert len(casts) == 3 and x.shared_cast.dtype == torch.bfloat16
+    torch.testing.assert_close([out.float() for out in short], plain, rtol=0.05, atol=0.05)

@@ -105,7 +105,22 @@ def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object)
     scale, linear = self.scaling[ADAPTER], torch.nn.functional.linear
     if x.numel() <= len(down) * x.shape[-1]:
         return base(x) + scale * linear(linear(x.to(down.dtype), down), up).to(x.dtype)
-    return _MergedProduct.apply(x, base.weight, base.bias, down, up, scale)
+    return _MergedProduct.apply(_shared_cast(x), base.weight, base.bias, down, up, scale)
+
+
+def _shared_cast(x: torch.Tensor) -> torch.Tensor:
+    """An input in autocast's dtype; layers with a common input (queries, keys, values) keep one copy of it for all.
+
+    Autocast alone would cast for each layer, twice, and keep the longer input.
+    """
+    if torch.compiler.is_compiling():  # which finds common casts by itself
+        return as_computed(x)
+    copy = getattr(x, "shared_cast", None)
+    if copy is None:
+        copy = as_computed(x)
+        if copy is not x:
+            x.shared_cast = copy
+    return copy
 
 
 class _FusedProduct(torch.autograd.Function):
