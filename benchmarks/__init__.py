@@ -15,6 +15,7 @@ from .harness import Benchmark, print_table, write_json
 BENCHMARKS = {
     "import": "benchmarks.bench_import",
     "conditioning": "benchmarks.conditioning",
+    "plan": "benchmarks.plan",
     "training": "benchmarks.training",
     "switches": "benchmarks.switches",
     "data": "benchmarks.data",

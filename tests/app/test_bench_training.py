@@ -12,10 +12,13 @@ from support.planner import has_shipped_planner
 def test_it_measures_both_trainers_on_the_same_batches() -> None:
     assert BENCHMARKS["training"] == training.__name__
     result = training.run(repeats=2, batch_size=2)
-    assert result.ratios.keys() == {"samples_per_s/plain", "peak_memory/plain"}
+    kinds = {"bf16": ("", " in float32"), "no": ("",)}[result.notes["precision"]]
+    assert result.ratios.keys() == {
+        f"{name}/plain{kind}" for name in ("samples_per_s", "peak_memory") for kind in kinds
+    }
     assert all(len(values) == 2 and min(values) > 0 for values in result.raw.values())
     # The other trainer holds the autoencoder and the text encoders, and feeds twice as many tokens.
-    assert result.ratios["peak_memory/plain"] < 0.9
+    assert all(result.ratios[f"peak_memory/plain{kind}"] < 0.9 for kind in kinds)
     assert result.notes["batch"] == 2
     share = float(result.notes["fraction of our step outside the transformer's passes"])
     assert 0 < share < 1
