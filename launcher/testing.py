@@ -26,6 +26,9 @@ TIERS = {
     "app": ("app",),
     "browser": ("browser",),
 }
+PRIORITY = ("browser", "nodes", "core", "app")
+"""Tiers that run side by side, from the one that takes longest for itself: it must not wait for a core, others may."""
+NICE_STEP = 3
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
 NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"
 """Environment variable under which a skipped test is a failure, as on a machine that has all that the tests need."""
@@ -134,7 +137,13 @@ def _side_by_side(tiers: dict[str, list[str]], options: list[str]) -> list[Ended
     """Run all tiers at once: the first on the terminal, what the others print follows when they end."""
     with ExitStack() as stack:
         running = [
-            (name, paths, stack.enter_context(_Tier(paths, options, own_output=number > 0)))
+            (
+                name,
+                paths,
+                stack.enter_context(
+                    _Tier(paths, options, own_output=number > 0, niceness=NICE_STEP * PRIORITY.index(name))
+                ),
+            )
             for number, (name, paths) in enumerate(tiers.items())
         ]
         ended = []
@@ -155,9 +164,10 @@ class _Tier:
         paths: what it runs.
         options: pytest's other arguments.
         own_output: keep what it prints until `wait` prints it, or let it print itself.
+        niceness: how far behind other processes it stands, where the system knows that (not Windows).
     """
 
-    def __init__(self, paths: list[str], options: list[str], own_output: bool = False) -> None:
+    def __init__(self, paths: list[str], options: list[str], own_output: bool = False, niceness: int = 0) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visual-planner-tests-")
         self._report = Path(self._folder.name) / "report.json"
         self._output = Path(self._folder.name) / "output.txt" if own_output else None
@@ -167,6 +177,9 @@ class _Tier:
         environment = {**dict.fromkeys(THREADS, "1"), **os.environ, REPORT_VARIABLE: str(self._report)}
         sink = self._output.open("wb") if self._output else None
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+        if niceness and hasattr(os, "setpriority"):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, own + niceness)  # its child processes inherit it
         if sink is not None:
             sink.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_meets():
     output = capfd.readouterr().out
     assert output.index("core tests:") < output.index("app tests:")
     assert last_line(output).startswith("2 passed in")
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no priorities on this system")
+def test_the_longest_tier_comes_first(suite: Path) -> None:
+    """It holds cores before the others do; a tier alone has no reason to step back."""
+    assert set(testing.PRIORITY) == set(testing.TIERS)
+    code = "import os, pathlib\n\ndef test_it():\n    pathlib.Path(__file__).with_suffix('.txt')"
+    code += ".write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))\n"
+    tiers = [name for name in testing.PRIORITY if (suite / name).is_dir()]
+    for name in tiers:
+        (suite / name / f"test_{name}.py").write_text(code)
+    told = [suite / name / f"test_{name}.txt" for name in tiers]
+    assert run_tests([]) == 0
+    first, second = (int(file.read_text()) for file in told)
+    assert os.getpriority(os.PRIO_PROCESS, 0) < first < second <= 19
+    assert run_tests([str(suite / "app")]) == 0
+    assert int(told[1].read_text()) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_a_skipped_test_fails_where_none_may_be(
