@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Response
+from playwright.sync_api import Browser, ConsoleMessage, Error, Request, Response
 
 from launcher.paths import PLUGIN_NAME
 
@@ -82,6 +83,36 @@ FIT = """() => {
     const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]))
     return [left, top, right - left, bottom - top]
 }"""
+QUIET = """([quiet, most]) => new Promise(resolve => {
+    const nodes = () => [...(window.app.canvas?.graph?.nodes ?? [])]
+    const lies = () => JSON.stringify([
+        nodes().map(node => Array.from(node.getBounding())),
+        window.app.graph.groups.map(group => Array.from(group.boundingRect)),
+        Array.from(window.app.canvas.ds.offset), window.app.canvas.ds.scale,
+    ])
+    const waits = () => [...document.images, ...nodes().flatMap(node => node.imgs ?? [])].some(one => !one.complete)
+        || document.getAnimations().some(one => one.playState === 'running'
+            && Number.isFinite(one.effect?.getComputedTiming().endTime ?? Infinity))
+    const start = performance.now()
+    let since = start, last = lies()
+    const changed = () => { since = performance.now() }
+    const watch = new MutationObserver(changed)
+    watch.observe(document, {subtree: true, childList: true, attributes: true, characterData: true})
+    for (const node of nodes()) node.visualPlanner?.refresh() // what it does by itself every 400 ms
+    const look = () => {
+        const now = lies()
+        if (now !== last || waits()) changed()
+        last = now
+        const time = performance.now()
+        if (time - since < quiet && time - start < most) return void setTimeout(() => requestAnimationFrame(look), 20)
+        watch.disconnect()
+        resolve(time - since >= quiet)
+    }
+    requestAnimationFrame(look)
+})"""
+QUIET_MS, SETTLE_MS = 250, 1000
+"""For how long nothing must change, and after which time some change or other (a running clock) is no matter [ms]."""
+DRAWN = "() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
 VIEW = """([x, y, scale]) => {
     const ds = window.app.canvas.ds
     ds.scale = scale; ds.offset[0] = x; ds.offset[1] = y
@@ -139,6 +170,10 @@ class Editor:
         self.page.on("pageerror", self._on_page_error)
         self.page.on("console", self._on_console)
         self.page.on("response", self._on_response)
+        self._asked: set[Request] = set()  # requests without an answer yet
+        self.page.on("request", lambda request: self._asked.add(request))
+        for ended in ("requestfinished", "requestfailed"):
+            self.page.on(ended, lambda request: self._asked.discard(request))
         self.page.goto(url, wait_until="domcontentloaded")
         self.page.wait_for_function(READY)
         self.settle()
@@ -179,10 +214,17 @@ class Editor:
     def set(self, setting: str, value: object) -> None:
         """Change one of ComfyUI's settings; Nodes 2.0 is in effect for files that are opened from here on."""
         self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [setting, value])
-        self.settle(500)
+        self.settle()
 
-    def settle(self, milliseconds: int = 1000) -> None:
-        """Give the editor time to lay out and draw."""
+    def settle(self) -> None:
+        """Wait until the editor has laid out and drawn: nothing changes on graph and page, no request is open."""
+        end = time.monotonic() + SETTLE_MS / 1000
+        while not (self.page.evaluate(QUIET, [QUIET_MS, SETTLE_MS]) and not self._asked):
+            if time.monotonic() > end:
+                return
+
+    def rest(self, milliseconds: int) -> None:
+        """Wait for what the editor does now and then."""
         self.page.wait_for_timeout(milliseconds)
 
     def messages(self) -> list[str]:
@@ -309,7 +351,8 @@ class Drawing:
         self.settle()
 
     def settle(self) -> None:
-        self.page.wait_for_timeout(60)
+        """Wait until what was done is drawn."""
+        self.page.evaluate(DRAWN)
 
     def wait_for(self, condition: str) -> None:
         """Wait until a condition on `state` holds."""
@@ -322,7 +365,7 @@ class Drawing:
         """Put a new Trajectory node on an empty graph, behind a Load Image with a picture of the input folder."""
         self.page.evaluate(NEW_DRAWING, [TRAJECTORY, picture])
         self.wait_for("state.picture && state.box[2] > 100")
-        self.editor.settle(300)
+        self.editor.settle()
 
     def draw_three(self) -> None:
         """Begin with an empty path and click three points."""

@@ -50,7 +50,7 @@ def open_app(editor: Editor, name: str) -> list[str]:
     editor.page.on("console", note)
     editor.open_file(WORKFLOWS / f"{name}.json")
     editor.page.wait_for_function(f"() => ({MODE})() === 'app'")
-    editor.settle(1500)
+    editor.rest(1500)
     editor.page.remove_listener("console", note)
     welcome = editor.page.get_by_role("button", name="Skip", exact=True)  # to the frontend's own tour of App mode
     if welcome.is_visible():
@@ -90,7 +90,7 @@ def test_an_app_runs_and_shows_the_plan(newer: Editor, pictures: Path) -> None:
     newer.page.evaluate(WATCH)
     newer.page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True).click()
     assert newer.page.evaluate(ENDED) == "execution_success"
-    newer.settle(3000)
+    newer.rest(3000)
     newer.screenshot(pictures / "app_run.png")
     assert newer.faults() == []
     center = newer.page.get_by_test_id("linear-center-panel")

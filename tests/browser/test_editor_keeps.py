@@ -100,7 +100,7 @@ def test_a_copy_of_the_node_has_the_drawing_and_goes_its_own_way(drawing: Drawin
     drawing.page.wait_for_function(f"type => ({TEXTS})(type).length === 2", arg=TRAJECTORY)
     assert drawing.page.evaluate(TEXTS, TRAJECTORY) == [drawn, drawn]
     drawing.page.evaluate(ASIDE, TRAJECTORY)
-    drawing.editor.settle(600)
+    drawing.editor.rest(600)
     drawing.click(40, 50)
     drawing.shot(pictures, "copied")
     texts = drawing.page.evaluate(TEXTS, TRAJECTORY)
@@ -114,13 +114,13 @@ def test_drawing_inside_a_subgraph(drawing: Drawing, pictures: Path) -> None:
     drawing.wait_for("state.box[2] > 100 && state.picture")
     assert kinds(drawing) == [TRAJECTORY]
     assert drawing.state()["picture"] == [64, 64], "the picture of the Load Image outside"
-    drawing.editor.settle(600)
+    drawing.editor.rest(600)
     drawing.draw_three()
     drawn = drawing.state()["text"]
     assert len(drawing.points()) == 3
     drawing.shot(pictures, "subgraph")
     drawing.page.evaluate(LEAVE)
-    drawing.editor.settle(600)
+    drawing.editor.rest(600)
     assert queued(drawing) == [drawn]
     ended = drawing.editor.run()
     assert ended["kind"] == "execution_success", ended
@@ -135,7 +135,7 @@ def test_drawing_inside_a_subgraph(drawing: Drawing, pictures: Path) -> None:
 def test_a_reload_of_the_page_keeps_what_was_drawn(drawing: Drawing, pictures: Path) -> None:
     drawing.draw_three()
     drawn = drawing.state()["text"]
-    drawing.editor.settle(2000)  # ComfyUI keeps the open workflow a moment after each change
+    drawing.editor.rest(2000)  # ComfyUI keeps the open workflow a moment after each change
     drawing.page.reload(wait_until="domcontentloaded")
     drawing.page.wait_for_function(READY)
     drawing.page.wait_for_function(

@@ -91,7 +91,7 @@ def test_its_colours_are_those_of_the_palette(drawing: Drawing, pictures: Path) 
     try:
         for palette in ("light", "dark"):
             drawing.page.evaluate(PALETTE, palette)
-            drawing.editor.settle(900)  # the drawing looks for new colours now and then
+            drawing.editor.rest(900)  # the drawing looks for new colours now and then
             parts = drawing.page.evaluate(PARTS, TRAJECTORY)
             for color, ground in (parts["strip"], parts["field"]):
                 low, high = sorted((brightness(color), brightness(ground)))

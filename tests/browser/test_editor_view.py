@@ -160,7 +160,7 @@ def test_drawing_in_a_graph_that_is_zoomed(drawing: Drawing) -> None:
             " canvas.setDirty(true, true) }",
             ["VisualPlannerTrajectory", scale],
         )
-        drawing.editor.settle(600)
+        drawing.editor.rest(600)
         drawing.click(20 * scale, 30)
         assert places(drawing)[-1] == pytest.approx((20 * scale, 30), abs=0.6)
     assert drawing.editor.faults() == []
@@ -172,7 +172,7 @@ def test_the_wheel_is_the_graphs_until_the_editor_is_in_use(drawing: Drawing) ->
     view, graph = drawing.state()["view"], page.evaluate("() => window.app.canvas.ds.scale")
     page.mouse.move(*drawing.place(32, 32))
     page.mouse.wheel(0, -120)
-    drawing.editor.settle(600)
+    drawing.editor.rest(600)
     assert page.evaluate("() => window.app.canvas.ds.scale") > graph
     assert drawing.state()["view"][0] == pytest.approx(view[0], rel=0.01)
     assert drawing.editor.faults() == []

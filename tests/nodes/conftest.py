@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,16 @@ import tiny_factory
 import torch
 
 from support.tiny_flux2 import write_tiny_flux2
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_collections():
+    """What lives through a module (ComfyUI, planners, what torch.compile has imported) is left out of collections.
+
+    ComfyUI collects all garbage before a sampling if a model's last patched copy has gone, as after most tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

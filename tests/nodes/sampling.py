@@ -8,7 +8,9 @@ STEPS, SEED = 4, 1234
 """Of the plans that the tests sample."""
 
 
-def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def predict(
+    model, latent, sigma, positive, negative=None, cfg: float = 1.0, watched: bool = True
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Run one model call of a stock sampler.
 
     Args:
@@ -18,9 +20,11 @@ def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> 
         positive: CONDITIONING.
         negative: CONDITIONING.
         cfg: classifier-free guidance.
+        watched: put a wrapper around the network that keeps its outputs. It is a new one each time, so a compiled
+            network would be compiled again for it, and never show what it has kept.
 
     Returns:
-        The guided velocity, and the network's raw outputs, one for each call of it.
+        The guided velocity, and the network's raw outputs, one for each call of it (none if not watched).
     """
     import comfy.sample
     import comfy.samplers
@@ -33,7 +37,8 @@ def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> 
         return out
 
     probe = model.clone()
-    probe.add_wrapper_with_key("diffusion_model", "record", record)
+    if watched:
+        probe.add_wrapper_with_key("diffusion_model", "record", record)
     found = {}
 
     def one_call(denoise, x, sigmas, extra_args=None, callback=None, disable=None):
@@ -49,12 +54,13 @@ def predict(model, latent, sigma, positive, negative=None, cfg: float = 1.0) -> 
     return (latent - found["denoised"]) / sigma, raw
 
 
-def velocity(model) -> torch.Tensor:
-    """FLUX.1's output at one step, on fixed noise and text."""
+def velocity(model, watched: bool = True) -> torch.Tensor:
+    """FLUX.1's output at one step, on fixed noise and text; unwatched, computed back from the denoised latent."""
     generator = torch.Generator().manual_seed(3)
     latent, context, pooled = (torch.randn(s, generator=generator) for s in ((2, 16, 8, 8), (1, 9, 128), (1, 64)))
-    _, raw = predict(model, latent, 0.7, [[context, {"pooled_output": pooled, "guidance": 3.5}]])
-    return raw[0].clone()
+    positive = [[context, {"pooled_output": pooled, "guidance": 3.5}]]
+    guided, raw = predict(model, latent, 0.7, positive, watched=watched)
+    return raw[0].clone() if watched else guided
 
 
 def flux2_velocity(model) -> torch.Tensor:

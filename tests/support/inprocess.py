@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -67,6 +68,7 @@ class InProcessComfyUI:
             if not asyncio.run(nodes.load_custom_node(str(folder))):
                 raise RuntimeError(f"ComfyUI could not load the plugin from {folder}; its log says why")
         self.plugin: ModuleType = sys.modules[str(folder).replace(".", "_x_")]
+        gc.freeze()  # as tests/conftest.py does: ComfyUI is as much again
 
     def load_extras(self) -> None:
         """Load ComfyUI's extra nodes (custom sampling, video, ...) once; takes some seconds."""
@@ -76,6 +78,7 @@ class InProcessComfyUI:
             warnings.simplefilter("ignore")
             asyncio.run(self.nodes.init_builtin_extra_nodes())
         self._extras_loaded = True
+        gc.freeze()
 
     def node(self, node_id: str) -> type:
         """Class of a node by its id; a stock extra node is loaded when asked for."""
