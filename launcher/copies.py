@@ -21,10 +21,10 @@ from .comfyui import find_comfyui
 from .errors import LauncherError, exit_code_of
 from .paths import WORKFLOWS, shown
 from .server import ComfyServer
-from .workflow import JsonObject, Workflow
+from .workflow import JsonObject, Workflow, feeding
 
-PLANS = ("tiny_both", "tiny_text", "tiny_trajectory", "klein_both", "klein_text", "klein_trajectory")
-OTHERS = ("tiny_extend", "tiny_goal", "tiny_plan_and_execute", "tiny_replan", "tiny_train", "tiny_upscale")
+PLANS = ("tiny_both", "tiny_goal", "tiny_text", "tiny_trajectory", "klein_both", "klein_text", "klein_trajectory")
+OTHERS = ("tiny_extend", "tiny_plan_and_execute", "tiny_replan", "tiny_train", "tiny_upscale")
 API = (*PLANS, *OTHERS)
 """Workflows that have an API copy."""
 APP_NAMES = {name: f"robot_planner_{name}.app" for name in PLANS}
@@ -38,6 +38,8 @@ APP_INPUTS = (
     ("KSampler", "steps", "Fewer are faster"),
 )
 """What App mode asks for: type of node, widget, what stands below its name."""
+GOAL_INPUT = "The scene as it should be at the end"
+"""What stands below the name of the picture that is connected to Condition's *goal*."""
 APP_OUTPUTS = ("SaveVideo", "SaveImage", "VisualPlannerCheck")
 """Types of the nodes whose results App mode shows."""
 
@@ -64,8 +66,9 @@ def app_copy(data: JsonObject) -> JsonObject:
     """
     app = copy.deepcopy(data)
     nodes = app["nodes"]
+    goal = feeding(app, "VisualPlannerCondition", "goal")
     inputs = [
-        [node["id"], widget, {"description": description}]
+        [node["id"], widget, {"description": GOAL_INPUT if node is goal else description}]
         for kind, widget, description in APP_INPUTS
         for node in nodes
         if node["type"] == kind

@@ -8,10 +8,15 @@ import os
 import time
 from typing import Any
 
+import numpy as np
+
+from visual_planner.planner.prompts import parts_of
+
 from .client import ComfyClient, PromptError, Run
 from .comfyui import find_comfyui
 from .console import StatusLine, note
-from .demo_inputs import DemoRequest, read_request
+from .demo_goal import workflow_for
+from .demo_inputs import DemoRequest, png_of, read_request
 from .demo_results import build_report, collect, write_results
 from .errors import LauncherError
 from .paths import PLUGIN_NAME, SECONDS_VARIABLE, WORKFLOWS, shown
@@ -42,7 +47,7 @@ def run_demo(options: argparse.Namespace) -> int:
     with ComfyServer(comfyui, **settings) as server:
         phases.end("server start")
         client = ComfyClient(server.url)
-        workflow = Workflow.load(WORKFLOWS / f"tiny_{request.mode}.json", client.object_info())
+        workflow = workflow_for(request.mode, WORKFLOWS, client.object_info())
         used = fill_in(workflow, request, client)
         run = follow(client, workflow, status)
         phases.end("plan")
@@ -88,23 +93,36 @@ def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> di
     Raises:
         LauncherError: The workflow lacks a node that has to be set.
     """
-    picture = request.first_frame_png
-    # Named by its content: the folder of `--serve` is kept, and must not fill up with copies.
-    name = client.upload_image(picture, f"first_frame_{hashlib.sha256(picture).hexdigest()[:12]}.png")
-    workflow.set_widget(_only(workflow, "LoadImage"), "image", name)
+    goal = workflow.feeding("VisualPlannerCondition", "goal")
+    first = [node for node in workflow.find("LoadImage") if node is not goal]
+    workflow.set_widget(_one(workflow, "LoadImage", first), "image", upload(client, request.first_frame, "first_frame"))
+    if request.goal is not None:
+        found = [node for node in (goal,) if node is not None]
+        workflow.set_widget(_one(workflow, "goal picture's", found), "image", upload(client, request.goal, "goal"))
     if request.trajectory is not None:
         workflow.set_widget(_only(workflow, "VisualPlannerTrajectory"), "trajectory_json", request.trajectory)
     prompt_node = _only(workflow, "VisualPlannerPrompt")
-    if request.mode == "trajectory":
+    workflow.set_widget(prompt_node, "mode", request.mode)
+    told = parts_of(request.mode).text
+    if not told:
         if request.instruction is not None:
-            note("Note: mode trajectory ignores the instruction.")
+            note(f"Note: mode {request.mode} ignores the instruction.")
     elif request.instruction is not None:
         workflow.set_widget(prompt_node, "instruction", request.instruction)
     _set_everywhere(workflow, SEED_WIDGETS, request.seed)
     if request.steps is not None:
         _set_everywhere(workflow, ("steps",), request.steps)
-    instruction = None if request.mode == "trajectory" else workflow.get_widget(prompt_node, "instruction")
+    instruction = workflow.get_widget(prompt_node, "instruction") if told else None
     return {"instruction": instruction, "steps": _first_value(workflow, "steps")}
+
+
+def upload(client: ComfyClient, picture: np.ndarray, kind: str) -> str:
+    """Put a picture into the input folder; returns its name.
+
+    It is named by its content: the folder of `--serve` is kept, and must not fill up with copies.
+    """
+    content = png_of(picture)
+    return client.upload_image(content, f"{kind}_{hashlib.sha256(content).hexdigest()[:12]}.png")
 
 
 def follow(client: ComfyClient, workflow: Workflow, status: StatusLine) -> Run:
@@ -134,7 +152,10 @@ def follow(client: ComfyClient, workflow: Workflow, status: StatusLine) -> Run:
 
 
 def _only(workflow: Workflow, node_type: str) -> dict[str, Any]:
-    found = workflow.find(node_type)
+    return _one(workflow, node_type, workflow.find(node_type))
+
+
+def _one(workflow: Workflow, node_type: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     if len(found) != 1:
         raise LauncherError(f"{workflow.name} must have one {node_type} node, it has {len(found)}")
     return found[0]

@@ -15,6 +15,7 @@ from runtime.writing import writing
 from visual_planner.errors import PlannerError
 from visual_planner.pictures import picture_size
 from visual_planner.pictures import read_picture as decode_picture
+from visual_planner.planner.prompts import MODES, parts_of
 from visual_planner.text import decode_text
 from visual_planner.trajectory.parse import parse_trajectory
 
@@ -29,10 +30,11 @@ class DemoRequest:
     """One plan to make.
 
     Attributes:
-        mode: `text`, `trajectory` or `both`.
+        mode: One of `prompts.MODES`.
         instruction: The task; None for the workflow's own.
         first_frame: (H, W, 3) uint8, the picture of the scene.
-        trajectory: JSON text of the trajectory in pixels of the first frame; None in mode `text`.
+        goal: (H, W, 3) uint8, the picture of the scene at the end; None in modes without one.
+        trajectory: JSON text of the trajectory in pixels of the first frame; None in modes without a path.
         seed: Seed of the noise.
         steps: Denoising steps; None for the workflow's own number.
         out: Folder for the results.
@@ -41,17 +43,18 @@ class DemoRequest:
     mode: str
     instruction: str | None
     first_frame: np.ndarray
+    goal: np.ndarray | None
     trajectory: str | None
     seed: int
     steps: int | None
     out: Path
 
-    @property
-    def first_frame_png(self) -> bytes:
-        """The first frame as an 8-bit RGB PNG."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.first_frame).save(buffer, "PNG")
-        return buffer.getvalue()
+
+def png_of(picture: np.ndarray) -> bytes:
+    """An (H, W, 3) uint8 picture as an 8-bit RGB PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def read_request(options: argparse.Namespace) -> DemoRequest:
@@ -61,33 +64,52 @@ def read_request(options: argparse.Namespace) -> DemoRequest:
         LauncherError: One of them cannot be used; one line that names it.
     """
     mode = options.mode or _implied_mode(options)
-    if options.instruction is not None and not options.instruction.strip() and mode != "trajectory":
+    parts = parts_of(mode)
+    if options.instruction is not None and not options.instruction.strip() and parts.text:
         raise LauncherError(f"--instruction must say what the robot should do in mode {mode}, got an empty text")
     frame_file = options.first_frame or EXAMPLES / "first_frame.png"
     first_frame = read_picture(frame_file)
     trajectory = None
-    if mode != "text":
+    if parts.path:
         if options.trajectory is None and options.first_frame is not None:
             raise LauncherError(f"mode {mode} with --first-frame needs --trajectory: a path in pixels of that picture")
         trajectory = read_trajectory(options.trajectory or EXAMPLES / "trajectory.json", first_frame.shape[:2])
+    goal = _read_goal(options, mode)
     out = (options.out or OUTPUT / f"demo_{mode}").absolute()
     check_writable(out)
-    return DemoRequest(mode, options.instruction, first_frame, trajectory, options.seed, options.steps, out)
+    return DemoRequest(mode, options.instruction, first_frame, goal, trajectory, options.seed, options.steps, out)
 
 
 def _implied_mode(options: argparse.Namespace) -> str:
-    if options.trajectory is None:
-        return "text"
-    return "trajectory" if options.instruction is None else "both"
+    if options.trajectory is not None:
+        usual = "trajectory" if options.instruction is None else "both"
+    else:
+        usual = "text" if options.instruction is not None or options.goal is None else ""
+    return "_".join(part for part in (usual, "goal" if options.goal is not None else "") if part)
 
 
-def read_picture(file: Path) -> np.ndarray:
+def _read_goal(options: argparse.Namespace, mode: str) -> np.ndarray | None:
+    if not parts_of(mode).goal:
+        if options.goal is not None:
+            known = ", ".join(name for name in MODES if parts_of(name).goal)
+            raise LauncherError(f"--goal must come with a mode that takes a goal picture ({known}), got mode {mode}")
+        return None
+    if options.goal is None and options.first_frame is not None:
+        raise LauncherError(f"mode {mode} with --first-frame needs --goal: a picture of that scene at the end")
+    return read_picture(options.goal or EXAMPLES / "goal.png", "goal picture")
+
+
+def read_picture(file: Path, kind: str = "first frame") -> np.ndarray:
     """Read a picture of any channel count and depth as (H, W, 3) uint8; transparency is laid over black.
+
+    Args:
+        file: The picture.
+        kind: What it is, for messages.
 
     Raises:
         LauncherError: It is missing, no picture, or of an impossible size.
     """
-    what = f"first frame {file}"
+    what = f"{kind} {file}"
     try:
         with file.open("rb") as stream:
             height, width = picture_size(stream, what, LauncherError)

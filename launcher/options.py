@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-MODES = ("text", "trajectory", "both")
+MODES = ("text", "trajectory", "both", "goal", "text_goal", "trajectory_goal", "both_goal")
 GPU_BUDGET_S = 480.0
 """Time of `bench gpu` unless another is given [s]."""
 GPU_OPTIONS = ("budget", "rehearse", "resume", "only", "out", "runs", "pack")
@@ -63,6 +63,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument(
         "--trajectory", type=Path, metavar="JSON", help="path of the gripper in pixels of the first frame"
     )
+    demo.add_argument("--goal", type=Path, metavar="PNG", help="image of the scene as it should be at the end")
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default: 0)")
     demo.add_argument("--steps", type=_positive, help="denoising steps (default: the workflow's)")
     demo.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: output/demo_MODE)")

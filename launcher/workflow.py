@@ -100,6 +100,10 @@ class Workflow:
             if node["type"] == node_type and (title is None or self.title(node) == title)
         ]
 
+    def feeding(self, node_type: str, name: str) -> JsonObject | None:
+        """The node whose output goes straight to an input of the first node of a type; None where nothing does."""
+        return feeding(self.data, node_type, name)
+
     def title(self, node: JsonObject) -> str:
         """Title of a node: the user's own, else the display name of its type."""
         info = self.object_info.get(node["type"], {})
@@ -199,6 +203,14 @@ class Workflow:
                 return [str(origin_id), slot]
             link_id = _passed_through(origin, slot)
         raise WorkflowError(f"{self.name}: a reroute leads back to itself")
+
+
+def feeding(data: JsonObject, node_type: str, name: str) -> JsonObject | None:
+    """The node of a workflow file whose output goes straight to an input of the first node of a type."""
+    slots = [slot for node in data["nodes"] if node["type"] == node_type for slot in node.get("inputs") or []]
+    links = [slot.get("link") for slot in slots if slot.get("name") == name]
+    origins = [link[1] for link in data["links"] if link is not None and link[0] in links]
+    return next((node for node in data["nodes"] if node["id"] in origins), None)
 
 
 def _passed_through(node: JsonObject, slot: int) -> int | None:

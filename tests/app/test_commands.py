@@ -35,7 +35,9 @@ SHORTER = {
 
 
 def readme_commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Of the README, then those of the guides that run the demo."""
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/guides/goal_pictures.md")]
+    blocks = re.findall(r"```sh\n(.*?)```", "\n".join(pages), re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 

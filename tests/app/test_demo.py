@@ -21,12 +21,16 @@ from launcher.__main__ import main
 from launcher.comfyui import ComfyUI
 from launcher.demo_inputs import read_picture
 from launcher.errors import LauncherError
+from launcher.options import MODES
+from launcher.paths import EXAMPLES
 from launcher.server import ComfyServer
 from support.planner import TINY, planner_plugin
 from visual_planner.grid.cells import slice_grid
 from visual_planner.grid.layout import GridLayout
+from visual_planner.planner import prompts
 
 FRAMES = 9
+PATH = EXAMPLES / "trajectory.json"
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,11 @@ def one_error(text: str) -> str:
 # --- plans ---
 
 
-@pytest.mark.parametrize("mode", ["text", "trajectory", "both"])
+def test_the_modes_are_those_of_planners() -> None:
+    assert MODES == prompts.MODES
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_plan_in_each_mode(run: Callable, tmp_path: Path, mode: str) -> None:
     out = tmp_path / "made" / "plan"
     code, stdout, stderr = run("--mode", mode, "--out", out, "--seed", 5)
@@ -106,12 +114,12 @@ def test_a_plan_in_each_mode(run: Callable, tmp_path: Path, mode: str) -> None:
     check_plan_files(out)
     report = json.loads((out / "report.json").read_text())
     assert (report["mode"], report["seed"]) == (mode, 5)
-    assert (report["instruction"] is None) == (mode == "trajectory")
+    assert (report["instruction"] is not None) == prompts.parts_of(mode).text
     assert report["steps"] >= 1
     # Not "load": on the shared server the planner stays loaded from plan to plan.
     assert report["seconds"].keys() >= {"server_start", "text", "condition", "sample", "decode", "save", "run"}
     assert report["diagnostics"]["checks"].keys() >= {"static", "motion", "seams", "drift", "ghosting"}
-    assert ("path" in report["diagnostics"]["checks"]) == (mode != "text")
+    assert ("path" in report["diagnostics"]["checks"]) == prompts.parts_of(mode).path
     assert report["versions"].keys() >= {"visual_planner", "comfyui", "torch", "python"}
     assert [path.name for path in out.parent.iterdir()] == ["plan"], "nothing else may be left behind"
 
@@ -145,6 +153,21 @@ def test_the_grid_carries_the_workflow_that_was_run(run: Callable, tmp_path: Pat
     texts = [node["widgets_values"] for node in workflow["nodes"] if node["type"] == "VisualPlannerPrompt"]
     assert "Reach the Blue cube." in texts[0]
     assert json.loads((tmp_path / "report.json").read_text())["instruction"] == "Reach the Blue cube."
+
+
+@pytest.mark.parametrize("drawn", [False, True], ids=["no path", "path"])
+@pytest.mark.parametrize("told", [False, True], ids=["no instruction", "instruction"])
+def test_the_goal_is_part_of_the_plan(run: Callable, tmp_path: Path, drawn: bool, told: bool) -> None:
+    """The mode follows from the options, and another goal picture is another plan."""
+    more = [*(["--instruction", "push"] if told else []), *(["--trajectory", PATH] if drawn else [])]
+    made = []
+    for name in ("goal", "first_frame"):
+        code, _, stderr = run("--goal", EXAMPLES / f"{name}.png", *more, "--out", tmp_path / name, "--steps", 2)
+        assert code == 0, stderr
+        made.append(pixels(tmp_path / name / "grid.png"))
+    assert not np.array_equal(*made)
+    usual = {(False, False): "", (True, False): "text_", (False, True): "trajectory_", (True, True): "both_"}
+    assert json.loads((tmp_path / "goal" / "report.json").read_text())["mode"] == f"{usual[told, drawn]}goal"
 
 
 def test_the_seed_decides_the_plan(run: Callable, tmp_path: Path) -> None:
@@ -280,6 +303,22 @@ def test_what_does_not_go_together(no_server: Callable, tmp_path: Path) -> None:
     code, stderr = no_server("--mode", "trajectory", "--first-frame", scene, "--out", tmp_path / "out")
     assert code == 1
     assert "mode trajectory with --first-frame needs --trajectory" in one_error(stderr)
+    code, stderr = no_server("--mode", "goal", "--first-frame", scene, "--out", tmp_path / "out")
+    assert code == 1
+    assert "mode goal with --first-frame needs --goal" in one_error(stderr)
+    code, stderr = no_server("--mode", "text", "--goal", scene, "--out", tmp_path / "out")
+    assert code == 1
+    assert one_error(stderr) == (
+        "--goal must come with a mode that takes a goal picture (goal, text_goal, trajectory_goal, both_goal), "
+        "got mode text"
+    )
+    code, stderr = no_server("--goal", tmp_path / "none.png", "--out", tmp_path / "out")
+    assert code == 1
+    assert one_error(stderr) == f"goal picture {tmp_path / 'none.png'} does not exist"
+    for more in ([], ["--goal", scene]):
+        code, stderr = no_server("--instruction", "  ", *more, "--out", tmp_path / "out")
+        assert code == 1
+        assert "--instruction must say what the robot should do" in one_error(stderr)
     code, stderr = no_server("--instruction", "  ", "--out", tmp_path / "out")
     assert code == 1
     assert "--instruction must say what the robot should do" in one_error(stderr)

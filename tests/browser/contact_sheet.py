@@ -38,8 +38,14 @@ class Sheet:
 
 
 REQUEST = '"Put the red cube onto the plate"'
+GOAL_NOTE = "the last frame as the goal shows it"
 STAND_IN = "the picture shows the tiny planner's plan"
-MODES = {"text": "an instruction", "trajectory": "a drawn path", "both": "an instruction and a drawn path"}
+MODES = {
+    "text": "an instruction",
+    "trajectory": "a drawn path",
+    "both": "an instruction and a drawn path",
+    "goal": "a goal picture",
+}
 
 
 def _plans() -> dict[str, Sheet]:
@@ -47,7 +53,7 @@ def _plans() -> dict[str, Sheet]:
     for name in APP_NAMES:
         base, mode = name.rsplit("_", 1)
         planner = {"tiny": "tiny planner", "klein": "FLUX.2-klein"}[base]
-        note = REQUEST if base == "tiny" else f"needs weights; {STAND_IN}"
+        note = f"needs weights; {STAND_IN}" if base != "tiny" else GOAL_NOTE if mode == "goal" else REQUEST
         made[name] = Sheet(f"Robot plan from {MODES[mode]}: {planner}", note, f"tiny_{mode}")
         made[APP_NAMES[name]] = Sheet(f"App: robot plan from {MODES[mode]}, {planner}", note, f"tiny_{mode}")
     return made
@@ -59,9 +65,7 @@ SHEETS = {
     "flux_dev_trajectory": Sheet(
         "Robot plan from a drawn path: FLUX.1-dev", f"needs weights; {STAND_IN}", "tiny_trajectory"
     ),
-    "tiny_goal": Sheet(
-        "Robot plan towards a goal picture: tiny planner", "the last frame as the goal shows it", "tiny_goal"
-    ),
+    "tiny_goal": Sheet("Robot plan towards a goal picture: tiny planner", GOAL_NOTE, "tiny_goal"),
     "tiny_extend": Sheet(
         "A longer robot plan: one line, one plan",
         '"Pick up the red cube", then "Put the red cube onto the plate"',

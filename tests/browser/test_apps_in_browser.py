@@ -11,7 +11,7 @@ from editor import SETTINGS, WATCH, Editor
 from workflow_files import APPS, JsonObject, read
 
 from launcher.client import ComfyClient
-from launcher.copies import APP_INPUTS, APP_NAMES
+from launcher.copies import APP_INPUTS, APP_NAMES, GOAL_INPUT
 from launcher.paths import WORKFLOWS
 from launcher.server import ComfyServer
 from launcher.workflow import Workflow
@@ -67,15 +67,16 @@ def test_a_copy_opens_in_app_mode(newer: Editor, newer_server: ComfyServer, pict
     assert newer.faults() == []
     assert newer.messages() == []
     name = next(name for name, found in APP_NAMES.items() if found == app)
-    drawn = not name.endswith("text")
+    drawn, goal = name.endswith(("trajectory", "both")), name.endswith("goal")
     asked = newer.page.get_by_test_id("app-mode-widget-item")
-    assert asked.count() == 4 + drawn
+    assert asked.count() == 4 + drawn + goal
     shown = "".join(asked.all_inner_texts())
     assert [text for _, widget, text in APP_INPUTS if text not in shown and (drawn or "editor" not in widget)] == []
     assert newer.page.get_by_test_id("linear-widgets").locator(".vp-editor").count() == drawn
     kept = newer.serialise()["extra"]
     assert kept["linearMode"] is True
-    assert len(kept["linearData"]["inputs"]) == 4 + drawn
+    assert (GOAL_INPUT in shown) == goal
+    assert len(kept["linearData"]["inputs"]) == 4 + drawn + goal
     info = ComfyClient(newer_server.url).object_info()
     wanted = Workflow(read(name), info, name).to_prompt()
     assert inputs_of(newer.prompt()) == inputs_of(wanted)
@@ -85,13 +86,14 @@ def inputs_of(prompt: JsonObject) -> JsonObject:
     return {node: entry["inputs"] for node, entry in prompt.items()}
 
 
-def test_an_app_runs_and_shows_the_plan(newer: Editor, pictures: Path) -> None:
-    open_app(newer, APP_NAMES["tiny_both"])
+@pytest.mark.parametrize("name", ["tiny_both", "tiny_goal"])
+def test_an_app_runs_and_shows_the_plan(newer: Editor, pictures: Path, name: str) -> None:
+    open_app(newer, APP_NAMES[name])
     newer.page.evaluate(WATCH)
     newer.page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True).click()
     assert newer.page.evaluate(ENDED) == "execution_success"
     newer.rest(3000)
-    newer.screenshot(pictures / "app_run.png")
+    newer.screenshot(pictures / f"app_run_{name}.png")
     assert newer.faults() == []
     center = newer.page.get_by_test_id("linear-center-panel")
     assert center.locator("video, img").count() >= 1, "the plan must be shown"

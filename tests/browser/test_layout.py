@@ -8,6 +8,8 @@ import layout
 import pytest
 from workflow_files import FILES, read
 
+from launcher.demo_goal import with_goal
+
 
 def node(number: int, x: float, y: float, width: float = 100.0, height: float = 50.0, kind: str = "K") -> dict:
     return {"id": number, "type": kind, "pos": [x, y], "size": [width, height]}
@@ -80,6 +82,21 @@ def test_a_wider_node_moves_what_is_right_of_it() -> None:
     assert [one["size"][0] for one in data["nodes"]] == [160, 100, 100, 100, 100]
     assert [one["pos"][0] for one in data["nodes"]] == [20, 20, 260, 0, 20]
     assert [one["bounding"][0::2] for one in data["groups"]] == [[0, 380], [0, 380], [460, 100]]
+
+
+@pytest.mark.parametrize("name", ["tiny_both", "tiny_trajectory"])
+def test_the_demos_goal_picture_gets_a_clean_place(name: str) -> None:
+    data = read(name)
+    picture = next(one for one in read("tiny_goal")["nodes"] if one.get("title") == "Goal picture")
+    with_goal(data, picture)
+    assert faults(data) == []
+    assert len({one["id"] for one in data["nodes"]}) == len(data["nodes"])
+    assert len({link[0] for link in data["links"]}) == len(data["links"])
+    assert data["last_node_id"] == data["nodes"][-1]["id"]
+    for link, origin, slot, target, place, kind in data["links"]:
+        ends = {one["id"]: one for one in data["nodes"]}
+        output, given = ends[origin]["outputs"][slot], ends[target]["inputs"][place]
+        assert (output["type"], given["link"]) == (kind, link) and link in output["links"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -16,7 +16,7 @@ from PIL import Image
 from workflow_files import APPS, KLEIN, RUNNABLE, TRAINED, JsonObject, read
 
 from launcher.client import ComfyClient
-from launcher.copies import API, API_FOLDER, APP_NAMES, app_copy, texts
+from launcher.copies import API, API_FOLDER, APP_NAMES, GOAL_INPUT, app_copy, texts
 from launcher.errors import LauncherError
 from launcher.paths import EXAMPLES, ROOT, WORKFLOWS
 
@@ -133,8 +133,14 @@ def test_an_app_asks_for_what_the_graph_has(app: str) -> None:
     shown = data["extra"]["linearData"]
     assert data["extra"]["linearMode"] is True
     asked = [(nodes[entry[0]]["type"], entry[1]) for entry in shown["inputs"]]
-    drawn = [("VisualPlannerTrajectory", "trajectory_editor")] if not name.endswith("text") else []
-    first = [("LoadImage", "image"), ("VisualPlannerPrompt", "instruction")]
+    drawn = [("VisualPlannerTrajectory", "trajectory_editor")] if name.endswith(("trajectory", "both")) else []
+    pictures = ["First frame", *(["Goal picture"] if name.endswith("goal") else [])]
+    told = [nodes[entry[0]]["title"] for entry in shown["inputs"] if entry[1] == "image"]
+    assert told == pictures
+    assert [entry[2]["description"] == GOAL_INPUT for entry in shown["inputs"][: len(told)]] == [
+        title == "Goal picture" for title in told
+    ]
+    first = [("LoadImage", "image")] * len(pictures) + [("VisualPlannerPrompt", "instruction")]
     assert asked == [*first, *drawn, ("KSampler", "seed"), ("KSampler", "steps")]
     assert nodes[shown["outputs"][0]]["type"] == "SaveVideo"
     assert app_copy(read(name)) == data

@@ -20,8 +20,8 @@ LEROBOT = ROOT / "tests" / "training" / "data" / "lerobot" / "v30_image"
 MAINS = {"simulation": simulation_command.main, "training": training_command.main}
 INSTALLS = re.compile(r"pip install")
 """Installing is held by tests/core/test_core_packages.py and by the launcher's tests."""
-ELSEWHERE = {"http.md"}
-"""Needs a server: tests/browser/test_workflow_copies.py runs its client with the page's own command."""
+ELSEWHERE = {"goal_pictures.md", "http.md"}
+"""Need a server: tests/app/test_commands.py and tests/browser/test_workflow_copies.py run these pages' commands."""
 
 
 def commands_of(page):
