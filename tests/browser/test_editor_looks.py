@@ -10,7 +10,7 @@ import pytest
 from editor import TRAJECTORY, Drawing
 
 from launcher.paths import PLUGIN_NAME
-from visual_planner.trajectory.overlay import draw_overlay
+from visual_planner.trajectory.overlay import OVERLAY_STYLES, draw_overlay
 from visual_planner.trajectory.parse import parse_trajectory
 
 pytestmark = [
@@ -44,13 +44,21 @@ WRITTEN = """() => {
 PALETTE = "name => window.app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 PREVIEW = """async ([type, plugin, width, height]) => {
     const {editor} = window.app.canvas.graph.nodes.find(one => one.type === type).visualPlanner
-    const {strokeGradient} = await import(`/extensions/${plugin}/editor/paint.js`)
+    const {paintOverlay} = await import(`/extensions/${plugin}/editor/paint.js`)
     const context = new OffscreenCanvas(width, height).getContext('2d')
     context.fillRect(0, 0, width, height)
     const {doc} = editor.session
     context.scale(width / doc.width, height / doc.height)
-    for (const path of doc.paths) strokeGradient(context, path, [doc.width, doc.height], editor.colorBy)
+    paintOverlay(context, doc, editor.colorBy)
     return [...context.getImageData(0, 0, width, height).data]
+}"""
+
+
+CHOOSE_LOOK = """([type, look]) => {
+    const {part} = window.app.canvas.graph.nodes.find(one => one.type === type).visualPlanner.editor
+    part.colorBy.value = look
+    part.colorBy.dispatchEvent(new Event('change'))
+    return [...part.colorBy.options].map(option => option.value)
 }"""
 
 
@@ -133,6 +141,26 @@ def test_what_is_written_at_the_pointer_and_at_the_lines(drawing: Drawing, pictu
 
 def places(drawing: Drawing) -> list[tuple[float, float]]:
     return [(point["x"], point["y"]) for point in drawing.points()]
+
+
+@pytest.mark.parametrize("style", [style for style in OVERLAY_STYLES if style != "gradient"])
+def test_the_preview_of_arrows_is_the_overlay(drawing: Drawing, pictures: Path, style: str) -> None:
+    drawing.draw_three()
+    offered = drawing.page.evaluate(CHOOSE_LOOK, [TRAJECTORY, style])
+    assert offered == ["time", "arc", *(style for style in OVERLAY_STYLES if style != "gradient")]
+    drawing.settle()
+    drawing.shot(pictures, style)
+    drawn = drawing.page.evaluate(PREVIEW, [TRAJECTORY, PLUGIN_NAME, 256, 256])
+    shown = np.array(drawn, float).reshape(256, 256, 4)[:, :, :3]
+    trajectory = parse_trajectory(drawing.state()["text"]).scaled(256, 256)
+    overlay = draw_overlay(np.zeros((256, 256, 3), np.uint8), trajectory, style).astype(float)
+    line = overlay.any(axis=2)
+    assert np.abs(shown - overlay)[line].mean() < 12, "the same arrows in the same colours"
+    assert np.abs(shown - overlay)[~line].mean() < 0.2, "and nothing beside them"
+    aside = np.roll(overlay, 4, axis=1)
+    assert np.abs(shown - aside)[line].mean() > 24, "the comparison would see arrows a pixel of the frame aside"
+    assert drawing.state()["options"]["colorBy"] == style
+    assert drawing.editor.faults() == []
 
 
 def test_the_preview_is_the_overlay_also_while_points_are_moved(drawing: Drawing) -> None:

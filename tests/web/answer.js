@@ -1,5 +1,6 @@
 // Answers questions about the editor's pure modules: reads {"call": name, "items": [...]} and writes one answer each.
 import { readFileSync } from "node:fs";
+import { arrowEnds } from "../../web/editor/arrows.js";
 import { placeAt, stations, timedCurve } from "../../web/editor/curves.js";
 import { parse, serialise } from "../../web/editor/document.js";
 import { upstreamPicture } from "../../web/editor/first_frame.js";
@@ -15,6 +16,7 @@ const firstPath = (text) => parse(text).paths[0];
 const CALLS = {
   curve: (text) => timedCurve(firstPath(text)),
   place: ({ text, time }) => placeAt(timedCurve(firstPath(text)), time),
+  arrows: (text) => (({ paths, width, height }) => arrowEnds(paths, [width, height]))(parse(text)),
   stations: ({ text, step }) => stations(timedCurve(firstPath(text)), "time", step),
   /** The document that the text stands for, or the error's message. */
   parse({ text, size }) {

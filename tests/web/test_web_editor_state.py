@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from visual_planner.errors import TrajectoryError
+from visual_planner.trajectory.overlay import arrow_ends
 from visual_planner.trajectory.parse import parse_trajectory
 from visual_planner.trajectory.trajectory import Trajectory
 
@@ -71,6 +72,25 @@ def test_the_preview_is_pythons_curve(ask):
         assert np.allclose(curve["points"], points, atol=1e-6)
         assert np.allclose(curve["times"], times, atol=1e-9)
         assert np.allclose(curve["pointTimes"], trajectory.paths[0].times(), atol=1e-9)
+
+
+def test_arrows_are_pythons_arrows(ask):
+    """Of one path, straight or bent or closed, and of several, which are one arrow each."""
+    made = random_trajectories(40)
+    shapes = [
+        path((10, 10), (50, 50)),
+        path((10, 10), (30, 31), (50, 50), interpolation="polyline"),
+        path((10, 10), (50, 20), (10, 10)),
+        path((10, 10, 0), (10, 10, 1)),
+        path((10, 10, 0), (40, 40, 0.2), (40, 40, 0.8), (60, 10, 1)),
+    ]
+    made += [parse_trajectory(document(shape, width=64, height=64)) for shape in shapes]
+    made += [parse_trajectory(document(*shapes[:3], width=64, height=64))]
+    drawn = ask("arrows", [trajectory.to_json() for trajectory in made])
+    expected = [np.array(arrow_ends(trajectory)) for trajectory in made]
+    assert {len(ends) for ends in expected} == {1, 2, 3}
+    for ends, wanted in zip(drawn, expected, strict=True):
+        assert np.allclose(ends, wanted, atol=1e-4)
 
 
 def test_the_ring_at_a_time_is_where_python_puts_the_frame(ask):

@@ -1,4 +1,5 @@
 // Draws the stage: first frame, curves as Python's overlay draws them, and the handles of the points.
+import { ARROWS, drawArrows } from "./arrows.js";
 import { LINE_SHARE, placeAt, stations, timedCurve } from "./curves.js";
 import { paintOver, paintUnder } from "./paint_help.js";
 import { HANDLE, paintLabel, ring } from "./paint_parts.js";
@@ -50,9 +51,7 @@ export function paintStage(context, editor, labels, focused) {
   } else {
     paintNoPicture(context, doc, editor.ink);
   }
-  for (const path of doc.paths) {
-    if (path.points.length > 1) strokeGradient(context, path, [doc.width, doc.height], editor.colorBy);
-  }
+  paintOverlay(context, doc, editor.colorBy);
   context.restore();
   paintUnder(context, editor);
   if (editor.scrub !== null) paintScrub(context, doc, view, editor.scrub);
@@ -60,6 +59,13 @@ export function paintStage(context, editor, labels, focused) {
   doc.paths.forEach((path, index) => index === selection.path || paintHandles(context, scene, path, index));
   if (selection.path >= 0) paintHandles(context, scene, doc.paths[selection.path], selection.path);
   paintOver(context, editor);
+}
+
+/** The paths as the planner will see them: a line in the colours of time or length, or arrows. */
+export function paintOverlay(context, doc, look) {
+  const [paths, frame] = [doc.paths.filter(({ points }) => points.length > 1), [doc.width, doc.height]];
+  if (look in ARROWS) return drawArrows(context, paths, frame, look);
+  for (const path of paths) strokeGradient(context, path, frame, look);
 }
 
 function paintNoPicture(context, doc, { ink }) {

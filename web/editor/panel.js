@@ -22,6 +22,14 @@ const number = (label, title, properties) => {
 const choice = (title, options) =>
   make("select", { title, "aria-label": title }, ...options.map(([value, text]) => make("option", { value, textContent: text })));
 
+/** How the drawing may look, and the text of each: the overlay's styles, the gradient with its two colourings. */
+const looks = (words) => [
+  ["time", words("colorByTime")],
+  ["arc", words("colorByArc")],
+  ["arrows_bridge", words("arrowsBridge")],
+  ["arrows_rt1", words("arrowsRt1")],
+];
+
 /**
  * All elements by name; `root` holds them.
  * @param {(key: string) => string} words the editor's texts
@@ -52,7 +60,7 @@ export function buildPanel(words) {
     swatch: make("span", { className: "vp-swatch" }),
     name: make("input", { className: "vp-name", type: "text", title: words("pathName"), "aria-label": words("pathName") }),
     point: choice(words("point"), []),
-    colorBy: choice(words("colorBy"), [["time", words("colorByTime")], ["arc", words("colorByArc")]]),
+    colorBy: choice(words("colorBy"), looks(words)),
     file: make("input", { type: "file", accept: "image/*", hidden: true }),
     canvas: make("canvas"),
     keys: make("input", { className: "vp-keys", type: "text", readOnly: true, inputMode: "none", "aria-label": words("stage") }),
