@@ -6,6 +6,7 @@ way of loading it).
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 import types
@@ -28,12 +29,21 @@ SETTINGS = {
     },
 }  # fmt: skip
 """What ComfyUI's detection reads out of the weights of FLUX.1-dev and FLUX.2-klein-4B, by family; without sizes."""
+LATER = {"flux1": {"txt_ids_dims": []}, "flux2": {"txt_ids_dims": [3]}}
+"""The same of a newer ComfyUI."""
 
 
 def settings_of(family: str, heads: int, double: int, single: int) -> dict:
-    """Arguments of ComfyUI's FLUX for a number of attention heads and of blocks of both kinds."""
+    """Arguments of ComfyUI's FLUX for a number of attention heads and of blocks of both kinds.
+
+    A ComfyUI that asks for more (0.33: on which axes text tokens are counted) gets what its detection would say.
+    """
+    from comfy.ldm.flux.model import FluxParams
+
     sizes = {"hidden_size": heads * HEAD, "num_heads": heads, "depth": double, "depth_single_blocks": single}
-    return {**SETTINGS[family], **sizes}
+    known = {field.name for field in dataclasses.fields(FluxParams)}
+    later = {name: value for name, value in LATER[family].items() if name in known}
+    return {**SETTINGS[family], **sizes, **later}
 
 
 def plugin_package(name: str = "visual_planner_pack") -> str:

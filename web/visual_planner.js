@@ -12,6 +12,9 @@ function makeWidget(node) {
     boxSizing: "border-box",
     padding: "4px 6px",
     overflow: "auto",
+    // A text that is longer than its place is scrolled: in Nodes 2.0 it would make the node grow over its neighbours.
+    contain: "size",
+    minHeight: `${MIN_HEIGHT}px`,
     whiteSpace: "pre-wrap",
     userSelect: "text",
     font: "11px/1.35 monospace",

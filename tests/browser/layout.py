@@ -16,6 +16,9 @@ GROUP_TITLE = 34.0
 """Height of a group's title, which lies inside its box [px]."""
 GAP, SIDE, ABOVE = 20.0, 20.0, 50.0
 """Free room between nodes (and between groups), around a group's nodes, and above them for its title [px]."""
+ROOM_BELOW = {"VisualPlannerExtend": 232.0}
+"""What Nodes 2.0 of frontend 1.58 adds below nodes with a text field as soon as they show a picture, whatever their
+height in the file [px]: free room in their group, since as height it would be added again at the next layout."""
 
 
 def faults(nodes: list[JsonObject], groups: list[JsonObject]) -> list[str]:
@@ -116,7 +119,8 @@ def _belongs(node: JsonObject, group: JsonObject) -> bool:
 
 
 def _box_of(node: JsonObject) -> Box:
-    return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], node["size"][1] + TITLE]
+    height = TITLE + node["size"][1] + ROOM_BELOW.get(node["type"], 0.0)
+    return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], height]
 
 
 def _stack_nodes(nodes: list[JsonObject], top: float) -> None:

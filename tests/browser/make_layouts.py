@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from chrome import chrome
 from editor import SETTINGS, Editor
-from layout import TITLE, JsonObject, faults, heights_by_kind, respace, widen
-from workflow_files import ALL, RUNNABLE, read, upload_examples
+from layout import ROOM_BELOW, TITLE, JsonObject, faults, heights_by_kind, respace, widen
+from workflow_files import ALL, RUNNABLE, forget_results, read, upload_examples
 
 from launcher.client import ComfyClient
 from launcher.comfyui import find_comfyui
@@ -89,6 +89,7 @@ def measured(names: list[str], newer: bool) -> Iterator[tuple[str, dict[str, flo
         editor = Editor(browser, server.url)
         for name in names:
             for vue in (False, True):
+                forget_results(client)
                 editor.set("Comfy.VueNodes.Enabled", vue)
                 editor.open_file(WORKFLOWS / f"{name}.json")
                 editor.show_all()
@@ -113,7 +114,8 @@ def heights_of(nodes: list[JsonObject], data: JsonObject) -> dict[str, float]:
     scale = min(node["box"][2] / sizes[str(node["id"])][0] for node in nodes)
     heights = {str(node["id"]): (node["box"][3] - TITLE) / scale for node in nodes}
     frame = max(min(height - sizes[number][1] for number, height in heights.items()), 0.0)
-    return {number: height - frame for number, height in heights.items()}
+    room = {str(node["id"]): ROOM_BELOW.get(node["type"], 0.0) for node in nodes}
+    return {number: max(height - frame - room[number], sizes[number][1]) for number, height in heights.items()}
 
 
 if __name__ == "__main__":

@@ -74,6 +74,20 @@ def test_higher_nodes_push_down_what_is_below_them_and_nothing_else() -> None:
     assert again == data, "a layout that is clean stays as it is"
 
 
+def test_a_node_that_grows_in_a_run_has_its_room_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = copy.deepcopy(CLEAN)
+    data["nodes"][1]["type"] = "Grows"
+    monkeypatch.setattr(layout, "ROOM_BELOW", {"Grows": 232.0})
+    sizes = {str(one["id"]): one["size"][1] for one in data["nodes"]}
+    layout.respace(data, sizes)
+    assert {str(one["id"]): one["size"][1] for one in data["nodes"]} == sizes
+    again = copy.deepcopy(data)
+    layout.respace(again, sizes)
+    assert again == data, "the room is not added twice"
+    data["nodes"][1]["size"][1] += 232
+    assert faults(data) == []
+
+
 def test_a_wider_node_moves_what_is_right_of_it() -> None:
     data = copy.deepcopy(CLEAN)
     data["nodes"][0]["type"] = "Wide"

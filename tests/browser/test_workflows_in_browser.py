@@ -13,7 +13,7 @@ import layout
 import pytest
 from editor import SETTINGS, Editor
 from playwright.sync_api import Browser
-from workflow_files import ALL, RUNNABLE, TINY, JsonObject, read
+from workflow_files import ALL, RUNNABLE, TINY, JsonObject, forget_results, read
 
 from launcher.client import ComfyClient, Run
 from launcher.paths import WORKFLOWS
@@ -27,6 +27,10 @@ CELL = 64
 
 NEWEST = ("tiny_both", "tiny_replan", "tiny_extend")
 """Workflows that have all nodes of the others: they are run in the newer frontend, too."""
+
+
+LOADERS_TEXTS = """() => window.app.graph.nodes.filter(node => node.type === 'VisualPlannerLoraLoader')
+    .map(node => node.widgets.find(w => w.name === 'visual_planner_text')?.element.textContent ?? '')"""
 
 
 def check_layout(editor: Editor) -> None:
@@ -98,8 +102,9 @@ def canvas_again(editor: Editor) -> Iterator[None]:
 def test_a_workflow_runs_and_lies_clean_in_both_renderers(
     editor: Editor, client: ComfyClient, pictures: Path, name: str
 ) -> None:
-    """The second run takes all results from the server's cache."""
+    """Each renderer shows a run in which every node is executed, and one that takes all from the server's cache."""
     for nodes2 in (False, True):
+        forget_results(client)
         editor.set("Comfy.VueNodes.Enabled", nodes2)
         editor.open_file(WORKFLOWS / f"{name}.json")
         editor.show_all()  # the editor fetches pictures when it draws their nodes
@@ -108,9 +113,12 @@ def test_a_workflow_runs_and_lies_clean_in_both_renderers(
         editor.screenshot(pictures / f"{name}_run{'_nodes2' if nodes2 else ''}.png")
         assert ended["kind"] == "execution_success", ended
         check_layout(editor)
+        check_texts(editor)
         assert editor.problems == []
         if name in TINY and not nodes2:
             check_results(editor, client, ended["prompt_id"])
+        assert editor.run()["kind"] == "execution_success"
+        check_layout(editor)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in RUNNABLE])
@@ -139,7 +147,10 @@ def newest(browser: Browser, newer_server: ComfyServer) -> Iterator[Editor]:
 
 
 @pytest.mark.parametrize("name", NEWEST)
-def test_the_newer_frontend_lays_it_out_clean(newest: Editor, pictures: Path, name: str) -> None:
+def test_the_newer_frontend_lays_it_out_clean(
+    newest: Editor, newer_server: ComfyServer, pictures: Path, name: str
+) -> None:
+    forget_results(ComfyClient(newer_server.url))
     newest.open_file(WORKFLOWS / f"{name}.json")
     newest.show_all()
     check_layout(newest)
@@ -147,6 +158,13 @@ def test_the_newer_frontend_lays_it_out_clean(newest: Editor, pictures: Path, na
     newest.screenshot(pictures / f"{name}_run_newer_nodes2.png")
     assert ended["kind"] == "execution_success", ended
     check_layout(newest)
+    check_texts(newest)
+
+
+def check_texts(editor: Editor) -> None:
+    """The loader says what it loaded: else its node has not the height that the layout must have room for."""
+    loaders = editor.page.evaluate(LOADERS_TEXTS)
+    assert loaders and all("3x3 serpentine" in text for text in loaders), loaders
 
 
 def check_results(editor: Editor, client: ComfyClient, prompt_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from launcher.client import ComfyClient
@@ -48,6 +49,18 @@ def upload_examples(client: ComfyClient) -> None:
     """Put the pictures that the workflow files load into a server's input folder."""
     for name, file in EXAMPLE_PICTURES.items():
         client.upload_image(file.read_bytes(), name)
+
+
+def forget_results(client: ComfyClient) -> None:
+    """Empty a server's cache, so that the next run executes every node.
+
+    ComfyUI sends nothing of a cached node that is no output: the loader's text would stay away, and its height with it.
+    The request is a flag that wakes the server's worker; it is repeated because a worker that tidies up after a run
+    does not notice it.
+    """
+    for _ in range(3):
+        client.post("/free", {"free_memory": True})
+        time.sleep(0.7)
 
 
 def read(name: str) -> JsonObject:
