@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from training.loop.loop import Loop, make_accelerator
+from training.model.bases import split_attention
 from training.model.bases.registry import base_of
 from training.model.in_context import InContext
 from training.model.transformer import load_config_only
@@ -54,6 +55,7 @@ def training(
     """
     config = _config(size, recipe, changes or {}, tiny_planner)
     section = config.train
+    split_attention.SHORT = 0  # a rehearsal on a CPU has the fused attention of a GPU, whose memory is computed
     if section.quantize == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise NotHereError("quantize nf4 needs the package bitsandbytes, which is not installed")
     computed = memory_plan(section, config.planner_spec(), size.words, _shapes(config, size, tiny_planner))
