@@ -14,7 +14,12 @@ _TOLERANCE_M = 0.01
 _PROGRESS_M = 0.001
 _STALLED_STEPS, _MOST_STEPS, _GRIP_STEPS, _LAST_STEPS = 12, 70, 20, 60
 PATIENCE = 15
-"""Steps without `_PROGRESS_M` of motion, counted over a plan, after which it is planned again (AVDC's rule)."""
+"""Steps without `_PROGRESS_M` of motion at the end of a plan, after which it is planned again.
+
+AVDC counts them over the whole plan. Here the hand leaves a keyframe that it cannot get nearer to by itself, and what
+holds it up is often the task: a door or a button that gives way slowly. Plans given up there succeeded less often than
+those that were executed to their end.
+"""
 
 
 @dataclass
@@ -90,27 +95,28 @@ class Executor:
         Args:
             keyframes: the plan.
             follow_through: steps for which the last keyframe is still aimed at.
-            patience: steps without motion, over the whole plan, after which it is given up; steps in which the hand
-                waits for its gripper are not counted. None: never.
+            patience: steps without motion, when the last keyframe was aimed at, after which the plan is over; None:
+                it is aimed at for all of `follow_through`.
             done: called with a keyframe's number when it was aimed at to its end; True: stop there.
         """
         closed = keyframes[:, 3] < CLOSED_BELOW
         closed[0] = self.closed
-        reached, self._patience, self._idle = 0, patience, 0
+        reached, self._patience, self._idle = 0, None, 0
         start = self.hand_m
         for number in range(1, len(keyframes)):
             if closed[number - 1] and not closed[number]:
                 self._grip = -1.0
-                self._wait(keyframes[number - 1, :3] if number > 1 else start, _GRIP_STEPS, gripping=True)
+                self._wait(keyframes[number - 1, :3] if number > 1 else start, _GRIP_STEPS)
             self._go(keyframes[number, :3])
             if closed[number] and not closed[number - 1]:
                 self._grip = 1.0
-                self._wait(keyframes[number, :3], _GRIP_STEPS, gripping=True)
+                self._wait(keyframes[number, :3], _GRIP_STEPS)
             if self._over:
                 break
             reached = number
             if done(number):
                 return Outcome(self.success, self.steps, reached, np.array(self._places))
+        self._patience, self._idle = patience, 0
         self._wait(keyframes[-1, :3], follow_through)
         return Outcome(self.success, self.steps, reached, np.array(self._places), self._stalled)
 
@@ -122,7 +128,7 @@ class Executor:
     def _over(self) -> bool:
         return self.over or self._stalled
 
-    def _step(self, target_m: np.ndarray, counts: bool = True) -> None:
+    def _step(self, target_m: np.ndarray) -> None:
         action = np.append(np.clip(_GAIN * (target_m - self._now[:3]), -1.0, 1.0), self._grip)
         if self._disturb is not None:
             action = self._disturb(action, self.hand_m)
@@ -130,13 +136,13 @@ class Executor:
         self.steps += 1
         self.success = self.success or bool(info["success"])
         self._places.append(np.array(self._now[:3]))
-        self._idle += counts and float(np.linalg.norm(self._places[-1] - self._places[-2])) < _PROGRESS_M
+        self._idle += float(np.linalg.norm(self._places[-1] - self._places[-2])) < _PROGRESS_M
 
-    def _wait(self, target_m: np.ndarray, steps: int, gripping: bool = False) -> None:
+    def _wait(self, target_m: np.ndarray, steps: int) -> None:
         for _ in range(steps):
             if self._over:
                 return
-            self._step(target_m, counts=not gripping)
+            self._step(target_m)
 
     def _go(self, target_m: np.ndarray) -> None:
         nearest, since = np.inf, 0
