@@ -141,23 +141,28 @@ def arm_of(section: ReadoutSection) -> str:
 
 _CARD = """# Read-out of {arm}
 
-A convolutional network of {parameters:,} weights. Frames in time order in; for each, out come the end effector's
-place (x, y, z) [m], how far the gripper is closed, and the error that is to be expected. Trained from {start} for
-{steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated frames are ({defects}).
+A convolutional network of {parameters:,} weights.
+Frames in time order in; for each, out come the end effector's place (x, y, z) [m], how far the gripper is closed, \
+and the error that is to be expected.
+Trained from {start} for {steps} steps of {batch} on {frames:,} frames of the simulator, degraded as generated \
+frames are ({defects}).
 {planner}{earlier}
 
-On {episodes} episodes that were not trained on (the median's interval is taken over episodes;
-share: of errors below {tolerance:.0f} mm, which confidence is to predict):
+On {episodes} episodes that were not trained on (the median's interval is taken over episodes; share: of errors \
+below {tolerance:.0f} mm, which confidence is to predict):
 
 | frames | median error [mm] (95% interval) | mean | 95th percentile | gripper right | confidence / share |
 |---|---|---|---|---|---|
 {rows}
 
-Confidence is the expected fraction of errors below {tolerance:.0f} mm, learnt on the frames that were trained with; a
-generated frame may be wrong as none of them was (a gripper in two places, an arm that cannot stand so),
-and may be read with too much confidence there. "planned": drawn again by the planner from some noise on; with none of
-the steps kept it is a whole plan, whose own error against the demonstration counts too.
+Confidence is the expected fraction of errors below {tolerance:.0f} mm, learnt on the frames that were trained \
+with.
+A generated frame may be wrong as none of them was (a gripper in two places, an arm that cannot stand so), and may \
+be read with too much confidence there.
+"planned": drawn again by the planner from some noise on; with none of the steps kept it is a whole plan, whose \
+own error against the demonstration counts too.
 
-Made for {arm} and its scenes; a camera that stands elsewhere is given as a view, and is read best where frames from
-there were trained with. Train another with `python -m training readout --config FILE`; see docs/guides/execute.md.
+Made for {arm} and its scenes; a camera that stands elsewhere is given as a view, and is read best where frames \
+from there were trained with.
+Train another with `python -m training readout --config FILE`; see docs/guides/execute.md.
 """
