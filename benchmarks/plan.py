@@ -45,9 +45,12 @@ def run(repeats: int | None = None, steps: tuple[int, ...] = STEPS) -> Benchmark
     status.update("plans")
     raw = interleave(cases, repeats or REPEATS)
     status.close()
-    ratios = {f"{name}/released": (name, reference) for name in plans if name != reference}
-    ratios |= {f"sampling, {name}/released": (f"sampling, {name}", f"sampling, {reference}") for name in plans}
-    del ratios[f"sampling, {reference}/released"]
+    ratios = {
+        f"{part}{name}/released": (f"{part}{name}", f"{part}{reference}")
+        for part in ("", "sampling, ")
+        for name in plans
+        if name != reference
+    }
     return Benchmark("plan", "s", raw, ratios, {"steps for execution": ours.spec.execution_steps})
 
 

@@ -32,7 +32,7 @@ from .checkpoints import (
 )
 from .optim import make_optimizers, rate_factor, set_rates
 from .parallel import agree, common, distribute, like, whole
-from .precision import resolved, set_products
+from .precision import expect_mixed_norms, resolved
 from .randomness import step_generator
 from .record import RUN, check_record
 from .runlog import RunLog
@@ -53,7 +53,8 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
         torch.set_num_threads(section.threads)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     kind = resolved(section.mixed_precision, on_cpu)
-    set_products(section)
+    torch.set_float32_matmul_precision(section.matmul_precision)
+    expect_mixed_norms()
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != kind:
         # accelerate knows one precision in a process, which may train several things one after the other
         AcceleratorState._reset_state()

@@ -5,7 +5,6 @@ import warnings
 import torch
 
 from ..errors import TrainingError
-from ..sections.run import RunSection
 
 
 def resolved(mixed_precision: str, on_cpu: bool) -> str:
@@ -26,12 +25,6 @@ def resolved(mixed_precision: str, on_cpu: bool) -> str:
     else:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "no"
-
-
-def set_products(section: RunSection) -> None:
-    """Let float32 matrices be multiplied as `matmul_precision` says, in this process, from now on."""
-    torch.set_float32_matmul_precision(section.matmul_precision)
-    expect_mixed_norms()
 
 
 def expect_mixed_norms() -> None:

@@ -63,7 +63,6 @@ class Executor:
     ) -> None:
         self._env, self._now, self._limit, self._disturb = env, observation, limit, disturb
         self.steps, self.success, self._grip = 0, False, -1.0
-        self._patience, self._idle = None, 0
         self._places = [np.array(observation[:3])]
 
     @property
@@ -101,8 +100,7 @@ class Executor:
         """
         closed = keyframes[:, 3] < CLOSED_BELOW
         closed[0] = self.closed
-        reached, self._patience, self._idle = 0, None, 0
-        start = self.hand_m
+        reached, start = 0, self.hand_m
         for number in range(1, len(keyframes)):
             if closed[number - 1] and not closed[number]:
                 self._grip = -1.0
@@ -111,22 +109,13 @@ class Executor:
             if closed[number] and not closed[number - 1]:
                 self._grip = 1.0
                 self._wait(keyframes[number, :3], _GRIP_STEPS)
-            if self._over:
+            if self.over:
                 break
             reached = number
             if done(number):
                 return Outcome(self.success, self.steps, reached, np.array(self._places))
-        self._patience, self._idle = patience, 0
-        self._wait(keyframes[-1, :3], follow_through)
-        return Outcome(self.success, self.steps, reached, np.array(self._places), self._stalled)
-
-    @property
-    def _stalled(self) -> bool:
-        return self._patience is not None and self._idle >= self._patience
-
-    @property
-    def _over(self) -> bool:
-        return self.over or self._stalled
+        stalled = self._wait(keyframes[-1, :3], follow_through, patience)
+        return Outcome(self.success, self.steps, reached, np.array(self._places), stalled)
 
     def _step(self, target_m: np.ndarray) -> None:
         action = np.append(np.clip(_GAIN * (target_m - self._now[:3]), -1.0, 1.0), self._grip)
@@ -136,19 +125,24 @@ class Executor:
         self.steps += 1
         self.success = self.success or bool(info["success"])
         self._places.append(np.array(self._now[:3]))
-        self._idle += float(np.linalg.norm(self._places[-1] - self._places[-2])) < _PROGRESS_M
 
-    def _wait(self, target_m: np.ndarray, steps: int) -> None:
+    def _wait(self, target_m: np.ndarray, steps: int, patience: int | None = None) -> bool:
+        """Aim at a place for some steps; whether it ended since in `patience` of them the hand hardly moved."""
+        idle = 0
         for _ in range(steps):
-            if self._over:
-                return
+            if self.over:
+                return False
             self._step(target_m)
+            idle += float(np.linalg.norm(self._places[-1] - self._places[-2])) < _PROGRESS_M
+            if idle == patience:
+                return True
+        return False
 
     def _go(self, target_m: np.ndarray) -> None:
         nearest, since = np.inf, 0
         for _ in range(_MOST_STEPS):
             distance = float(np.linalg.norm(target_m - self._now[:3]))
-            if distance < _TOLERANCE_M or self._over:
+            if distance < _TOLERANCE_M or self.over:
                 return
             since = 0 if distance < nearest - _PROGRESS_M else since + 1
             nearest = min(nearest, distance)
