@@ -56,7 +56,8 @@ class Size:
 REAL = Size("released", "cuda", (240, 320), 512, repeats=7, warmup=2, plans=(20, 4), backend="inductor", released=True)
 REHEARSAL = Size(
     "rehearsal", "cpu", (32, 32), 8, repeats=2, warmup=1, plans=(2, 1), backend="eager", released=False,
-    training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu"},
+    training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu",
+              "mixed_precision": "bf16"},  # a GPU's, which the plan of memory is of, on every CPU
     square=256, steps=(4, 3),
 )  # fmt: skip
 """Compiled blocks run through torch.compile's front end only: C++ code would take minutes to build."""
