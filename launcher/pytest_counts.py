@@ -31,7 +31,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Add up the time of each folder's tests, with the set-up that a test is the first to need."""
     wall, cpu = time.perf_counter(), _cpu_seconds()
     yield
-    folder = item.path.relative_to(item.config.rootpath).parts[0]
+    folder = item.path.parent.relative_to(item.config.rootpath).as_posix()
     entry = _folders.setdefault(folder, {"tests": 0, "wall": 0.0, "cpu": 0.0})
     entry["tests"] += 1
     entry["wall"] += time.perf_counter() - wall

@@ -24,11 +24,13 @@ TIERS = {
     "core": ("core", "web", "simulation", "worlds", "training", "kills", "fuzz"),
     "nodes": ("nodes",),
     "app": ("app",),
-    "browser": ("browser",),
+    "trajectory": ("browser/trajectory",),
+    "workflows": ("browser/workflows",),
 }
-PRIORITY = ("browser", "nodes", "core", "app")
-"""Tiers that run side by side, from the one that takes longest for itself: it must not wait for a core, others may."""
-NICE_STEP = 3
+PRIORITY = ("workflows", "trajectory", "app", "core", "nodes")
+"""Tiers that run side by side, from those that wait most, for pages, servers and commands of their own: they must not
+wait for a core as well. Those behind them compute, and take what is left."""
+NICE_STEP = 2
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
 NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"
 """Environment variable under which a skipped test is a failure, as on a machine that has all that the tests need."""
@@ -79,15 +81,13 @@ def _test_path(argument: str) -> str | None:
 
 
 def tier_paths(folders: tuple[str, ...], selected: list[str]) -> list[str]:
-    """What one tier runs: its folders that hold tests, or those of the selected paths that lie in them."""
+    """What one tier runs: its folders that lie in a selected path, and the paths in its folders; by default all."""
     homes = [TESTS / folder for folder in folders]
-    if not selected:
-        return [str(home) for home in homes if any(home.glob("**/test_*.py"))]
     found = []
-    for text in selected:
+    for text in selected or [str(TESTS)]:
         path = Path(text.partition("::")[0])
-        if path == TESTS:
-            found += tier_paths(folders, [])
+        if inside := [home for home in homes if home.is_relative_to(path)]:
+            found += [str(home) for home in inside if any(home.glob("**/test_*.py"))]
         elif any(path.is_relative_to(home) for home in homes):
             found.append(text)
     return found
@@ -204,7 +204,7 @@ class _Tier:
 def folder_table(folders: dict[str, Counter[str]]) -> str:
     """A line per folder: tests, seconds of wall time, and CPU seconds of the tests with their child processes."""
     lines = [
-        f"{name:<12}{entry['tests']:>6} tests{entry['wall']:>9.1f} s{entry['cpu']:>9.1f} s CPU\n"
+        f"{name:<20}{entry['tests']:>6} tests{entry['wall']:>9.1f} s{entry['cpu']:>9.1f} s CPU\n"
         for name, entry in sorted(folders.items())
     ]
     return "".join(["\n", *lines]) if lines else ""

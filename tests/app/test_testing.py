@@ -75,8 +75,8 @@ def test_meets():
 
 
 @pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no priorities on this system")
-def test_the_longest_tier_comes_first(suite: Path) -> None:
-    """It holds cores before the others do; a tier alone has no reason to step back."""
+def test_tiers_have_the_cpu_in_their_order(suite: Path) -> None:
+    """A tier alone has no reason to step back."""
     assert set(testing.PRIORITY) == set(testing.TIERS)
     code = "import os, pathlib\n\ndef test_it():\n    pathlib.Path(__file__).with_suffix('.txt')"
     code += ".write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))\n"
@@ -87,7 +87,7 @@ def test_the_longest_tier_comes_first(suite: Path) -> None:
     assert run_tests([]) == 0
     first, second = (int(file.read_text()) for file in told)
     assert os.getpriority(os.PRIO_PROCESS, 0) < first < second <= 19
-    assert run_tests([str(suite / "app")]) == 0
+    assert run_tests([str(suite / tiers[1])]) == 0
     assert int(told[1].read_text()) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
@@ -136,6 +136,17 @@ def test_a_path_selects_its_tier_alone(suite: Path, capfd: pytest.CaptureFixture
     assert last_line(capfd.readouterr().out).startswith("1 passed in")
 
 
+def test_a_folder_selects_the_tiers_in_it(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (suite / "app" / "test_app.py").write_text(FAILING)
+    for name in ("trajectory", "workflows"):
+        (suite / "browser" / name).mkdir(parents=True)
+        (suite / "browser" / name / f"test_{name}.py").write_text(PASSING)
+    assert run_tests([str(suite / "browser")]) == 0
+    output = capfd.readouterr().out
+    assert re.findall(r"^(browser/\w+) +1 tests ", output, re.MULTILINE) == ["browser/trajectory", "browser/workflows"]
+    assert last_line(output).startswith("2 passed in")
+
+
 def test_arguments_of_ours(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
     monkeypatch.chdir(repository)
     selection = split_arguments(["-q", "tests/app", "-k", "tests", "--lf", "tests/app/test_testing.py::test_x"])
@@ -147,10 +158,12 @@ def test_arguments_of_ours(monkeypatch: pytest.MonkeyPatch, repository: Path) ->
     assert tier_paths(("app",), selection.paths) == selection.paths
 
 
-def test_every_test_folder_is_in_a_tier(repository: Path) -> None:
-    folders = {path.relative_to(repository / "tests").parts[0] for path in (repository / "tests").rglob("test_*.py")}
-    assert folders
-    assert folders <= {folder for tier in testing.TIERS.values() for folder in tier}
+def test_every_test_is_in_one_tier(repository: Path) -> None:
+    tests = repository / "tests"
+    files = list(tests.rglob("test_*.py"))
+    homes = [tests / folder for tier in testing.TIERS.values() for folder in tier]
+    assert files
+    assert [file for file in files if sum(file.is_relative_to(home) for home in homes) != 1] == []
 
 
 def test_the_line_names_every_outcome() -> None:

@@ -21,7 +21,7 @@ MAINS = {"simulation": simulation_command.main, "training": training_command.mai
 INSTALLS = re.compile(r"pip install")
 """Installing is held by tests/core/test_core_packages.py and by the launcher's tests."""
 ELSEWHERE = {"goal_pictures.md", "http.md"}
-"""Need a server: tests/app/test_commands.py and tests/browser/test_workflow_copies.py run these pages' commands."""
+"""Need a server: tests/app/test_commands.py and tests/browser/workflows run these pages' commands."""
 
 
 def commands_of(page):
