@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chrome import NoBrowser, chrome
-from editor import SETTINGS, Drawing, Editor
+from drawing import Drawing
+from editor import SETTINGS, Editor
 from workflow_files import FIRST_FRAME, upload_examples
 
 from launcher.client import ComfyClient

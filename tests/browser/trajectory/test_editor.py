@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 import pytest
-from editor import THREE, TRAJECTORY, Drawing, Editor
+from drawing import THREE, TRAJECTORY, Drawing
+from editor import Editor
 
 from launcher.paths import WORKFLOWS
 

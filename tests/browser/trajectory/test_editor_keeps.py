@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from editor import READY, TRAJECTORY, Drawing
+from drawing import TRAJECTORY, Drawing
+from editor import READY
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from editor import TRAJECTORY, WATCH, Drawing
+from drawing import TRAJECTORY, Drawing
+from editor import WATCH
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from editor import SETTINGS, Drawing, Editor, JsonObject
+from drawing import Drawing
+from editor import SETTINGS, Editor, JsonObject
 from playwright.sync_api import Browser
 from workflow_files import FIRST_FRAME
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from editor import TRAJECTORY, Editor
+from drawing import TRAJECTORY
+from editor import Editor
 
 from launcher.client import ComfyClient
 from launcher.paths import WORKFLOWS
