@@ -90,6 +90,7 @@ def without(key: str) -> dict[str, str]:
         (record(overlay_colour="time", hue=1), "unknown keys: hue, overlay_colour; known are base_model, base_shift"),
         (without("steps"), "planner spec lacks the keys steps"),
         (record(rows=0), "planner spec rows must be a whole number of at least 1, got 0"),
+        (record(rows=100, cols=100), "planner spec cell_height and cell_width: grid must have at most 4096 cells"),
         (record(cell_width=20), "planner spec cell_height and cell_width: cells must have sides that divide by 16"),
         (
             record(order="spiral"),

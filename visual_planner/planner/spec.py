@@ -8,47 +8,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from ..errors import LayoutError, PromptError, SpecError, brief, listed
+from ..errors import SpecError, brief
 from ..execution.keyframe_choice import RULES
-from ..grid.frame import FITS
-from ..grid.layout import ORDERS, GridLayout, whole_number
-from ..json_text import json_record
-from ..trajectory.overlay import COLOR_BY, OVERLAY_STYLES
-from ..versions import upgrade
-from .conditioning import CONDITION_TOKENS, POSITION_IDS, condition_token_count, schedule_mu
+from ..grid.layout import GridLayout
+from .conditioning import condition_token_count, schedule_mu
 from .families import FLUX1, Family, family_of
-from .prompts import (
-    MODES,
-    SLOT,
-    USUAL_MODES,
-    build_prompt,
-    check_template,
-    default_both_template,
-    default_goal_prompt,
-    default_text_template,
-    default_trajectory_prompt,
-    parts_of,
-    sentence_of,
-)
+from .prompts import MODES, USUAL_MODES, build_prompt, parts_of, sentence_of
+from .spec_record import SPEC_KEY, SPEC_VERSION, read_record
+from .spec_values import checked
 
-SPEC_KEY = "visual_planner.spec"
-"""Key of the record in a safetensors header."""
-SPEC_VERSION = 6
-MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
-"""Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
-_NOT_FINITE = (float("inf"), float("-inf"))
-_UPGRADES = {
-    # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
-    1: lambda record: {"fit": "letterbox"},
-    # Until version 2 there was one family, sampled without classifier-free guidance.
-    2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
-    # Until version 3 the frames of a plan were evenly spaced in time, as far as anybody knew.
-    3: lambda record: {"keyframes": RULES[0]},
-    # Until version 4 plans to be executed were sampled as those to be looked at.
-    4: lambda record: {"execution_steps": record.get("steps")},
-    # Until version 5 no planner was given a goal picture.
-    5: lambda record: {"goal_prompt": ""},
-}
 NOT_TRAINED = ("execution_steps",)
 """Fields that decide nothing in training: found by measuring a planner, they may change after it."""
 
@@ -118,41 +86,8 @@ class PlannerSpec:
     execution_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.version != SPEC_VERSION or isinstance(self.version, bool):
-            raise SpecError(f"planner spec version must be {SPEC_VERSION}, got {brief(self.version)}")
-        family = family_of(self.family)
-        for name in ("base_model", "base_shift", "max_shift"):
-            if getattr(self, name) is None:
-                self._set(name, getattr(family, name))
-        if self.execution_steps is None:
-            self._set("execution_steps", self.steps)
-        for name in ("rows", "cols", "cell_height", "cell_width", "steps", "execution_steps"):
-            most = MAX_STEPS if name.endswith("steps") else MAX_SIDE_PX
-            self._set(name, whole_number(getattr(self, name), f"planner spec {name}", 1, SpecError, most))
-        for name, known in (
-            ("order", ORDERS),
-            ("condition_tokens", CONDITION_TOKENS),
-            ("position_ids", POSITION_IDS),
-            ("overlay", OVERLAY_STYLES),
-            ("overlay_color_by", COLOR_BY),
-            ("fit", FITS),
-            ("keyframes", RULES),
-        ):
-            if getattr(self, name) not in known:
-                raise SpecError(
-                    f"planner spec {name} must be one of {', '.join(known)}, got {brief(getattr(self, name))}"
-                )
-        for name in ("base_shift", "max_shift", "guidance", "cfg"):
-            self._set(name, self._number(name))
-        if not isinstance(self.shift_counts_condition, bool):
-            raise SpecError(
-                f"planner spec shift_counts_condition must be true or false, got {brief(self.shift_counts_condition)}"
-            )
-        if not isinstance(self.base_model, str) or not self.base_model.strip():
-            raise SpecError(f"planner spec base_model must name a model, got {brief(self.base_model)}")
-        self._check_modes()
-        self._check_cells()
-        self._check_prompts()
+        for name, value in checked(vars(self)).items():
+            object.__setattr__(self, name, value)
 
     @property
     def layout(self) -> GridLayout:
@@ -293,69 +228,4 @@ class PlannerSpec:
     @classmethod
     def from_json(cls, text: str) -> "PlannerSpec":
         """Read a record from JSON text; errors as `from_metadata`."""
-        if not isinstance(text, str):
-            raise SpecError(f"planner spec must be JSON text, got {brief(text)}")
-        record = json_record(text, "planner spec", SpecError)
-        record = upgrade(record, _UPGRADES, SPEC_VERSION, "planner spec", SpecError)
-        names = {field.name for field in fields(cls)}
-        if unknown := sorted(record.keys() - names):
-            raise SpecError(f"planner spec has unknown keys: {listed(unknown)}; known are {', '.join(sorted(names))}")
-        if missing := sorted(names - record.keys()):
-            raise SpecError(f"planner spec lacks the keys {', '.join(missing)}")
-        # defaults of code, not of a record
-        for name in ("base_model", "base_shift", "max_shift", "execution_steps"):
-            if record[name] is None:
-                raise SpecError(f"planner spec {name} must have a value, got null")
-        return cls(**record)
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
-
-    def _number(self, name: str) -> float:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value in _NOT_FINITE or value != value:
-            raise SpecError(f"planner spec {name} must be a finite number, got {brief(value)}")
-        if abs(value) > MAX_NUMBER:
-            raise SpecError(f"planner spec {name} must be at most {MAX_NUMBER:g}, got {brief(value)}")
-        least = {"guidance": 0, "cfg": 1}.get(name)
-        if least is not None and value < least:
-            raise SpecError(f"planner spec {name} must be {least} or more, got {brief(value)}")
-        return float(value)
-
-    def _check_modes(self) -> None:
-        modes = self.modes
-        if not isinstance(modes, list | tuple) or not modes or not all(mode in MODES for mode in modes):
-            raise SpecError(f"planner spec modes must be one or more of {', '.join(MODES)}, got {brief(modes)}")
-        self._set("modes", tuple(mode for mode in MODES if mode in modes))
-
-    def _check_cells(self) -> None:
-        try:
-            self.layout.require_cells_divisible(self.cell_height, self.cell_width, self.base_family.token_px, "token")
-        except LayoutError as error:
-            raise SpecError(f"planner spec cell_height and cell_width: {error}") from None
-        height, width = self.grid_size
-        if height * width > MAX_GRID_PX:
-            raise SpecError(f"planner spec must have a grid of at most {MAX_GRID_PX} pixels, got {height} x {width}")
-
-    def _check_prompts(self) -> None:
-        defaults = {
-            "text_prompt": default_text_template,
-            "trajectory_prompt": default_trajectory_prompt,
-            "both_prompt": default_both_template,
-            "goal_prompt": default_goal_prompt,
-        }
-        for name, default in defaults.items():
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                raise SpecError(f"planner spec {name} must be text, got {brief(value)}")
-            if len(value) > MAX_TEXT:
-                raise SpecError(f"planner spec {name} must have at most {MAX_TEXT} characters, got {len(value)}")
-            self._set(name, value if value.strip() else default(self.layout))
-        try:
-            check_template(self.text_prompt, "planner spec text_prompt")
-            check_template(self.both_prompt, "planner spec both_prompt")
-        except PromptError as error:
-            raise SpecError(str(error)) from None
-        for name in ("trajectory_prompt", "goal_prompt"):
-            if SLOT in getattr(self, name):
-                raise SpecError(f"planner spec {name} must not contain {SLOT}, got {brief(getattr(self, name))}")
+        return cls(**read_record(text, {field.name for field in fields(cls)}))
