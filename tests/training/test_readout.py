@@ -395,6 +395,8 @@ def test_frames_that_a_planner_draws_again_keep_their_truth(world, tmp_path):
     assert sorted(planned_pictures(replace(frames, source=(0, 1, 1)), first, 0)) == list(range(9))
     changed = [np.mean([np.abs(kept[1.0][n].astype(int) - made[n]).mean() for n in made]) for made in kept.values()]
     assert changed[0] == 0 < changed[1] < changed[2]
+    fewer = planned_pictures(frames, section.planner.model_copy(update={"steps": 1}), 0, 0.0)
+    assert sorted(fewer) == sorted(kept[0.0]) and any((fewer[n] != kept[0.0][n]).any() for n in fewer)
     draw = Batches(frames, section.model_copy(update={"batch_size": 8}), spec_for(section, frames))
     assert len(draw.made) == 1 and torch.isfinite(draw(torch.Generator().manual_seed(0))[0]).all()
     with pytest.raises(TrainingError, match="no episode has an instruction and 9 frames"):

@@ -1,5 +1,7 @@
 """Files, optimizer, objective, adapter: the laws of each part."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from training.loop.muon import Muon, orthogonalize
 from training.loop.optim import make_optimizers, rate_factor
 from training.model.in_context import InContext
 from training.model.lora import add_lora, fold_alpha, target_names
-from training.planner.objective import Batch, draw_sigma, flow_matching_loss, motion_weights
+from training.planner.objective import Batch, draw_sigma, flow_matching_loss, loss_weights
 from training.sections.planner import LoraSection
 from training.sections.run import ObjectiveSection, OptimizerSection
 from training.tiny_base.parts import make_transformer
@@ -173,11 +175,33 @@ def test_motion_weights_have_mean_one_and_favour_what_moves():
     still = torch.ones(1, 16, 12, 18)
     moved = still.clone()
     moved[..., 8:10, 3:5] = 4.0
-    in_context = InContext(SPEC)
-    weights = motion_weights(moved, in_context, 1.0)
+    in_context, section = InContext(SPEC), ObjectiveSection(motion_weight=1.0)
+    weights = loss_weights(replace(batch_of(SPEC, 1), target=moved), in_context, section)
     assert weights.mean() == pytest.approx(1.0, abs=1e-5)
     assert weights[0, 0, 8, 3] > 2 * weights[0, 0, 0, 0]
-    assert torch.equal(motion_weights(still, in_context, 1.0), still)
+    assert torch.equal(loss_weights(replace(batch_of(SPEC, 1), target=still), in_context, section), still)
+    assert loss_weights(batch_of(SPEC), in_context, ObjectiveSection()) is None
+
+
+def test_end_effector_weights_peak_where_it_is_in_each_cell_and_leave_unknown_frames_even():
+    height, width = (side // 3 for side in batch_of(SPEC).target.shape[-2:])
+    places = torch.full((1, 9, 2), torch.nan)
+    places[0, 0] = torch.tensor([0.5 / width, 0.5 / height])  # the first cell's upper left latent
+    places[0, 3] = torch.tensor([(width - 0.5) / width, (height - 0.5) / height])  # in the serpentine: right, middle
+    batch = replace(batch_of(SPEC, 1), end_effector=places)
+    section = ObjectiveSection(end_effector_weight=4.0, end_effector_radius=0.2)
+    weights = loss_weights(batch, InContext(SPEC), section)
+    assert weights.mean() == pytest.approx(1.0, abs=1e-5)
+    largest = weights[0, 0] == weights.max()
+    assert largest.nonzero().tolist() == [[0, 0], [2 * height - 1, 3 * width - 1]]
+    assert weights.max() / weights.min() == pytest.approx(5.0, rel=1e-3)
+    others = weights[0, 0, :height, width:]
+    assert torch.equal(others, others[:1, :1].expand_as(others)), "cells without a known place are all alike"
+    with pytest.raises(TrainingError, match="end_effector_weight must be 0 here"):
+        loss_weights(batch_of(SPEC), InContext(SPEC), section)
+    # as round in pixels as cells are wide
+    cell = weights[0, 0, :height, :width] - weights.min()
+    assert torch.allclose(cell[0, 1] / cell[0, 0], torch.exp(torch.tensor(-1 / (2 * (0.2 * height) ** 2))), rtol=1e-3)
 
 
 def test_the_merged_forward_is_pefts():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from support.small_world import config_for
@@ -12,14 +13,17 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop import command, planning, stalled
 from training.evaluation.closed_loop.evaluation import bounds
+from training.evaluation.closed_loop.pictures import strip
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.closed_loop.stalled import replan_when_stalled
 from training.evaluation.rows.journal import Journal
 from training.planner.export import export
 from training.planner.train import train
-from visual_planner.execution.readout import ReadoutNet, ReadoutSpec
+from visual_planner.execution.keyframes import keyframes
+from visual_planner.execution.readout import Reading, ReadoutNet, ReadoutSpec
 
 pytestmark = pytest.mark.usefixtures("toy")
+READ = ("end_effector_m", "gripper", "error_m", "confidence")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,38 @@ def test_a_planner_is_evaluated_in_the_toy_world(weights, tmp_path, capsys):
     assert all(1 <= len(group) <= 3 and group[-1] != "stalled" for group in ends)
     assert "other_scene" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"], "the journal goes when the results are written"
+
+
+def test_plans_and_executions_can_be_looked_at(weights, tmp_path, toy, asked):
+    """A strip a scene, its lower row what the simulator shows; evaluating with pictures changes no result."""
+    how = ["--world", "toy", "--mode", "text", "--no-baselines"]
+    plain, folder = tmp_path / "plain.json", tmp_path / "pictures"
+    assert closed_loop(weights, *how, "--json", plain) == 0
+    assert closed_loop(weights, *how, "--json", tmp_path / "shown.json", "--pictures", folder) == 0
+    assert plain.read_bytes() == (tmp_path / "shown.json").read_bytes()
+    rows = json.loads(plain.read_text())["plans"]["text"]
+    cameras = ["above", "above", "mirror", "mirror"]
+    names = [f"{row['task']}_{row['seed']}_{camera}_text.png" for row, camera in zip(rows, cameras, strict=True)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "sheet.png"])
+    with Image.open(folder / names[0]) as file:
+        shown = np.asarray(file.convert("RGB"), int)
+    assert shown.shape == (26 + 2 * 96, 9 * 96, 3), "cells of 32 px are enlarged to 96"
+    plan = {name: np.array(values) for name, values in rows[0]["plans"][0].items() if name in READ}
+    keys = keyframes(Reading(*(plan[name] for name in READ), np.full((9, 2), 0.5)))
+    rollout = toy.start(asked[0].request, 9, asked[0].spacing)
+    last = rollout.carry_out(keys).frames[-1]
+    last = np.asarray(Image.fromarray(last).resize((96, 96), Image.Resampling.BICUBIC), int)
+    # away from the cell's edge, where enlarging mixes in the neighbour
+    assert np.abs(shown[-90:-6, -90:-6] - last[6:-6, 6:-6]).max() <= 1
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.size == (9 * 96, 4 * (26 + 2 * 96) + 3 * 6)
+
+
+def test_a_plan_that_the_arm_cannot_execute_is_shown_alone():
+    plan = np.full((9, 96, 96, 3), (200, 0, 0), np.uint8)
+    alone, both = strip(plan, None, "a", False), strip(plan, plan, "a", True)
+    assert alone.size == (864, 26 + 96) and both.size == (864, 26 + 2 * 96)
+    assert alone.getpixel((400, 121)) == both.getpixel((400, 217)) == (200, 0, 0)
 
 
 def test_a_stopped_evaluation_goes_on_and_says_the_same(weights, tmp_path, monkeypatch, capsys):

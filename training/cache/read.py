@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import spec_from
+from ..data.pairs_folder import END_EFFECTOR, Places, spec_from
 from ..data.sources.records import Count, Index, Record, Text, checked
 from ..errors import TrainingError
 from ..files import file_name, is_file_name, json_object, tensor_digest
@@ -63,6 +63,7 @@ class _Pair(Record):
     text: Index
     rank: Index = 0
     first_frame: Text = ""
+    end_effector: Places | None = None
 
 
 class Cache:
@@ -109,6 +110,9 @@ class Cache:
         file_name(pair["id"], f"{what}: id")
         for kind, key in (("targets", "target"), ("conditions", "condition"), ("text", "text")):
             self._check_place(kind, pair[key], f"{what}: {key}")
+        frames = self.spec.layout.frames
+        if (places := pair.get(END_EFFECTOR)) is not None and len(places) != frames:
+            raise TrainingError(f"{what}: {END_EFFECTOR} must have {frames} places, one a frame, got {len(places)}")
         return pair
 
     def _check_place(self, kind: str, index: int, what: str) -> None:

@@ -20,7 +20,7 @@ from visual_planner.grid.cells import slice_grid
 from visual_planner.planner.condition_picture import encode_condition
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.pairs_folder import condition_picture, read_info, read_pairs
+from ..data.pairs_folder import END_EFFECTOR, condition_picture, read_info, read_pairs
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import json_object
@@ -158,7 +158,7 @@ def _write_manifest(plan: Plan, out: Folder, firsts: dict[str, str]) -> None:
     place = {kind: {name: number for number, name in enumerate(plan.names[kind])} for kind in KINDS}
     lines = [
         {
-            **{key: pair[key] for key in ("id", "mode", "split", "rank") if key in pair},
+            **{key: pair[key] for key in ("id", "mode", "split", "rank", END_EFFECTOR) if key in pair},
             "target": place["targets"][pair["target"]],
             "condition": place["conditions"][pair["source"]],
             "text": place["text"][pair["text"]],

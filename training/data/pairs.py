@@ -26,6 +26,7 @@ from ..files import file_name, read_text
 from ..sections.data import PrepareSection
 from .choice.episode import Choice, is_timed, later_starts, rest_of
 from .overlays import OverlayMaker, with_path
+from .pairs_folder import END_EFFECTOR
 from .sources import Entry, Source
 
 
@@ -37,7 +38,7 @@ class Job:
         source: the episodes.
         spec: the planner.
         section: the settings.
-        overlay: where paths come from; None where no mode shows one.
+        overlay: where paths come from; None where there are none.
         templates: sentences of text mode to draw from; empty: the spec's own.
         folder: where pictures are written.
     """
@@ -123,7 +124,7 @@ def _from_frames(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[di
     chosen = choice.frames()
     raw = job.source.frames(entry, chosen.tolist())
     frames = fit_cells(raw, job.spec)
-    trajectory = _cell_trajectory(job, entry, chosen, raw.shape[1:3]) if job.overlay else None
+    trajectory = _on_cell(job, _drawn(job, entry, chosen, raw.shape[1:3]))
     pictures, pairs = _grids(job, entry, frames, trajectory)
     later = 0
     for start in later_starts(job.section, entry, *choice.span(), job.spec.layout.frames):
@@ -159,12 +160,10 @@ def _later(
     frames = fit_cells(raw, job.spec)
     if (frames == frames[0]).all():
         return None
-    trajectory = None
-    if job.overlay is not None:
-        drawn = job.overlay(job.source, entry, chosen, raw.shape[1:3])
-        if job.overlay.of_whole:
-            drawn = rest_of(drawn, whole, chosen, choice.clock)
-        trajectory = _on_cell(job, drawn) if drawn is not None and is_timed(drawn) else None
+    drawn = _drawn(job, entry, chosen, raw.shape[1:3])
+    if drawn is not None and job.overlay.of_whole:
+        drawn = rest_of(drawn, whole, chosen, choice.clock)
+    trajectory = _on_cell(job, drawn) if drawn is not None and is_timed(drawn) else None
     return _grids(job, entry, frames, trajectory, start)
 
 
@@ -181,7 +180,7 @@ def _grids(
         start: number of that frame, where it is not the episode's own start.
     """
     name = entry.id if start is None else f"{entry.id}+{start}"
-    pictures, pairs = {}, []
+    pictures, pairs, known = {}, [], _end_effector(trajectory, job.spec)
     for mode in job.spec.modes:
         parts = parts_of(mode)
         if parts.path and trajectory is None:
@@ -191,9 +190,17 @@ def _grids(
         source = f"conditions/{name}_{'overlay' if parts.path else 'clean'}{'_goal' if parts.goal else ''}.png"
         pictures.setdefault(source, condition)
         pictures.setdefault(f"targets/{name}.png", target)
-        line = _line(entry, mode, source, f"targets/{name}.png", prompt)
+        line = _line(entry, mode, source, f"targets/{name}.png", prompt) | known
         pairs.append(line if start is None else {**line, "id": f"{name}_{mode}", "start": start})
     return pictures, pairs
+
+
+def _end_effector(trajectory: Trajectory | None, spec: PlannerSpec) -> dict:
+    """Where the end effector is in each frame, in fractions of the cell's sides; nothing where nobody knows."""
+    if trajectory is None or not is_timed(trajectory):
+        return {}
+    places = trajectory.resample(spec.layout.frames)[:, 0] / (spec.cell_width, spec.cell_height)
+    return {END_EFFECTOR: places.round(4).tolist()}
 
 
 def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], dict]:
@@ -234,12 +241,15 @@ def fit_cells(frames: np.ndarray, spec: PlannerSpec) -> np.ndarray:
     return to_bytes(fit_frame(frames, spec.cell_height, spec.cell_width, spec.fit))
 
 
-def _cell_trajectory(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
-    """Path of an episode in pixels of the cell, cut at its edge."""
-    return _on_cell(job, job.overlay(job.source, entry, chosen, size))
+def _drawn(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory | None:
+    """Path of an episode on its own frames, if there are paths."""
+    return None if job.overlay is None else job.overlay(job.source, entry, chosen, size)
 
 
-def _on_cell(job: Job, trajectory: Trajectory) -> Trajectory:
+def _on_cell(job: Job, trajectory: Trajectory | None) -> Trajectory | None:
+    """The same in pixels of the cell, cut at its edge."""
+    if trajectory is None:
+        return None
     return trajectory.fitted(job.spec.cell_height, job.spec.cell_width, job.spec.fit).clipped("clamp")
 
 

@@ -19,6 +19,9 @@ from .sources.records import Index, Record, Text, checked
 FORMAT = "visual_planner.pairs"
 MANIFEST = "manifest.json"
 """Sizes and checksums of the pictures of a folder of pairs."""
+END_EFFECTOR = "end_effector"
+"""Key of a pair that says where it is in each frame: x and y in fractions of the cell's sides."""
+Places = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
 
 class PairsInfo(Record):
@@ -41,6 +44,7 @@ class _Pair(Record):
     split: Text
     rank: Index = 0
     start: Index = 0
+    end_effector: Places | None = None
 
 
 class _Manifest(Record):

@@ -128,6 +128,7 @@ class PlannerPipeline:
         prompts: list[str],
         noise: torch.Tensor,
         skip: int,
+        steps: int | None = None,
     ) -> torch.Tensor:
         """Frames of true episodes drawn again from some noise on: right in what they show, wrong as plans are.
 
@@ -137,14 +138,16 @@ class PlannerPipeline:
             prompts: one a plan.
             noise: (B, C, h, w).
             skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
+            steps: of the sampler; None: the planner's own.
 
         Returns:
             (B, F, h, w, 3) float32 in [0, 1].
         """
         known = torch.cat([encode_cells(self.vae, frames, self.spec.layout) for frames in plans])
-        if skip >= self.spec.steps:
+        steps = steps or self.spec.steps
+        if skip >= steps:
             return self.slice(decode_latents(self.vae, known))
-        return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip)
+        return self._sampled(noise, self.condition(first_frames), prompts, known=known, skip=skip, steps=steps)
 
     def _kept(self, seen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents of grids (B, C, h, w) that begin with the frames (B, K, h, w, 3), and the mask of the rest."""

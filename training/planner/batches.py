@@ -1,8 +1,11 @@
 """Which cached pairs a step sees."""
 
+import math
+
 import torch
 
 from ..cache.mixture import Mixture
+from ..data.pairs_folder import END_EFFECTOR
 from ..errors import TrainingError
 from ..loop.randomness import step_generator
 from ..sections.planner import TrainSection
@@ -37,6 +40,11 @@ class CachedPairs:
         self.modes = [mode for mode in self.by_mode if weights.get(mode)]
         if not self.modes:
             raise TrainingError(f"cache {mixture.name} has no pair of split {split!r} whose mode has a weight")
+        if section.objective.end_effector_weight and not any(pair.get(END_EFFECTOR) for pair in mixture.pairs):
+            raise TrainingError(
+                f"train.objective.end_effector_weight must be 0 for cache {mixture.name}: none of its pairs says where "
+                "the end effector is (prepare and cache again, from a source with paths)"
+            )
         self.weights = torch.tensor([weights[mode] for mode in self.modes])
 
     def __len__(self) -> int:
@@ -65,7 +73,15 @@ class CachedPairs:
             condition.to(device),
             torch.stack(states).to(device),
             None if pooled[0] is None else torch.stack(pooled).to(device),
+            self._end_effector(pairs, device),
         )
+
+    def _end_effector(self, pairs: list[dict], device: torch.device) -> torch.Tensor | None:
+        """See `Batch.end_effector`."""
+        if not self.section.objective.end_effector_weight:
+            return None
+        unknown = [[math.nan, math.nan]] * self.mixture.spec.layout.frames
+        return torch.tensor([pair.get(END_EFFECTOR) or unknown for pair in pairs], device=device)
 
     def _draw_source(self, mode: str, draw: torch.Generator) -> list[dict]:
         """The pairs of one cache that has the mode, drawn by the caches' shares; no draw where there is one only."""

@@ -185,7 +185,7 @@ def distillation_loss(
     condition = None if batch.condition is None else pack_latents(batch.condition, family=in_context.family)
     wanted = teacher.velocity(tokens, condition, batch, step, guidance)
     predicted = in_context(model, tokens, condition, batch.text, batch.pooled, start, guidance)
-    return weighted_error(predicted, wanted, batch.target, in_context, section)
+    return weighted_error(predicted, wanted, batch, in_context, section)
 
 
 def _empty_prompt(mixture: Mixture, spec: PlannerSpec) -> tuple[torch.Tensor, torch.Tensor | None] | None:

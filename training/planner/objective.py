@@ -10,13 +10,15 @@ from typing import Protocol
 
 import torch
 
-from visual_planner.grid.cells import first_cell
+from visual_planner.grid.cells import assemble_grid, first_cell
+from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.conditioning import (
     add_noise,
     pack_latents,
     velocity,
 )
 
+from ..errors import TrainingError
 from ..model.in_context import InContext
 from ..sections.run import ObjectiveSection
 
@@ -30,12 +32,15 @@ class Batch:
         condition: (B, C, h', w') normalised latents of the condition, None for a model without one.
         text: (B, T, D) text embeddings.
         pooled: (B, P) pooled text, None in families without one.
+        end_effector: (B, F, 2) where it is in each frame, x and y in fractions of the cell's sides, NaN where that is
+            not known; None where no weight asks for it.
     """
 
     target: torch.Tensor
     condition: torch.Tensor | None
     text: torch.Tensor
     pooled: torch.Tensor | None
+    end_effector: torch.Tensor | None = None
 
 
 class BatchLoss(Protocol):
@@ -94,7 +99,7 @@ def flow_matching_loss(
     predicted = in_context(
         transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance
     )
-    return weighted_error(predicted, velocity(clean, noise), batch.target, in_context, section)
+    return weighted_error(predicted, velocity(clean, noise), batch, in_context, section)
 
 
 def draw_noise_and_guidance(
@@ -118,38 +123,73 @@ def draw_noise_and_guidance(
 
 
 def weighted_error(
-    predicted: torch.Tensor,
-    wanted: torch.Tensor,
-    target: torch.Tensor,
-    in_context: InContext,
-    section: ObjectiveSection,
+    predicted: torch.Tensor, wanted: torch.Tensor, batch: Batch, in_context: InContext, section: ObjectiveSection
 ) -> torch.Tensor:
-    """Mean squared error of packed velocities (B, N, C), weighted by what moves in `target` (B, C, h, w)."""
+    """Mean squared error of packed velocities (B, N, C), with the weights of `loss_weights`."""
     error = (predicted.float() - wanted.float()).square()
-    if section.motion_weight:
-        weights = motion_weights(target, in_context, section.motion_weight)
+    weights = loss_weights(batch, in_context, section)
+    if weights is not None:
         error = error * pack_latents(weights, family=in_context.family)
     return error.mean()
 
 
-def motion_weights(target: torch.Tensor, in_context: InContext, strength: float) -> torch.Tensor:
-    """Loss weights that favour what moves, so that small objects are not drowned by the still table.
+def loss_weights(batch: Batch, in_context: InContext, section: ObjectiveSection) -> torch.Tensor | None:
+    """Loss weights of latent positions, so that what is small and decides is not drowned by the still table.
 
-    A latent position's weight is `1 + strength * d / mean(d)`, where d is its squared distance (over channels) from
-    the same place of the first cell, limited to 8 times the mean, and weights are scaled to a mean of 1 per example.
+    `1 + motion_weight * motion + end_effector_weight * near`, scaled to a mean of 1 per example; see `motion` and
+    `near_end_effector`.
 
     Args:
-        target: (B, C, H, W) clean latents of grids.
+        batch: whose `target` (B, C, H, W) has clean latents of grids.
         in_context: for the layout of the grid.
-        strength: 0 gives 1 everywhere.
+        section: the two weights.
 
     Returns:
-        (B, C, H, W), the same in all channels.
+        (B, C, H, W), the same in all channels; None where both weights are 0.
+
+    Raises:
+        TrainingError: the end effector has a weight, and the batch is of a training that does not know its place.
     """
-    layout = in_context.layout
+    target, layout = batch.target, in_context.layout
+    if not section.motion_weight and not section.end_effector_weight:
+        return None
+    weights = torch.ones_like(target[:, :1])
+    if section.motion_weight:
+        weights = weights + section.motion_weight * motion(target, layout)
+    if section.end_effector_weight:
+        if batch.end_effector is None:
+            raise TrainingError(
+                "objective.end_effector_weight must be 0 here: only trainings from caches know its place"
+            )
+        near = near_end_effector(batch.end_effector, layout, target.shape[-2:], section.end_effector_radius)
+        weights = weights + section.end_effector_weight * near
+    return (weights / weights.mean(dim=(-2, -1), keepdim=True)).expand_as(target)
+
+
+def motion(target: torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """How much of each latent position moves (B, 1, H, W), at most 8.
+
+    Its squared distance (over channels) from the same place of the first cell, divided by the mean of all positions.
+    """
     first = first_cell(target.movedim(1, -1), layout).movedim(-1, 1)
     distance = (target - first.repeat(1, 1, layout.rows, layout.cols)).square().mean(dim=1, keepdim=True)
     mean = distance.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    weights = 1 + strength * (distance / mean).clamp_max(8.0)
-    weights = weights / weights.mean(dim=(-2, -1), keepdim=True)
-    return weights.expand_as(target)
+    return (distance / mean).clamp_max(8.0)
+
+
+def near_end_effector(places: torch.Tensor, layout: GridLayout, size: tuple[int, int], radius: float) -> torch.Tensor:
+    """A Gaussian around the end effector of each cell (B, 1, H, W), 1 at its place and 0 where that is not known.
+
+    Args:
+        places: (B, F, 2) x and y in fractions of the cell's sides, NaN where not known.
+        layout: of the grid.
+        size: (H, W) of the grid's latents.
+        radius: standard deviation, in heights of a cell.
+    """
+    height, width = size[0] // layout.rows, size[1] // layout.cols
+    y = (torch.arange(height, device=places.device) + 0.5) / height
+    x = (torch.arange(width, device=places.device) + 0.5) / width
+    across = (x - places[..., :1]) * (width / height)  # cells of latents are as wide as those of pixels
+    squared = across.square()[..., None, :] + (y - places[..., 1:]).square()[..., None]
+    near = torch.exp(-squared / (2 * radius**2)).nan_to_num(0.0)
+    return assemble_grid(near.flatten(0, 1)[..., None], layout).movedim(-1, 1)

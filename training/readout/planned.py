@@ -60,7 +60,7 @@ def planned_pictures(
         TrainingError: no episode is as long as a plan.
     """
     planner, lora = open_planner(section.folder, section.lora)
-    spec = planner.spec
+    spec, steps = planner.spec, section.steps or planner.spec.steps
     rng = np.random.default_rng(seed)
     episodes = [np.flatnonzero(frames.episode == number) for number in np.unique(frames.episode)]
     asked = [bool(frames.instructions[frames.episode[numbers[0]]]) for numbers in episodes]
@@ -72,7 +72,7 @@ def planned_pictures(
             f"readout.planner: no episode has an instruction and {spec.layout.frames} frames, as a plan of {lora} has"
         )
     chosen = [episodes[i] for i in rng.permutation(len(episodes))[: section.episodes]]
-    least, most = (round(share * spec.steps) for share in (section.kept if kept is None else (kept, kept)))
+    least, most = (round(share * steps) for share in (section.kept if kept is None else (kept, kept)))
     skips = rng.integers(least, max(least, most) + 1, len(chosen))
     made: dict[int, np.ndarray] = {}
     with tqdm(total=len(chosen), desc="frames as the planner generates them") as bar:
@@ -80,7 +80,7 @@ def planned_pictures(
             of_level = [ask(frames, numbers, spec) for numbers, own in zip(chosen, skips, strict=True) if own == skip]
             for start in range(0, len(of_level), _BATCH):
                 part = of_level[start : start + _BATCH]
-                drawn = _redraw(planner, part, int(rng.integers(2**31)), skip)
+                drawn = _redraw(planner, part, int(rng.integers(2**31)), skip, steps)
                 for one, pictures in zip(part, drawn, strict=True):
                     made.update(zip(one.numbers.tolist(), pictures, strict=True))
                 bar.update(len(part))
@@ -112,12 +112,12 @@ def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
     return Episode(numbers, plan, with_path(plan[0], trajectory, spec), prompt)
 
 
-def _redraw(planner: PlannerPipeline, episodes: list[Episode], seed: int, skip: int) -> np.ndarray:
+def _redraw(planner: PlannerPipeline, episodes: list[Episode], seed: int, skip: int, steps: int) -> np.ndarray:
     """(B, F, h, w, 3) uint8."""
     noise: torch.Tensor = draw_noise(planner.spec, [seed + place for place in range(len(episodes))])
     return to_bytes(
         planner.redraw(
             np.stack([one.plan for one in episodes]), np.stack([one.first for one in episodes]),
-            [one.prompt for one in episodes], noise, skip,
+            [one.prompt for one in episodes], noise, skip, steps,
         )
     )  # fmt: skip

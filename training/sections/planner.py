@@ -138,6 +138,7 @@ class PlannedSection(Section):
         None, description="use only this many sources, from the first on: those that the planner can generate"
     )
     share: Fraction = Field(0.5, description="fraction of a batch that these frames make up")
+    steps: Positive | None = Field(None, description="steps of the sampler (default: the planner's own)")
     kept: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = Field(
         (0.25, 1.0),
         description="smallest and largest fraction of the sampler's steps that are skipped; 1: only the autoencoder",

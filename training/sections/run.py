@@ -59,6 +59,12 @@ class ObjectiveSection(Section):
     motion_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="extra loss weight of latents that differ from the first frame's (0: plain mean squared error)"
     )
+    end_effector_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="extra loss weight of latents around the end effector, where `prepare` knows its place"
+    )
+    end_effector_radius: Annotated[float, Field(gt=0)] = Field(
+        0.15, description="standard deviation of that neighbourhood, in heights of a cell"
+    )
     guidance: Annotated[tuple[float, float], AfterValidator(ascending)] = Field(
         (1.0, 1.0), description="guidance embedded in training: range, drawn uniformly"
     )

@@ -81,7 +81,7 @@ def shown_picture(
 def open_overlay(
     kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
 ) -> OverlayMaker | None:
-    """What gives the paths, or None where no mode draws any.
+    """What gives the paths, or None where no mode draws any and the source has none of its own.
 
     Args:
         kind: as `prepare.overlay`.
@@ -94,10 +94,11 @@ def open_overlay(
         TrainingError: a mode needs paths and there is nothing to take them from, or `data` is wrong.
     """
     drawn_modes = [mode for mode in modes if parts_of(mode).path]
-    if not drawn_modes or source.ready_grids:
+    recorded = kind == "auto" and source.has_paths
+    if source.ready_grids or not (drawn_modes or recorded):
         return None
     if kind == "auto":
-        kind = "recorded" if source.has_paths else "none"
+        kind = "recorded" if recorded else "none"
     if kind == "none":
         raise TrainingError(
             f"modes {', '.join(drawn_modes)} need a path, but the source has none: choose prepare.overlay from "

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from ..rows.shards import ROWS, ShardOfRows, check_rows, forget_rows
 from .evaluation import bound_rates, bound_rows, draw_all, plan_and_execute, planner_rates, planner_rows
 from .loop import Loop, Run, made_from, made_from_anywhere, open_loop
 from .options import parse
+from .pictures import Strips
 from .rates import rate, with_groups
 from .requests import Asked
 from .settings import Settings
@@ -115,13 +117,17 @@ def _evaluate(loop: Loop, batches: Sequence[list[Run]], journal: Journal) -> Non
         open_world(settings.world, loop.spec.cell_height, settings.look) as world,
         tqdm(total=total, initial=total - left, desc="scenes", unit="scene") as bar,
     ):
+        strips = options.pictures and Strips(options.pictures)
+        look = strips and partial(strips.add, world=world, follow_path=settings.follow_path)
         for part in waiting:
             asked = draw_all(world, settings, loop.spec.layout.frames, part)
-            rows = {"plans": planner_rows(planner, asked, world, net, settings)}
+            rows = {"plans": planner_rows(planner, asked, world, net, settings, look)}
             if not options.no_baselines:
                 rows |= _baseline_rows(planner, base, asked, part, world, net, settings)
             journal.add([(entry, _of_scene(rows, place)) for place, entry in enumerate(part)])
             bar.update(len(part))
+        if strips:
+            strips.sheet(settings.modes, [entry for batch in batches for entry in batch])
 
 
 def _result(loop: Loop, rows: dict) -> dict:

@@ -1,5 +1,7 @@
 """Success of plans in a world: of a planner in every mode, and of what it is held against."""
 
+from collections.abc import Callable
+
 import numpy as np
 from tqdm import tqdm
 
@@ -16,6 +18,9 @@ from .requests import Asked, Wording, draw
 from .settings import Settings
 from .stalled import replan_when_stalled
 from .trial import Judged, attempt, carry_out, execute_frames, execute_plan
+
+Look = Callable[[Judged, Asked, str], None]
+"""Is shown a plan before it is executed, its request and the mode."""
 
 __all__ = ["Settings", "bounds", "difference", "draw_all", "evaluate_planner", "plan_and_execute", "rate"]
 
@@ -40,13 +45,20 @@ def plan_and_execute(
     net,
     settings: Settings,
     wording: Wording | None = None,
+    look: Look | None = None,
 ) -> list[dict]:
-    """One row a request: success of the best-looking plan and of every one, with what was seen before execution."""
+    """One row a request: success of the best-looking plan and of every one, with what was seen before execution.
+
+    `look` is shown each plan that is executed first, its request and the mode.
+    """
     choices = choose(planner, asked, mode, net, settings, wording)
     rows = [
         _row(choice, item, mode, world, settings)
         for item, choice in zip(_bar(asked, f"{mode}: execution"), choices, strict=True)
     ]
+    if look is not None:
+        for item, choice in zip(asked, choices, strict=True):
+            look(choice.best, item, mode)
     for row, again in zip(rows, _replanned(planner, asked, choices, mode, world, net, settings), strict=False):
         row["replanned"] = again
     return rows
@@ -100,9 +112,11 @@ def _replanned(
     return []
 
 
-def planner_rows(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
+def planner_rows(
+    planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings, look: Look | None = None
+) -> dict:
     """Of every mode, a row a request, as `plan_and_execute` gives it, and what re-planning did."""
-    return {mode: plan_and_execute(planner, asked, mode, world, net, settings) for mode in settings.modes}
+    return {mode: plan_and_execute(planner, asked, mode, world, net, settings, look=look) for mode in settings.modes}
 
 
 def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:

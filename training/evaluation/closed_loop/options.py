@@ -115,5 +115,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-baselines", action="store_true", help="omit bounds and baselines")
     parser.add_argument("--no-base", action="store_true", help="omit the base model without its LoRA")
     parser.add_argument("--json", type=Path, help="file to write the results to; finished scenes are kept beside it")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR",
+        help="folder for pictures: of each plan its frames above those of its execution, and a sheet of the first ones",
+    )  # fmt: skip
     add_options(parser)
     return parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from ...sections.baselines import VideoBaselineSection
 from ...sections.config import Config, save_config
 from ...sections.run import ObjectiveSection
 from ..batches import CachedPairs
-from ..objective import Batch, draw_sigma, motion_weights
+from ..objective import Batch, draw_sigma, loss_weights
 from .video_model import VideoNet, VideoRecord, frames_of
 from .weights import VIDEO, write_baseline
 
@@ -116,8 +116,8 @@ def video_loss(
     first = batch.condition[..., : clean.shape[-1]]  # beside it there may be room for a goal picture
     predicted = net(add_noise(clean, noise, sigma), sigma, first, batch.text, batch.pooled)
     error = (predicted.float() - velocity(clean, noise)).square()
-    if section.motion_weight:
-        weights = motion_weights(batch.target, InContext(spec, device), section.motion_weight)
+    weights = loss_weights(batch, InContext(spec, device), section)
+    if weights is not None:
         error = error * frames_of(weights, spec.layout)
     return error.mean()
 
