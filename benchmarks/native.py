@@ -70,7 +70,7 @@ class Step:
     def __init__(self, network, plugin: str, spec, words: int, conditioned: bool, dtype=None) -> None:
         import torch
 
-        in_context = importlib.import_module(f"{plugin}.nodes.comfy.in_context")
+        in_context = importlib.import_module(f"{plugin}.nodes.comfy.conditioning.in_context")
         self.network, self.caches = network, in_context.condition_cache
         self.device = network.img_in.weight.device
         self.dtype = network.img_in.weight.dtype if dtype is None else dtype

@@ -11,7 +11,7 @@ from ..visual_planner.planner.condition_picture import condition_picture, encode
 from ..visual_planner.planner.families import Family
 from ..visual_planner.planner.prompts import parts_of
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy.in_context import mark_conditioning, patch_model
+from .comfy.conditioning.in_context import mark_conditioning, patch_model
 from .comfy.model_family import require_text
 from .pictures import pictures
 from .wires import FIT_OF_PLANNER, PlannerSpecType, fit_input, fit_of, look, schema

@@ -4,7 +4,9 @@ from comfy_api.latest import io
 
 from ..visual_planner.planner.presets import PRESETS
 from ..visual_planner.planner.spec import PlannerSpec
-from .comfy import lora, lora_where, model_family, tiny
+from .comfy import model_family
+from .comfy.lora import lora, lora_where
+from .comfy.tiny import tiny
 from .wires import PlannerSpecType, blocks_input, look, schema
 
 

@@ -9,8 +9,8 @@ from ..visual_planner.adapters.names import DOWN
 from ..visual_planner.errors import listed, plain
 from ..visual_planner.planner.presets import PRESETS
 from ..visual_planner.planner.spec import SPEC_KEY, PlannerSpec
-from .comfy import lora, lora_norms
-from .comfy.lora_file import LoraFile
+from .comfy.lora import lora, lora_norms
+from .comfy.lora.lora_file import LoraFile
 from .loaders import summary
 from .wires import blocks_input, look, schema
 

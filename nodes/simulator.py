@@ -1,7 +1,7 @@
 """What the nodes of actions and ranking share: the read-out that comes with the plugin, and the simulator.
 
-The simulator (MuJoCo) is an extra, and runs in a process of its own (`comfy.child`); it reports in one line when it is
-missing.
+The simulator (MuJoCo) is an extra, and runs in a process of its own (`comfy.processes.child`); it reports in one line
+when it is missing.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ..visual_planner.execution.timing import shares_by_distance
 from ..visual_planner.grid.frame import to_bytes
 from ..visual_planner.planner.spec import PlannerSpec
 from .check import asked_of
-from .comfy.child import child
+from .comfy.processes.child import child
 from .comfy.safetensors_files import ModelFileError, load_tensors, read_header
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from .comfy import lora, training_data, training_folders, training_run
-from .comfy.training_data import SOURCES
+from .comfy.lora import lora
+from .comfy.training import training_data, training_folders, training_run
+from .comfy.training.training_data import SOURCES
 from .wires import look, schema
 
 ComboText = io.Custom("COMBO")

@@ -1,7 +1,7 @@
 """The program in which a server's worlds live: a process of its own, since a server's own may not be able to render.
 
 A server loads OpenGL libraries for purposes of its own (ComfyUI 0.33: ANGLE's), and two of them do not get along in one
-process. `nodes.comfy.child` starts this program, asks it over its standard input and output, and ends it.
+process. `nodes.comfy.processes.child` starts this program, asks it over its standard input and output, and ends it.
 
 Frames in both directions: 8 bytes with the length (little endian), then a pickle. A question is (world, call,
 arguments), an answer (kind, value): "value"; "refused" with a line for the user; "failed" with a line on an error that

@@ -39,7 +39,7 @@ def test_folders_stand_on_few_levels(room, capsys):
     assert max(found.values()) <= MAX_LEVELS
 
 
-@pytest.mark.parametrize("room", ["visual_planner", "worlds", "training"])
+@pytest.mark.parametrize("room", ["visual_planner", "nodes/comfy", "worlds", "training"])
 def test_a_folder_can_be_seen_at_a_glance(room):
     for folder in {Path(room), *(path.parent.relative_to(ROOT) for path in (ROOT / room).rglob("*.py"))}:
         entries = {path.name for path in (ROOT / folder).iterdir() if not path.name.startswith("__")}

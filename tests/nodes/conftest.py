@@ -36,8 +36,8 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(comfy, plugin):
-    """The plugin's `nodes.comfy.tiny`."""
-    return submodule(plugin, "nodes.comfy.tiny")
+    """The plugin's `nodes.comfy.tiny.tiny`."""
+    return submodule(plugin, "nodes.comfy.tiny.tiny")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def flux2_vae(tiny, flux2_folder):
 
 @pytest.fixture
 def in_context(module):
-    return module("nodes.comfy.in_context")
+    return module("nodes.comfy.conditioning.in_context")
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def apply(module, tiny_model, folder):
     import comfy.model_management
 
     comfy.model_management.unload_all_models()  # what an earlier run has patched in place
-    lora = module("nodes.comfy.lora")
+    lora = module("nodes.comfy.lora.lora")
 
     def run(tensors, metadata=None, name="a.safetensors", model=None, strength=1.0):
         path = lora_factory.save(tensors, folder / name, metadata)

@@ -92,7 +92,7 @@ def tiny_planner(stored: str) -> tuple[list[float], list[float]]:
     """
     import comfy.sample
 
-    tiny, lora = plugin_module("nodes.comfy.tiny"), plugin_module("nodes.comfy.lora")
+    tiny, lora = plugin_module("nodes.comfy.tiny.tiny"), plugin_module("nodes.comfy.lora.lora")
     folder = tiny.TINY_FOLDER
     file = folder / "loras" / "tiny_planner.safetensors"
     spec = lora.read_spec(file, "tiny_planner", lora.FROM_FILE)
@@ -146,7 +146,7 @@ def main() -> None:
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
-    lora_beside = plugin_module("nodes.comfy.lora_beside")
+    lora_beside = plugin_module("nodes.comfy.lora.lora_beside")
     columns = ("merged", "beside", "merged, in all", "beside, in all")
     with torch.inference_mode():
         _print("what", "stored", *columns)

@@ -119,7 +119,7 @@ def plan(comfy, model, base: Path, kind: str) -> dict:
     """Load the planner of one kind of condition tokens onto the model and sample a plan; what there is to check."""
     import torch
 
-    tiny = importlib.import_module(f"{comfy.plugin.__name__}.nodes.comfy.tiny_flux1")
+    tiny = importlib.import_module(f"{comfy.plugin.__name__}.nodes.comfy.tiny.tiny_flux1")
     network = model.model.diffusion_model
     planner, read = comfy.call(
         "VisualPlannerLoraLoader", model=model, lora_name=f"{kind}.safetensors", base_lora_name="pretrain.safetensors"

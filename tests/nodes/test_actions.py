@@ -135,7 +135,7 @@ def test_a_name_with_brackets_is_numbered_on_as_well(comfy, demonstration, oracl
 @pytest.fixture
 def fresh(module):
     """The simulator's process starts again, with the environment as it is then; and once more afterwards."""
-    child = module("nodes.comfy.child").child
+    child = module("nodes.comfy.processes.child").child
     child.close()
     yield child
     child.close()

@@ -177,7 +177,7 @@ def test_dora_of_peft_is_the_same_while_another_lora_is_patched_in(apply, tiny_m
     """After a run, ComfyUI's weights in memory are those of the run's LoRA."""
     import comfy.model_management
 
-    lora, layer = module("nodes.comfy.lora"), "transformer.transformer_blocks.0.ff.net.2"
+    lora, layer = module("nodes.comfy.lora.lora"), "transformer.transformer_blocks.0.ff.net.2"
     rows, columns = size_of(tiny_model, layer)
     tensors = {"lora_A.weight": torch.randn(4, columns), "lora_B.weight": torch.randn(rows, 4)}
     tensors = in_file(layer, {**tensors, "lora_magnitude_vector": torch.rand(rows) + 0.5})
@@ -194,7 +194,7 @@ def test_dora_of_peft_is_the_same_while_another_lora_is_patched_in(apply, tiny_m
 
 def test_dora_of_peft_stands_on_what_was_applied_before_it(apply, tiny_model, module, folder):
     """A base LoRA first: the lengths are those of the weight that the adapter finds."""
-    layer, lora = "transformer_blocks.0.ff.net.2", module("nodes.comfy.lora")
+    layer, lora = "transformer_blocks.0.ff.net.2", module("nodes.comfy.lora.lora")
     key, shape = (
         "diffusion_model.double_blocks.0.img_mlp.2.weight",
         size_of(tiny_model, f"transformer.{layer}"),

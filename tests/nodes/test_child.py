@@ -47,7 +47,7 @@ def made(module, monkeypatch, tmp_path):
     """A child of its own that knows one more world, `test`."""
     (tmp_path / "a_test_world.py").write_text(WORLD)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    code = module("nodes.comfy.child")
+    code = module("nodes.comfy.processes.child")
     start = code._START.replace("; main()", "; import worlds.child as c; c.CALLS['test'] = 'a_test_world'; main()")
     assert start != code._START
     monkeypatch.setattr(code, "_START", start)
@@ -85,7 +85,7 @@ def test_a_servers_own_opengl_changes_nothing(module, monkeypatch, platform):
         pytest.skip(f"NO RENDERING TEST HAS RUN: {error}")
     monkeypatch.setenv("PYOPENGL_PLATFORM", platform)
     monkeypatch.setitem(sys.modules, "mujoco", None)  # the server's process cannot even import it
-    child = module("nodes.comfy.child").Child()
+    child = module("nodes.comfy.processes.child").Child()
     try:
         drawn = child.call("jaco", "draw", **SCENE)
     finally:
@@ -194,7 +194,7 @@ for name in ("{package}", "{package}.nodes", "{package}.nodes.comfy", "{package}
     holder = types.ModuleType(name)
     holder.__path__ = [{str(repository)!r} + "/" + "/".join(name.split(".")[1:])]
     sys.modules[name] = holder
-code = importlib.import_module("{package}.nodes.comfy.child")
+code = importlib.import_module("{package}.nodes.comfy.processes.child")
 code._START = code._START.replace("; main()", "; import worlds.child as c; c.CALLS['test'] = 'a_test_world'; main()")
 child = code.Child()
 child.call("test", "echo", check=lambda: None)

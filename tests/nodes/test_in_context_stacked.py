@@ -167,7 +167,7 @@ def test_packed_weights_of_a_gguf_like_loader(pair, tiny, in_context, spec_of, m
             down, up = lora[name]
             linear.weight += 0.7 * up @ down
     file = lora_factory.save(lora_factory.diffusers_keys(lora), tmp_path / "planner.safetensors")
-    loaded = module("nodes.comfy.lora").apply_lora(packed, file, "planner", 0.7)
+    loaded = module("nodes.comfy.lora.lora").apply_lora(packed, file, "planner", 0.7)
     case = Case(spec_of, 55, condition_tokens=tokens)
     patched, positive = conditioned(in_context, loaded, case)
     assert type(patched) is type(packed)

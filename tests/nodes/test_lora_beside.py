@@ -22,7 +22,7 @@ def spec(module):
 
 @pytest.fixture
 def where(module):
-    return module("nodes.comfy.lora_where")
+    return module("nodes.comfy.lora.lora_where")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_beside_is_exact_where_merging_rounds(packed, load, small, stored):
 @pytest.mark.parametrize("size", measure_quantised.SIZES)
 def test_what_merging_loses_of_a_small_lora(module, stored, size):
     """The guide's figures at a small width: the layer's output, relative to what the LoRA changes there."""
-    loss = measure_quantised.losses(module("nodes.comfy.lora_beside"), stored, (256, 1024), size, torch.float32)
+    loss = measure_quantised.losses(module("nodes.comfy.lora.lora_beside"), stored, (256, 1024), size, torch.float32)
     assert loss.beside <= 1e-3
     assert loss.beside <= 0.5 * loss.merged and loss.merged > 0.2
     assert loss.beside_in_all < loss.merged_in_all
@@ -138,7 +138,7 @@ def test_beside_usual_weights_is_the_same_plan(load, small, tiny_model, module, 
         file = lora_factory.save(
             lora_factory.diffusers_keys(lora_factory.bfl(small), prefix="diffusion_model."), folder / "bfl.safetensors"
         )
-        patched = module("nodes.comfy.lora").apply_lora(tiny_model, file, "bfl", 1.0, how="beside")
+        patched = module("nodes.comfy.lora.lora").apply_lora(tiny_model, file, "bfl", 1.0, how="beside")
     assert not patched.patches
     assert distance(velocity(patched), wanted) <= 1e-5
     assert distance(velocity(tiny_model), wanted) > 1e-3
@@ -149,7 +149,7 @@ def test_flux2_beside_is_the_same_plan(flux2_pair, folder, module):
     model, transformer = flux2_pair
     lora = lora_factory.random_lora(transformer)
     file = lora_factory.save(lora_factory.diffusers_keys(lora), folder / "flux2.safetensors")
-    apply = module("nodes.comfy.lora").apply_lora
+    apply = module("nodes.comfy.lora.lora").apply_lora
     outputs = [
         flux2_velocity(apply(model, file, "flux2", strength, how=how))
         for strength, how in ((1.0, "merged"), (1.0, "beside"), (0.0, "merged"))
@@ -169,7 +169,7 @@ def test_a_bias_acts_beside_too(tiny_model, folder, module):
         f"{layer}.alpha": torch.tensor(2.0),
     }
     file = lora_factory.save(tensors, folder / "bias.safetensors")
-    apply = module("nodes.comfy.lora").apply_lora
+    apply = module("nodes.comfy.lora.lora").apply_lora
     wanted, got = (velocity(apply(tiny_model, file, "bias", 0.8, how=how)) for how in ("merged", "beside"))
     assert distance(got, wanted) <= 1e-5
     assert distance(velocity(tiny_model), wanted) > 1e-3
@@ -179,7 +179,7 @@ def test_a_bias_acts_beside_too(tiny_model, folder, module):
 def test_other_kinds_are_merged_and_said(packed, folder, module, kind):
     """What does not act beside the weights still acts, on top of a LoRA that did, as it does in a float model."""
     model, twin = packed("fp8")
-    apply = module("nodes.comfy.lora").apply_lora
+    apply = module("nodes.comfy.lora.lora").apply_lora
     layer = "transformer.transformer_blocks.0.attn.to_out.0"
     first = lora_factory.save(
         {f"{layer}.{name}": part for name, part in adapter_factory.parts_of("lora", 256, 256, 5).items()},

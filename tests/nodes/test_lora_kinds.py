@@ -29,7 +29,7 @@ def put(module, folder):
 
     def run(model, tensors, strength=0.8, notes=None, **settings):
         path = lora_factory.save(tensors, folder / f"{len(list(folder.iterdir()))}.safetensors")
-        return module("nodes.comfy.lora").apply_lora(model, path, "a", strength, notes, **settings)
+        return module("nodes.comfy.lora.lora").apply_lora(model, path, "a", strength, notes, **settings)
 
     return run
 

@@ -30,8 +30,8 @@ def measure(module, folder):
 
     def run(model, tensors, blocks="", relative=True):
         path = lora_factory.save(tensors, folder / "b.safetensors")
-        factors = module("nodes.comfy.lora").factors_of(model, blocks)
-        changes, _ = module("nodes.comfy.lora_norms").changes_of(model, path, "b", factors, relative)
+        factors = module("nodes.comfy.lora.lora").factors_of(model, blocks)
+        changes, _ = module("nodes.comfy.lora.lora_norms").changes_of(model, path, "b", factors, relative)
         return {change.layer: change for change in changes}
 
     return run
@@ -59,7 +59,7 @@ def check(changes, sizes):
 def test_a_whole_lora_is_measured_without_its_products(module, measure, folder, tiny_model, lora, blocks):
     tensors = lora_factory.diffusers_keys(lora)
     changes = measure(tiny_model, tensors, blocks)
-    patched = module("nodes.comfy.lora").apply_lora(tiny_model, folder / "b.safetensors", "b", 1.0, blocks=blocks)
+    patched = module("nodes.comfy.lora.lora").apply_lora(tiny_model, folder / "b.safetensors", "b", 1.0, blocks=blocks)
     sizes = wanted(tiny_model, patched)
     if blocks:
         off = [layer for layer in changes if layer.startswith("single_blocks.")]
@@ -76,7 +76,7 @@ def test_every_kind_is_measured(apply, module, measure, folder, tiny_model, kind
     for number, layer in enumerate(("lora_unet_double_blocks_0_img_mlp_0", "lora_unet_single_blocks_1_linear2")):
         tensors |= in_file(layer, parts_of(kind, *size_of(tiny_model, layer), 40 + number))
     changes = measure(tiny_model, tensors, "single: 0.5")
-    patched = module("nodes.comfy.lora").apply_lora(
+    patched = module("nodes.comfy.lora.lora").apply_lora(
         tiny_model, folder / "b.safetensors", "b", 1.0, blocks="single: 0.5"
     )
     check(changes, wanted(tiny_model, patched))
@@ -100,13 +100,13 @@ def test_packed_weights_are_read(tiny, tiny_folder, measure, stored, lora):
 def test_a_layer_of_unknown_packing_is_asked(module):
     """Unit vectors through the layer give its weight, without the bias."""
     layer = torch.nn.Linear(1500, 7)
-    got = module("nodes.comfy.lora_norms").unpacked(layer, 1500, torch.device("cpu"))
+    got = module("nodes.comfy.lora.lora_norms").unpacked(layer, 1500, torch.device("cpu"))
     torch.testing.assert_close(got, layer.weight.detach(), atol=1e-6, rtol=0)
 
 
 def test_what_was_applied_before_counts(module, measure, folder, tiny_model):
     """DoRA on a base LoRA: the change is that of the loader's second step."""
-    apply, layer = module("nodes.comfy.lora").apply_lora, "lora_unet_double_blocks_0_img_mlp_0"
+    apply, layer = module("nodes.comfy.lora.lora").apply_lora, "lora_unet_double_blocks_0_img_mlp_0"
     shape = size_of(tiny_model, layer)
     first = lora_factory.save(in_file(layer, parts_of("lora", *shape, 1)), folder / "first.safetensors")
     base = apply(tiny_model, first, "first", 1.0)

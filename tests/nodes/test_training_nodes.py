@@ -66,7 +66,7 @@ def no_process(module, monkeypatch):
     def run(commands, look):
         raise AssertionError(f"started: {commands}")
 
-    monkeypatch.setattr(module("nodes.comfy.beside"), "run", run)
+    monkeypatch.setattr(module("nodes.comfy.processes.beside"), "run", run)
 
 
 def files(folder):
@@ -99,7 +99,7 @@ def test_a_data_set_is_made_once(comfy, data, no_process):
     ],
 )
 def test_a_data_set_that_cannot_be_is_one_line(comfy, module, data, no_process, change, line):
-    with pytest.raises(module("nodes.comfy.training_folders").TrainingNodeError, match=line) as caught:
+    with pytest.raises(module("nodes.comfy.training.training_folders").TrainingNodeError, match=line) as caught:
         comfy.execute("VisualPlannerTrainingData", **{**data.asked, **change})
     assert "\n" not in str(caught.value)
 
@@ -121,7 +121,7 @@ def test_cancel_saves_and_the_next_run_resumes_and_installs(comfy, place, data, 
     done = comfy.execute("VisualPlannerTrain", **asked_to_train(saved + 2))
     name, curve, plans = done.result
     assert files(folder) == [name] == [f"{RUN}.safetensors"]
-    log = module("nodes.comfy.training_view").read_log(run)
+    log = module("nodes.comfy.training.training_view").read_log(run)
     assert [step for step, _ in log.losses] == [saved + 1, saved + 2], "earlier steps were not trained again"
     assert set(shown.values) <= {0, *range(saved, saved + 3)} and shown.values[-1] == saved + 2
     assert curve.shape[2] == 480 and {picture.width for picture in shown.pictures} == {480}
@@ -144,8 +144,8 @@ def finished(comfy, place, folder):
 
 
 def test_a_file_of_another_origin_is_never_replaced(comfy, module, data, finished, folder, monkeypatch):
-    folders = module("nodes.comfy.training_folders")
-    monkeypatch.setattr(module("nodes.comfy.beside"), "run", lambda commands, look: None)
+    folders = module("nodes.comfy.training.training_folders")
+    monkeypatch.setattr(module("nodes.comfy.processes.beside"), "run", lambda commands, look: None)
     ask = asked_to_train(4, name="finished")
     target = folder / "finished.safetensors"
     target.write_bytes(b"somebody's")
@@ -164,7 +164,7 @@ def test_a_file_of_another_origin_is_never_replaced(comfy, module, data, finishe
 
 def test_a_result_that_is_gone_is_made_again(comfy, module, data, finished, folder, monkeypatch):
     """ComfyUI asks before it takes what a node gave before."""
-    monkeypatch.setattr(module("nodes.comfy.beside"), "run", lambda commands, look: None)
+    monkeypatch.setattr(module("nodes.comfy.processes.beside"), "run", lambda commands, look: None)
     node = comfy.node("VisualPlannerTrain")
     ask = asked_to_train(4, name="finished")
     before = node.fingerprint_inputs(**ask)
@@ -183,14 +183,14 @@ def test_two_runs_in_one_folder_are_told_who_holds_it(comfy, module, place, data
     with (
         output_lock(place / "runs" / "held", "training train"),
         pytest.raises(
-            module("nodes.comfy.beside").BesideError, match=r"held is being written by process \d+ \(training"
+            module("nodes.comfy.processes.beside").BesideError, match=r"held is being written by process \d+ \(training"
         ),
     ):
         comfy.execute("VisualPlannerTrain", **asked_to_train(1, name="held"))
 
 
 def test_another_python_is_named_by_a_variable(comfy, module, data, monkeypatch, tmp_path):
-    beside = module("nodes.comfy.beside")
+    beside = module("nodes.comfy.processes.beside")
     monkeypatch.setenv(beside.PYTHON_VARIABLE, "/nowhere/python")
     with pytest.raises(beside.BesideError, match=f"{beside.PYTHON_VARIABLE} must name a Python .* got /nowhere/python"):
         comfy.execute("VisualPlannerTrain", **asked_to_train(1, name="other"))
@@ -219,8 +219,8 @@ def test_another_python_is_named_by_a_variable(comfy, module, data, monkeypatch,
     ],
 )
 def test_a_workflow_changes_no_file_of_a_recipe(module, line, reason):
-    with pytest.raises(module("nodes.comfy.training_folders").TrainingNodeError, match=re.escape(reason)):
-        module("nodes.comfy.training_run").allowed_changes(f"train.seed=1\n{line}")
+    with pytest.raises(module("nodes.comfy.training.training_folders").TrainingNodeError, match=re.escape(reason)):
+        module("nodes.comfy.training.training_run").allowed_changes(f"train.seed=1\n{line}")
 
 
 def test_every_key_that_names_a_file_is_left_to_the_recipe(module):
@@ -233,19 +233,19 @@ def test_every_key_that_names_a_file_is_left_to_the_recipe(module):
             elif "Path" in str(field.annotation) or any("Path" in str(part) for part in get_args(field.annotation)):
                 yield f"{prefix}{name}"
 
-    assert sorted(paths(TrainSection)) == sorted(module("nodes.comfy.training_run").FILES)
+    assert sorted(paths(TrainSection)) == sorted(module("nodes.comfy.training.training_run").FILES)
 
 
 @pytest.mark.parametrize("name", ["a", "klein_4b-v2.1", "プランナー", "9"])
 def test_names_of_folders(module, name):
-    assert module("nodes.comfy.training_folders").plain_name(name, "name") == name
+    assert module("nodes.comfy.training.training_folders").plain_name(name, "name") == name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", ".a", "a/b", "a\\b", "C:a", "a.", "a b", "nul", "COM1.x", "x" * 65, "a\n", 3, None]
 )
 def test_names_that_could_lead_elsewhere(module, name):
-    folders = module("nodes.comfy.training_folders")
+    folders = module("nodes.comfy.training.training_folders")
     with pytest.raises(folders.TrainingNodeError, match="^name must be up to 64 letters"):
         folders.plain_name(name, "name")
 
@@ -257,7 +257,7 @@ def test_no_route_is_added(repository):
 
 
 def test_a_log_is_read_while_it_is_written(module, tmp_path):
-    view = module("nodes.comfy.training_view")
+    view = module("nodes.comfy.training.training_view")
     assert view.read_log(tmp_path).step == 0
     lines = [
         '{"step": 0, "validation_loss": 0.5}',

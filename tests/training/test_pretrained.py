@@ -14,7 +14,7 @@ from training.errors import TrainingError
 from training.model.bases.pretrained import load_tokenizer, load_weights
 from training.tiny_base.parts import make_transformer
 
-DOORS = {"training/model/bases/pretrained.py", "nodes/comfy/tiny_qwen.py"}  # a node has no `training`
+DOORS = {"training/model/bases/pretrained.py", "nodes/comfy/tiny/tiny_qwen.py"}  # a node has no `training`
 ROOMS = ("visual_planner", "runtime", "nodes", "simulation", "worlds", "training", "launcher", "benchmarks")
 UNPICKLING = {
     ("torch", "load"),

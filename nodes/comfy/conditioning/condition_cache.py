@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...visual_planner.errors import ConditioningError
+from ....visual_planner.errors import ConditioningError
 from . import mark
 
 KEY = "visual_planner.condition_cache"

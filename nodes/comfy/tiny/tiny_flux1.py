@@ -6,7 +6,7 @@ here from ComfyUI's public classes.
 
 from pathlib import Path
 
-from .safetensors_files import ModelFileError, load_tensors, read_json
+from ..safetensors_files import ModelFileError, load_tensors, read_json
 from .tiny_parts import load_text_weights, patcher, pick
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import comfy.utils
 import numpy as np
 
-from ...visual_planner.checks.run_picture import draw_run
-from ...visual_planner.errors import PlannerError
-from ...visual_planner.json_text import json_record
-from .beside import State
+from ....visual_planner.checks.run_picture import draw_run
+from ....visual_planner.errors import PlannerError
+from ....visual_planner.json_text import json_record
+from ..processes.beside import State
 
 _LOG, _PLANS, _BESIDE = "log.jsonl", "validation", "_beside_truth"
 _TRAIN = 0

@@ -8,8 +8,8 @@ with counts and names. The patches themselves are then made by ComfyUI's own cod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...visual_planner.adapters import kinds, names
-from ...visual_planner.errors import PlannerError, plain
+from ....visual_planner.adapters import kinds, names
+from ....visual_planner.errors import PlannerError, plain
 
 _NAMED = 3
 """How many keys an error names."""

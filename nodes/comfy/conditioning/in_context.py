@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ...visual_planner.errors import ConditioningError
-from ...visual_planner.grid.layout import GridLayout
-from ...visual_planner.planner.conditioning import condition_ids, condition_token_index, target_ids
-from ...visual_planner.planner.families import FLUX1, Family
-from ...visual_planner.planner.spec import PlannerSpec
+from ....visual_planner.errors import ConditioningError
+from ....visual_planner.grid.layout import GridLayout
+from ....visual_planner.planner.conditioning import condition_ids, condition_token_index, target_ids
+from ....visual_planner.planner.families import FLUX1, Family
+from ....visual_planner.planner.spec import PlannerSpec
+from ..model_family import require_family
 from . import condition_cache, mark
 from .condition_cache import OVERRIDE, ConditionCache, Source
-from .model_family import require_family
 
 KEY = "visual_planner.in_context"
 """Name of the wrapper on a model."""

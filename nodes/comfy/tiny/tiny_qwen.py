@@ -12,7 +12,7 @@ from comfy import sd1_clip
 from comfy.text_encoders.flux import Flux2TEModel
 from transformers import PreTrainedTokenizerFast
 
-from .safetensors_files import ModelFileError, read_json
+from ..safetensors_files import ModelFileError, read_json
 
 NAME = "qwen3_4b"
 """ComfyUI's key for the tokens and settings of this kind of encoder."""

@@ -6,8 +6,8 @@ the parts are put together here from ComfyUI's public classes.
 
 from pathlib import Path
 
-from .flux2_names import to_bfl
-from .safetensors_files import ModelFileError, load_tensors, read_json
+from ..flux2_names import to_bfl
+from ..safetensors_files import ModelFileError, load_tensors, read_json
 from .tiny_parts import load_text_weights, patcher, pick
 
 RAW_CHANNELS, PATCH = 32, 2
@@ -94,7 +94,7 @@ def load_vae(folder: Path):
     import comfy.sd
     import torch
 
-    from ...visual_planner.planner.families import FLUX2
+    from ....visual_planner.planner.families import FLUX2
 
     what = "tiny planner's VAE"
     config = read_json(folder / "vae" / "config.json", f"{what} config")

@@ -1,6 +1,6 @@
 """What the loaders of tiny pipelines share."""
 
-from .safetensors_files import ModelFileError
+from ..safetensors_files import ModelFileError
 
 
 def patcher(model):

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ...visual_planner.errors import PlannerError, brief, listed
-from ...visual_planner.json_text import json_record
-from . import lora
-from .beside import ROOT
+from ....visual_planner.errors import PlannerError, brief, listed
+from ....visual_planner.json_text import json_record
+from ..lora import lora
+from ..processes.beside import ROOT
 
 BUILT_IN = lora.BUILT_IN
 FROM_RECIPE = "from the recipe"

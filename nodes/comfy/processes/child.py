@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from ...visual_planner.errors import PlannerError, plain
+from ....visual_planner.errors import PlannerError, plain
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 """Folder of the plugin, from which the child imports."""
 _START = "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; from worlds.child import main; main()"
 _LENGTH = struct.Struct("<Q")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from ...visual_planner.planner.families import FLUX2
-from . import flux2_names, lora_beside
+from ....visual_planner.planner.families import FLUX2
+from .. import flux2_names
+from ..model_family import family_of_model
+from ..safetensors_files import Header, load_tensors, read_header
+from . import lora_beside
 from .lora_keys import Module, check, gather
 from .lora_patches import check_values, scales
-from .model_family import family_of_model
-from .safetensors_files import Header, load_tensors, read_header
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from comfy import sd1_clip
 from comfy.text_encoders.flux import FluxClipModel, FluxTokenizer
 from transformers import PreTrainedTokenizerFast
 
-from .safetensors_files import ModelFileError, read_json
+from ..safetensors_files import ModelFileError, read_json
 
 _log = logging.getLogger("visual_planner")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...visual_planner.errors import ConditioningError, plain
+from ....visual_planner.errors import ConditioningError, plain
 
 KEY = "visual_planner"
 """Name of the mark among a conditioning's `model_conds`, and so of the argument with which it reaches the network."""

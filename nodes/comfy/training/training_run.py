@@ -8,9 +8,11 @@ from pathlib import Path
 import comfy.model_management as management
 import numpy as np
 
-from ...visual_planner.errors import brief
-from . import beside, lora, training_folders
-from .safetensors_files import read_header
+from ....visual_planner.errors import brief
+from ..lora import lora
+from ..processes import beside
+from ..safetensors_files import read_header
+from . import training_folders
 from .training_folders import TrainingNodeError
 from .training_view import View, figures, newest_pictures, read_log
 

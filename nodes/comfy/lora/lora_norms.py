@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ...visual_planner.adapters.blocks import Strengths
-from ...visual_planner.adapters.change import Change
+from ....visual_planner.adapters.blocks import Strengths
+from ....visual_planner.adapters.change import Change
 from .lora_beside import shape_of
 from .lora_file import LoraFile
 from .lora_keys import target_of

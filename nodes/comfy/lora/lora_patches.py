@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ...visual_planner.adapters import names, scale, values
-from ...visual_planner.errors import plain
+from ....visual_planner.adapters import names, scale, values
+from ....visual_planner.errors import plain
 from .lora_keys import LoraError, Module, bias_of, target_of
 from .lora_make import PeftDora, by_lengths_of_the_sum, layer_of, turned
 

@@ -7,10 +7,10 @@ gives.
 from pathlib import Path
 from types import ModuleType
 
-from ...visual_planner.errors import brief
-from .safetensors_files import ModelFileError, read_json
+from ....visual_planner.errors import brief
+from ..safetensors_files import ModelFileError, read_json
 
-TINY_FOLDER = Path(__file__).resolve().parents[2] / "models" / "tiny_planner"
+TINY_FOLDER = Path(__file__).resolve().parents[3] / "models" / "tiny_planner"
 """Where the plugin keeps its own planner."""
 TINY, METAWORLD = "tiny_planner", "metaworld_planner"
 PLANNERS = (TINY, METAWORLD)

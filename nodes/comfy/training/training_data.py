@@ -12,10 +12,11 @@ import comfy.utils
 import numpy as np
 import yaml
 
-from ...visual_planner.errors import brief
-from ...visual_planner.json_text import json_record
-from ...visual_planner.planner.spec import PlannerSpec
-from . import beside, training_folders
+from ....visual_planner.errors import brief
+from ....visual_planner.json_text import json_record
+from ....visual_planner.planner.spec import PlannerSpec
+from ..processes import beside
+from . import training_folders
 from .training_folders import FROM_RECIPE, MANIFEST, TrainingNodeError
 from .training_view import preview, read_picture
 

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from ...visual_planner.adapters.blocks import Strengths, parse_blocks
-from ...visual_planner.errors import brief
-from ...visual_planner.planner.presets import PRESETS
-from ...visual_planner.planner.spec import PlannerSpec
-from ..wires import warn
-from . import lora_beside, lora_where, tiny
+from ....visual_planner.adapters.blocks import Strengths, parse_blocks
+from ....visual_planner.errors import brief
+from ....visual_planner.planner.presets import PRESETS
+from ....visual_planner.planner.spec import PlannerSpec
+from ...wires import warn
+from ..safetensors_files import ModelFileError, read_header
+from ..tiny import tiny
+from . import lora_beside, lora_where
 from .lora_file import LoraFile
 from .lora_keys import LoraError, target_of
 from .lora_make import is_product, layer_of
 from .lora_patches import layers_of_lengths, make_patches
-from .safetensors_files import ModelFileError, read_header
 
 NONE = "none"
 FROM_FILE = "from the file"

@@ -20,9 +20,9 @@ from typing import IO
 
 import comfy.model_management as management
 
-from ...visual_planner.errors import PlannerError, plain
+from ....visual_planner.errors import PlannerError, plain
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 """Folder of the plugin: the process imports from it, and relative paths of recipes begin in it."""
 PYTHON_VARIABLE = "VISUAL_PLANNER_TRAINING_PYTHON"
 """Environment variable that names the Python of the process; default: the server's own."""

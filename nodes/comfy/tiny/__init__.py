@@ -1,0 +1,1 @@
+"""Tiny planners as ComfyUI's own MODEL, CLIP and VAE."""
