@@ -22,7 +22,7 @@ from training.evaluation.closed_loop.evaluation import (
     rate,
 )
 from training.evaluation.closed_loop.planning import make_plans
-from training.evaluation.closed_loop.replan import _moves_to_make, replan
+from training.evaluation.closed_loop.replanning.replan import _moves_to_make, replan
 from training.evaluation.closed_loop.requests import Wording, planner_input
 from training.evaluation.closed_loop.trial import carry_out, rank
 from training.model.pipeline import open_planner

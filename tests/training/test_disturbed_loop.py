@@ -13,10 +13,10 @@ from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop import planning
-from training.evaluation.closed_loop import replan as module
 from training.evaluation.closed_loop.options import parse, settings_of
 from training.evaluation.closed_loop.planning import choose
-from training.evaluation.closed_loop.replan import departure, replan, replan_when_departed
+from training.evaluation.closed_loop.replanning import replan as module
+from training.evaluation.closed_loop.replanning.replan import departure, replan, replan_when_departed
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.closed_loop.trial import Judged
 from training.planner.export import export

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from support.small_world import config_for
 from training.__main__ import main
 from training.errors import TrainingError
-from training.evaluation.closed_loop import command, planning, stalled
+from training.evaluation.closed_loop import command, planning
 from training.evaluation.closed_loop.evaluation import bounds
 from training.evaluation.closed_loop.pictures import strip
+from training.evaluation.closed_loop.replanning import stalled
+from training.evaluation.closed_loop.replanning.stalled import replan_when_stalled
 from training.evaluation.closed_loop.settings import Settings
-from training.evaluation.closed_loop.stalled import replan_when_stalled
 from training.evaluation.rows.journal import Journal
 from training.planner.export import export
 from training.planner.train import train

@@ -13,10 +13,10 @@ from ...model.pipeline import PlannerPipeline
 from ..colours import colour_kept
 from .planning import Choice, choose
 from .rates import difference, rate
-from .replan import replan, replan_when_departed
+from .replanning.replan import replan, replan_when_departed
+from .replanning.stalled import replan_when_stalled
 from .requests import Asked, Wording, draw
 from .settings import Settings
-from .stalled import replan_when_stalled
 from .trial import Judged, attempt, carry_out, execute_frames, execute_plan
 
 Look = Callable[[Judged, Asked, str], None]

@@ -51,7 +51,7 @@ class Settings:
         disturb: kinds of disturbance that happen in every scene, of those that its task can have.
         disturb_strength: their amounts are multiplied by it.
         departed_m: plan again where the end effector is seen so far from where the plan has it [m], or an object's
-            colour is elsewhere (see `replan.departure`); 0: never.
+            colour is elsewhere (see `replanning.replan.departure`); 0: never.
         until_good: rounds of sampling at most, until a plan looks good (see `ranking.is_good`); 1: every plan will do.
     """
 

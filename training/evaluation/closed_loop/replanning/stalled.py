@@ -13,10 +13,10 @@ from visual_planner.execution.readout import ReadoutNet
 from worlds.errors import UnreachableError
 from worlds.protocol import Executed, Rollout, World
 
-from ...model.pipeline import PlannerPipeline
-from .planning import choose
-from .requests import Asked
-from .settings import Settings
+from ....model.pipeline import PlannerPipeline
+from ..planning import choose
+from ..requests import Asked
+from ..settings import Settings
 
 
 @dataclass

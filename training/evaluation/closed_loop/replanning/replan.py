@@ -9,13 +9,13 @@ from visual_planner.execution.readout import ReadoutNet
 from worlds.errors import UnreachableError
 from worlds.protocol import World
 
-from ...errors import TrainingError
-from ...model.pipeline import PlannerPipeline
-from ..colours import HUES, centroid
-from .planning import choose
-from .requests import Asked
-from .settings import START, Settings
-from .trial import Judged, read_plan
+from ....errors import TrainingError
+from ....model.pipeline import PlannerPipeline
+from ...colours import HUES, centroid
+from ..planning import choose
+from ..requests import Asked
+from ..settings import START, Settings
+from ..trial import Judged, read_plan
 
 DEPARTED_SIDES = 0.08
 """Distance between an object's colour as seen and as planned from which on is planned again [sides of the picture].
