@@ -17,7 +17,7 @@ from worlds.errors import WorldError
 from worlds.metaworld.__main__ import main
 from worlds.metaworld.bounds import ROWS, measure_bounds
 from worlds.metaworld.camera import CAMERAS, Pictures, project
-from worlds.metaworld.dataset import Options, write_dataset
+from worlds.metaworld.dataset import MAX_ATTEMPTS, Options, write_dataset
 from worlds.metaworld.execution import MAX_STEPS, execute
 from worlds.metaworld.motion import demonstrate, play, show
 from worlds.metaworld.scene import EVALUATION_SEEDS, Scenes
@@ -130,9 +130,17 @@ def test_bad_options_are_named(tmp_path, capsys):
 
 
 def test_training_seeds_are_no_evaluation_seeds():
-    config = (ROOT / "training" / "configs" / "metaworld.yaml").read_text()
-    seeds = [int(seed) for seed in re.findall(r"--seed (\d+)", config)]
-    assert len(seeds) == 2 and not set(seeds) & set(EVALUATION_SEEDS)
+    configs = [
+        (ROOT / "training" / "configs" / name).read_text() for name in ("metaworld.yaml", "metaworld_readout.yaml")
+    ]
+    runs = {
+        (int(seed), int(count)) for text in configs for count, seed in re.findall(r"--runs (\d+) --seed (\d+)", text)
+    }
+    assert len(runs) == 5
+    # a scene that the script cannot solve is replaced by one whose seed lies further on
+    drawn = [range(seed, seed + count * MAX_ATTEMPTS) for seed, count in sorted(runs)]
+    for one, following in zip([EVALUATION_SEEDS, *drawn], drawn, strict=False):
+        assert one.stop <= following.start
     assert Options(1, 3).for_evaluation and not Options(1, 1_000_000).for_evaluation
 
 
