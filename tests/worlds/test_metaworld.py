@@ -17,9 +17,9 @@ from worlds.errors import WorldError
 from worlds.metaworld.__main__ import main
 from worlds.metaworld.bounds import ROWS, measure_bounds
 from worlds.metaworld.camera import CAMERAS, Pictures, project
-from worlds.metaworld.dataset import MAX_ATTEMPTS, Options, write_dataset
+from worlds.metaworld.dataset import MAX_ATTEMPTS, MAX_RECOVERIES, Options, write_dataset
 from worlds.metaworld.execution import MAX_STEPS, execute
-from worlds.metaworld.motion import demonstrate, play, show
+from worlds.metaworld.motion import demonstrate, play, recover, show
 from worlds.metaworld.scene import EVALUATION_SEEDS, Scenes
 from worlds.metaworld.tasks import TASKS, all_texts, caption, instruction
 
@@ -106,6 +106,23 @@ def test_a_data_set_is_read_by_training(data):
     assert begins.count(0.0) == 6 and all(0 < value <= 0.75 for value in begins if value)
 
 
+def test_a_recovery_begins_where_a_wrong_plan_has_failed(scenes, tmp_path):
+    """The script goes on from what the plan has left; where the plan succeeded after all there is nothing to show."""
+    options = Options(2, 5_000_000, policy="recovery", tasks=("shelf-place",), cameras=("corner",))
+    write_dataset(tmp_path / "data", options, 1, False)
+    records = [json.loads(line) for line in (tmp_path / "data" / "episodes.jsonl").read_text().splitlines()]
+    assert len(records) == 2
+    for record in records:
+        seed = record["seed"]
+        assert record["id"] == f"shelf-place_{seed}_corner_recovery" and record["success"] and record["begins"] == 0
+        start = scenes.reset("shelf-place", seed)[1][:3]
+        assert np.linalg.norm(start - record["end_effector_m"][0]) > 0.05, "not the scene's own start"
+    motion = recover(scenes, "shelf-place", seed, np.random.default_rng((seed, TASKS.index("shelf-place"))))
+    np.testing.assert_allclose(motion.hand_m[0], record["end_effector_m"][0], atol=1e-4)
+    done = [recover(scenes, "door-close", seed, np.random.default_rng(seed)) for seed in range(5_000_000, 5_000_006)]
+    assert None in done and all(motion is None or len(motion) > 1 for motion in done)
+
+
 def test_two_processes_write_the_same_data_set(data, tmp_path, capfd):
     folder, _ = data
     options = Options(1, 5_000_000, tasks=("door-close", "hammer"), later_starts=1)
@@ -136,9 +153,10 @@ def test_training_seeds_are_no_evaluation_seeds():
     runs = {
         (int(seed), int(count)) for text in configs for count, seed in re.findall(r"--runs (\d+) --seed (\d+)", text)
     }
-    assert len(runs) == 5
+    assert len(runs) >= 5
     # a scene that the script cannot solve is replaced by one whose seed lies further on
-    drawn = [range(seed, seed + count * MAX_ATTEMPTS) for seed, count in sorted(runs)]
+    attempts = max(MAX_ATTEMPTS, MAX_RECOVERIES)
+    drawn = [range(seed, seed + count * attempts) for seed, count in sorted(runs)]
     for one, following in zip([EVALUATION_SEEDS, *drawn], drawn, strict=False):
         assert one.stop <= following.start
     assert Options(1, 3).for_evaluation and not Options(1, 1_000_000).for_evaluation

@@ -21,16 +21,18 @@ from simulation.workers import in_processes
 from ..errors import WorldError
 from .camera import CAMERAS, Pictures, project
 from .engine import load
-from .motion import Motion, demonstrate, play, show
+from .motion import Motion, demonstrate, play, recover, show
 from .scene import EVALUATION_SEEDS, Scenes
 from .tasks import TASKS, caption, instruction
 
 FORMAT, VERSION = "visual_planner.episodes", 1
-POLICIES = ("demonstration", "play")
+POLICIES = ("demonstration", "play", "recovery")
+"""The script; the arm at random; the script, from where a wrong plan has failed."""
 PATH_POINTS = 33
 LATEST = 0.75
 """Fraction of a motion that is over, at most, where an episode begins in the middle of its task."""
-MAX_ATTEMPTS = 25
+MAX_ATTEMPTS, MAX_RECOVERIES = 25, 100
+"""Scenes that are tried for a run. After a wrong plan the script often has nothing left to grasp."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +160,20 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
     """Make one run's episodes and write their strips; returns task, failed attempts and records."""
     task, number = job
     scenes, options, part = _worker["scenes"], _worker["options"], _worker["part"]
-    for attempt in range(MAX_ATTEMPTS):
+    recovery = options.policy == "recovery"
+    attempts = MAX_RECOVERIES if recovery else MAX_ATTEMPTS
+    for attempt in range(attempts):
         # A scene that the script cannot solve is replaced by one whose seed no other run has.
         seed = options.seed + number + attempt * options.runs
         rng = np.random.default_rng((seed, TASKS.index(task)))
         if options.policy == "play":
             motion = play(scenes, task, seed, rng)
             break
-        motion = demonstrate(scenes, task, seed)
-        if motion.success is not None:
+        motion = recover(scenes, task, seed, rng) if recovery else demonstrate(scenes, task, seed)
+        if motion is not None and motion.success is not None:
             break
     else:
-        raise WorldError(f"no demonstration of {task} succeeded in {MAX_ATTEMPTS} scenes from seed {options.seed}")
+        raise WorldError(f"no demonstration of {task} succeeded in {attempts} scenes from seed {options.seed}")
     env, _ = scenes.reset(task, seed)
     if task not in _worker["pictures"]:
         _worker["pictures"][task] = Pictures(env, options.size, options.shadows)
@@ -186,7 +190,7 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
                 chosen = np.linspace(begins, last, options.frames).round().astype(int)
             else:
                 chosen = motion.choose(options.frames, begins)
-            name = f"{task}_{seed}_{camera}" + (f"_from{begins}" if begins else "")
+            name = f"{task}_{seed}_{camera}" + "_recovery" * recovery + (f"_from{begins}" if begins else "")
             words = "" if options.policy == "play" else instruction(task, rng if options.phrasings else None)
             strip, record = _episode(env, pictures, motion, chosen, camera)
             Image.fromarray(strip).save(part / "frames" / f"{name}.png", compress_level=1)

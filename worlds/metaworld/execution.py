@@ -71,6 +71,11 @@ class Executor:
         return np.array(self._now[:3])
 
     @property
+    def observation(self) -> np.ndarray:
+        """The newest observation (39,)."""
+        return self._now
+
+    @property
     def closed(self) -> bool:
         """Whether the gripper is told to close."""
         return self._grip > 0

@@ -7,12 +7,16 @@ import numpy as np
 
 from visual_planner.execution.keyframe_choice import GRIPPER_LENGTH_M, choose_by_shape
 
-from .execution import CLOSED_BELOW, MAX_STEPS
+from .execution import CLOSED_BELOW, MAX_STEPS, PATIENCE, Executor
 from .scene import Scenes
 
 AFTER_SUCCESS = 10
 """Steps that a demonstration goes on after success, as in AVDC's videos."""
 _CHOICE_STEP = 2
+_KEYFRAMES = 9
+_OTHER_SCENE, _NEIGHBOURS = 0.3, 1000
+_PLAN_OFF_M, _KEYFRAME_OFF_M = 0.03, 0.015
+"Wrong plans: share of those of another scene, whose seed is at most so far away, and errors of the others [m]."
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def show(env, state: np.ndarray) -> None:
 
 def demonstrate(scenes: Scenes, task: str, seed: int) -> Motion:
     """Run the scripted policy until `AFTER_SUCCESS` steps after success, or to the end of the episode."""
-    env, observation = scenes.reset(task, seed)
+    return _follow_script(scenes, task, *scenes.reset(task, seed))
+
+
+def _follow_script(scenes: Scenes, task: str, env, observation: np.ndarray) -> Motion:
     recorder, policy = Recorder(env, observation), scenes.policy(task)
     for number in range(MAX_STEPS):
         with warnings.catch_warnings():
@@ -104,6 +111,25 @@ def demonstrate(scenes: Scenes, task: str, seed: int) -> Motion:
         if recorder.success is not None and number + 1 >= recorder.success + AFTER_SUCCESS:
             break
     return recorder.motion()
+
+
+def recover(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion | None:
+    """Execute a wrong plan, and where it has failed let the script do the task from there; None where it has not.
+
+    The plan is that of another scene, or the scene's own with the errors that planners make: one offset for all of it,
+    and one for each keyframe. What is recorded begins when the plan has ended.
+    """
+    other = rng.random() < _OTHER_SCENE
+    shown = demonstrate(scenes, task, seed + int(rng.integers(1, _NEIGHBOURS)) if other else seed)
+    if shown.success is None:
+        return None
+    keys = shown.keyframes(shown.choose(_KEYFRAMES))
+    if not other:
+        keys[1:, :3] += rng.normal(0.0, _PLAN_OFF_M, 3) + rng.normal(0.0, _KEYFRAME_OFF_M, (_KEYFRAMES - 1, 3))
+    env, observation = scenes.reset(task, seed)
+    executor = Executor(env, observation)
+    executor.run(keys, patience=PATIENCE)
+    return None if executor.success else _follow_script(scenes, task, env, executor.observation)
 
 
 def play(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion:
