@@ -67,3 +67,14 @@ def _rates(value: object):
     if isinstance(value, list):
         for inner in value:
             yield from _rates(inner)
+
+
+def test_meta_worlds_page_and_card_have_the_closed_loops_own_figures():
+    from training.evaluation.closed_loop.table import table
+
+    result = json.loads((ROOT / "models" / "metaworld_planner" / "closed_loop.json").read_text())
+    assert table(result) in (ROOT / "docs" / "benchmarks" / "metaworld.md").read_text()
+    card = (ROOT / "models" / "metaworld_planner" / "README.md").read_text()
+    for group in ("once", "success"):
+        row = result[group]["text"]
+        assert f"{row['successes']} ({row['rate']:.1%}, {row['low']:.0%} to {row['high']:.0%})" in card

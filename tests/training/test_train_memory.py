@@ -76,6 +76,8 @@ def test_a_plan_keeps_the_laws():
     packed = [plan(quantize=form).base for form in ("none", "int8", "nf4")]
     assert packed[0] > 2 * packed[1] > 2.5 * packed[2]
     assert plan(quantize="fp8").base == packed[1]
+    weighted = plan(objective={"motion_weight": 1.0, "end_effector_weight": 5.0})
+    assert whole.activations <= weighted.activations < 1.1 * whole.activations
     # Packed layers unpack one matrix at a time, in the type of the products.
     short = {"base_dtype": "bfloat16", "mixed_precision": "bf16"}
     plain, *unpacked = (

@@ -221,6 +221,7 @@ def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: to
             torch.empty(count, *spec.latent_shape),
             torch.empty(count, *spec.condition_latent_shape),
             *base_of(spec).blank_text(config, count, text_tokens),
+            torch.empty(count, spec.layout.frames, 2) if section.objective.end_effector_weight else None,
         )
 
 

@@ -120,6 +120,9 @@ def _loop(config: Config, size: Size, compiled: bool, tiny_planner: bool) -> Loo
         drawn(size.device, section.batch_size, *spec.condition_latent_shape, seed=3),
         drawn(size.device, *text.shape, seed=4),
         None if pooled is None else drawn(size.device, *pooled.shape, seed=5),
+        drawn(size.device, section.batch_size, spec.layout.frames, 2, seed=6)
+        if section.objective.end_effector_weight
+        else None,
     )
     in_context, guided = InContext(spec, accelerator.device), transformer.config.guidance_embeds
 
