@@ -123,6 +123,19 @@ def test_a_recovery_begins_where_a_wrong_plan_has_failed(scenes, tmp_path):
     assert None in done and all(motion is None or len(motion) > 1 for motion in done)
 
 
+def test_a_run_without_a_recovery_is_left_out_and_a_task_without_any_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("worlds.metaworld.dataset.recover", lambda scenes, task, seed, rng: None)
+    with pytest.raises(WorldError, match="no recovery of door-close succeeded from seed 5000000 on"):
+        write_dataset(tmp_path / "none", Options(1, 5_000_000, policy="recovery", tasks=("door-close",)), 1, False)
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setattr(
+        "worlds.metaworld.dataset.recover",
+        lambda scenes, task, seed, rng: None if seed % 2 else recover(scenes, task, seed, rng),
+    )
+    options = Options(2, 5_000_000, policy="recovery", tasks=("shelf-place",), cameras=("corner",))
+    assert write_dataset(tmp_path / "some", options, 1, False)["episodes"] == 1
+
+
 def test_two_processes_write_the_same_data_set(data, tmp_path, capfd):
     folder, _ = data
     options = Options(1, 5_000_000, tasks=("door-close", "hammer"), later_starts=1)

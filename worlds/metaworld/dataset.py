@@ -32,7 +32,9 @@ PATH_POINTS = 33
 LATEST = 0.75
 """Fraction of a motion that is over, at most, where an episode begins in the middle of its task."""
 MAX_ATTEMPTS, MAX_RECOVERIES = 25, 100
-"""Scenes that are tried for a run. After a wrong plan the script often has nothing left to grasp."""
+"""Scenes that are tried for a run. After a wrong plan the script often has nothing left to grasp: a run without any
+recovery is left out.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def _write(part: Path, options: Options, processes: int, progress: bool) -> dict
             failed[task] += failures
             counts[task] += len(records)
             file.writelines(json.dumps(record) + "\n" for record in records)
+    if without := [task for task, count in counts.items() if not count]:
+        raise WorldError(f"no {options.policy} of {', '.join(without)} succeeded from seed {options.seed} on")
     summary = {
         "format": FORMAT,
         "version": VERSION,
@@ -173,6 +177,8 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
         if motion is not None and motion.success is not None:
             break
     else:
+        if recovery:
+            return task, attempts, []
         raise WorldError(f"no demonstration of {task} succeeded in {attempts} scenes from seed {options.seed}")
     env, _ = scenes.reset(task, seed)
     if task not in _worker["pictures"]:
