@@ -14,7 +14,6 @@ from training.errors import TrainingError
 from training.evaluation.closed_loop import command, planning
 from training.evaluation.closed_loop.evaluation import bounds
 from training.evaluation.closed_loop.pictures import strip
-from training.evaluation.closed_loop.replanning import stalled
 from training.evaluation.closed_loop.replanning.stalled import replan_when_stalled
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.rows.journal import Journal
@@ -159,11 +158,10 @@ def test_a_plan_that_stalls_is_made_again_from_where_the_arm_is(asked, toy, monk
 
     def known(group, item, mode, net):
         truth = next(other for other in asked if np.array_equal(other.truth, group[0]))
-        return [type("Judged", (), {"reading": truth, "followed": truth})()], [0]
+        return [type("Judged", (), {"keys": lambda self, follow_path: truth.keyframes})()], [0]
 
     monkeypatch.setattr(planning, "make_plans", plans)
     monkeypatch.setattr(planning, "rank", known)
-    monkeypatch.setattr(stalled, "keyframes", lambda reading: reading.keyframes)
     rows = replan_when_stalled(asked, half, Nine, "text", _net(asked), toy, settings)
     assert [row["ends"] for row in rows] == [["stalled", "success"]] * 4 and all(row["success"] for row in rows)
     assert len(looks) == 1 and [now.seed for now in looks[0]] == [item.seed + 1 for item in asked]
@@ -178,9 +176,9 @@ def test_plans_that_never_move_are_made_so_often_and_no_more(asked, toy, monkeyp
     still = [np.repeat(item.keyframes[:1], 9, axis=0) for item in asked]
     made = []
     monkeypatch.setattr(planning, "make_plans", lambda p, now, *a, **k: made.append(len(now)) or [None] * len(now))
-    same = lambda group, item, mode, net: ([type("J", (), {"reading": item.keyframes[:1]})()], [0])  # noqa: E731
+    again = lambda item: lambda self, follow_path: np.repeat(item.keyframes[:1], 9, axis=0)  # noqa: E731
+    same = lambda group, item, mode, net: ([type("J", (), {"keys": again(item)})()], [0])  # noqa: E731
     monkeypatch.setattr(planning, "rank", same)
-    monkeypatch.setattr(stalled, "keyframes", lambda first: np.repeat(first, 9, axis=0))
     rows = replan_when_stalled(asked, still, Nine, "text", _net(asked), toy, Settings(world="toy", replans=3))
     assert made == [4, 4, 4] and not any(row["success"] for row in rows)
     assert rows[0]["ends"] == ["stalled"] * 3 + ["end"]

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from visual_planner.execution.keyframes import keyframes
 from visual_planner.planner.prompts import parts_of
 from worlds.protocol import World
 
@@ -20,7 +19,7 @@ from .settings import Settings
 from .trial import Judged, attempt, carry_out, execute_frames, execute_plan
 
 Look = Callable[[Judged, Asked, str], None]
-"""Is shown a plan before it is executed, its request and the mode."""
+"""Is shown the plan that is executed first, its request and the mode."""
 
 __all__ = ["Settings", "bounds", "difference", "draw_all", "evaluate_planner", "plan_and_execute", "rate"]
 
@@ -47,10 +46,7 @@ def plan_and_execute(
     wording: Wording | None = None,
     look: Look | None = None,
 ) -> list[dict]:
-    """One row a request: success of the best-looking plan and of every one, with what was seen before execution.
-
-    `look` is shown each plan that is executed first, its request and the mode.
-    """
+    """One row a request: success of the best-looking plan and of every one, with what was seen before execution."""
     choices = choose(planner, asked, mode, net, settings, wording)
     rows = [
         _row(choice, item, mode, world, settings)
@@ -66,7 +62,7 @@ def plan_and_execute(
 
 def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Settings) -> dict:
     """What came of the plans for one request."""
-    tried = [attempt(_keys(plan, settings), item, world) for plan in choice.judged]
+    tried = [attempt(plan.keys(settings.follow_path), item, world) for plan in choice.judged]
     done, first = [success for success, _ in tried], choice.order[0]
     row = {
         "seed": item.seed, "task": item.task, "instruction": item.instruction, "success": done[first],
@@ -89,17 +85,13 @@ def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Setting
     return row
 
 
-def _keys(plan: Judged, settings: Settings) -> np.ndarray:
-    return keyframes(plan.followed if settings.follow_path else plan.reading)
-
-
 def _replanned(
     planner: PlannerPipeline, asked: list[Asked], choices: list[Choice], mode: str, world: World, net,
     settings: Settings,
 ) -> list[dict]:  # fmt: skip
     """What re-planning by the settings' rule does for each request; nothing where it never happens."""
     if settings.rule == "stalled":
-        first = [_keys(choice.best, settings) for choice in choices]
+        first = [choice.best.keys(settings.follow_path) for choice in choices]
         return replan_when_stalled(asked, first, planner, mode, net, world, settings)
     bar = tqdm(asked, desc=f"{mode}: re-planning", leave=False, disable=None)
     if settings.rule == "departed":

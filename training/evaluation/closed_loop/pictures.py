@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from visual_planner.execution.keyframes import keyframes
 from worlds.errors import UnreachableError
 from worlds.protocol import World
 
@@ -36,10 +35,9 @@ class Strips:
 
     def add(self, plan: Judged, asked: Asked, mode: str, world: World, follow_path: bool) -> None:
         """Execute a plan with pictures and write its strip, `TASK_SEED_CAMERA_MODE.png`."""
-        keys = keyframes(plan.followed if follow_path else plan.reading)
         rollout, executed, done = world.start(asked.request, len(asked.truth), asked.spacing), None, False
         try:
-            executed = rollout.carry_out(keys).frames
+            executed = rollout.carry_out(plan.keys(follow_path)).frames
             done = bool(rollout.success)
         except UnreachableError:
             pass  # nothing to show but the plan

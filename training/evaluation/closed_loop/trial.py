@@ -40,6 +40,10 @@ class Judged:
     objects_left: float
     followed: Reading
 
+    def keys(self, follow_path: bool) -> np.ndarray:
+        """Keyframes (F, 4) to execute, the end effector kept on the drawn path or only where the frames show it."""
+        return keyframes(self.followed if follow_path else self.reading)
+
 
 def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
     """What the read-out says of frames (F, h, w, 3), seen by the request's camera if it belongs to none."""
@@ -100,7 +104,7 @@ def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
 
 def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:
     """Whether the request is done by a plan, the gripper kept on the drawn path or only where the frames show it."""
-    return carry_out(keyframes(plan.followed if follow_path else plan.reading), asked, world)
+    return carry_out(plan.keys(follow_path), asked, world)
 
 
 def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World, follow_path: bool = False) -> bool:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import ReadoutNet
 from worlds.errors import UnreachableError
 from worlds.protocol import World
@@ -112,7 +111,7 @@ def replan_when_departed(
     rollout = world.start(asked.request, moves + 1, asked.spacing)
     while True:
         monitor = Monitor(best.frames, now, net, settings.departed_m, seen)
-        keys = keyframes(best.followed if settings.follow_path else best.reading)[len(seen) - 1 :]
+        keys = best.keys(settings.follow_path)[len(seen) - 1 :]
         try:
             done = rollout.carry_out(keys, pictures=False, watch=monitor if len(ends) < settings.replans else None)
         except UnreachableError:
@@ -174,7 +173,7 @@ def replan(
         last = passed + every >= moves or number == (settings.replans or moves)
         past = np.stack(seen)[None] if from_start else None
         best = choose(planner, [now], mode, net, settings, seen=past)[0].best
-        keys = keyframes(best.followed if settings.follow_path else best.reading)
+        keys = best.keys(settings.follow_path)
         if from_start:
             part = keys[passed:] if last else keys[passed : passed + every + 1]
         else:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from visual_planner.execution.keyframes import keyframes
 from visual_planner.execution.readout import ReadoutNet
 from worlds.errors import UnreachableError
 from worlds.protocol import Executed, Rollout, World
@@ -67,8 +66,7 @@ def replan_when_stalled(
             now = [replace(attempt.asked, seed=attempt.asked.request.seed + number) for attempt in waiting]
             choices = choose(planner, now, mode, net, settings)
             for attempt, choice in zip(waiting, choices, strict=True):
-                best = choice.best
-                attempt.keys = keyframes(best.followed if settings.follow_path else best.reading)
+                attempt.keys = choice.best.keys(settings.follow_path)
         for attempt in waiting:
             advance(attempt, world, last=number == settings.replans)
     return [{"success": attempt.success, "ends": attempt.ends} for attempt in attempts]
