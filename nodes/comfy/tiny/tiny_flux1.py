@@ -7,7 +7,7 @@ here from ComfyUI's public classes.
 from pathlib import Path
 
 from ..safetensors_files import ModelFileError, load_tensors, read_json
-from .tiny_parts import load_text_weights, patcher, pick
+from .tiny_parts import autoencoder_settings, load_text_weights, patcher, pick
 
 
 def load_model(folder: Path):
@@ -83,24 +83,11 @@ def load_vae(folder: Path):
     wanted = ("AutoencoderKL", flux.latent_channels, flux.scale_factor, flux.shift_factor)
     if tuple(kind.values()) != wanted:
         raise ModelFileError(f"{what} must have {dict(zip(kind, wanted, strict=True))}, got {kind}: {folder / 'vae'}")
-    width = config["block_out_channels"][0]
-    structure = {
-        "double_z": True,
-        "z_channels": flux.latent_channels,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": width,
-        "ch_mult": [channels // width for channels in config["block_out_channels"]],
-        "num_res_blocks": config["layers_per_block"],
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    }
     # FLUX's autoencoder has no quantisation layers, but ComfyUI's class does, and it leaves missing ones uninitialised.
     for name, channels in (("quant_conv", 2 * flux.latent_channels), ("post_quant_conv", flux.latent_channels)):
         weights.setdefault(f"{name}.weight", torch.eye(channels)[:, :, None, None])
         weights.setdefault(f"{name}.bias", torch.zeros(channels))
-    settings = {"params": {"ddconfig": structure, "embed_dim": flux.latent_channels}}
+    settings = autoencoder_settings(config, flux.latent_channels)
     vae = comfy.sd.VAE(sd=weights, config=settings, dtype=torch.float32)
     # ComfyUI renames the weights one by one and only logs what is missing.
     if len(weights) != (needed := len(vae.first_stage_model.state_dict())):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..flux2_names import to_bfl
 from ..safetensors_files import ModelFileError, load_tensors, read_json
-from .tiny_parts import load_text_weights, patcher, pick
+from .tiny_parts import autoencoder_settings, load_text_weights, patcher, pick
 
 RAW_CHANNELS, PATCH = 32, 2
 """Channels of the autoencoder before its 2x2 patches are normalised, and the side of such a patch."""
@@ -103,21 +103,7 @@ def load_vae(folder: Path):
     kind = {name: config.get(name) for name in wanted}
     if kind != wanted:
         raise ModelFileError(f"{what} must have {wanted}, got {kind}: {folder / 'vae'}")
-    width = config["block_out_channels"][0]
-    structure = {
-        "double_z": True,
-        "z_channels": RAW_CHANNELS,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": width,
-        "ch_mult": [channels // width for channels in config["block_out_channels"]],
-        "num_res_blocks": config["layers_per_block"],
-        "attn_resolutions": [],
-        "dropout": 0.0,
-        "batch_norm_latent": True,
-    }
-    settings = {"params": {"ddconfig": structure, "embed_dim": RAW_CHANNELS}}
+    settings = autoencoder_settings(config, RAW_CHANNELS, batch_norm_latent=True)
     given = len(weights)
     vae = comfy.sd.VAE(sd=weights, config=settings, dtype=torch.float32)
     # ComfyUI renames the weights one by one and only logs what is missing.

@@ -25,6 +25,31 @@ def pick(config: dict, names: tuple[str, ...], what: str) -> dict:
     return {name: config[name] for name in names}
 
 
+def autoencoder_settings(config: dict, channels: int, **more) -> dict:
+    """What `comfy.sd.VAE` builds an autoencoder of FLUX's kind from: as wide and deep as its diffusers config says.
+
+    Args:
+        config: of diffusers' class.
+        channels: of its latents.
+        more: settings of its own.
+    """
+    width = config["block_out_channels"][0]
+    structure = {
+        "double_z": True,
+        "z_channels": channels,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": width,
+        "ch_mult": [own // width for own in config["block_out_channels"]],
+        "num_res_blocks": config["layers_per_block"],
+        "attn_resolutions": [],
+        "dropout": 0.0,
+        **more,
+    }
+    return {"params": {"ddconfig": structure, "embed_dim": channels}}
+
+
 def load_text_weights(clip, weights: dict, optional: set[str], name: str) -> None:
     """Give a text encoder its weights.
 
