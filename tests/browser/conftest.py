@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from chrome import NoBrowser, chrome
-from drawing import Drawing
-from editor import SETTINGS, Editor
-from workflow_files import FIRST_FRAME, upload_examples
 
+from browser.chrome import NoBrowser, chrome
+from browser.drawing import Drawing
+from browser.editor import SETTINGS, Editor
+from browser.workflow_files import FIRST_FRAME, upload_examples
 from launcher.client import ComfyClient
 from launcher.comfyui import ComfyUI
 from launcher.paths import OUTPUT
@@ -48,9 +48,9 @@ def client(planner_server: ComfyServer) -> ComfyClient:
     return client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A browser without a window; for a module alone, because Playwright occupies the thread's event loop."""
+    """A browser without a window; for this folder alone, because Playwright occupies the thread's event loop."""
     running = chrome()
     try:
         started = running.__enter__()
@@ -62,9 +62,9 @@ def browser() -> Iterator[Browser]:
         running.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_editor(browser: Browser, client: ComfyClient) -> Iterator[Editor]:
-    """One page for the module's tests: a page takes longer to start than a workflow to open."""
+    """One page for all tests without settings of their own: a page takes longer to start than a workflow to open."""
     editor = Editor(browser, client.url)
     yield editor
     editor.close()
@@ -72,7 +72,7 @@ def shared_editor(browser: Browser, client: ComfyClient) -> Iterator[Editor]:
 
 @pytest.fixture
 def editor(shared_editor: Editor) -> Editor:
-    """The module's page, with its list of problems begun anew."""
+    """The shared page, with its list of problems begun anew."""
     shared_editor.problems.clear()
     return shared_editor
 
@@ -87,7 +87,7 @@ def newer_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="package", params=MODES)
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Editor]:
     """The editor's page in each mode, with the example picture and a new Trajectory node on the graph."""
     newer, vue = MODES[request.param]

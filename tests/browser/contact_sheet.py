@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from workflow_files import JsonObject, read
 
+from browser.workflow_files import JsonObject, read
 from launcher.copies import API_FOLDER, APP_NAMES
 from visual_planner.trajectory.overlay import draw_overlay
 from visual_planner.trajectory.parse import parse_trajectory

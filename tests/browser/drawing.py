@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from editor import Editor, JsonObject
+from browser.editor import Editor, JsonObject
 
 TRAJECTORY = "VisualPlannerTrajectory"
 THREE = ((12, 50), (30, 20), (50, 30))

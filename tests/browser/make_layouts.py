@@ -13,11 +13,10 @@ import re
 import sys
 from collections.abc import Iterator
 
-from chrome import chrome
-from editor import SETTINGS, Editor
-from layout import ROOM_BELOW, TITLE, JsonObject, faults, heights_by_kind, respace, widen
-from workflow_files import ALL, RUNNABLE, forget_results, read, upload_examples
-
+from browser.chrome import chrome
+from browser.editor import SETTINGS, Editor
+from browser.layout import ROOM_BELOW, TITLE, JsonObject, faults, heights_by_kind, respace, widen
+from browser.workflow_files import ALL, RUNNABLE, forget_results, read, upload_examples
 from launcher.client import ComfyClient
 from launcher.comfyui import find_comfyui
 from launcher.paths import OUTPUT, WORKFLOWS, shown

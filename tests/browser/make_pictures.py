@@ -1,7 +1,7 @@
 """Makes the workflows' thumbnails (contact sheets of a run's plan) and photographs the editor for the README.
 
-Run `PYTHONPATH=. .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the planner
-has changed, and look at the result; with names of workflows behind it (or `readme`), these alone.
+Run `PYTHONPATH=.:tests .venv/bin/python tests/browser/make_pictures.py` when a workflow, the look of a node or the
+planner has changed, and look at the result; with names of workflows behind it (or `readme`), these alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from chrome import chrome
-from contact_sheet import SHEETS, contact_sheet, plan_node, plan_prompt
-from editor import SETTINGS, Editor
 from PIL import Image
-from workflow_files import METAWORLD, TEMPLATES, upload_examples
 
+from browser.chrome import chrome
+from browser.contact_sheet import SHEETS, contact_sheet, plan_node, plan_prompt
+from browser.editor import SETTINGS, Editor
+from browser.workflow_files import METAWORLD, TEMPLATES, upload_examples
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
 from launcher.paths import EXAMPLES, ROOT, WORKFLOWS, shown

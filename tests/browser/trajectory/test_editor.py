@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 import pytest
-from drawing import THREE, TRAJECTORY, Drawing
-from editor import Editor
+from browser.drawing import THREE, TRAJECTORY, Drawing
+from browser.editor import Editor
 
 from launcher.paths import WORKFLOWS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawing import TRAJECTORY, Drawing
-from editor import READY
+from browser.drawing import TRAJECTORY, Drawing
+from browser.editor import READY
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 

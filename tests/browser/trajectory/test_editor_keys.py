@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from drawing import TRAJECTORY, Drawing
-from editor import WATCH
+from browser.drawing import TRAJECTORY, Drawing
+from browser.editor import WATCH
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawing import TRAJECTORY, Drawing
+from browser.drawing import TRAJECTORY, Drawing
 
 from launcher.paths import PLUGIN_NAME
 from visual_planner.trajectory.overlay import OVERLAY_STYLES, draw_overlay

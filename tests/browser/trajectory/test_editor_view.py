@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drawing import THREE, Drawing
+from browser.drawing import THREE, Drawing
 
 Place = tuple[float, float]
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from drawing import Drawing
-from editor import SETTINGS, Editor, JsonObject
+from browser.drawing import Drawing
+from browser.editor import SETTINGS, Editor, JsonObject
+from browser.workflow_files import FIRST_FRAME
 from playwright.sync_api import Browser
-from workflow_files import FIRST_FRAME
 
 from launcher.client import ComfyClient
 from launcher.paths import PLUGIN_NAME, ROOT
@@ -49,11 +49,6 @@ def open_in(language: str, browser: Browser, url: str, mode: str) -> Editor:
     return page
 
 
-def in_english(url: str) -> None:
-    """For the tests that come after."""
-    ComfyClient(url).post("/settings", SETTINGS | {"Comfy.Locale": "en"})
-
-
 def check_nodes(page: Editor, language: str) -> None:
     """Every node's title, description, inputs and outputs are those of the locale's file."""
     file = ROOT / "locales" / language / "nodeDefs.json"
@@ -73,6 +68,7 @@ def test_nodes_and_editor_speak_comfyuis_language(
     server: str, language: str, request: pytest.FixtureRequest, browser: Browser, pictures: Path
 ) -> None:
     url = request.getfixturevalue(server).url
+    before = ComfyClient(url).get("/settings")
     mode = {"client": "canvas", "newer_server": "newer_canvas"}[server]
     page = open_in(language, browser, url, mode)
     try:
@@ -90,4 +86,5 @@ def test_nodes_and_editor_speak_comfyuis_language(
         assert page.faults() == []
     finally:
         page.close()
-        in_english(url)
+        # For the pages of other tests that are open, and for those that come after.
+        ComfyClient(url).post("/settings", {"Comfy.Locale": "en"} | before)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawing import TRAJECTORY, Drawing
-from editor import WATCH, Editor
+from browser.drawing import TRAJECTORY, Drawing
+from browser.editor import WATCH, Editor
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 

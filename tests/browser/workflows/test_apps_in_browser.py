@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from editor import SETTINGS, WATCH, Editor
-from workflow_files import APPS, JsonObject, read
+from browser.editor import SETTINGS, WATCH, Editor
+from browser.workflow_files import APPS, JsonObject, read
 
 from launcher.client import ComfyClient
 from launcher.copies import APP_INPUTS, APP_NAMES, GOAL_INPUT

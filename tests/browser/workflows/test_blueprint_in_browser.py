@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from editor import Editor
+from browser.editor import Editor
 
 from launcher.paths import ROOT
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import chrome
 import pytest
-from chrome import NoBrowser, find_browser
+from browser import chrome
+from browser.chrome import NoBrowser, find_browser
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import layout
 import pytest
-from workflow_files import FILES, read
+from browser import layout
+from browser.workflow_files import FILES, read
 
 from launcher.demo_goal import with_goal
 

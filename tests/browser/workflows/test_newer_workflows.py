@@ -8,7 +8,7 @@ import json
 import urllib.error
 
 import pytest
-from workflow_files import NEWER, WAN, JsonObject, read
+from browser.workflow_files import NEWER, WAN, JsonObject, read
 
 from launcher.client import ComfyClient
 from launcher.paths import WORKFLOWS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drawing import TRAJECTORY
-from editor import Editor
+from browser.drawing import TRAJECTORY
+from browser.editor import Editor
 
 from launcher.client import ComfyClient
 from launcher.paths import WORKFLOWS

@@ -7,8 +7,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
-from editor import PICTURES_SHOWN, WATCH, Editor
-from workflow_files import TRAINED
+from browser.editor import PICTURES_SHOWN, WATCH, Editor
+from browser.workflow_files import TRAINED
 
 from launcher.client import ComfyClient
 from launcher.paths import WORKFLOWS

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import av
 import pytest
+from browser.workflow_files import APPS, KLEIN, RUNNABLE, TRAINED, JsonObject, read
 from PIL import Image
-from workflow_files import APPS, KLEIN, RUNNABLE, TRAINED, JsonObject, read
 
 from launcher.client import ComfyClient
 from launcher.copies import API, API_FOLDER, APP_NAMES, GOAL_INPUT, app_copy, texts

@@ -9,8 +9,20 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from browser.workflow_files import (
+    ALL,
+    FILES,
+    FIRST_FRAME,
+    FLUX,
+    KLEIN,
+    METAWORLD,
+    NAMES,
+    WAN,
+    JsonObject,
+    mode_of,
+    read,
+)
 from PIL import Image
-from workflow_files import ALL, FILES, FIRST_FRAME, FLUX, KLEIN, METAWORLD, NAMES, WAN, JsonObject, mode_of, read
 
 from launcher.client import ComfyClient, PromptError
 from launcher.paths import EXAMPLES, ROOT, WORKFLOWS

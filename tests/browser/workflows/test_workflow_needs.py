@@ -6,8 +6,8 @@ import re
 import tomllib
 
 import pytest
+from browser.workflow_files import FILES, KLEIN, NEWER, read
 from packaging.version import Version
-from workflow_files import FILES, KLEIN, NEWER, read
 
 from launcher.paths import ROOT
 

@@ -8,9 +8,9 @@ import urllib.request
 
 import numpy as np
 import pytest
-from contact_sheet import HEIGHT, SHEETS, SIDE, WIDTH, contact_sheet, plan_node, plan_prompt
+from browser.contact_sheet import HEIGHT, SHEETS, SIDE, WIDTH, contact_sheet, plan_node, plan_prompt
+from browser.workflow_files import APPS, METAWORLD, TEMPLATES, TINY
 from PIL import Image
-from workflow_files import APPS, METAWORLD, TEMPLATES, TINY
 
 from launcher.client import ComfyClient
 from launcher.paths import PLUGIN_NAME, ROOT, WORKFLOWS

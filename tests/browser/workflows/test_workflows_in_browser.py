@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import layout
 import pytest
-from editor import SETTINGS, Editor
+from browser import layout
+from browser.editor import SETTINGS, Editor
+from browser.workflow_files import ALL, RUNNABLE, TINY, JsonObject, forget_results, read
 from playwright.sync_api import Browser
-from workflow_files import ALL, RUNNABLE, TINY, JsonObject, forget_results, read
 
 from launcher.client import ComfyClient, Run
 from launcher.paths import WORKFLOWS
