@@ -26,13 +26,14 @@ class PlainTrainer:
     """Everything in memory, nothing made beforehand.
 
     Args:
-        section: base, adapter, batch size and optimizer.
+        section: base, adapter and optimizer.
         pairs: folder of pairs.
         lines: its pairs.
+        batch: examples of a step.
     """
 
-    def __init__(self, section: TrainSection, pairs: Path, lines: list[dict]) -> None:
-        self.section, self.pairs, self.lines = section, pairs, lines
+    def __init__(self, section: TrainSection, pairs: Path, lines: list[dict], batch: int) -> None:
+        self.section, self.pairs, self.lines, self.batch = section, pairs, lines, batch
         self.vae = load_vae(section.base / "vae")
         self.encoders = TextEncoders.load(section.base).requires_grad_(False)
         self.transformer = load_transformer(section.base)
@@ -48,7 +49,7 @@ class PlainTrainer:
 
     def step(self) -> float:
         """One step; returns the loss."""
-        count = self.section.batch_size
+        count = self.batch
         chosen = torch.randint(len(self.lines), (count,), generator=self.generator).tolist()
         lines = [self.lines[number] for number in chosen]
         target, condition = (self._latents([line[key] for line in lines]) for key in ("target", "source"))

@@ -30,16 +30,17 @@ EPISODES, CELL_PX, FRAMES = 24, 64, 9
 TRAINED_WITH = "training/configs/tiny.yaml"
 
 
-def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
+def run(repeats: int | None = None, changes: dict | None = None) -> Benchmark:
     """Measure.
 
     Args:
         repeats: timed steps of each trainer.
-        batch_size: examples of a step; None: as the configuration says.
+        changes: settings other than the recipe's, to try the benchmark out.
     """
     from training.cache.write import cache
     from training.data.prepare import prepare
     from training.loop.precision import resolved
+    from training.planner.compiling import compiles
 
     from .plain_trainer import PlainTrainer
 
@@ -47,7 +48,7 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
     with tempfile.TemporaryDirectory(prefix="visual-planner-bench-") as temporary:
         folder = Path(temporary)
         write_episodes(folder / "episodes")
-        config = configuration(folder, batch_size)
+        config = configuration(folder, changes or {})
         status.update("pairs and cache")
         prepare(config)
         started = time.perf_counter()
@@ -60,31 +61,37 @@ def run(repeats: int | None = None, batch_size: int | None = None) -> Benchmark:
         lines = [json.loads(line) for line in (grids / "pairs.jsonl").read_text().splitlines()]
         kind = resolved(config.train.mixed_precision, on_cpu=True)
         whole = {"mixed_precision": "no", "matmul_precision": "highest"}
-        raw, ratios, notes = {}, {}, {"precision": kind, "batch": config.train.batch_size}
-        for suffix, changes in (("", {}),) if kind == "no" else (("", {}), (" in float32", whole)):
-            section = config.train.model_copy(update=changes)
+        batch = config.train.batch_size * config.train.gradient_accumulation
+        raw, ratios, notes = {}, {}, {"precision": kind, "batch": batch}
+        notes["blocks"] = "compiled" if compiles(config.train, "cpu") else "not compiled"
+        for suffix, precision in (("", {}),) if kind == "no" else (("", {}), (" in float32", whole)):
+            section = config.train.model_copy(update=precision)
             ours = OurTrainer(config.model_copy(update={"train": section}))
-            trainers = {"ours": ours, "plain": PlainTrainer(section, grids, lines)}
+            trainers = {"ours": ours, "plain": PlainTrainer(section, grids, lines, batch)}
             status.update(f"steps{suffix}")
             for name, seconds in interleave({n: t.step for n, t in trainers.items()}, repeats or REPEATS).items():
-                raw[f"{name}{suffix} [samples/s]"] = [section.batch_size / value for value in seconds]
+                raw[f"{name}{suffix} [samples/s]"] = [batch / value for value in seconds]
+            share = statistics.median(ours.share_outside() for _ in range(3))
+            notes[f"fraction of our step{suffix} outside the transformer's passes"] = f"{share:.3f}"
             status.update(f"memory{suffix}")
+            # Tensors inside of compiled code cannot be counted.
+            uncompiled = section.model_copy(update={"compile_blocks": False})
+            trainers["ours"] = OurTrainer(config.model_copy(update={"train": uncompiled}))
+            trainers["ours"].step()  # makes the optimizer's state, which the other trainer has by now
             for name, trainer in trainers.items():
                 raw[f"{name}{suffix} [MiB at peak]"] = [peak_bytes(trainer) / 2**20] * len(seconds)
             for name, unit in (("samples_per_s", "samples/s"), ("peak_memory", "MiB at peak")):
                 ratios[f"{name}/plain{suffix}"] = f"ours{suffix} [{unit}]", f"plain{suffix} [{unit}]"
-            share = statistics.median(ours.share_outside() for _ in range(3))
-            notes[f"fraction of our step{suffix} outside the transformer's passes"] = f"{share:.3f}"
     status.close()
     notes["seconds to cache a pair, once"] = f"{cached / len(lines):.3f}"
     return Benchmark("training", "", raw, ratios, notes)
 
 
-def configuration(folder: Path, batch_size: int | None):
-    """The tiny planner's own settings, on data in `folder`."""
+def configuration(folder: Path, changes: dict):
+    """The tiny planner's own settings but for `changes`, on data in `folder`."""
     from training.sections.config import load_config
 
-    changes = {
+    settings = {
         "prepare.source": folder / "episodes", "prepare.out": folder / "pairs", "prepare.processes": 1,
         "prepare.validation_episodes": 2, "cache.data": folder / "pairs", "cache.out": folder / "cache",
         "cache.base": ROOT / "models" / "tiny_planner", "train.base": ROOT / "models" / "tiny_planner",
@@ -92,9 +99,7 @@ def configuration(folder: Path, batch_size: int | None):
         "train.ema_decay": 0,  # the other trainer averages no weights
         "train.optimizer.name": "adamw",  # as the other trainer's
     }  # fmt: skip
-    if batch_size is not None:
-        changes["train.batch_size"] = batch_size
-    return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in changes.items()])
+    return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in (settings | changes).items()])
 
 
 class OurTrainer:

@@ -7,11 +7,13 @@ import pytest
 from benchmarks import BENCHMARKS, training
 from support.planner import has_shipped_planner
 
+UNCOMPILED = {"train.compile_blocks": False}  # compiling takes a minute
+
 
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_it_measures_both_trainers_on_the_same_batches() -> None:
     assert BENCHMARKS["training"] == training.__name__
-    result = training.run(repeats=2, batch_size=2)
+    result = training.run(repeats=2, changes={"train.batch_size": 1, "train.gradient_accumulation": 2, **UNCOMPILED})
     kinds = {"bf16": ("", " in float32"), "no": ("",)}[result.notes["precision"]]
     assert result.ratios.keys() == {
         f"{name}/plain{kind}" for name in ("samples_per_s", "peak_memory") for kind in kinds

@@ -10,8 +10,9 @@ from support.small_world import config_for
 from training.errors import TrainingError
 from training.model.lora import add_lora
 from training.model.quantize import PackedLinear, quantize_frozen
+from training.planner.compiling import compile_blocks, compiles
 from training.planner.memory import memory_plan
-from training.planner.offload import COPIES, Offload, blocks_of, chosen_blocks, compile_blocks, frozen_tensors
+from training.planner.offload import COPIES, Offload, blocks_of, chosen_blocks, frozen_tensors
 from training.planner.train import make_model
 from training.sections.planner import LoraSection, TrainSection
 from training.tiny_base.parts import make_transformer
@@ -168,6 +169,19 @@ def test_compiled_blocks_with_fused_adapters_compute_the_same(base):
     wanted = gradients(fused)
     compile_blocks(fused, backend="eager")
     assert apart(gradients(fused), wanted) < 1e-4
+
+
+def test_auto_compiles_long_runs_where_there_is_a_compiler(world, monkeypatch):
+    def auto(**values):
+        return compiles(config_for(world, **{"compile_blocks": "auto", "max_steps": 1000, **values}).train, "cpu")
+
+    for found in ("/usr/bin/c++", None):
+        monkeypatch.setattr("training.planner.compiling.shutil.which", lambda _, found=found: found)
+        assert auto() == (found is not None)
+        assert not auto(max_steps=999)
+        assert not auto(compile_blocks=False)
+        assert not auto(offload=1, gradient_checkpointing=True)
+        assert auto(compile_blocks=True)  # asked for: torch says what it lacks
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,6 @@ def frozen_tensors(block: nn.Module) -> dict[_Place, torch.Tensor]:
     return found
 
 
-def compile_blocks(transformer: nn.Module, backend: str = "inductor") -> None:
-    """Compile every block, in place; blocks of a kind share the code."""
-    for block in blocks_of(transformer):
-        block.compile(backend=backend, dynamic=False)
-
-
 def offload_blocks(transformer: nn.Module, count: int, device: torch.device | str) -> "Offload":
     """Keep the frozen weights of `count` blocks in RAM from now on, in place; `Offload` says what that needs."""
     return Offload(chosen_blocks(transformer, count), torch.device(device))

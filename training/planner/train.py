@@ -24,8 +24,9 @@ from ..sections.config import Config, save_config
 from ..sections.planner import TrainSection
 from ..sections.result import ExportSection
 from .batches import CachedPairs
+from .compiling import compile_blocks, compiles
 from .objective import BatchLoss, flow_matching_loss
-from .offload import compile_blocks, offload_blocks
+from .offload import offload_blocks
 from .validation import Validation
 
 DECIDES_NOTHING = ("gradient_checkpointing", "compile_blocks", "offload")
@@ -60,7 +61,7 @@ def prepare_model(transformer: torch.nn.Module, section: TrainSection, device: t
     quantize_frozen(transformer, section.quantize, at, section.quantized_products)
     if section.offload:
         offload_blocks(transformer, section.offload, device)
-    if section.compile_blocks:
+    if compiles(section, device):
         compile_blocks(transformer)
 
 
@@ -77,7 +78,7 @@ def _check_together(section: TrainSection) -> None:
     if section.offload and not section.gradient_checkpointing:
         raise TrainingError("offload needs gradient_checkpointing: true, since a backward pass keeps all weights else")
     for name, wrong in (
-        ("compile_blocks: true", section.compile_blocks), ("quantize: nf4", section.quantize == "nf4"),
+        ("compile_blocks: true", section.compile_blocks is True), ("quantize: nf4", section.quantize == "nf4"),
         ("shard: true", section.shard), ("lora.merged_forward: true", section.lora.merged_forward),
     ):  # fmt: skip
         if section.offload and wrong:

@@ -106,7 +106,11 @@ class TrainSection(RunSection):
         "in 8 bits; gradients are multiplied in base_dtype",
     )
     gradient_checkpointing: bool = False
-    compile_blocks: bool = Field(False, description="compile each block with torch.compile (needs a C++ compiler)")
+    compile_blocks: bool | Literal["auto"] = Field(
+        False,
+        description="compile each block with torch.compile (needs a C++ compiler, on a GPU Triton); auto: where that "
+        "is found and the run has 1000 steps or more",
+    )
     offload: Annotated[int, Field(ge=0)] = Field(
         0,
         description="number of blocks whose frozen weights stay in RAM and are copied to the GPU ahead of their use "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from browser.drawing import TRAJECTORY
@@ -10,6 +11,9 @@ from browser.editor import Editor
 
 from launcher.client import ComfyClient
 from launcher.paths import WORKFLOWS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfyui, pytest.mark.timeout(1200)]
 
@@ -34,6 +38,14 @@ SAID = """() => Object.entries(window.app.nodeOutputs)
     .filter(([node, text]) => node?.type.startsWith('VisualPlanner') && text?.length)
     .map(([node, text]) => [node.type, text.join('\\n'),
         node.widgets?.find(widget => widget.name === 'visual_planner_text')?.element.textContent ?? null])"""
+
+SHOWN = """() => Object.fromEntries(window.app.graph.nodes.map(node =>
+    [node.type, node.widgets?.find(widget => widget.name === 'visual_planner_text')?.element.textContent])
+    .filter(([, text]) => text))"""
+SEED = """seed => {
+    const {widgets} = window.app.graph.nodes.find(node => node.type === 'KSampler')
+    widgets.find(widget => widget.name === 'seed').value = seed
+}"""
 
 
 def test_every_node_shows_its_text(page: Editor) -> None:
@@ -60,3 +72,27 @@ def test_texts_of_a_run_are_shown(editor: Editor, client: ComfyClient, pictures:
     for node, text, shown in said:
         if node != TRAJECTORY:
             assert shown == text, node
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["pinned", "newer"])
+def test_a_fresh_page_shows_what_cached_nodes_said(
+    browser: Browser, request: pytest.FixtureRequest, pictures: Path, newer: bool
+) -> None:
+    url = request.getfixturevalue("newer_server" if newer else "client").url
+    shown = []
+    for number, seed in enumerate((1000, 1000, 1001)):
+        page = Editor(browser, url, "newer_canvas" if newer else "canvas")
+        try:
+            page.open_file(WORKFLOWS / "tiny_text.json")
+            page.page.evaluate(SEED, seed)
+            assert page.run()["kind"] == "execution_success"
+            page.page.wait_for_function(f"() => Object.keys(({SHOWN})()).length === 3")
+            shown.append(page.page.evaluate(SHOWN))
+            page.screenshot(pictures / f"cached_texts_{page.mode}_{number}.png")
+            assert page.faults() == []
+        finally:
+            page.close()
+    assert shown[1] == shown[0]
+    kept = ("VisualPlannerTinyLoader", "VisualPlannerLoraLoader", "VisualPlannerPrompt")
+    assert all(shown[2].get(node) == shown[0].get(node) for node in kept)
+    assert "VisualPlannerLoraLoader" in shown[2]
