@@ -134,7 +134,8 @@ def _open_locked(file: Path) -> int | None:
 def _remove_strays(out: Path) -> None:
     """Remove what a killed run of a command was writing into this output: files and folders of temporary names.
 
-    Folders `.NAME.part` stay: `prepare` and the checkpoints resume or clean them up by themselves.
+    Folders `.NAME.part` stay, without such files in them: `prepare` resumes its own, checkpoints are cleaned up by
+    their run.
     """
     name = re.escape(out.name)
     # the second name: of the file in which a long evaluation notes what it has finished
@@ -145,9 +146,10 @@ def _remove_strays(out: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        for pattern in (".*.part", "*/.*.part", "*/*/.*.part"):
-            for path in [path for path in out.glob(pattern) if path.is_file()]:
-                path.unlink(missing_ok=True)
+        for folder in (out, out.parent / f".{out.name}.part"):
+            for pattern in (".*.part", "*/.*.part", "*/*/.*.part"):
+                for path in [path for path in folder.glob(pattern) if path.is_file()]:
+                    path.unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

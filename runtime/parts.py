@@ -25,6 +25,8 @@ MOST = 100_000
 """Parts that a work may have."""
 _NAME = re.compile(r"([0-9]{5})-of-([0-9]{5,6})")
 _TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_NOT_IN_NAMES = re.compile(r"[/\\\x00\ud800-\udfff]")
+_NAME_BYTES = 255
 _LAUNCHERS = (
     ("RANK", "WORLD_SIZE"),  # accelerate launch, torchrun
     ("SLURM_PROCID", "SLURM_NTASKS"),  # srun
@@ -133,10 +135,16 @@ def read_record(data: bytes | None) -> dict | None:
         return None
     whole = all(
         isinstance(value, list) and len(value) == 2 and isinstance(value[0], int) and isinstance(value[1], str)
-        and name not in ("", ".", "..") and not set("/\\\0") & set(name)
+        and _is_file_name(name)
         for name, value in files.items()
     )  # fmt: skip
-    return held if whole and all(isinstance(held.get(key), int) for key in ("shard", "of")) else None
+    kinds = {"command": str, "shard": int, "of": int}
+    return held if whole and all(isinstance(held.get(key), kind) for key, kind in kinds.items()) else None
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether it is a file of the part's own folder, as far as file systems take it."""
+    return name not in ("", ".", "..") and not _NOT_IN_NAMES.search(name) and len(name.encode()) <= _NAME_BYTES
 
 
 def read_records(folder: Path) -> dict[Part, dict | None]:

@@ -121,6 +121,7 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
     (run / "validation" / "00000010").mkdir(parents=True)
     strays = [tmp_path / ".run.part-123" / "frames", run / "validation" / "00000010" / ".a.png.abcd1234.part"]
     strays += [run / ".shard-0.safetensors.x_yz9876.part", tmp_path / ".run.abcd_123.part"]
+    strays += [tmp_path / ".run.part" / name for name in (".done.json.abcd1234.part", "targets/.a.png.abcd1234.part")]
     others = [tmp_path / ".run.safetensors.abcd1234.part", run / "checkpoints" / ".00000002.part" / "weights"]
     others += [run / "a.part", tmp_path / ".other.part-123", tmp_path / ".run.part" / "done"]
     for file in strays + others:

@@ -6,6 +6,7 @@ python -m tests.fuzz --inputs 100 --only "trajectory json"
 
 import argparse
 import logging
+import math
 import os
 import resource
 import sys
@@ -22,6 +23,8 @@ from .run_targets import TARGETS as RUNS
 
 ROUND = 25
 """Inputs of a target before the next one has its turn."""
+TURN_S = 0.5
+"""With `--seconds`: time of a turn, so that every parser has as much and fast ones get more inputs [s]."""
 MOST_MEMORY = 8 << 30
 
 
@@ -43,13 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
     logging.disable(logging.CRITICAL)
     targets = _chosen([*CORE, *DATA, *RUNS], options.only)
     tallies = {target.name: Tally() for target in targets}
-    end = time.monotonic() + options.seconds if options.seconds else None
-    done = 0
-    while (options.inputs is None or done < options.inputs) and (end is None or time.monotonic() < end):
-        count = ROUND if options.inputs is None else min(ROUND, options.inputs - done)
+    end = time.monotonic() + options.seconds if options.seconds else math.inf
+    done, next_turn = dict.fromkeys(tallies, 0), dict.fromkeys(tallies, ROUND)
+    while time.monotonic() < end and any(done[name] < (options.inputs or math.inf) for name in done):
         for target in targets:
-            _add(tallies[target.name], run(target, options.seed + done, count, options.cpu, options.keep))
-        done += count
+            name = target.name
+            count = next_turn[name] if options.inputs is None else min(ROUND, options.inputs - done[name])
+            start = time.monotonic()
+            _add(tallies[name], run(target, options.seed + done[name], count, options.cpu, options.keep))
+            done[name] += count
+            next_turn[name] = max(1, int(count * TURN_S / (time.monotonic() - start)))
     _print(tallies)
     return 1 if any(tally.broken for tally in tallies.values()) else 0
 

@@ -2,13 +2,14 @@
 
 Faults are made in the command's process alone: a limit on the size of files is kept by the operating system, whoever
 writes, in Python or not; an audit hook sees what Python itself opens, makes, renames and removes. By hand, as root,
-they are made on a real disk: a tmpfs with little room, with few inodes, or read-only (`mounted_disk`).
+they are made on a disk of its own: a tmpfs or an ext4 with little room, with few inodes, or read-only (`DISKS`).
 """
 
 import errno
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def own_disk(world: World, kind: str, number: int) -> Iterator[Setup]:
 
 
 @contextmanager
-def mounted_disk(world: World, kind: str, number: int) -> Iterator[Setup]:
+def broken_tmpfs(world: World, kind: str, number: int) -> Iterator[Setup]:
     """The tmpfs that the world's folder is on, with `number` bytes or inodes left, or read-only.
 
     Raises:
@@ -103,8 +104,67 @@ def mounted_disk(world: World, kind: str, number: int) -> Iterator[Setup]:
         remount(place, f"rw,{ROOMY}")
 
 
+@contextmanager
+def broken_ext4(world: World, kind: str, number: int) -> Iterator[Setup]:
+    """The ext4 that the world's folder is on, filled up to `number` bytes or inodes, or read-only.
+
+    Raises:
+        OSError: it has not so much room, or there is no right to mount.
+    """
+    place = world.folder.parent
+    filler = place / "filler"
+    now = os.statvfs(place)
+    if kind == READ_ONLY:
+        remount(place, "ro")
+    elif kind == FULL:
+        with filler.open("wb", buffering=0) as file:
+            # A large file needs blocks for the list of its blocks as well: the last ones are written one by one.
+            os.posix_fallocate(file.fileno(), 0, max(1, now.f_bavail * now.f_frsize - number - 2**20))
+            file.seek(0, os.SEEK_END)
+            while (left := os.statvfs(place)).f_bavail * left.f_frsize >= number + left.f_frsize:
+                file.write(bytes(left.f_frsize))
+    else:
+        filler.mkdir()
+        for name in range(now.f_ffree - 1 - number):
+            (filler / str(name)).touch()
+    try:
+        yield nothing
+    finally:
+        remount(place, "rw")
+        if kind == NO_FILE:
+            shutil.rmtree(filler)
+        filler.unlink(missing_ok=True)
+
+
 ROOMY = "size=1g,nr_inodes=100000"
 """Options of a tmpfs that takes whatever the commands write."""
+EXT4_BYTES, EXT4_INODES = 2**30, 4096
+DISKS = {"tmpfs": broken_tmpfs, "ext4": broken_ext4}
+"""File system → how it is broken."""
+
+
+@contextmanager
+def mounted(place: Path, file_system: str) -> Iterator[Path]:
+    """A folder on a disk of its own, made at `place`; of an ext4 the file lies beside it.
+
+    Raises:
+        subprocess.CalledProcessError: there is no right to mount, or no mkfs.ext4.
+    """
+    place.mkdir()
+    image = place.with_suffix(".image")
+    if file_system == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", ROOMY, "tmpfs"]
+    else:
+        with image.open("wb") as file:
+            file.truncate(EXT4_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(EXT4_INODES), str(image)], check=True)
+        command = ["mount", "-o", "loop", str(image)]
+    subprocess.run([*command, str(place)], check=True)
+    try:
+        yield place / "world"
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        image.unlink(missing_ok=True)
 
 
 def remount(place: Path, options: str) -> None:

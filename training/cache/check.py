@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visual_planner.planner.spec import PlannerSpec
 
-from ..data.check import check_pairs, header_problems, line_problems, picture_sizes
+from ..data.check import check_pairs, header_problems, line_problems, picture_file, picture_sizes
 from ..data.pairs_folder import read_pairs
 from ..errors import TrainingError, WritingError
 from ..files import as_record, size_text
@@ -72,7 +72,8 @@ def quick_check(
     problems = list(line_problems(section.data, spec, pairs))
     named = {pair[key]: key for pair in pairs for key in ("source", "target")}
     for name, key in named.items() if pictures is None else ((name, named[name]) for name in sorted(pictures)):
-        problems += header_problems(section.data / name, spec, picture_sizes(key, spec))
+        if (file := picture_file(section.data, name)) is not None:
+            problems += header_problems(file, spec, picture_sizes(key, spec))
     if problems:
         raise TrainingError(
             f"{counted(len(problems))} in {section.data}: {'; '.join(problems[:5])}"

@@ -76,10 +76,17 @@ def picture_sizes(kind: str, spec: PlannerSpec) -> tuple[tuple[int, int], ...]:
     return spec.condition_size, spec.grid_size  # a whole grid: ready grids, and folders of earlier versions
 
 
+def picture_file(data: Path, name: str) -> Path | None:
+    """File of a pair's picture in their folder, None for a name that `line_problems` tells of."""
+    try:
+        inside(data, name, "picture")
+    except TrainingError:
+        return None
+    return data / name
+
+
 def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int], ...]) -> list[str]:
     """Problems that a picture's header shows, without decoding it; `sizes` (H, W) are those that it may have."""
-    if not file.exists():
-        return []  # its line says so already
     try:
         size = picture_size(file, f"image {file}")
     except TrainingError as error:
@@ -90,9 +97,9 @@ def header_problems(file: Path, spec: PlannerSpec, sizes: tuple[tuple[int, int],
 def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, targets: dict[str, str]) -> Iterator[str]:
     pictures = {}
     for key in ("source", "target"):
-        file = data / pair[key]
-        if not file.is_file():
-            return  # its line says so already
+        file = picture_file(data, pair[key])
+        if file is None:
+            return
         content = file.read_bytes()
         if pair[key] in manifest and hashlib.sha256(content).hexdigest() != manifest[pair[key]][1]:
             yield f"image {file} has changed since it was prepared (checksum)"

@@ -16,6 +16,7 @@ from ..data.overlays import shown_picture
 from ..data.overlays.recorded import episode_trajectory
 from ..data.pairs_folder import FORMAT as PAIRS_FORMAT
 from ..data.pairs_folder import first_frame_of, goal_of, read_pairs
+from ..data.sources.names import inside
 from ..data.sources.pictures import read_picture
 from ..errors import TrainingError
 from ..files import read_json
@@ -100,7 +101,7 @@ def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:
 
 def _scene_of_pairs(source: Path, group: list[dict], spec: PlannerSpec) -> Scene:
     def picture(name: str) -> np.ndarray:
-        return read_picture(source / name, f"picture {source / name}")
+        return read_picture(inside(source, name, f"picture of {source}"), f"picture {source / name}")
 
     grid = torch.from_numpy(picture(group[0]["target"]))[None]
     asked = {}
