@@ -306,10 +306,12 @@ def test_drawn_paths_and_annotations(tmp_path):
         cvat.CvatPaths(tmp_path, "")(source, source.entries[0], CHOSEN, (96, 128))
 
 
-def test_a_mode_that_shows_a_path_needs_one():
+def test_a_mode_that_shows_a_path_needs_one(tmp_path):
     with pytest.raises(TrainingError, match=r"modes both need a path, .* has none: choose prepare\.overlay from"):
         open_overlay("auto", Still(), None, "", ["text", "both"])
     assert open_overlay("auto", Still(), None, "", ["text"]) is None
+    assert open_overlay("none", Still(), None, "", ["text"]) is None
+    assert isinstance(open_overlay("tracked", Still(), tmp_path, "", ["text"]), tracked.TrackedPaths)
 
 
 def test_a_full_disk_keeps_what_is_finished_and_the_command_goes_on(tmp_path, monkeypatch):

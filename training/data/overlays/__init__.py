@@ -81,7 +81,7 @@ def shown_picture(
 def open_overlay(
     kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
 ) -> OverlayMaker | None:
-    """What gives the paths, or None where no mode draws any and the source has none of its own.
+    """What gives the paths, or None where no mode draws any, none is named and the source has none of its own.
 
     Args:
         kind: as `prepare.overlay`.
@@ -95,7 +95,8 @@ def open_overlay(
     """
     drawn_modes = [mode for mode in modes if parts_of(mode).path]
     recorded = kind == "auto" and source.has_paths
-    if source.ready_grids or not (drawn_modes or recorded):
+    named = kind not in ("auto", "none")  # also without such modes: pairs say where the end effector is
+    if source.ready_grids or not (drawn_modes or recorded or named):
         return None
     if kind == "auto":
         kind = "recorded" if recorded else "none"
