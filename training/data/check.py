@@ -23,7 +23,7 @@ from .splits import find_leaks
 
 
 def check_pairs(data: Path) -> list[str]:
-    """Problems of a folder of pairs, each with its file; none is an empty list.
+    """Problems of a folder of pairs, each with its file; an empty list if there are none.
 
     Looks at every line and every picture: missing or broken files, sizes, checksums, captions, modes, conditions that
     do not belong to their targets, overlays that are absent or stray, duplicate ids and pictures, and leaks between
@@ -38,7 +38,7 @@ def check_pairs(data: Path) -> list[str]:
     targets: dict[str, str] = {}
     for pair in tqdm(pairs, desc="pairs"):
         problems += _pair_problems(data, spec, pair, manifest, targets)
-    return [plain(problem, 600) for problem in problems]  # they name files as the lines do
+    return [plain(problem, 600) for problem in problems]  # file names come from the lines, unescaped
 
 
 def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _content_problems(
         if parts.goal:
             top, left, bottom, right = spec.layout.cell_box(spec.layout.frames - 1, spec.cell_height, spec.cell_width)
             rest[top:bottom, left:right] = 0
-        # pictures of others may have been through JPEG
+        # pictures made by others may have been compressed as JPEG
         if (rest > 16).mean() > 0.01:
             yield f"image {file}: all cells but the first frame's{' and the goal' * parts.goal} must be black"
     if spec.has_goal:

@@ -25,7 +25,7 @@ class PlannerPipeline:
     """A FLUX pipeline with a planner LoRA.
 
     Args:
-        transformer: of the spec's family, with its adapter if it has one.
+        transformer: a transformer of the spec's family, with its adapter if it has one.
         vae: the autoencoder.
         encoders: the text encoders.
         spec: the planner's record.
@@ -49,12 +49,12 @@ class PlannerPipeline:
         Args:
             base: diffusers folder.
             lora: file with its PlannerSpec in the header; None for the base alone.
-            spec: used where there is no LoRA, or the file has no record.
+            spec: used if there is no LoRA, or the file has no record.
             dtype: dtype of all weights.
-            device: where they are.
+            device: device of all weights.
 
         Raises:
-            TrainingError: neither gives a spec, or the base is of another family than it.
+            TrainingError: neither gives a spec, or the base is of another family than the spec.
         """
         if lora is not None:
             spec = read_spec(lora) or spec
@@ -69,10 +69,10 @@ class PlannerPipeline:
 
     @torch.no_grad()
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Condition latents (B, C, h', w') of what a planner is shown.
+        """Condition latents (B, C, h', w') of the pictures that a planner is shown.
 
         Args:
-            first_frames: (B, h, w, 3), overlay drawn already; (B, h, 2w, 3) with a goal picture to the right.
+            first_frames: (B, h, w, 3), overlay already drawn; (B, h, 2w, 3) with a goal picture to the right.
         """
         first, *goal = torch.as_tensor(first_frames).split(self.spec.cell_width, dim=2)
         picture = condition_picture(first, goal[0] if goal else None, self.spec)
@@ -95,19 +95,19 @@ class PlannerPipeline:
 
         Args:
             first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture. With goal pictures
-                to the right of them (B, h, 2w, 3).
-            prompts: one a frame.
-            seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
+                to the right: (B, h, 2w, 3).
+            prompts: one per first frame.
+            seed: seed of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
             steps: Euler steps; None takes the spec's.
             guidance: embedded guidance; None takes the spec's.
             noise: (B, C, h, w), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
-            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them:
-                they stay, and the model makes the others to fit them.
+            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them;
+                they are kept, and the model generates the others to match.
             cfg: classifier-free guidance; None takes the spec's.
 
         Raises:
-            TrainingError: no frame was seen, or no fewer than a plan has.
+            TrainingError: `seen` has no frame, or as many as a plan or more.
         """
         if noise is None:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])

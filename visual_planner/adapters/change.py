@@ -16,9 +16,9 @@ class Change:
     """What an adapter does to one weight.
 
     Args:
-        layer: name of the layer in BFL's manner (`double_blocks.0.img_attn.qkv`).
+        layer: BFL's name of the layer (`double_blocks.0.img_attn.qkv`).
         norm: Frobenius norm of the weight's change.
-        weight: Frobenius norm of the weight; None: not looked at.
+        weight: Frobenius norm of the weight; None: not read.
     """
 
     layer: str
@@ -50,7 +50,7 @@ class Table:
 
 
 def size_of(changes: Iterable[Change]) -> float:
-    """Size of several changes together: √Σ‖ΔW‖² / √Σ‖W‖², or √Σ‖ΔW‖² where the weights were not looked at.
+    """Size of several changes together: √Σ‖ΔW‖² / √Σ‖W‖², or √Σ‖ΔW‖² where the weights were not read.
 
     NaN where there are none.
     """
@@ -91,7 +91,7 @@ def tables(changes: Iterable[Change], double: int, single: int) -> list[Table]:
 
 
 def shown(size: float, relative: bool) -> str:
-    """A size in a few characters: per cent of the weights, or as it is."""
+    """Format a size in a few characters: as a percentage of the weights, or as a plain number."""
     if math.isnan(size):
         return ""
     if not relative:

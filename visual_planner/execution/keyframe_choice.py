@@ -1,4 +1,4 @@
-"""Which moments of a recorded motion are its keyframes: those whose broken line lies nearest to the path."""
+"""Which moments of a recorded motion are its keyframes: those whose polyline lies nearest to the path."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from ..errors import PlannerError
 RULES = ("time", "shape")
 """How the frames of a plan are spaced: evenly in time, or so that the line through them lies nearest to the path."""
 GRIPPER_LENGTH_M = 0.1
-"""How far a full opening of the gripper counts as a path of the end effector [m]."""
+"""Path length of the end effector that a full opening of the gripper is equivalent to [m]."""
 
 
 def choose_by_shape(path: np.ndarray, count: int, step: int = 1) -> np.ndarray:
     """Numbers (count,) of the moments, ascending, first and last included.
 
-    The broken line through the chosen points has the least sum of squared distances from all points to the part of it
+    The polyline through the chosen points has the least sum of squared distances from all points to the part of it
     that spans their time, found by dynamic programming (Bellman 1961, "On the approximation of curves by line segments
     using dynamic programming"). Even times miss the lowest point of a grasp; this does not.
 

@@ -132,8 +132,8 @@ def target_ids(
     """Position ids of the noise tokens.
 
     Args:
-        ids: (N, axes) or (B, N, axes), row-major, what the model gives a picture of the grid's size, with its rope
-            scaling.
+        ids: (N, axes) or (B, N, axes), row-major, as the model assigns them to a picture of the grid's size, with its
+            rope scaling.
         layout: the grid.
         cell_tokens: (h, w) of one cell [tokens].
         position_ids: one of `POSITION_IDS`; all but "fold" leave the ids as they are.

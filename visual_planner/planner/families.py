@@ -17,8 +17,8 @@ class Family:
     """One family of base models.
 
     Args:
-        name: as a planner's record says it.
-        title: as a person says it.
+        name: as in a planner's record.
+        title: as shown to a person.
         axes: axes of the position ids: (index, row, column), from FLUX.2 on also the place in the text.
         channels: of a latent.
         downscale: pixels per latent side.

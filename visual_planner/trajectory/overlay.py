@@ -163,11 +163,11 @@ def _draw_arrow(
 def _stations(
     points: np.ndarray, shares: np.ndarray, size: tuple[int, int], thickness: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The parts of a line that can be seen, with points so close that the pieces between are short beside its width.
+    """The visible parts of a line, with points so close that the pieces between are short compared to its width.
 
     Args:
         points: (M, 2) polyline [px].
-        shares: (M,) a value that does not fall along it.
+        shares: (M,) a value that never decreases along it.
         size: (H, W) of the image [px].
         thickness: width of the line [px].
 
@@ -178,7 +178,7 @@ def _stations(
     limit = np.array([size[1], size[0]]) + margin
     parts = [(points, shares)]
     if (points < -margin).any() or (points > limit).any():
-        # Else a path that wanders far away would be drawn there, too, at great cost.
+        # Otherwise the parts of a path far outside the frame would be drawn as well, at great cost.
         parts = cut_to_frame(points + margin, shares, *(limit + margin))
         parts = [(place - margin, share) for place, share in parts]
     for place, share in parts:

@@ -1,4 +1,4 @@
-"""Where the end effector's path comes from, for planners that follow a drawn path: a module a kind.
+"""Where the end effector's path comes from, for planners that follow a drawn path: one module per kind.
 
 Each kind gives a trajectory in pixels of the source's own frames; its times are those of the chosen frames in the plan.
 """
@@ -20,10 +20,10 @@ from . import cvat, drawn, projected, recorded, tracked
 
 
 class OverlayMaker(Protocol):
-    """What gives the path of an episode."""
+    """Returns the path of an episode."""
 
     of_whole: bool
-    """It is that of the whole episode, whichever frames are chosen."""
+    """Whether the path is that of the whole episode, whichever frames are chosen."""
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """Trajectory on a frame.
@@ -66,7 +66,7 @@ def shown_picture(
     Args:
         mode: one of `prompts.MODES`.
         first: (h, w, 3) uint8.
-        trajectory: on it; None is drawn as none.
+        trajectory: path on the first frame; None: nothing is drawn.
         goal: (h, w, 3) uint8.
         spec: the planner, for the style of the path.
 
@@ -81,7 +81,7 @@ def shown_picture(
 def open_overlay(
     kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
 ) -> OverlayMaker | None:
-    """What gives the paths, or None where no mode draws any and the source has none of its own.
+    """Open the overlay that supplies paths; None if no mode draws any and the source has none of its own.
 
     Args:
         kind: as `prepare.overlay`.

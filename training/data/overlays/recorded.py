@@ -12,7 +12,7 @@ from ..choice.rules import plan_time
 from ..sources import Entry, Source
 
 _CONTROL_POINTS = 17
-"Number of points of a drawn path: enough to follow it, few enough for a smooth line."
+"Number of points of a drawn path: enough to follow the motion, few enough for a smooth line."
 
 
 def timed_trajectory(places: np.ndarray, times: np.ndarray, size: tuple[int, int]) -> Trajectory:
