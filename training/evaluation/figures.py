@@ -41,7 +41,7 @@ def row_of(scene: Scene, plan: np.ndarray) -> dict:
 
 
 def ssim(plan: np.ndarray, truth: np.ndarray) -> float:
-    """Mean structural similarity of a plan's frames (F, h, w, 3 uint8) and the true ones; the given first is left out."""
+    """Mean structural similarity of a plan's frames (F, h, w, 3 uint8) and the true ones, the given first excluded."""
     pairs = zip(plan[1:], truth[1:], strict=True)
     return float(np.mean([structural_similarity(made, real, channel_axis=2) for made, real in pairs]))
 

@@ -130,15 +130,15 @@ class PlannerPipeline:
         skip: int,
         steps: int | None = None,
     ) -> torch.Tensor:
-        """Frames of true episodes drawn again from some noise on: right in what they show, wrong as plans are.
+        """Frames of true episodes, denoised again from some noise level on: true content with the errors of plans.
 
         Args:
-            plans: (B, F, h, w, 3) uint8.
+            plans: (B, F, h, w, 3) uint8, the true frames.
             first_frames: as in `plan`.
-            prompts: one a plan.
+            prompts: one per plan.
             noise: (B, C, h, w).
-            skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
-            steps: of the sampler; None: the planner's own.
+            skip: sampler steps to skip; with all of them the frames only go through the autoencoder.
+            steps: steps of the sampler; None: the planner's own.
 
         Returns:
             (B, F, h, w, 3) float32 in [0, 1].
@@ -154,7 +154,7 @@ class PlannerPipeline:
         spec, count = self.spec, seen.shape[1]
         if not 1 <= count < spec.layout.frames:
             raise TrainingError(f"seen frames must be 1 to {spec.layout.frames - 1} of a plan, got {count}")
-        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # masked: fills the cells, says nothing
+        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # only fills the cells: it is masked
         known = [encode_cells(self.vae, frames, spec.layout) for frames in np.concatenate([seen, unseen], axis=1)]
         return torch.cat(known), latent_mask(
             spec.layout, spec.cell_height, spec.cell_width, range(count), spec.base_family.downscale
@@ -175,12 +175,12 @@ class PlannerPipeline:
         return slice_grid(grids, self.spec.layout).unflatten(0, (len(grids), self.spec.layout.frames))
 
     def through_autoencoder(self, frames: np.ndarray) -> np.ndarray:
-        """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
+        """True frames (F, h, w, 3) uint8 as a perfect plan would show them; see `round_trip`."""
         return round_trip(self.vae, frames, self.spec.layout)
 
 
 def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
-    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
+    """Open the planner of a folder like models/tiny_planner; returns it and the LoRA that is used.
 
     Args:
         folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
@@ -194,7 +194,7 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
 
 
 def lora_of(folder: Path, lora: Path | None = None) -> Path:
-    """The LoRA that a planner's folder is opened with: the one that is given, or the only one in its `loras/`.
+    """The LoRA that a planner's folder is opened with: the given one, or the only one in its `loras/`.
 
     Raises:
         TrainingError: there is none, or there are several to choose from.
@@ -212,7 +212,7 @@ def lora_spec(file: str | Path) -> PlannerSpec:
     """The PlannerSpec in a LoRA's header.
 
     Raises:
-        TrainingError: the file is missing, not safetensors, or has none.
+        TrainingError: the file is missing, is not safetensors, or has no spec.
     """
     spec = read_spec(file)
     if spec is None:

@@ -1,4 +1,4 @@
-"""Meta-World and MuJoCo, imported when they are needed and brought to fit each other."""
+"""Meta-World and MuJoCo, imported when needed and made compatible with each other."""
 
 import os
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def load() -> SimpleNamespace:
 
 
 def _reset_welds(env) -> None:
-    """Meta-World 3.0.0 assigns all of a weld's data; MuJoCo 3.17 has one value more there, which stays as it is."""
+    """Meta-World 3.0.0 assigns all data of a weld; MuJoCo 3.17 has one more value there, which is kept."""
     import mujoco
 
     model = env.model

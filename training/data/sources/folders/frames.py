@@ -150,7 +150,7 @@ def stamps_of(stems: Sequence[str]) -> list[float] | None:
     """Times [s] that names stand for; None if they are plain numbers.
 
     Seconds have a decimal point or comma, which a whole number among them may lack. Stamps since 1970 are whole numbers
-    of seconds or of fractions of a second, or seconds and nanoseconds side by side.
+    of seconds or of a smaller unit, or seconds and nanoseconds side by side.
     """
     parts = [_CLOCK.fullmatch(stem) for stem in stems]
     if all(parts) and len({(part[1], part[4]) for part in parts}) == 1:
