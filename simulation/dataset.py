@@ -176,7 +176,7 @@ def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress:
     Args:
         folder: the new data set's folder; it must not exist, or be empty.
         options: what to write.
-        processes: how many processes work.
+        processes: number of worker processes.
         progress: show a progress bar.
 
     Raises:

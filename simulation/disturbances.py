@@ -52,7 +52,7 @@ class Interference:
         world: the table, in its scene.
         scene: the scene.
         task: the request; its object is the one that is moved or slips.
-        events: by name in `KINDS`.
+        events: events by name in `KINDS`.
 
     Attributes:
         carried_m: how far each object was moved by something other than the arm (objects, 2) [m].

@@ -19,7 +19,7 @@ def in_processes(
     Args:
         work: a function of a module, called in the workers.
         items: what to work on.
-        processes: how many workers.
+        processes: number of workers.
         start: called with `arguments` in each worker before its first item; a function of a module, too.
         arguments: sent to each worker once.
         chunksize: how many consecutive items go to the same worker.

@@ -92,7 +92,7 @@ def read_text(path: str | Path, what: str) -> str:
     """Text of a file; see `decode_text` for the encodings.
 
     Raises:
-        TrainingError: the file is missing or is no text; `what` names it.
+        TrainingError: the file is missing or is not text; `what` names it.
     """
     return decode_text(read_bytes(path, what), f"{what} {path}", TrainingError)
 

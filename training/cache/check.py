@@ -46,7 +46,7 @@ def check(data: Path, section: CacheSection | None = None) -> list[str]:
     """Problems of a folder of pairs (see `check_pairs`) and, with a cache section, of the disk space for its cache.
 
     Raises:
-        TrainingError: it is no folder of pairs at all.
+        TrainingError: it is not a folder of pairs at all.
     """
     problems = check_pairs(data)
     if section is not None:

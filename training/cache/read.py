@@ -71,7 +71,7 @@ class Cache:
 
     Args:
         folder: where it is: a path, or a URL for fsspec, whose shards are copied here when they are first needed.
-        keep: of a URL's shards, how many stay on this machine; None keeps all.
+        keep: number of a URL's shards that stay on this machine; None keeps all.
 
     Raises:
         TrainingError: it is unfinished, broken, or lacks a shard.

@@ -23,7 +23,7 @@ class Folder:
 
     Args:
         place: a path, or a URL for fsspec (`s3://bucket/folder`, `memory://folder`).
-        keep: of a URL's files, how many stay on this machine; None keeps all.
+        keep: number of a URL's files that stay on this machine; None keeps all.
 
     Raises:
         TrainingError: the URL's kind is unknown, or its package is not installed.

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pairs, all at once, before a model is loaded."""
+"""Find everything that is wrong with a folder of pairs before a model is loaded."""
 
 import hashlib
 from collections import Counter
@@ -30,7 +30,7 @@ def check_pairs(data: Path) -> list[str]:
     training and validation.
 
     Raises:
-        TrainingError: it is no folder of pairs at all.
+        TrainingError: it is not a folder of pairs at all.
     """
     spec, pairs = read_pairs(data)
     problems = [*line_problems(data, spec, pairs), *_leaks(data, pairs)]

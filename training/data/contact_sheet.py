@@ -18,7 +18,7 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
     """Write a JPEG of up to 24 pairs, spread over the data and its modes.
 
     Args:
-        folder: of the pictures.
+        folder: folder of the pictures.
         pairs: lines of pairs.jsonl.
         cell: (h, w) of a cell [px]: of the condition only the first cell is shown.
         file: where to write.

@@ -73,7 +73,7 @@ class EpisodeSet:
     Args:
         folder: where it is.
         info: its dataset.json.
-        episodes: in file order.
+        episodes: its episodes, in file order.
     """
 
     folder: Path
@@ -93,7 +93,7 @@ class EpisodeSet:
             strict: whether an episode whose line cannot be used is an error; otherwise it has a `problem`.
 
         Raises:
-            TrainingError: the folder is no episode data set, or a line of it is broken.
+            TrainingError: the folder is not an episode data set, or a line of it is broken.
         """
         folder = Path(folder)
         file = folder / "dataset.json"

@@ -32,13 +32,13 @@ from .sources import Entry, Source
 
 @dataclass(frozen=True)
 class Job:
-    """What it takes to make the pairs of any episode, in any process.
+    """Everything needed to make the pairs of any episode, in any process.
 
     Args:
         source: the episodes.
         spec: the planner.
         section: the settings.
-        overlay: where paths come from; None where there are none.
+        overlay: source of the paths; None if there are none.
         templates: sentences of text mode to choose from; empty: the spec's own.
         folder: where pictures are written.
     """
@@ -173,7 +173,7 @@ def _grids(
     """Pictures by name and lines, one per mode; without a trajectory only modes that need none.
 
     Args:
-        job: what to make.
+        job: the job.
         entry: the episode.
         frames: (F, h, w, 3) uint8 of the cell's size.
         trajectory: the path on the first of them.

@@ -50,9 +50,9 @@ def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> 
     """Bars of success rates with their intervals, each with its figure above.
 
     Args:
-        axis: to draw on.
+        axis: axis to draw on.
         rows: rate, low and high by name.
-        colours: by name.
+        colours: colours by name.
     """
     for place, (name, row) in enumerate(rows.items()):
         axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
@@ -118,7 +118,7 @@ def strips(axis, groups: Sequence[tuple[str, Mapping[str, str]]]) -> None:
     """Strips of frames one below the other, each with its name at the left, the first of a group also with the group's.
 
     Args:
-        axis: to draw on.
+        axis: axis to draw on.
         groups: name of each group, and its strips (from `packed`) by their names.
     """
     stack, ticks, names = [], [], []

@@ -66,7 +66,7 @@ def report(config: Config) -> Path:
 
 
 def read_metrics(file: Path) -> tuple[dict, dict[str, dict]]:
-    """What an evaluation measured: the whole record, and its rows of figures by name.
+    """Read the results of an evaluation: the whole record, and its rows of figures by name.
 
     Raises:
         TrainingError: the file is not a record of `evaluate`; the message names what it lacks.

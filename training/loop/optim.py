@@ -24,7 +24,7 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         section: names and rates.
 
     Raises:
-        TrainingError: the optimizer's package is not installed, or Muon is given parts of matrices.
+        TrainingError: the optimizer's package is not installed, or Muon would get parts of matrices.
     """
     matrices, rest = [], []
     for name, parameter in named:
@@ -69,8 +69,8 @@ def rate_factor(step: int, max_steps: int, section: OptimizerSection, hours_left
     """Fraction of the full learning rate at a step: linear warm-up, constant, linear decay at the end.
 
     Args:
-        step: from 0.
-        max_steps: of the whole run.
+        step: step from 0.
+        max_steps: steps of the whole run.
         section: warm-up and decay.
         hours_left: hours of training left, in a run with a time limit.
     """

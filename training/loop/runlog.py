@@ -48,7 +48,7 @@ class RunLog:
         tensorboard: also write events to `tensorboard/`.
 
     Raises:
-        TrainingError: TensorBoard is asked for and not installed.
+        TrainingError: TensorBoard is requested but not installed.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False) -> None:

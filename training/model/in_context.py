@@ -57,7 +57,7 @@ class InContext:
         """Velocity of the noise tokens.
 
         Args:
-            transformer: of the spec's family.
+            transformer: a transformer of the spec's family.
             tokens: (B, N, C) packed noisy latents.
             condition: (B, M, C) packed condition latents, the result of `prepare`, or None.
             text: (B, T, D) text embeddings.

@@ -39,7 +39,7 @@ def sample(
     """Normalised latents (B, C, h, w) of plans.
 
     Args:
-        transformer: of the spec's family.
+        transformer: a transformer of the spec's family.
         in_context: the spec's token and id arrangement.
         spec: schedule and guidance.
         noise: (B, C, h, w).
@@ -98,7 +98,7 @@ def guided_velocity(
     """A function (noisy tokens (B, N, C), noise levels (B,)) → velocity (B, N, C) that prepares the condition once.
 
     Args:
-        transformer: of the spec's family.
+        transformer: a transformer of the spec's family.
         in_context: the spec's token and id arrangement.
         condition: (B, M, C) packed condition latents, or None.
         text: (B, T, D) text embeddings.

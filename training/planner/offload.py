@@ -61,7 +61,7 @@ class Offload:
     Attributes:
         fetched: number of the block → its copies on the device.
         fetches: number of copies made so far.
-        unforeseen: how many of them were not predicted.
+        unforeseen: number of these that were not predicted.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device) -> None:

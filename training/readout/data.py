@@ -30,7 +30,7 @@ class Frames:
         source: number of each episode's source.
         views: camera of each episode; empty for a source without one.
         cameras: name of each episode's camera; empty where it has none.
-        instructions: what the robot was told in each episode.
+        instructions: the robot's instruction in each episode.
     """
 
     pictures: np.ndarray

@@ -28,7 +28,7 @@ class Asked:
 
     Args:
         part: the only part to make; None: the whole work, or a launcher's division of it.
-        merge: number of finished parts to put together; 0: none.
+        merge: number of finished parts to merge; 0: none.
     """
 
     part: Part | None = None

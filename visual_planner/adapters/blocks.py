@@ -39,9 +39,9 @@ class Strengths:
     """Factors by which an adapter's change is multiplied.
 
     Args:
-        double: of each double-stream block.
-        single: of each single-stream block.
-        other: of the layers outside of them.
+        double: factor of each double-stream block.
+        single: factor of each single-stream block.
+        other: factor of the layers outside the blocks.
     """
 
     double: tuple[float, ...]
@@ -74,9 +74,9 @@ def parse_blocks(text: str, double: int, single: int, what: str = "blocks") -> S
     """Read strengths by block.
 
     Args:
-        text: in one of the forms above; empty: all 1.
-        double: how many double-stream blocks the model has.
-        single: how many single-stream blocks it has.
+        text: strengths in one of the forms above; empty: all 1.
+        double: number of double-stream blocks of the model.
+        single: number of single-stream blocks.
         what: the input's name, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How much an adapter changes a model: norms by layer, put together by block and by kind of layer."""
+"""How much an adapter changes a model: norms by layer, combined by block and by kind of layer."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"(double|single)_blocks\.(\d+)\.(.+)")
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter does to one weight.
+    """An adapter's change of one weight.
 
     Args:
         layer: BFL's name of the layer (`double_blocks.0.img_attn.qkv`).
@@ -68,9 +68,9 @@ def tables(changes: Iterable[Change], double: int, single: int) -> list[Table]:
     """Tables of the double blocks, the single blocks and the other layers; those without any change are left out.
 
     Args:
-        changes: in the order of the model's layers.
-        double: how many double-stream blocks the model has.
-        single: how many single-stream blocks it has.
+        changes: changes in the order of the model's layers.
+        double: number of double-stream blocks of the model.
+        single: number of single-stream blocks.
     """
     sorted_: dict[str, list[Change]] = {"double": [], "single": [], "other": []}
     for change in changes:

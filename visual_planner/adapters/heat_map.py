@@ -19,7 +19,7 @@ def draw_heat_maps(tables: list[Table], title: str, relative: bool) -> np.ndarra
     """Draw the tables one below the other, each with its sums, and the colour scale that they share.
 
     Args:
-        tables: at least one.
+        tables: one or more.
         title: above the picture.
         relative: whether the values are fractions of the weights' size.
 

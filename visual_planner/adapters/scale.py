@@ -56,9 +56,9 @@ def is_of_peft(name: str, alone: bool, keys: Iterable[str]) -> bool:
     """Whether PEFT's settings in an adapter's folder belong to it: their file has the same name in every folder.
 
     Args:
-        name: of the adapter's file.
+        name: name of the adapter's file.
         alone: whether it is the only one in its folder.
-        keys: of its tensors.
+        keys: keys of its tensors.
     """
     return name == PEFT_FILE or alone or any(key.startswith("base_model.model.") for key in keys)
 
@@ -80,9 +80,9 @@ def settings_beside(
     """PEFT's settings in the folder of a file that PEFT wrote; empty if there are none or they are another file's.
 
     Args:
-        name: of the adapter's file.
+        name: name of the adapter's file.
         neighbours: names of all adapters in its folder, itself included.
-        keys: of its tensors.
+        keys: keys of its tensors.
         opened: opens `PEFT_SETTINGS` in that folder.
         where: what the file is, for messages.
 
@@ -111,7 +111,7 @@ def alpha_of(
         metadata: the header's entries.
         kohya: whether the file's matrices have kohya's names and none has an alpha.
         name: the module's own name, without prefixes.
-        rank: of its matrices.
+        rank: rank of its matrices.
         where: what the file is, for messages.
 
     Raises:

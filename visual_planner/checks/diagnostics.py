@@ -66,8 +66,8 @@ class Check:
     """Outcome of one check.
 
     Args:
-        name: which check.
-        value: what was measured.
+        name: name of the check.
+        value: measured value.
         threshold: its bound.
         ok: whether the value keeps the bound.
         message: one line in words.
@@ -87,7 +87,7 @@ class Report:
     """Outcomes of all checks that were made.
 
     Args:
-        checks: in the order in which they are shown.
+        checks: outcomes in the order in which they are shown.
     """
 
     checks: tuple[Check, ...]

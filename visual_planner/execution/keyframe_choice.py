@@ -20,10 +20,10 @@ def choose_by_shape(path: np.ndarray, count: int, step: int = 1) -> np.ndarray:
     Args:
         path: (T, C) points in time order, such as x, y, z [m] and the gripper's opening times `GRIPPER_LENGTH_M`.
         count: moments to choose. With fewer points each is taken once and the last is repeated.
-        step: only every so many points (and the last) may be chosen; the cost grows with (T / step)^2 T.
+        step: only every `step`-th point (and the last) may be chosen; the cost grows with (T / step)^2 T.
 
     Raises:
-        PlannerError: the path is no (T, C) array of finite numbers, or fewer than two moments are wanted.
+        PlannerError: the path is not a (T, C) array of finite numbers, or fewer than two moments are wanted.
     """
     path = np.asarray(path, dtype=np.float64)
     if path.ndim != 2 or not len(path) or not np.isfinite(path).all():

@@ -34,7 +34,7 @@ def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
     first frame, in which the arm has not moved yet, stays as it was read.
 
     Args:
-        reading: of a plan that was asked to follow the path.
+        reading: reading of a plan that was asked to follow the path.
         path_norm: the requested places (F, 2) at the frames' times, in fractions of the frame's width and height.
         view: the camera that sees them.
 

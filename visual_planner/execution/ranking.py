@@ -40,7 +40,7 @@ class Score:
     """How good one plan looks.
 
     Args:
-        parts: by name, each in [0, 1], 1 best.
+        parts: value of each part by name, in [0, 1], 1 best.
         moves: whether anything moves.
     """
 
@@ -61,7 +61,7 @@ def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = 
     """Score one plan by itself.
 
     Args:
-        reading: what was read off its frames.
+        reading: reading of its frames.
         report: its diagnostics.
         path_norm: the requested places (F, 2) at the frames' times, as fractions of the frame's sides; None: none.
 

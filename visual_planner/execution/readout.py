@@ -49,7 +49,7 @@ class ReadoutSpec:
         sees_camera: the network is given the camera's place, since the same arm looks different from elsewhere.
         view: the camera of training, or None for a network that answers in the robot's coordinates.
         third: what is estimated beside the place in the picture, with a view: "depth" or "height" (see `view.THIRDS`).
-        mean: of u, v, depth or height (or x, y, z) in training (3,).
+        mean: mean of u, v, depth or height (or x, y, z) in training (3,).
         spread: their standard deviations (3,).
 
     Raises:

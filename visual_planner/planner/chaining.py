@@ -32,11 +32,11 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What one plan of a chain is asked for.
+    """Request for one plan of a chain.
 
     Args:
         mode: one of `prompts.MODES`.
-        instruction: what the robot is to do; empty in trajectory mode.
+        instruction: what the robot should do; empty in trajectory mode.
         trajectory: path for this plan alone, its times from 0 to 1 within the plan; None in text mode.
     """
 
@@ -53,7 +53,7 @@ def requests_of(
     overlap: int,
     spec: PlannerSpec,
 ) -> tuple[PlanRequest, ...]:
-    """What each plan of a chain is asked for.
+    """Request for each plan of a chain.
 
     Args:
         instructions: one per line; empty lines do not count. A single one applies to all plans.
@@ -105,7 +105,7 @@ def share_paths(trajectory: Trajectory, count: int, frames: int, overlap: int, u
 
 
 def cut_in_time(trajectory: Trajectory, start: float, end: float) -> Trajectory:
-    """The part of a trajectory between two times in [0, 1], with times of its own from 0 to 1.
+    """The part of a trajectory between two times in [0, 1], with its times rescaled to 0 to 1.
 
     Before a path begins and after it is over, its point rests at the path's end.
     """

@@ -123,9 +123,9 @@ def bfl_places(family: Family, double_blocks: int, single_blocks: int, hidden: i
     """BFL's place of every linear layer, by diffusers' name.
 
     Args:
-        family: of the base model.
-        double_blocks: number of them.
-        single_blocks: number of them.
+        family: family of the base model.
+        double_blocks: number of double-stream blocks.
+        single_blocks: number of single-stream blocks.
         hidden: width of the model.
     """
     names = NAMES[family.name]

@@ -32,7 +32,7 @@ def read_record(text: str, names: Set[str]) -> dict:
 
     Args:
         text: the record's JSON.
-        names: of all fields.
+        names: names of all fields.
 
     Raises:
         SpecError: the text is not JSON, is of a newer version, lacks keys, or has unknown keys.

@@ -39,7 +39,7 @@ class ArrowStyle:
         colors: RGB of the first arrow and of the later ones.
         drawn_on: (height, width) of that frame [px].
         thickness: width of the shaft [px].
-        head_length: from the tip to the widest place of a filled diamond, or the length of an open fork's strokes [px].
+        head_length: distance from the tip to a filled diamond's widest place, or length of an open fork's strokes [px].
         head_half_width: half of the diamond's width [px]; None for an open fork.
         diamond_tail: how far the diamond reaches behind its widest place, as a fraction of `head_length`.
         fork_degrees: angle between the fork's strokes and the shaft.

@@ -39,7 +39,7 @@ without any recovery is left out.
 
 @dataclass(frozen=True)
 class Options:
-    """What a data set holds.
+    """Contents of a data set.
 
     Attributes:
         runs: runs of each task; every run is seen by every camera.
@@ -89,7 +89,7 @@ def write_dataset(folder: str | Path, options: Options, processes: int = 1, prog
     Args:
         folder: the new folder; it must not exist, or be empty.
         options: what to write.
-        processes: how many processes work.
+        processes: number of worker processes.
         progress: show a progress bar.
 
     Raises:

@@ -37,7 +37,7 @@ class Interference:
     Args:
         env: the environment in its scene.
         task: its task.
-        disturbance: what happens.
+        disturbance: its disturbance.
 
     Attributes:
         happened: kinds that have happened, in their order.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from ..errors import WorldError
 
 _WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
-"""What Meta-World writes into the data of each weld: anchor, relative pose, torque scale."""
+"""Data that Meta-World writes into each weld: anchor, relative pose, torque scale."""
 
 
 def load() -> SimpleNamespace:

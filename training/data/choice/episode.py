@@ -112,7 +112,7 @@ def rest_of(
     """The part of a path of the whole episode that is still ahead, with the times of a plan that begins later.
 
     Args:
-        trajectory: with times in the plan of the whole episode.
+        trajectory: trajectory with times in the plan of the whole episode.
         whole: numbers of the frames of that plan.
         chosen: numbers of the frames of the later one.
         clock: as `rules.clock_of` gives it.

@@ -29,7 +29,7 @@ class OverlayMaker(Protocol):
         """Trajectory on a frame.
 
         Args:
-            source: of the episode.
+            source: the episode's source.
             entry: the episode.
             chosen: (K,) numbers of the chosen frames.
             size: (h, w) of the frame [px].
@@ -61,7 +61,7 @@ def with_path(first: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpe
 def shown_picture(
     mode: str, first: np.ndarray, trajectory: Trajectory | None, goal: np.ndarray, spec: PlannerSpec
 ) -> np.ndarray:
-    """What a planner is shown in a mode: the first frame, with the path and the goal that the mode has.
+    """Picture that a planner is shown in a mode: the first frame, with the mode's path and goal.
 
     Args:
         mode: one of `prompts.MODES`.

@@ -68,7 +68,7 @@ class CvatPaths:
 
 
 def _part(root: ElementTree.Element, entry: Entry, file: Path, alone: bool) -> _Part:
-    """What belongs to an episode.
+    """Find what belongs to an episode.
 
     Args:
         root: root element of the file.

@@ -126,7 +126,7 @@ def project(places: np.ndarray, intrinsics: np.ndarray, extrinsics: np.ndarray) 
     """Pixels (N, 2) and depths (N,) [m] of places (N, 3) [m] seen by a pinhole camera.
 
     Args:
-        places: in the robot's frame.
+        places: places in the robot's frame.
         intrinsics: (3, 3) [px].
         extrinsics: (3, 4), robot's frame to camera's.
     """

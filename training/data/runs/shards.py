@@ -75,9 +75,9 @@ def make_shard(job: Job, entries: tuple[Entry, ...], part: Part, stamp: str, pro
     """Make the pairs of one part of the episodes; a part that is finished and intact stays as it is.
 
     Args:
-        job: what to make of any episode.
+        job: the job.
         entries: all episodes.
-        part: which of them.
+        part: the part of them.
         stamp: digest of everything that the work depends on, on this machine.
         process: makes the pairs of some episodes in the job's folder.
 

@@ -119,7 +119,7 @@ def open_source(
         path: folder, file, or `hf://OWNER/NAME`, a LeRobot data set on the Hugging Face hub. A plain OWNER/NAME is
             looked for there only if the format is given as "lerobot".
         name: one of `FORMATS`, or "auto".
-        camera: whose pictures; empty: the first.
+        camera: camera whose pictures are read; empty: the first.
         instructions: CSV, JSON lines or text with instructions, for folders of videos or frames.
         folders: as `prepare.folders`.
         strict: whether an episode that cannot be used is an error; otherwise its entry has a `problem`.

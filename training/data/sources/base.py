@@ -1,4 +1,4 @@
-"""What every format of episodes offers: entries that say what there is, and frames on demand."""
+"""Interface of every format of episodes: entries that describe them, and frames on demand."""
 
 import re
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class Entry:
 
     Args:
         id: name, unique in its source and usable as a file name.
-        instruction: what the robot was told; may be empty.
+        instruction: the robot's instruction; may be empty.
         length: number of frames.
         file: where its frames are, for messages.
         place: what its source needs to find the frames.

@@ -46,7 +46,7 @@ Instruction = Annotated[str, BeforeValidator(lambda value: instruction_of(value)
 
 
 def instruction_of(value: object) -> str:
-    """An instruction on one line, without the NULs of arrays of a fixed width; "" for everything that is no text."""
+    """An instruction on one line, without the NULs of arrays of a fixed width; "" for anything that is not a text."""
     if not isinstance(value, str):
         return ""
     return one_line(value.encode("utf-8", "replace").decode("utf-8").replace("\0", ""))

@@ -1,4 +1,4 @@
-"""What a closed loop evaluates and with what, known before a weight of the planner is loaded."""
+"""What a closed loop evaluates and with what, determined before the planner's weights are loaded."""
 
 import argparse
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Loop:
         planner: folder of the planner.
         lora: its LoRA.
         readout: folder of the read-out.
-        spec: of the planner.
+        spec: spec of the planner.
     """
 
     options: argparse.Namespace

@@ -53,7 +53,7 @@ def choose(
     `ranking.is_good` is executed, or the best-looking of its round; if none does, the best-looking of all.
 
     Args:
-        planner: with or without its LoRA.
+        planner: the planner, with or without its LoRA.
         asked: the requests.
         mode: one of the planner's modes.
         net: the read-out.
@@ -103,7 +103,7 @@ def make_plans(
     """Plans (plans, F, h, w, 3) uint8 of each request.
 
     Args:
-        planner: with or without its LoRA.
+        planner: the planner, with or without its LoRA.
         asked: the requests.
         mode: one of the planner's modes.
         plans: number of plans per request.

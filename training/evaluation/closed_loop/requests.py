@@ -1,4 +1,4 @@
-"""Requests in unseen scenes: what a planner is given, and what a scripted demonstration really did there."""
+"""Requests in unseen scenes: a planner's input, and what a scripted demonstration really did there."""
 
 from dataclasses import dataclass, replace
 
@@ -61,7 +61,7 @@ class Asked:
         Args:
             first: picture of this moment (h, w, 3) uint8.
             passed: fraction of the path's time that is over, below 1.
-            tool_px: where the end effector is in it (2,) [px].
+            tool_px: place of the end effector in the picture (2,) [px].
         """
         points = np.array([(p.x, p.y, p.t) for p in self.trajectory.paths[0].points], float)
         rest = points[points[:, 2] > passed + 1e-6]

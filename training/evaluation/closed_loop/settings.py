@@ -32,7 +32,7 @@ class Settings:
         modes: modes of planning.
         first_seed: first seed of the scenes.
         scenes: how many for each mode; the world's `runs` defines what counts as one.
-        tasks: which tasks.
+        tasks: names of tasks.
         wordings: one of the world's sets of phrasings.
         camera_jitter_m: spread of the camera's place [m].
         camera_turn_deg: angle by which the camera is moved around the table before that [degrees].
@@ -42,7 +42,7 @@ class Settings:
         follow_path: keep the end effector on the drawn path; the plan's frames then give only height and gripper state.
         batch_size: plans sampled at once.
         world: name of the world.
-        cameras: which of its cameras.
+        cameras: names of its cameras.
         look: how it is rendered.
         replans: further plans at most; with neither `replan` nor `departed_m`, each is made when the end effector no
             longer moves.

@@ -26,7 +26,7 @@ class Judged:
 
     Args:
         frames: (F, h, w, 3) uint8.
-        reading: what the read-out says.
+        reading: its reading.
         report: the diagnostics.
         score: for the choice among several.
         objects_left: fraction of its pixels in the first frame that the worst-off object has in the last one.

@@ -26,7 +26,7 @@ EXECUTED, FAILED = "executed", "failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request.
+    """Outcome of one request.
 
     Args:
         asked: the request.
@@ -55,10 +55,10 @@ def try_plans(
     """Plan each request until a plan succeeds, at most `plans` times; each further plan has the next seed.
 
     Args:
-        planner: with its LoRA.
+        planner: the planner with its LoRA.
         asked: the requests.
         mode: text, trajectory or both.
-        world: where they are executed.
+        world: world in which they are executed.
         net: the read-out.
         plans: most plans per request, at least 1.
         batch_size: plans that are sampled at once.

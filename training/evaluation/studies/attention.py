@@ -117,7 +117,7 @@ def summary(maps: np.ndarray, layout: GridLayout) -> dict:
 
     Args:
         maps: (steps, layers, frames, frames + 2).
-        layout: of the grid.
+        layout: layout of the grid.
     """
     shares = shares_of(maps, layout)
     return {

@@ -1,4 +1,4 @@
-"""What the studies share: planners to study, scenes to study them in, plots and tables."""
+"""Shared code of the studies: planners and scenes to study, plots and tables."""
 
 import re
 from collections.abc import Callable
@@ -52,10 +52,10 @@ class StudySettings(Section):
 
 @dataclass(frozen=True)
 class Bench:
-    """What plans are made and executed with.
+    """Everything with which plans are generated and executed.
 
     Args:
-        planner: with its LoRA.
+        planner: the planner with its LoRA.
         net: the read-out.
         world: the open world.
         asked: the requests.

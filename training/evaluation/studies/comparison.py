@@ -195,7 +195,7 @@ def best_of_each(plans: dict[str, Frames], settings: ComparisonSettings) -> dict
 
 
 def grid_training(settings: ComparisonSettings, parameters: int) -> dict:
-    """What is known of the grid planner's training: its size and, with its run, steps and hours."""
+    """Facts on the grid planner's training: its size and, if its run is given, steps and hours."""
     told = {"lora": lora_of(settings.planner, settings.lora).name, "parameters": parameters}
     return told if settings.lora_run is None else told | effort_of_run(settings.lora_run)
 

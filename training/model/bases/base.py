@@ -1,4 +1,4 @@
-"""What the training needs to know of a family's classes in diffusers."""
+"""What training needs to know about a family's classes in diffusers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Base(ABC):
         text_folders: folders of a base that hold text encoders.
         tokenizer: folder of the tokenizer that prompts are counted with.
         targets: preset of `LoraSection.targets` → endings of the layers in blocks that it names.
-        model_version: what model browsers call the family.
+        model_version: the family's name in model browsers.
     """
 
     family: Family
@@ -102,7 +102,7 @@ class Base(ABC):
         """Velocity (B, N, C) of noise tokens.
 
         Args:
-            transformer: of the family's class.
+            transformer: a transformer of the family's class.
             tokens: (B, N, C) packed noisy latents.
             condition: (B, M, C) tokens for the same sequence, the result of `condition_keys`, or None.
             ids: (N + M, axes) position ids of noise tokens and condition.

@@ -17,7 +17,7 @@ def text_of(texts: dict[str, str], name: str, item: str, beside: Iterable[Path])
 
     Args:
         texts: instruction by name, see `read_instructions`.
-        name: of the episode: path of a folder or a video.
+        name: name of the episode: path of a folder or a video.
         item: path of its files below the source.
         beside: text files that would hold for this episode.
 

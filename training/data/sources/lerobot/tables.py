@@ -56,7 +56,7 @@ def column(table: Path, episode: int, name: str, heavy: bool = False) -> pa.Arra
     Args:
         table: file.
         episode: number of the episode.
-        name: of the column.
+        name: name of the column.
         heavy: whether the column holds pictures, of which only the needed row groups are read.
 
     Raises:

@@ -40,7 +40,7 @@ class VideoFile:
         times: (N,) when each frame is shown [s], ascending.
 
     Raises:
-        TrainingError: the file is missing, is no video, or is cut off.
+        TrainingError: the file is missing, is not a video, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
