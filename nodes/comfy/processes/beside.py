@@ -66,7 +66,7 @@ class State:
 def run(commands: Sequence[Sequence[str]], look: Callable[[State], None]) -> None:
     """Run commands to their end.
 
-    Cancel asks the running one to stop and waits until it has; a second Cancel ends the process at once.
+    Cancel asks the running one to stop and waits until it has; Cancel pressed again ends the process at once.
 
     Args:
         commands: package and arguments of each, such as ("training", "train", "--config", "a.yaml").
