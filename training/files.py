@@ -127,7 +127,7 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
 
 @contextmanager
 def as_record(what: str) -> Iterator[None]:
-    """Use a record that this project wrote in the block, trusting its form.
+    """Within the block, use a record that this project wrote without checking its form first.
 
     Raises:
         TrainingError: it lacks something, or holds a value of another kind; `what` names it.

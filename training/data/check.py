@@ -115,7 +115,7 @@ def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, ta
 def _content_problems(
     data: Path, spec: PlannerSpec, pair: dict, condition: np.ndarray, target: np.ndarray
 ) -> Iterator[str]:
-    """Whether condition and target belong together and the overlay is as the mode says."""
+    """Whether condition and target belong together and the overlay matches the mode."""
     if pair["mode"] not in spec.modes:
         return  # its line says so already
     file, parts = data / pair["source"], parts_of(pair["mode"])

@@ -10,7 +10,7 @@ Names of a module (q projection of the first block):
 - OneTrainer: `lora_transformer_transformer_blocks_0_attn_to_q`
 - LyCORIS: `lycoris_transformer_blocks_0_attn_to_q`
 
-Wrappers of PyTorch (`_orig_mod.` of torch.compile, `module.` of data parallelism and others) may stand in front and in
+Wrappers of PyTorch (`_orig_mod.` of torch.compile, `module.` of data parallelism and others) may come first or in
 between.
 """
 

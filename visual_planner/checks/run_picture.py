@@ -11,7 +11,7 @@ _LEFT, _CURVE, _BELOW = 52, 150, 26  # space for the labels of the losses, heigh
 _INK, _FAINT, _GRID, _PAPER = (32, 33, 36), (130, 134, 139), (222, 224, 227), (255, 255, 255)
 _RAW, _MEAN, _HELD_OUT = (178, 203, 235), (26, 95, 180), (192, 86, 33)
 _SMOOTH = 20
-"""Each point of the line of means averages one in this many of the losses."""
+"""The line of means averages over 1 / `_SMOOTH` of all losses."""
 _SHEETS = 3
 """Most sheets that are shown."""
 Points = Sequence[tuple[float, float]]

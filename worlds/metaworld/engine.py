@@ -31,7 +31,7 @@ def load() -> SimpleNamespace:
 
 
 def _reset_welds(env) -> None:
-    """Meta-World 3.0.0 assigns all data of a weld; MuJoCo 3.17 has one more value there, which is kept."""
+    """Reset the welds: Meta-World 3.0.0 assigns all data of each, but MuJoCo 3.17 has one more value, which is kept."""
     import mujoco
 
     model = env.model

@@ -114,7 +114,7 @@ def _follow_script(scenes: Scenes, task: str, env, observation: np.ndarray) -> M
 
 
 def recover(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion | None:
-    """Execute a wrong plan and, if it fails, let the script do the task from there; None if it succeeds.
+    """Execute a wrong plan and, if it fails, let the script do the task from there; None if it succeeds or is missing.
 
     The plan is that of another scene, or the scene's own with the errors that planners make: one offset for all of it,
     and one for each keyframe. The recording begins when the plan has ended.

@@ -118,7 +118,7 @@ def rest_of(
         clock: as `rules.clock_of` gives it.
 
     Returns:
-        the rest; None where a path has no times, or nothing of it is left.
+        The rest; None if a path has no times, or nothing of it is left.
     """
     if not is_timed(trajectory):
         return None

@@ -133,7 +133,7 @@ def _rows(file: Path) -> Iterator[Callable[[str], int]]:
 def _scenes(job: Job, records: Records, firsts: dict[str, str]) -> dict[str, str]:
     """Scene of each episode, by its frames and by its source.
 
-    The digest of a later frame counts only if that frame is another episode's first frame.
+    The digests of an episode's other frames count only if one of these frames is another episode's first.
     """
     named = {entry.id: entry.scene for entry in job.source.entries if entry.scene}
     starts: dict[str, list[str]] = defaultdict(list)

@@ -151,7 +151,7 @@ def shrink(frame: np.ndarray) -> np.ndarray:
 
 
 def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
-    """The camera with a name, given in full or by its last part; by default, the first one that takes pictures.
+    """The camera that is wanted, by its name or the name's last part; by default, the first one that takes pictures.
 
     Many recordings list depth, infrared and masks beside the pictures as further "cameras".
 

@@ -69,7 +69,7 @@ class VideoNet(nn.Module):
         )
         self.pooled = nn.Linear(pooled_width, text_width) if pooled_width else None
         for module in self.unet.modules():
-            if isinstance(module, nn.Dropout):  # its masks come from a generator that a resumed run does not have
+            if isinstance(module, nn.Dropout):  # its masks come from a generator that a resumed run does not restore
                 module.p = 0.0
 
     def forward(

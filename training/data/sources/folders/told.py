@@ -62,7 +62,7 @@ def without_suffix(name: str) -> str:
 
 
 def _forms(name: str) -> Sequence[str]:
-    """How lines may name something: by path or name, with or without the ending."""
+    """How lines may name something: by path or name, with or without the suffix."""
     name = plain(name)
     bare = without_suffix(name)
     return name, bare, name.rpartition("/")[2], bare.rpartition("/")[2]

@@ -34,7 +34,7 @@ def rgb_of(frame: av.VideoFrame, aspect: Fraction | None, what: str) -> np.ndarr
 
 
 def shown_size(height: int, width: int, aspect: Fraction | None, what: str) -> tuple[int, int]:
-    """Size (h, w) with square pixels [px]: the shorter side is enlarged, so that no detail is lost.
+    """Size (h, w) with square pixels [px]: the side with too few pixels is enlarged, so that no detail is lost.
 
     Raises:
         TrainingError: it would be larger than any picture.

@@ -20,8 +20,8 @@ DEPARTED_SIDES = 0.08
 """Distance between an object's colour as seen and as planned that triggers a new plan [sides of the picture].
 
 It and `settings.DEPARTED_M` are from 16 plans of the tiny planner (8 scenes from seed 9600000, modes text and both, 2
-steps). Undisturbed, 15 were off by 0.004 to 0.070 sides at their worst moment, and all 16 by 0.005 to 0.031 m (in one
-plan an object changed its colour). With the object moved all were off by 0.094 or more, after a slipped grasp by 0.137.
+steps). At their worst moment, undisturbed, 15 were off by 0.004 to 0.070 sides and all 16 by 0.005 to 0.031 m (in one
+plan an object changed its colour); with the object moved all by 0.094 or more, with a slipped grasp by 0.137 or more.
 """
 
 
