@@ -52,7 +52,7 @@ class DatasetOptions:
         tasks: tasks to draw from (demonstrations).
         wordings: "train", "held_out" or "all" (demonstrations).
         camera_jitter_m: spread of the camera's position [m].
-        camera_turn_deg: angle by which the camera is moved around the table before that [degrees].
+        camera_turn_deg: angle by which the camera is moved around the table before the jitter [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
         later_share: fraction of the episodes that begin in the middle of the task (demonstrations).
         keyframes: "time": evenly spaced; "shape": where the tool's path bends (demonstrations).

@@ -1,4 +1,4 @@
-"""Render frames: at twice the size without shadows or multisampling, then with a 2x2 box filter."""
+"""Render frames at twice the size without shadows or multisampling, then apply a 2x2 box filter."""
 
 from __future__ import annotations
 

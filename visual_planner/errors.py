@@ -54,7 +54,7 @@ def _brief(value: object, room: int, depth: int) -> str:
     else:
         try:
             return repr(value)
-        except Exception:  # a class of others whose repr fails; its name must do
+        except Exception:  # a foreign class whose repr fails: show its name
             return f"a {type(value).__name__}"
     if depth == _DEEPEST:
         return f"{opened}...{closed}"

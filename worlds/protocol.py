@@ -31,7 +31,7 @@ class Viewpoint:
     Args:
         camera: name; empty: the world's first.
         jitter_m: standard deviation of a random offset of the camera [m].
-        turn_deg: angle by which it is moved around the scene before that [degrees].
+        turn_deg: angle by which it is moved around the scene before the jitter [degrees].
     """
 
     camera: str = ""

@@ -107,7 +107,7 @@ def share_paths(trajectory: Trajectory, count: int, frames: int, overlap: int, u
 def cut_in_time(trajectory: Trajectory, start: float, end: float) -> Trajectory:
     """The part of a trajectory between two times in [0, 1], with its times rescaled to 0 to 1.
 
-    Before a path begins and after it is over, its point rests at the path's end.
+    Before a path begins its point rests at the start, after the path is over at its end.
     """
     return Trajectory(
         trajectory.width, trajectory.height, tuple(_cut_path(path, start, end) for path in trajectory.paths)

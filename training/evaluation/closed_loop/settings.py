@@ -35,7 +35,7 @@ class Settings:
         tasks: names of tasks.
         wordings: one of the world's sets of phrasings.
         camera_jitter_m: spread of the camera's place [m].
-        camera_turn_deg: angle by which the camera is moved around the table before that [degrees].
+        camera_turn_deg: angle by which the camera is moved around the table before the jitter [degrees].
         best_of: plans of which the best-looking is kept.
         replan: moves after which a new plan is made; 0: never. `replans` limits how often.
         replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
