@@ -1,4 +1,4 @@
-"""Benchmarks: `run.py bench [NAME] [--json FILE]`. Each compares ours with something named, and reports a ratio."""
+"""Benchmarks: `run.py bench [NAME] [--json FILE]`. Each compares our code with a named peer and reports a ratio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from launcher.options import GPU_OPTIONS
 
 from .harness import Benchmark, print_table, write_json
 
-# Name → module with `run(repeats) -> Benchmark`. Imported when asked for: most of them load torch.
+# Name → module with `run(repeats) -> Benchmark`. Imported only when requested: most of them load torch.
 BENCHMARKS = {
     "import": "benchmarks.bench_import",
     "conditioning": "benchmarks.conditioning",
@@ -21,14 +21,14 @@ BENCHMARKS = {
     "data": "benchmarks.data",
 }
 GPU = "gpu"
-"""The benchmark with options of its own, which runs only when it is named."""
+"""The benchmark with its own options, which runs only when it is named."""
 
 
 def run_benchmarks(name: str | None, json_file: Path | None, repeats: int | None) -> int:
     """Run one benchmark or all, print a table and write the JSON file.
 
     Args:
-        name: Name of one, None for all.
+        name: Name of a benchmark, None for all.
         json_file: Where to write the results.
         repeats: Repeats of each case; each benchmark's own number by default.
 
@@ -50,7 +50,7 @@ def run_benchmarks(name: str | None, json_file: Path | None, repeats: int | None
 
 
 def require_own_options(options) -> None:
-    """Refuse options of `bench gpu` for another benchmark, and the other way round.
+    """Refuse options of `bench gpu` for another benchmark, and vice versa.
 
     Raises:
         LauncherError: an option has no meaning for the benchmark.

@@ -1,4 +1,4 @@
-"""What the plugin adds to ComfyUI's start: the milliseconds in which ComfyUI loads it, beside a pack of one empty node.
+"""What the plugin adds to ComfyUI's start: milliseconds to load it, compared with a pack of one empty node.
 
 Each repeat is a fresh process in which ComfyUI has loaded its own nodes, as at a real start, and then loads both packs
 with the function that it uses for custom nodes; which comes first alternates. ComfyUI's own import is shown for scale.
@@ -70,7 +70,7 @@ def run(repeats: int | None = None) -> Benchmark:
             status.update(f"process {index + 1} of {count + 1}")
             result = probe(comfyui, base, packs if index % 2 else packs[::-1])
             heavy.update(result["heavy"])
-            if index == 0:  # compiles the plugin's files, which is done once in a real installation as well
+            if index == 0:  # compiles the plugin's files, which happens once in a real installation as well
                 continue
             for name in raw:
                 raw[name].append(result["milliseconds"][name])

@@ -1,11 +1,11 @@
-"""What the condition costs a step of a plan: 960x720, each way to condition beside no condition, on two families.
+"""What the condition adds to a step of a plan: 960x720, each kind of condition against none, on two families.
 
-One double-stream and one single-stream block of random weights stand for FLUX.1's 19 and 38 and for FLUX.2-klein-4B's 5
-and 20, which have the same width: the cost of a step is theirs, and both kinds cost the same for each token. They are
-ComfyUI's own classes with our wrapper around them. All methods take turns in one process. Of `first_cell_cached` a step
-counts, and its part of the one pass of the condition that falls on a step of a plan.
+One double-stream and one single-stream block with random weights stand for FLUX.1's 19 and 38 and for FLUX.2-klein-4B's
+5 and 20, which have the same width: blocks account for the cost of a step, and both kinds cost the same per token. They
+are ComfyUI's own classes with our wrapper around them. All cases take turns in one process. For `first_cell_cached`,
+a step counts with its fraction of the condition's single pass per plan.
 
-On a CPU the time is the CPU's, summed over threads, which wait without spinning; on a GPU the clock's.
+On a CPU the time is CPU time, summed over threads, which wait without spinning; on a GPU it is wall time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ REPEATS = 3
 PLAN_STEPS = 20
 """Steps of a plan with FLUX.1-dev, as published."""
 FAMILIES = {"flux1": "", "flux2": "klein_"}
-"""Family → what its cases' names begin with."""
+"""Family → prefix of its cases' names."""
 BLOCKS = {"flux1": 19 + 38, "flux2": 5 + 20}
 """Blocks of FLUX.1-dev and of FLUX.2-klein-4B."""
 STEPS = {"flux1": PLAN_STEPS, "flux2": 4}
 """Steps of a plan: as published, and of the distilled klein."""
 BOUNDS = {"klein_plan/flux1_plan": 0.06}
-"""Ratio → the most that it may be at the widths of the real models; each result says whether it holds."""
+"""Ratio → upper bound at the widths of the real models; each result says whether it holds."""
 ONCE = "condition"
 "Case of the single pass of a cached condition."
 
@@ -43,8 +43,8 @@ class Setting:
 
     Args:
         heads: attention heads of 128 channels.
-        cell_height: of a 3x3 grid [px].
-        cell_width: of a 3x3 grid [px].
+        cell_height: height of a cell of the 3x3 grid [px].
+        cell_width: width of a cell of the 3x3 grid [px].
         words: text tokens.
     """
 
@@ -58,8 +58,8 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
     """Measure.
 
     Args:
-        repeats: rounds; each runs every case once.
-        setting: other sizes than FLUX.1's, to try the benchmark out.
+        repeats: number of rounds; each runs every case once.
+        setting: other sizes than FLUX.1's, to test the benchmark.
 
     Raises:
         LauncherError: the measuring process failed.
@@ -86,7 +86,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
     for family, prefix in FAMILIES.items():
         steps, passes = raw[f"{prefix}first_cell_cached"], raw[f"{prefix}{ONCE}"]
         raw[f"{prefix}first_cell_cached"] = [a + b / STEPS[family] for a, b in zip(steps, passes, strict=True)]
-    # A plan in the way that is published for FLUX.1, and one of the distilled klein.
+    # A plan as published for FLUX.1, and one of the distilled klein.
     for plan, family, case in (("flux1_plan", "flux1", "full_grid"), ("klein_plan", "flux2", "klein_first_cell")):
         raw[plan] = [STEPS[family] * BLOCKS[family] / 2 * step for step in raw[case]]
     measured = Benchmark(

@@ -1,6 +1,6 @@
 """The measuring process of the conditioning benchmark: `conditioning_probe.py COMFYUI SETTING`.
 
-It prints a line for each case that has run, and at last the result as one line of JSON.
+It prints one line for each case that has run, and finally the result as one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KILOBYTE, MEGABYTE = 1024, 1e6
 
 
 def make_network(family: str, heads: int, device):
-    """FLUX with one block of each kind and random weights, in the dtype that the device is fast in."""
+    """FLUX with one block of each kind and random weights, in a dtype that is fast on the device."""
     import comfy.ldm.flux.model
     import comfy.ops
     import torch
@@ -42,13 +42,13 @@ def make_network(family: str, heads: int, device):
 
 
 class Watch:
-    """Runs a case, tells how long it took, and keeps the most memory it took on top of what was there [MB].
+    """Runs a case, prints how long it took, and keeps the peak of additional memory [MB].
 
     Args:
-        name: of the case.
+        name: name of the case.
         case: function to run.
-        clock: [s].
-        on_gpu: whether memory is the GPU's; else it is the process's, where the system tells.
+        clock: clock [s].
+        on_gpu: whether memory is the GPU's; otherwise it is the process's, if the system reports it.
     """
 
     def __init__(self, name: str, case, clock, on_gpu: bool) -> None:
@@ -73,7 +73,7 @@ class Watch:
         torch.cuda.synchronize()
 
     def _mark(self) -> float | None:
-        """Reset the peak; the memory in use [bytes], None where the system does not tell."""
+        """Reset the peak; returns the memory in use [bytes], None if the system does not report it."""
         import torch
 
         if self.on_gpu:
@@ -92,7 +92,7 @@ class Watch:
 
 
 def _status(name: str) -> int:
-    """A number of kilobytes out of this process's status."""
+    """A number of kilobytes from this process's status."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
@@ -139,7 +139,7 @@ def main(comfyui: str, setting: dict) -> dict:
                         # It also warms up, and leaves the cached condition in place for the steps.
                         once, kept[family] = pass_of_the_condition(step, plugin, spec)
                         cases[f"{prefix}{setting['once']}"] = once
-            # On a CPU its time, so that what other programs do meanwhile counts less.
+            # On a CPU measure CPU time, so that other programs matter less.
             clock = time.process_time if args.cpu else time.perf_counter
             watches = {name: Watch(name, case, clock, device.type == "cuda") for name, case in cases.items()}
             seconds = interleave(watches, setting["repeats"], warmup=0, clock=clock)

@@ -1,11 +1,11 @@
-"""From videos to what the encoders are given, beside plain decoding of the same files.
+"""From videos to the encoders' inputs, compared with plain decoding of the same files.
 
 `prepare` is everything that the command does with a folder of videos (index, decode, choose frames, fit, write grids,
-checksums, contact sheet), and all that `cache` does before a picture goes into the autoencoder (check, read, compare
-sizes). `pyav` opens the same files with PyAV and turns each frame into an array; `pyav_decode_only` leaves the arrays
-out. All in one process, in CPU time. Ratios are throughputs: 1 is as fast as decoding alone. Key frames are 250
-frames apart, x264's default: the hard case, since little can be jumped over; LeRobot's own files have one every second
-frame.
+checksums, contact sheet), and everything that `cache` does before a picture goes into the autoencoder (check, read,
+compare sizes). `pyav` opens the same files with PyAV and turns each frame into an array; `pyav_decode_only` does not
+make arrays. All run in one process, and CPU time is measured. Ratios are throughputs: 1 is as fast as decoding alone.
+Key frames are 250 frames apart, x264's default, which is the hard case since little can be skipped; LeRobot's own files
+have one every second frame.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(repeats: int | None = None) -> Benchmark:
                 "pyav_lerobot_gop": lambda: decode(easy, arrays=True),
             },
             repeats or REPEATS,
-            clock=time.process_time,  # one process, one thread: what others do on the machine does not count
+            clock=time.process_time,  # one process, one thread: other programs on the machine do not count
         )
     return Benchmark(
         "data",
@@ -64,7 +64,7 @@ def run(repeats: int | None = None) -> Benchmark:
 
 
 def prepare_and_read(source: Path, out: Path) -> None:
-    """Prepare, and read as `cache` reads; the encoders' own time is not data's."""
+    """Prepare, and read like `cache`; the encoders' own time is not included."""
     from training.cache.check import quick_check
     from training.cache.write import read_grid
     from training.data.pairs_folder import read_pairs
@@ -89,7 +89,7 @@ def prepare_and_read(source: Path, out: Path) -> None:
 
 
 def decode(source: Path, arrays: bool) -> None:
-    """Every frame of every file, in PyAV's plainest way."""
+    """Decode every frame of every file with plain PyAV."""
     for file in sorted(source.glob("*.mp4")):
         with av.open(str(file)) as container:
             count = 0
@@ -102,7 +102,7 @@ def decode(source: Path, arrays: bool) -> None:
 
 
 def write_video(file: Path, seed: int, gop: int) -> None:
-    """A textured square that moves over a textured ground with camera noise."""
+    """Write a video of a textured square that moves over a textured background with camera noise."""
     rng = np.random.default_rng(seed)
     ground = rng.integers(40, 200, (SIZE[0] // 16, SIZE[1] // 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     noise = rng.integers(0, 12, (4, *SIZE, 3), dtype=np.uint8)

@@ -1,12 +1,12 @@
 """How time and memory of the commands before and after training grow with the number of episodes.
 
 `python -m benchmarks.growth [--sizes 100,1000,10000] [--json FILE] [--plot FILE]` writes tiny simulated episodes, and a
-base and a LoRA of one step, and runs each command in a process of its own: `prepare`, one of four shards of it and
-their merge, `cache` and `evaluate`. Frames are as small as an autoencoder takes (32 px): what grows with the number of
-episodes is the same for large ones, whose pictures cost the same again for each episode.
+base and a LoRA of one step, and runs each command in its own process: `prepare`, one of four shards of it and their
+merge, `cache` and `evaluate`. Frames are as small as an autoencoder allows (32 px): the growth with the number of
+episodes is the same for larger ones, which only add a constant cost per episode.
 
-A process reports CPU seconds, those of its children included, wall seconds and its peak of resident memory. The first
-two belong to the machine; exponents and bytes per episode carry over.
+A process reports CPU seconds, including those of its children, wall seconds and its peak resident memory. The first two
+depend on the machine; exponents and bytes per episode do not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .harness import machine
 SIZES = (100, 1000, 10000)
 SHARDS, FRAMES, PX, INSTRUCTIONS = 4, 9, 32, 50
 STEPS = ("prepare", "prepare_shard", "prepare_merge", "cache", "evaluate")
-"""In the order in which each takes what those before it wrote."""
+"""In the order in which each reads what those before it wrote."""
 SPEC = {
     "cell_height": PX, "cell_width": PX, "condition_tokens": "first_cell", "base_model": "growth", "steps": 1,
     "modes": ["text"], "text_prompt": "nine frames: {instruction}", "base_shift": math.log(5.0),
@@ -44,7 +44,7 @@ _ONE = {"max_steps": 1, "save_every": 10, "log_every": 1, "batch_size": 2}
 
 
 def write_episodes(folder: Path, count: int, kind: str = "demonstrations") -> None:
-    """Episodes of a square that moves over noisy ground, each with a path; `kind` as the simulator has it."""
+    """Write episodes of a square that moves over a noisy background, each with a path; `kind` as in the simulator."""
     rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
     with (folder / "episodes.jsonl").open("w", encoding="utf-8") as lines:
@@ -97,7 +97,7 @@ def configuration(folder: Path, tools: Path):
 
 
 def write_tools(tools: Path) -> None:
-    """A base of one block and a LoRA, each trained for a single step: they cost what they cost, and plan nothing."""
+    """Write a base of one block and a LoRA, each trained for a single step: enough to measure cost, not to plan."""
     from training.cache.write import cache
     from training.data.prepare import prepare
     from training.planner.export import export
@@ -138,7 +138,7 @@ def step(name: str, folder: Path, tools: Path) -> None:
 
 
 def measure(name: str, folder: Path, tools: Path) -> dict[str, float]:
-    """Run a command in a process of its own.
+    """Run a command in its own process.
 
     Returns:
         `cpu_s`, `wall_s` and `peak_mb` [10^6 bytes].
@@ -161,7 +161,7 @@ def measure(name: str, folder: Path, tools: Path) -> dict[str, float]:
 
 
 def told(run: Callable[[], None]) -> dict[str, float]:
-    """What a function costs this process and its children."""
+    """Cost of a function to this process and its children."""
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         run()
@@ -175,7 +175,7 @@ def told(run: Callable[[], None]) -> dict[str, float]:
 
 
 def table_of(sizes: list[int], steps: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Step → number of episodes → what it costs."""
+    """Step → number of episodes → cost."""
     rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in steps}
     with tempfile.TemporaryDirectory(prefix="visual-planner-growth-") as name:
         tools = Path(name) / "tools"
@@ -185,7 +185,7 @@ def table_of(sizes: list[int], steps: list[str]) -> dict[str, dict[str, dict[str
             folder = Path(name) / str(size)
             write_episodes(folder / "episodes", size)
             for one in steps:
-                if one == "prepare_merge":  # the other shards, which are not measured
+                if one == "prepare_merge":  # make the other shards, which are not measured
                     _make_shards(folder, tools)
                 rows[one][str(size)] = found = measure(one, folder, tools)
                 print(f"{one:14} {size:>7}  {found['cpu_s']:9.2f} s CPU  {found['peak_mb']:9.1f} MB", flush=True)
@@ -209,7 +209,7 @@ def _make_shards(folder: Path, tools: Path) -> None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two folders of pairs hold the same bytes; but for the folder's own name in dataset.json."""
+    """Whether two folders of pairs hold the same bytes, except for the folder's own name in dataset.json."""
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     if files != sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file()):
         return False
@@ -220,7 +220,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Of each step, between the two largest sizes: seconds and bytes for one more episode, and the exponent of time."""
+    """For each step, between the two largest sizes: seconds and bytes per further episode, and the exponent of time."""
     result = {}
     for name, found in rows.items():
         sizes = sorted(map(int, found))
@@ -240,7 +240,7 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 
 def _exponent(low: float, high: float, few: int, many: int) -> float:
-    """P of cost ∝ episodes^p: 1 is a straight line of slope 1 in a log-log plot."""
+    """Exponent p of cost ∝ episodes^p: 1 is a straight line of slope 1 in a log-log plot."""
     return math.log(max(high, 1e-9) / max(low, 1e-9)) / math.log(many / few)
 
 

@@ -1,7 +1,7 @@
-"""Measuring: repeats of all cases interleaved, medians with spread, and ratios taken repeat by repeat.
+"""Measure: interleaved repeats of all cases, medians with spread, and ratios taken repeat by repeat.
 
-Interleaving matters: a machine that gets slower while it measures would otherwise favour the case that came first. A
-ratio is the median of the ratios of neighbours in time, not the ratio of two medians.
+Interleaving matters: a machine that slows down during measurement would otherwise favour the first case. A ratio is
+the median of the ratios of neighbours in time, not the ratio of two medians.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Benchmark:
     Attributes:
         name: Its name.
         unit: Unit of the raw values.
-        raw: Case → one value a repeat, all cases in the same order of repeats.
+        raw: Case → one value per repeat, with all cases in the same order of repeats.
         ratios_of: Ratio's name → (case, case it is divided by).
         notes: Further facts, by name.
     """
@@ -64,12 +64,12 @@ def interleave(
     warmup: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Time functions in turns.
+    """Time functions in turn.
 
     Args:
         cases: Name → function to time.
         repeats: Timed rounds; each calls every case once, in alternating order.
-        warmup: Rounds before that, not timed.
+        warmup: Untimed rounds before.
         clock: Clock [s].
 
     Returns:
@@ -107,7 +107,7 @@ def print_table(benchmark: Benchmark) -> None:
 
 
 def report(results: list[Benchmark]) -> dict[str, Any]:
-    """All results as the JSON file has them: `ratios` flat, raw times and spread beside them."""
+    """All results in the form of the JSON file: `ratios` flat, raw times and spread beside them."""
     return {
         "ratios": {name: value for result in results for name, value in result.ratios.items()},
         "benchmarks": {
@@ -118,7 +118,7 @@ def report(results: list[Benchmark]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on, and how busy it was."""
+    """The machine, and how busy it was."""
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),

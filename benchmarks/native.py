@@ -1,7 +1,7 @@
 """One step of a plan in ComfyUI's own FLUX classes with our wrapper around them, without a server or a sampler.
 
-ComfyUI's folder must be on the import path, and the plugin be known as a package (`plugin_package`, or ComfyUI's own
-way of loading it).
+ComfyUI's folder must be on the import path, and the plugin must be importable as a package (by `plugin_package`, or
+loaded by ComfyUI itself).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SETTINGS = {
         "ref_index_scale": 10.0,
     },
 }  # fmt: skip
-"""What ComfyUI's detection reads out of the weights of FLUX.1-dev and FLUX.2-klein-4B, by family; without sizes."""
+"""What ComfyUI's detection reads from the weights of FLUX.1-dev and FLUX.2-klein-4B, by family; without sizes."""
 LATER = {"flux1": {"txt_ids_dims": []}, "flux2": {"txt_ids_dims": [3]}}
-"""The same of a newer ComfyUI."""
+"""Further settings that a newer ComfyUI detects."""
 
 
 def settings_of(family: str, heads: int, double: int, single: int) -> dict:
     """Arguments of ComfyUI's FLUX for a number of attention heads and of blocks of both kinds.
 
-    A ComfyUI that asks for more (0.33: on which axes text tokens are counted) gets what its detection would say.
+    A ComfyUI that needs more (0.33: on which axes text tokens are counted) gets what its detection would return.
     """
     from comfy.ldm.flux.model import FluxParams
 
@@ -61,10 +61,10 @@ class Step:
     Args:
         network: ComfyUI's FLUX.
         plugin: name of our plugin's package.
-        spec: PlannerSpec; the way of its condition tokens.
+        spec: PlannerSpec, which determines the condition tokens.
         words: text tokens.
         conditioned: False leaves the condition out.
-        dtype: of inputs, and so of what is computed; None: of the weights.
+        dtype: dtype of inputs, and therefore of the computation; None: that of the weights.
     """
 
     def __init__(self, network, plugin: str, spec, words: int, conditioned: bool, dtype=None) -> None:
@@ -92,7 +92,7 @@ class Step:
         self.options[self.caches.KEY] = self.caches.ConditionCache()
 
     def __call__(self, latent=None, sigma: float = SIGMA):
-        """Velocity (1, C, h, w) at a noise level; of the step's own latent where none is given."""
+        """Velocity (1, C, h, w) at a noise level, of the given latent or else of the step's own."""
         import torch
 
         own, text, pooled = self.inputs
@@ -102,7 +102,7 @@ class Step:
         return self.network(given, level, text, pooled, guidance, transformer_options=options, **self.references)
 
     def plan(self, levels) -> object:
-        """Euler steps over noise levels, from the step's own latent; the condition is computed again."""
+        """Euler steps over noise levels, from the step's own latent; the condition is recomputed."""
         self.options[self.caches.KEY] = self.caches.ConditionCache()
         latent = self.inputs[0]
         for now, following in pairwise(levels):
@@ -111,17 +111,17 @@ class Step:
 
 
 def pass_of_the_condition(step: Step, plugin: str, spec):
-    """Function that runs what a cached condition costs once a plan: its own tokens through all blocks.
+    """Function that runs what a cached condition costs once per plan: its own tokens through all blocks.
 
-    It is run once here, and what it gives is put into the step's cache.
+    It is run once here, and its result is put into the step's cache.
 
     Returns:
-        The function, and the bytes of the keys and values that it gives.
+        The function, and the bytes of the keys and values that it returns.
     """
     import torch
 
     class Executor:
-        """What ComfyUI gives a wrapper: the network without wrappers."""
+        """Stands for what ComfyUI passes to a wrapper: the network without wrappers."""
 
         original, class_obj = staticmethod(step.network._forward), step.network
 

@@ -1,8 +1,8 @@
-"""A straightforward trainer of a planner LoRA, as scripts for in-context LoRAs are written: the peer of the benchmark.
+"""A straightforward trainer of a planner LoRA in the style of common in-context LoRA scripts: the benchmark's peer.
 
-At each step it reads two pictures an example, encodes both with the autoencoder and the prompt with both text
+At each step it reads two pictures per example, encodes both with the autoencoder and the prompt with both text
 encoders, feeds the whole condition grid, and lets peft compute the adapter. Model, data, batch, optimizer and the
-precision of products are ours.
+precision of products are the same as ours.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from visual_planner.planner.conditioning import image_ids, pack_latents
 
 
 class PlainTrainer:
-    """Everything in memory, nothing made beforehand.
+    """Keeps everything in memory and precomputes nothing.
 
     Args:
         section: base, adapter and optimizer.
         pairs: folder of pairs.
         lines: its pairs.
-        batch: examples of a step.
+        batch: number of examples per step.
     """
 
     def __init__(self, section: TrainSection, pairs: Path, lines: list[dict], batch: int) -> None:
@@ -44,7 +44,7 @@ class PlainTrainer:
         self.short = resolved(section.mixed_precision, on_cpu=True) == "bf16"
 
     def modules(self) -> list[torch.nn.Module]:
-        """What stays in memory."""
+        """The modules that stay in memory."""
         return [self.vae, self.encoders, self.transformer]
 
     def step(self) -> float:

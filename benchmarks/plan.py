@@ -1,8 +1,8 @@
-"""Seconds of a plan with the shipped planner: few steps with the first cell as condition, beside the released way.
+"""Seconds of a plan with the shipped planner: few steps with the first cell as condition, against the released method.
 
-The released way is the published method's: the whole condition grid in the sequence, and 20 steps. Whole plans go from
-a first frame and a prompt to nine frames; sampling is the transformer's part of them, all that a large model's plan
-consists of, while the tiny planner's autoencoder takes about as long as one of its steps.
+The released method has the whole condition grid in the sequence, and 20 steps. Whole plans go from a first frame and a
+prompt to nine frames. Sampling is the transformer's part of them: nearly all of a large model's plan, while the tiny
+planner's autoencoder takes about as long as one of its steps.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def run(repeats: int | None = None, steps: tuple[int, ...] = STEPS) -> Benchmark
     """Measure.
 
     Args:
-        repeats: timed rounds; each makes every plan once.
-        steps: of our plans.
+        repeats: timed rounds; each samples every plan once.
+        steps: numbers of steps of our plans.
     """
     from training.model.pipeline import PlannerPipeline, open_planner
 
@@ -55,7 +55,7 @@ def run(repeats: int | None = None, steps: tuple[int, ...] = STEPS) -> Benchmark
 
 
 def sampling(pipeline, picture: np.ndarray, steps: int) -> partial:
-    """A call that samples a plan, its condition and text made beforehand."""
+    """A call that samples a plan, with condition and text computed beforehand."""
     import torch
 
     from training.model.sampling import draw_noise, sample

@@ -1,7 +1,7 @@
-"""What each switch of the training costs and changes: a step with it beside the step without it.
+"""What each switch of the training costs and changes: a step with it against a step without it.
 
 One double-stream and one single-stream block of FLUX.1's width with random weights, its adapter, AdamW and the loss of
-`python -m training train`. A switch and the path without it take turns; then both train from the same weights for
+`python -m training train`. Steps with and without a switch take turns; then both train from the same weights for
 some steps, and their adapters are compared: the largest difference relative to the largest change of any weight.
 """
 
@@ -37,8 +37,8 @@ class Setting:
         heads: attention heads of 128 channels.
         cell: side of a cell of a 3x3 grid [px].
         words: text tokens.
-        rank: of the adapter.
-        steps: that both sides train.
+        rank: rank of the adapter.
+        steps: number of steps that both sides train.
         cases: switches to measure.
     """
 
@@ -55,7 +55,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
 
     Args:
         repeats: timed rounds of each pair.
-        setting: other sizes than FLUX.1's, to try the benchmark out.
+        setting: other sizes than FLUX.1's, to test the benchmark.
     """
     setting, status = setting or Setting(), StatusLine("Switches")
     raw, ratios, notes = {}, {}, {"width": 128 * setting.heads, "steps compared": setting.steps}
@@ -71,7 +71,7 @@ def run(repeats: int | None = None, setting: Setting | None = None) -> Benchmark
         notes[f"{name}: largest difference of weights / largest change"] = f"{_apart(ours, plain, start):.2g}"
         raw |= interleave({case: loop.one_step for case, loop in pair.items()}, repeats or REPEATS, warmup=0)
         ratios[f"{name}/without"] = (name, f"{name} without")
-        if name != "compile":  # counting storages and compiled code exclude each other
+        if name != "compile":  # storages cannot be counted in compiled code
             peaks = [_peak(loop) for loop in pair.values()]
             notes[f"{name}: memory of a step / without"] = f"{peaks[1] / peaks[0]:.3f}"
         del pair
@@ -124,7 +124,7 @@ def _loop(setting: Setting, settings: dict):
 
 
 def _peak(loop) -> int:
-    """Most bytes in tensors during a step: what stays on the device, and what the step makes."""
+    """Peak of bytes in tensors during a step: what stays on the device, and what the step creates."""
     from training.planner.memory import PeakMemory
 
     model = loop.accelerator.unwrap_model(loop.model)

@@ -1,8 +1,8 @@
-"""Training of a planner LoRA: our loop on a cache, beside a straightforward trainer of the same model on the same data.
+"""Training of a planner LoRA: our loop on a cache against a straightforward trainer, with the same model and data.
 
-Measured on the shipped tiny base with its training settings, both trainers in the precision that these take on this
-machine, and once more in float32 where that is another: examples per second, the peak of memory held in tensors
-(weights, optimizer state and what a step makes; the same count on every device), and how much of a step is not the
+Measured on the shipped tiny base with its training settings, both trainers in the precision that these settings choose
+on this machine, and again in float32 if that differs: examples per second, the peak of memory held in tensors (weights,
+optimizer state and what a step creates; counted alike on every device), and the fraction of a step that is not the
 transformer's forward and backward pass.
 """
 
@@ -34,8 +34,8 @@ def run(repeats: int | None = None, changes: dict | None = None) -> Benchmark:
     """Measure.
 
     Args:
-        repeats: timed steps of each trainer.
-        changes: settings other than the recipe's, to try the benchmark out.
+        repeats: number of timed steps of each trainer.
+        changes: settings that replace the recipe's, to test the benchmark.
     """
     from training.cache.write import cache
     from training.data.prepare import prepare
@@ -74,10 +74,10 @@ def run(repeats: int | None = None, changes: dict | None = None) -> Benchmark:
             share = statistics.median(ours.share_outside() for _ in range(3))
             notes[f"fraction of our step{suffix} outside the transformer's passes"] = f"{share:.3f}"
             status.update(f"memory{suffix}")
-            # Tensors inside of compiled code cannot be counted.
+            # Tensors inside compiled code cannot be counted.
             uncompiled = section.model_copy(update={"compile_blocks": False})
             trainers["ours"] = OurTrainer(config.model_copy(update={"train": uncompiled}))
-            trainers["ours"].step()  # makes the optimizer's state, which the other trainer has by now
+            trainers["ours"].step()  # creates the optimizer's state, which the other trainer has by now
             for name, trainer in trainers.items():
                 raw[f"{name}{suffix} [MiB at peak]"] = [peak_bytes(trainer) / 2**20] * len(seconds)
             for name, unit in (("samples_per_s", "samples/s"), ("peak_memory", "MiB at peak")):
@@ -88,7 +88,7 @@ def run(repeats: int | None = None, changes: dict | None = None) -> Benchmark:
 
 
 def configuration(folder: Path, changes: dict):
-    """The tiny planner's own settings but for `changes`, on data in `folder`."""
+    """The tiny planner's own settings except for `changes`, on data in `folder`."""
     from training.sections.config import load_config
 
     settings = {
@@ -97,7 +97,7 @@ def configuration(folder: Path, changes: dict):
         "cache.base": ROOT / "models" / "tiny_planner", "train.base": ROOT / "models" / "tiny_planner",
         "train.cache": folder / "cache", "train.out": folder / "run", "train.device": "cpu",
         "train.ema_decay": 0,  # the other trainer averages no weights
-        "train.optimizer.name": "adamw",  # as the other trainer's
+        "train.optimizer.name": "adamw",  # as in the other trainer
     }  # fmt: skip
     return load_config(ROOT / TRAINED_WITH, [f"{key}={value}" for key, value in (settings | changes).items()])
 
@@ -112,7 +112,7 @@ class OurTrainer:
         self.transformer = self.loop.accelerator.unwrap_model(self.loop.model)
 
     def modules(self) -> list[torch.nn.Module]:
-        """What stays in memory."""
+        """The modules that stay in memory."""
         return [self.transformer]
 
     @property
@@ -150,7 +150,7 @@ class OurTrainer:
 
 
 def peak_bytes(trainer) -> int:
-    """Most bytes that a step holds in tensors: what stays (weights, optimizer state) and what the step makes."""
+    """Peak of bytes in tensors during a step: what stays (weights, optimizer state) and what the step creates."""
     from training.planner.memory import PeakMemory
 
     stays = [tensor for module in trainer.modules() for tensor in (*module.parameters(), *module.buffers())]
@@ -168,7 +168,7 @@ def _size(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def write_episodes(folder: Path, count: int = EPISODES) -> None:
-    """An episode data set of a square that moves over noisy grounds."""
+    """Write an episode data set of a square that moves over noisy backgrounds."""
     rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
     lines = []

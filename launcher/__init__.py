@@ -1,1 +1,1 @@
-"""The launcher: makes the environment, finds ComfyUI, starts it, and runs demo, serve, test and bench (see run.py)."""
+"""The launcher: creates the environment, finds and starts ComfyUI, and runs demo, serve, test, bench (see run.py)."""

@@ -15,14 +15,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit code: 0 done, 1 a problem that was said in one line, 2 wrong usage, 130 interrupted; for tests, pytest's.
+        Exit code: 0 done, 1 a problem reported in one line, 2 wrong usage, 130 interrupted; for tests, pytest's.
     """
     options = build_parser().parse_args(arguments)
     return exit_code_of(lambda: _run(options))
 
 
 def _run(options) -> int:
-    # Imported here: `test` must not load what only the demo needs, and the other way round.
+    # Imported here: `test` must not load what only the demo needs, and vice versa.
     if options.command == "test":
         from .testing import run_tests
 

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Check the command line, prepare the environment, and run the command in it.
 
     Returns:
-        Exit code: 0 done, 1 a problem that was said in one line, 2 wrong usage, 130 interrupted.
+        Exit code: 0 done, 1 a problem that was reported in one line, 2 wrong usage, 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     build_parser().parse_args(arguments)
@@ -32,9 +32,9 @@ def _start(arguments: list[str]) -> int:
 
 
 def _hand_over(command: list[str]) -> int:
-    """Continue in the environment's Python. One process, where the system can: signals then reach it directly."""
+    """Continue in the environment's Python, if possible in the same process, so that signals reach it directly."""
     environment = clean_environment()
-    # Finds the package `launcher` while the working directory stays the user's own; __main__ takes it away again.
+    # Lets Python find `launcher` while the working directory stays the user's own; __main__ removes it again.
     environment["PYTHONPATH"] = str(ROOT)
     if os.name == "nt":
         try:
@@ -47,10 +47,10 @@ def _hand_over(command: list[str]) -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """The process's environment without what would mix another Python's packages into ours.
+    """The process's environment without variables that would mix another Python's packages into ours.
 
-    Where PYTHONDONTWRITEBYTECODE is set, as in many containers, compiled files go to the cache instead of beside the
-    sources: without any, each start compiles all that it imports, which takes longer than all else that it does.
+    If PYTHONDONTWRITEBYTECODE is set, as in many containers, compiled files go to the cache instead of beside the
+    sources: without any, each start compiles everything that it imports, which takes longer than all its other work.
     """
     drop = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     environment = {key: value for key, value in os.environ.items() if key not in drop}

@@ -1,4 +1,4 @@
-"""Talks to a ComfyUI server: HTTP for requests and files, a WebSocket for what happens meanwhile."""
+"""Client of a ComfyUI server: HTTP for requests and files, a WebSocket for events during a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .paths import PLUGIN_NAME
 
 JsonObject = dict[str, Any]
 
-# The server is on this machine: a proxy named in the environment must not be asked.
+# The server is on this machine: a proxy named in the environment must not be used.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -42,7 +42,7 @@ class OutputFile:
 
 @dataclass
 class Run:
-    """What came out of one prompt.
+    """Result of one prompt.
 
     Attributes:
         prompt_id: The server's id.
@@ -83,11 +83,11 @@ class ComfyClient:
         self.client_id = uuid.uuid4().hex
 
     def get(self, path: str) -> Any:
-        """GET, with the JSON of the answer."""
+        """GET; returns the answer's JSON."""
         return json.loads(self._request(path))
 
     def post(self, path: str, body: Any) -> Any:
-        """POST JSON, with the JSON of the answer (None where it is empty)."""
+        """POST JSON; returns the answer's JSON (None if it is empty)."""
         answer = self._request(path, json.dumps(body).encode(), "application/json")
         return json.loads(answer) if answer.strip() else None
 
@@ -120,7 +120,7 @@ class ComfyClient:
         return self._request(f"/view?{query}")
 
     def interrupt(self) -> None:
-        """Cancel what runs now."""
+        """Cancel the running prompt."""
         self.post("/interrupt", {})
 
     def queue(self, prompt: JsonObject, workflow: JsonObject | None = None) -> str:
@@ -128,7 +128,7 @@ class ComfyClient:
 
         Args:
             prompt: Node id → class_type and inputs.
-            workflow: The workflow file it was made from; ComfyUI writes it into the pictures and videos it saves.
+            workflow: The workflow file that it was made from; ComfyUI writes it into saved pictures and videos.
 
         Raises:
             PromptError: The server refused it; the line names the node and the input.
@@ -188,7 +188,7 @@ class ComfyClient:
         return run
 
     def _outputs(self, run: Run, wait: float = 5.0) -> dict[str, JsonObject]:
-        """Outputs as the history has them, those of cached nodes too. It is written a moment after the success."""
+        """Outputs from the history, cached nodes included; it is written shortly after the success message."""
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
             if entry := self.get(f"/history/{run.prompt_id}").get(run.prompt_id):
@@ -204,7 +204,7 @@ class ComfyClient:
 
 
 class _Follower:
-    """Keeps the books of a run: which node runs since when, and whether it is over."""
+    """Tracks a run: which node is running and since when, and whether the run is over."""
 
     def __init__(self, run: Run, prompt: JsonObject) -> None:
         self.run = run
@@ -236,7 +236,7 @@ class _Follower:
 
 
 def node_title(prompt: JsonObject, node_id: str) -> str:
-    """How a node is called in messages: its title, else its type."""
+    """Name of a node in messages: its title, or else its type."""
     node = prompt.get(str(node_id), {})
     return node.get("_meta", {}).get("title") or node.get("class_type") or f"node {node_id}"
 

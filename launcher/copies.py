@@ -1,9 +1,9 @@
-"""Copies of the workflow files in the two other forms that ComfyUI knows: API prompts and App mode.
+"""Copies of the workflow files in the two other forms that ComfyUI supports: API prompts and App mode.
 
-`.venv/bin/python -m launcher.copies` after a change of a workflow file; a test compares the copies with the files.
+Run `.venv/bin/python -m launcher.copies` after changing a workflow file; a test compares the copies with the files.
 
-- `workflows/api/NAME.json` is what `POST /prompt` takes. Titles, packs and versions stand in `_meta`, which the server
-  does not read and the editor, opening the file, does.
+- `workflows/api/NAME.json` is what `POST /prompt` takes. Titles, packs and versions are in `_meta`, which the server
+  ignores and the editor reads when it opens the file.
 - `workflows/robot_planner_NAME.app.json` is the same graph with the widgets and the results that App mode shows
   (`extra.linearData` and `extra.linearMode`; frontends without App mode show the graph). Widgets are named by node and
   name, the form that every frontend with App mode reads. The template browser lists files by their names alone,
@@ -37,9 +37,9 @@ APP_INPUTS = (
     ("KSampler", "seed", "Another number is another plan"),
     ("KSampler", "steps", "Fewer are faster"),
 )
-"""What App mode asks for: type of node, widget, what stands below its name."""
+"""Inputs of App mode: type of node, widget, text below its name."""
 GOAL_INPUT = "The scene as it should be at the end"
-"""What stands below the name of the picture that is connected to Condition's *goal*."""
+"""Text below the name of the picture that is connected to Condition's *goal*."""
 APP_OUTPUTS = ("SaveVideo", "SaveImage", "VisualPlannerCheck")
 """Types of the nodes whose results App mode shows."""
 

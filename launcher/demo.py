@@ -66,14 +66,14 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 class Phases:
-    """How long each part took, from the first half's work on the environment on."""
+    """How long each part took, beginning with the first half's work on the environment."""
 
     def __init__(self) -> None:
         self.seconds = {"environment": float(os.environ.pop(SECONDS_VARIABLE, 0.0))}
         self._since = time.monotonic()
 
     def end(self, name: str) -> None:
-        """Close a phase that began where the one before it ended."""
+        """End a phase, which began when the previous one ended."""
         now = time.monotonic()
         self.seconds[name] = now - self._since
         self._since = now
@@ -85,13 +85,13 @@ class Phases:
 
 
 def fill_in(workflow: Workflow, request: DemoRequest, client: ComfyClient) -> dict[str, Any]:
-    """Set the workflow's widgets to what is asked, as a user would in the editor.
+    """Set the workflow's widgets to the requested values, as a user would in the editor.
 
     Returns:
-        The settings that the report names, as they now stand in the workflow.
+        The settings that the report names, as they are now in the workflow.
 
     Raises:
-        LauncherError: The workflow lacks a node that has to be set.
+        LauncherError: The workflow lacks a node that must be set.
     """
     goal = workflow.feeding("VisualPlannerCondition", "goal")
     first = [node for node in workflow.find("LoadImage") if node is not goal]
@@ -126,7 +126,7 @@ def upload(client: ComfyClient, picture: np.ndarray, kind: str) -> str:
 
 
 def follow(client: ComfyClient, workflow: Workflow, status: StatusLine) -> Run:
-    """Run the workflow and show how far it is.
+    """Run the workflow and show its progress.
 
     Raises:
         PromptError: It failed.

@@ -1,4 +1,4 @@
-"""Which workflow file the demo runs in which mode, and how a goal picture is added to those that draw a path."""
+"""The demo's workflow file for each mode, with a goal picture added to those that draw a path."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .workflow import JsonObject, Workflow
 
 CONDITION = "VisualPlannerCondition"
 TITLE, GAP, SIDE = 30, 20, 20
-"""Height of a node's title, room between nodes, and room below the last one of a group [px]."""
+"""Height of a node's title, space between nodes, and space below the last one of a group [px]."""
 
 
 def workflow_for(mode: str, folder: Path, object_info: JsonObject) -> Workflow:
-    """The workflow of a mode; where a path and a goal picture come together, that of the path with the goal added.
+    """The workflow of a mode; with both a path and a goal picture, that of the path with the goal added.
 
     Raises:
-        LauncherError: A file is missing, is not a workflow, or lacks a node that has to be there.
+        LauncherError: A file is missing, is not a workflow, or lacks a required node.
     """
     parts = parts_of(mode)
     if not parts.goal:
@@ -34,7 +34,7 @@ def workflow_for(mode: str, folder: Path, object_info: JsonObject) -> Workflow:
 
 
 def with_goal(data: JsonObject, picture: JsonObject) -> JsonObject:
-    """A workflow file with a further Load Image below the first one's group, connected to the input *goal*.
+    """A workflow file with another Load Image node below the first one's group, connected to the input *goal*.
 
     Args:
         data: Content of a workflow file, which is changed.

@@ -1,4 +1,4 @@
-"""What the demo is asked to do, read and checked before any server is started."""
+"""The demo's inputs, read and checked before any server is started."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_request(options: argparse.Namespace) -> DemoRequest:
     """Check the demo's options.
 
     Raises:
-        LauncherError: One of them cannot be used; one line that names it.
+        LauncherError: One of them cannot be used; the message names it.
     """
     mode = options.mode or _implied_mode(options)
     parts = parts_of(mode)
@@ -107,7 +107,7 @@ def read_picture(file: Path, kind: str = "first frame") -> np.ndarray:
         kind: What it is, for messages.
 
     Raises:
-        LauncherError: It is missing, no picture, or of an impossible size.
+        LauncherError: It is missing, is not a picture, or has an impossible size.
     """
     what = f"{kind} {file}"
     try:
@@ -150,7 +150,7 @@ def check_writable(out: Path) -> None:
     """Make sure, before minutes of work, that results can be written.
 
     Raises:
-        LauncherError: The place is a file, or cannot be written.
+        LauncherError: The path is a file, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise LauncherError(f"--out must be a folder, {out} is a file")

@@ -1,4 +1,4 @@
-"""What the demo leaves behind: plan.mp4, grid.png, frames/*.png and report.json, all of them or none."""
+"""The demo's results: plan.mp4, grid.png, frames/*.png and report.json, all of them or none."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Plan:
 def collect(client: ComfyClient, workflow: Workflow, run: Run) -> Plan:
     """Fetch video, grid and frames of a run from the server.
 
-    The video is what Save Video wrote; grid and frames are what picture nodes behind VAE Decode and Slice Grid show.
+    The video is what Save Video wrote; grid and frames are what picture nodes after VAE Decode and Slice Grid show.
 
     Raises:
         LauncherError: The workflow does not give one of them.
@@ -85,7 +85,7 @@ def collect(client: ComfyClient, workflow: Workflow, run: Run) -> Plan:
 
 
 def _picture_nodes_behind(prompt: JsonObject, class_type: str) -> list[str]:
-    """Ids of the nodes that save or show what a node of a type gives."""
+    """Ids of the nodes that save or show the output of nodes of a type."""
     found = []
     for node_id, node in prompt.items():
         source = node["inputs"].get("images")
@@ -99,11 +99,11 @@ def _picture_nodes_behind(prompt: JsonObject, class_type: str) -> list[str]:
 def build_report(
     request: DemoRequest, plan: Plan, run: Run, workflow: Workflow, used: JsonObject, start: float, stats: JsonObject
 ) -> JsonObject:
-    """What report.json says.
+    """Content of report.json.
 
     Args:
-        request: What was asked.
-        plan: What came out.
+        request: The request.
+        plan: The resulting plan.
         run: The run on the server.
         workflow: The workflow that was run.
         used: Settings as the workflow had them (instruction, steps, prompt).
@@ -144,7 +144,7 @@ def plan_diagnostics(request: DemoRequest, plan: Plan) -> JsonObject:
 
 
 def _without_nan(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
+    """The value with null in place of numbers that JSON cannot represent."""
     if isinstance(value, dict):
         return {key: _without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -153,7 +153,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def versions(stats: JsonObject) -> JsonObject:
-    """Versions of everything that shapes a plan."""
+    """Versions of everything that influences a plan."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     system = stats["system"]
     return {
@@ -167,13 +167,13 @@ def versions(stats: JsonObject) -> JsonObject:
 
 
 def write_results(out: Path, plan: Plan, report: JsonObject) -> list[Path]:
-    """Write everything into a folder beside `out` first and move it into place then, the report last.
+    """Write everything into a folder beside `out` first, then move it into place, the report last.
 
     Returns:
         The files, in the order in which they are worth looking at.
 
     Raises:
-        LauncherError: They cannot be written. Nothing has been changed in `out`, unless the moving itself failed.
+        LauncherError: They cannot be written. Nothing has been changed in `out`, unless the move itself failed.
     """
     with writing(out, LauncherError):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def write_results(out: Path, plan: Plan, report: JsonObject) -> list[Path]:
 
 def _move_into_place(partial: Path, out: Path) -> None:
     out.mkdir(exist_ok=True)
-    (out / "report.json").unlink(missing_ok=True)  # an old report must not stand beside new pictures
+    (out / "report.json").unlink(missing_ok=True)  # an old report must not remain beside new pictures
     if (out / "frames").is_dir():
         for stale in (out / "frames").glob("[0-9][0-9][0-9].png"):
             stale.unlink()

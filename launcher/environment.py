@@ -1,7 +1,7 @@
-"""The virtual environment `.venv`: made once from the lock files, reused, checked at each start, repaired or remade.
+"""The virtual environment `.venv`: created once from the lock files, checked at each start, repaired or recreated.
 
 A stamp file is written last. It holds the hash of the lock files, so that an interrupted installation (no stamp) and an
-outdated one (another hash) are both seen. Beside the stamp the installed packages themselves are looked at.
+outdated one (another hash) are both detected. Besides the stamp, the installed packages themselves are checked.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOCK_FILE = ROOT / "requirements-lock.txt"
 NO_DEPS_FILE = ROOT / "requirements-lock-no-deps.txt"
 STAMP_NAME = "visual_planner.json"
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 14)
-# Measured on Linux: the installed packages fill 7.8 GB (torch brings CUDA).
+# Measured on Linux: the installed packages take 7.8 GB (torch brings CUDA).
 DISK_NEEDED_GB = 8.0
-# Downloads are 3 GB, and a cache would keep a second copy of them for good.
+# Downloads are 3 GB, and a cache would keep a second copy of them permanently.
 DISK_FOR_CACHE_GB = 6.0
 
 
@@ -47,7 +47,7 @@ def check_python(version: tuple[int, int], program: str) -> None:
 
 
 class Environment:
-    """A virtual environment that follows two lock files."""
+    """A virtual environment defined by two lock files."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class Environment:
         return [pin for file in self.lock_files for pin in read_pins(file)]
 
     def fingerprint(self) -> str:
-        """Hash of what the environment must hold."""
+        """Hash of what the environment must contain."""
         digest = hashlib.sha256()
         for file in self.lock_files:
             digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def fault(self) -> str | None:
-        """Why the environment cannot be used as it is, in a few words; None when it is ready."""
+        """Why the environment cannot be used as it is, in a few words; None if it is ready."""
         if reason := self._python_fault():
             return reason
         try:
@@ -115,12 +115,12 @@ class Environment:
         """Create or repair the environment if needed and return its Python.
 
         Raises:
-            LauncherError: It cannot be made here; the line says why.
+            LauncherError: It cannot be created here; the message says why.
         """
         if self.fault() is None:
             return self.python
         with file_lock(self.cache / "environment.lock", "preparing the environment"):
-            reason = self.fault()  # another command may have made it while we waited
+            reason = self.fault()  # another command may have created it while we waited
             if reason is None:
                 return self.python
             note(f"Preparing the environment in {self.folder.name} ({reason}). This is done once.")
@@ -199,7 +199,7 @@ class Environment:
         main, no_deps = self.lock_files
         installer.install(main)
         installer.install(no_deps, with_dependencies=False)
-        # Installers believe a package's metadata; what is listed as installed but lacks files has to be forced.
+        # Installers trust a package's metadata; a package listed as installed that lacks files must be forced.
         folder = site_packages(self.folder)
         for file in self.lock_files:
             if folder is not None and (faults := find_faults(folder, read_pins(file))):

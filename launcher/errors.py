@@ -14,9 +14,9 @@ class LauncherError(Exception):
 
 
 def exit_code_of(step: Callable[[], int]) -> int:
-    """Run a step and turn what the user can act on into one line on stderr.
+    """Run a step and turn problems that the user can act on into one line on stderr.
 
     Returns:
-        What the step returns; 1 for a problem that was said in one line, 130 after Ctrl-C.
+        What the step returns; 1 for a problem that was reported in one line, 130 after Ctrl-C.
     """
     return run_command(step, (LauncherError,), failed=1, stopped="interrupted")

@@ -1,6 +1,6 @@
-"""Starts a program that must not outlive its parent: `guard.py PARENT_PID PROGRAM ARGUMENTS...` (Linux).
+"""Start a program that must not outlive its parent: `guard.py PARENT_PID PROGRAM ARGUMENTS...` (Linux).
 
-The kernel is asked to kill this process when its parent dies, whatever the parent dies of; the request survives `exec`.
+The kernel is asked to kill this process when its parent dies for any reason; the request survives `exec`.
 A separate program because Python code between fork and exec is unsafe in a process with threads.
 """
 

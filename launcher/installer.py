@@ -1,7 +1,7 @@
 """uv, or pip where uv cannot run: one progress line instead of hundreds, the full output in a log, one line on failure.
 
-uv is one wheel, pinned like everything else: pip brings it into the environment, and it brings the rest in a quarter
-of pip's time. Both check every file's hash.
+uv is one wheel, pinned like everything else: pip installs it, and it installs the rest in a quarter of pip's time.
+Both check every file's hash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .errors import LauncherError
 from .packages import Pin, read_pins, requirement_of
 
 UV = "uv"
-# "Processing" is what pip says of a file of this machine.
+# pip prints "Processing" for a local file.
 _COLLECTING = re.compile(r"^\s*(?:Collecting|Processing) (?:\S*/)?(?P<what>\S+)")
 _DOWNLOADING = re.compile(r"^\s*Downloading (?P<what>\S+?)(?:\.metadata)? \((?P<size>[^)]+)\)")
 _UV_STEP = re.compile(r"^(?:Resolved|Prepared|Downloaded|Installed|Uninstalled) .*")
@@ -35,7 +35,7 @@ class Installer:
 
     Args:
         python: the environment's Python.
-        log_file: what the installers say goes there.
+        log_file: file for the installers' output.
         keep_downloads: whether their caches may grow.
     """
 
@@ -52,7 +52,7 @@ class Installer:
             with_dependencies: False for packages whose other dependencies are not wanted.
 
         Raises:
-            LauncherError: Neither uv nor pip could; the line says why.
+            LauncherError: Neither uv nor pip could; the message says why.
         """
         arguments = ["--requirement", str(requirements)]
         if "--hash=" in requirements.read_text(encoding="utf-8"):
@@ -82,7 +82,7 @@ class Installer:
             self._run([*self._pip(), "--force-reinstall", "--no-deps", "--requirement", str(chosen)], len(pins))
 
     def _bring_uv(self, lock_file: Path, pins: list[Pin]) -> Path | None:
-        """Uv in the environment, or None where it is not pinned or cannot be had or run."""
+        """Install uv into the environment; None if it is not pinned, not available or does not run."""
         found = uv_program(self.python)
         pin = next((pin for pin in pins if pin.name == UV), None)
         if found is None and pin is not None:
@@ -136,7 +136,7 @@ class Installer:
                         if text := progress(line, seen, total):
                             status.update(text)
                 except BaseException:
-                    process.kill()  # Ctrl-C: nothing may go on behind our back; the missing stamp tells the next start
+                    process.kill()  # Ctrl-C: nothing may keep running; the missing stamp tells the next start
                     raise
         if process.returncode != 0:
             status.close()
@@ -149,13 +149,13 @@ class Installer:
 
 
 def uv_program(python: Path) -> Path | None:
-    """Uv beside an environment's Python, if it is there."""
+    """Uv beside an environment's Python; None if it is missing."""
     found = python.with_name("uv.exe" if os.name == "nt" else "uv")
     return found if found.is_file() else None
 
 
 def pip_settings(listed: str) -> dict[str, str]:
-    """Name → value of what `pip config list` says; what the environment says goes before what files say."""
+    """Name → value from the output of `pip config list`; the environment takes precedence over files."""
     found: dict[str, str] = {}
     for line in listed.splitlines():
         match = _PIP_SETTING.match(line.strip())
@@ -168,7 +168,7 @@ def pip_settings(listed: str) -> dict[str, str]:
 
 
 def uv_index_arguments(settings: dict[str, str]) -> list[str]:
-    """Uv's arguments for where pip is configured to find packages; uv does not read pip's configuration."""
+    """Uv's arguments for the package indexes that pip is configured with; uv does not read pip's configuration."""
     if os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX"):
         return []
     arguments = []
@@ -188,7 +188,7 @@ def uv_index_arguments(settings: dict[str, str]) -> list[str]:
 
 
 def progress(line: str, seen: int, total: int) -> str | None:
-    """What the progress line shows for a line of pip's or uv's output, or None."""
+    """Text of the progress line for a line of pip's or uv's output, or None."""
     if match := _DOWNLOADING.match(line):
         return f"{min(seen, total)} of {total}, downloading {match['what'].split('-')[0]} ({match['size']})"
     if match := _COLLECTING.match(line):
@@ -201,7 +201,7 @@ def progress(line: str, seen: int, total: int) -> str | None:
 
 
 def explain(lines: list[str]) -> str:
-    """The one line of the output that says what went wrong, in plain words for the usual causes."""
+    """The line of the output that says what went wrong, in plain words for common causes."""
     text = "\n".join(lines)
     if "No space left on device" in text or "Errno 28" in text or "os error 28" in text:
         return "the disk is full"
@@ -212,7 +212,7 @@ def explain(lines: list[str]) -> str:
     if mismatch := next((line.strip() for line in lines if "hash" in line.lower() and "match" in line.lower()), None):
         return f"a file does not have the pinned hash: {mismatch}"
     errors = [line.strip() for line in lines if line.strip().startswith(("ERROR:", "error:"))]
-    # The last ERROR line is the general one; the first names the package.
+    # The last ERROR line is a general one; the first names the package.
     if errors:
         return re.sub(r"^(ERROR|error):", "", errors[0]).strip()
     return lines[-1].strip(" ×╰─▶") if lines else "the installer printed nothing"

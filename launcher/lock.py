@@ -1,7 +1,7 @@
-"""Makes the lock files: every pin of the .in files, and what it needs on any system, with the hashes of all its files.
+"""Write the lock files: every pin of the .in files and its dependencies on any system, with the hashes of all files.
 
-`.venv/bin/python -m launcher.lock` after a change of a pin. The index is the one that uv knows by itself; mirrors that
-pip is configured with are left out, since they may lack files of other systems.
+Run `.venv/bin/python -m launcher.lock` after changing a pin. It uses uv's default index; mirrors that pip is configured
+with are not used, since they may lack files of other systems.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_lock(lock_file: Path, dependencies: bool) -> None:
     """Write one lock file.
 
     Raises:
-        LauncherError: uv is missing, or finds no set of packages.
+        LauncherError: uv is missing, or finds no compatible set of packages.
     """
     source = lock_file.with_suffix(".in")
     uv = uv_program(Path(sys.executable))

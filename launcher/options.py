@@ -1,4 +1,4 @@
-"""The command line of run.py; read twice, so that a usage error is said before an environment is made."""
+"""The command line of run.py; parsed twice, so that a usage error is reported before an environment is created."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 MODES = ("text", "trajectory", "both", "goal", "text_goal", "trajectory_goal", "both_goal")
 GPU_BUDGET_S = 480.0
-"""Time of `bench gpu` unless another is given [s]."""
+"""Default time budget of `bench gpu` [s]."""
 GPU_OPTIONS = ("budget", "rehearse", "resume", "only", "out", "runs", "pack")
-"""Options of `bench` that belong to `bench gpu` alone."""
+"""Options of `bench` that only apply to `bench gpu`."""
 
 
 def build_parser() -> argparse.ArgumentParser:

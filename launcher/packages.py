@@ -1,4 +1,4 @@
-"""What is installed in a virtual environment, read from its files alone: no Python of the environment has to run."""
+"""What is installed in a virtual environment, read from its files without running its Python."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#\\]+)\s*(?:;(?
 
 @dataclass(frozen=True)
 class Pin:
-    """One pinned package of a lock file; with a marker it is for some systems or Pythons only."""
+    """One pinned package of a lock file; with a marker it applies only to some systems or Pythons."""
 
     name: str
     version: str
     marker: str = ""
 
     def __str__(self) -> str:
-        """The pin as pip reads it."""
+        """The pin in pip's syntax."""
         return f"{self.name}=={self.version}"
 
 
 def normalise(name: str) -> str:
-    """A package's name in the one spelling that compares (PEP 503)."""
+    """A package's name in the normalised spelling for comparisons (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -57,7 +57,7 @@ def requirement_of(lock_file: Path, pin: Pin) -> str:
 
 
 def site_packages(venv: Path) -> Path | None:
-    """Folder of the installed packages of a virtual environment, or None where it has none."""
+    """Folder of the installed packages of a virtual environment, or None if it has none."""
     found = sorted(venv.glob("lib/python3.*/site-packages")) or sorted(venv.glob("Lib/site-packages"))
     return found[0] if found else None
 
@@ -68,10 +68,10 @@ def installed(folder: Path) -> dict[str, Path]:
 
 
 def damaged(info: Path) -> str | None:
-    """Name of the first missing file of an installed package, or None when it is whole.
+    """Name of the first missing file of an installed package, or None if it is complete.
 
-    Only top-level modules and the `__init__.py` of packages one level down are looked at: a folder that was deleted or
-    cut short by a full disk shows there, and a hundred packages are read in 0.15 s.
+    Only top-level modules and the `__init__.py` of packages one level down are checked: a folder that was deleted or
+    left incomplete by a full disk shows there, and a hundred packages are checked in 0.15 s.
     """
     record = info / "RECORD"
     if not record.is_file():
@@ -88,7 +88,7 @@ def damaged(info: Path) -> str | None:
 def find_faults(folder: Path, pins: list[Pin]) -> dict[Pin, str]:
     """Pins that are absent, of another version or damaged, each with the reason.
 
-    A pin with a marker may rightly be absent: whether it is wanted here only the installer knows.
+    A pin with a marker may be absent: only the installer knows whether it applies here.
     """
     have = installed(folder)
     faults = {}
@@ -100,7 +100,7 @@ def find_faults(folder: Path, pins: list[Pin]) -> dict[Pin, str]:
             faults[pin] = "not installed"
             continue
         version = info.name.removesuffix(".dist-info").rpartition("-")[2]
-        # "2.14.1+cpu" serves as well as "2.14.1": another build of the same version.
+        # "2.14.1+cpu" is as good as "2.14.1": another build of the same version.
         if version.partition("+")[0] != pin.version:
             faults[pin] = f"version {version} is installed"
         elif missing := damaged(info):

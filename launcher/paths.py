@@ -1,4 +1,4 @@
-"""Places of the project on the disk."""
+"""Paths of the project on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKFLOWS = ROOT / "workflows"
 EXAMPLES = ROOT / "models" / "tiny_planner" / "examples"
 
 SECONDS_VARIABLE = "VISUAL_PLANNER_ENVIRONMENT_SECONDS"
-"""Environment variable that says how long the first half prepared the environment [s]."""
+"""Environment variable with the time that the first half took to prepare the environment [s]."""
 
 # Name of the plugin's folder inside custom_nodes of the servers started here. ComfyUI shows it in its template browser.
 PLUGIN_NAME = "visual_planner"
@@ -25,7 +25,7 @@ def venv_python(venv: Path) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as the user would type it: relative to the current folder where it lies below it."""
+    """A path as the user would type it: relative to the current folder if it lies below it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Add up the time of each folder's tests, with the set-up that a test is the first to need."""
+    """Add up the time of each folder's tests; shared set-up counts for the first test that needs it."""
     wall, cpu = time.perf_counter(), _cpu_seconds()
     yield
     folder = item.path.parent.relative_to(item.config.rootpath).as_posix()

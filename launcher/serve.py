@@ -27,7 +27,7 @@ EXAMPLE_PICTURES = {
 def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
     """Copy the example workflows to where the editor's sidebar lists them, and the pictures that they load.
 
-    What is there already is the user's and stays.
+    Existing files are the user's and are kept.
 
     Returns:
         The files in the sidebar's folder.
@@ -47,7 +47,7 @@ def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all: half a copy would be taken for the user's own file at the next start."""
+    """Copy a file whole or not at all: half a copy would pass for the user's own file at the next start."""
     data = source.read_bytes()
     with replacing(target, LauncherError) as temporary:
         temporary.write_bytes(data)
@@ -81,11 +81,11 @@ def serve(port: int, open_browser: bool) -> int:
 
 
 def wait_until_ended(server: ComfyServer, *lines: str) -> None:
-    """Say that the server is there and wait for Ctrl-C, which is a normal end from the first line on.
+    """Print where the server is and wait for Ctrl-C, which from the first line on is a normal end.
 
     Args:
-        server: what is waited for.
-        lines: where it is.
+        server: the running server.
+        lines: lines to print.
 
     Raises:
         LauncherError: The server ended by itself.

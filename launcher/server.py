@@ -29,7 +29,7 @@ from .paths import CACHE, PLUGIN_NAME, ROOT
 
 START_TIMEOUT = 300.0  # [s]; 7 to 16 s are usual, a cold disk or a busy machine takes far longer
 STOP_TIMEOUT = 10.0  # [s] between asking the server to end and killing it
-# What ComfyUI logs of a pack that it goes on without.
+# What ComfyUI logs when it continues without a pack.
 PLUGIN_FAILURES = ("Cannot import ", "Error while calling comfy_entrypoint", "module for custom nodes due to the lack")
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "unet", "text_encoders", "clip", "vae", "loras", "vae_approx")
 
@@ -66,7 +66,7 @@ def first_free_port(start: int, tries: int = 50, host: str = "127.0.0.1") -> int
 
 
 def has_gpu() -> bool:
-    """Whether ComfyUI would find a GPU; asked without importing torch, which takes seconds."""
+    """Whether ComfyUI would find a GPU; does not import torch, which takes seconds."""
     return sys.platform == "darwin" or Path("/dev/kfd").exists() or shutil.which("nvidia-smi") is not None
 
 
@@ -126,7 +126,7 @@ class ComfyServer:
             comfyui: The ComfyUI to run.
             base: Base directory to keep; a temporary one, deleted at the end, by default.
             port: Port; a free one by default.
-            cpu: Run on the CPU; by default where no GPU is found.
+            cpu: Run on the CPU; by default if no GPU is found.
             plugin: Folder of the plugin to load.
             extra_arguments: More arguments for ComfyUI's main.py.
             start_timeout: Longest wait for the first answer [s].
@@ -208,7 +208,7 @@ class ComfyServer:
         self.seconds_to_start = time.monotonic() - started
 
     def _hold_log(self) -> None:
-        """Two servers that were started on one port at the same moment must not write one log."""
+        """Lock the log: two servers started on one port at the same moment must not write to the same log."""
         try:
             self._held.enter_context(output_lock(self.log_file, f"server on port {self.port}"))
         except BusyError as error:
@@ -218,7 +218,7 @@ class ComfyServer:
         command = [
             *(str(self.comfyui.python), str(self.comfyui.folder / "main.py")),
             *("--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)),
-            # Of an option given twice ComfyUI takes the last; the first is a mark that `/system_stats` repeats to us.
+            # If an option is given twice, ComfyUI takes the last; the first is a mark that `/system_stats` returns.
             *("--database-url", self._mark, "--database-url", "sqlite:///:memory:"),
             *("--disable-api-nodes", "--disable-auto-launch"),
         ]
@@ -228,7 +228,7 @@ class ComfyServer:
             models = write_model_paths(self.base, self.comfyui.folder / "models")
             command += ["--extra-model-paths-config", str(models)]
         command += self.extra_arguments
-        if sys.platform == "linux":  # even a killed launcher must leave no server behind
+        if sys.platform == "linux":  # not even a killed launcher may leave a server behind
             command = [
                 sys.executable,
                 "-I",
@@ -250,7 +250,7 @@ class ComfyServer:
         while True:
             try:
                 stranger = not self._is_ours(ComfyClient(self.url, timeout=5).system_stats())
-            except (urllib.error.HTTPError, http.client.HTTPException, ValueError):  # it answers, and is no ComfyUI
+            except (urllib.error.HTTPError, http.client.HTTPException, ValueError):  # it answers, but is not ComfyUI
                 stranger = True
             except OSError:  # not listening yet
                 stranger = False
@@ -258,7 +258,7 @@ class ComfyServer:
                 if not stranger and self.process.poll() is None:
                     return
             seen = seen or stranger
-            # Who answers has the port, which was free a moment ago: ours ends when it finds out.
+            # Whoever answers has taken the port, which was free a moment ago; our server ends when it finds out.
             taken = f", since another program took port {self.port} meanwhile" if seen else ""
             if self.process.poll() is not None:
                 raise LauncherError(self._failure(f"ended with code {self.process.returncode} while starting{taken}"))
@@ -267,7 +267,7 @@ class ComfyServer:
             time.sleep(0.1)
 
     def _check_plugin(self) -> None:
-        """ComfyUI goes on without a plugin that it cannot import; here that is an error."""
+        """Fail if ComfyUI could not import the plugin, without which it would continue."""
         plugin = f"custom_nodes{os.sep}{PLUGIN_NAME}"
         for line in self.log_tail(5000).splitlines():
             if plugin in line and any(text in line for text in PLUGIN_FAILURES):
@@ -286,11 +286,11 @@ class ComfyServer:
         return f"the ComfyUI server {what} (log: {kept})\n{tail}"
 
     def keep_log(self) -> Path:
-        """Copy the log out of a temporary base directory, so that it can be read after the end."""
+        """Copy the log out of a temporary base directory, so that it can be read afterwards."""
         if self._temporary is None:
             return self.log_file
         kept = CACHE / "logs" / "server.log"
-        with contextlib.suppress(OSError):  # a full disk must not hide what went wrong in the first place
+        with contextlib.suppress(OSError):  # a full disk must not hide the original error
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.log_file, kept)
         return kept
@@ -312,7 +312,7 @@ def _missing_module(log: str) -> str | None:
 
 
 def _own_group() -> dict:
-    """Arguments for Popen: a group of its own, so that Ctrl-C comes to us alone and everything can be ended at once."""
+    """Arguments for Popen: a separate group, so that Ctrl-C only reaches us and everything can be ended at once."""
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
@@ -329,7 +329,7 @@ def _end(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # Also after an orderly end: what the server itself had started may still live.
+        # Also after an orderly end: processes that the server started may still run.
         _signal_group(process, signal.SIGKILL)
         process.wait()
 

@@ -1,7 +1,7 @@
-"""Runs the tests in tiers, each a pytest process of its own, and closes with one summary line.
+"""Run the tests in tiers, each in its own pytest process, and close with one summary line.
 
-Tiers are processes because the core tests import the repository's packages by name and the others import ComfyUI, whose
-module `nodes` has the name of our folder.
+Tiers are separate processes because the core tests import the repository's packages by name and the others import
+ComfyUI, whose module `nodes` has the name of our folder.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ TIERS = {
     "workflows": ("browser/workflows",),
 }
 PRIORITY = ("workflows", "trajectory", "app", "core", "nodes")
-"""Tiers that run side by side, from those that wait most, for pages, servers and commands of their own: they must not
-wait for a core as well. Those behind them compute, and take what is left."""
+"""Tiers that run side by side, beginning with those that wait most (for pages, servers and commands), which must not
+also wait for a core. The later ones compute, and take what is left."""
 NICE_STEP = 2
 REPORT_VARIABLE = "VISUAL_PLANNER_TEST_REPORT"
 NO_SKIP_VARIABLE = "VISUAL_PLANNER_NO_SKIPPED_TEST"
-"""Environment variable under which a skipped test is a failure, as on a machine that has all that the tests need."""
+"""Environment variable under which a skipped test is a failure, for machines that have everything the tests need."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 IN_TURN = frozenset(("-x", "--exitfirst", "--maxfail", "-s", "--capture", "--pdb", "--collect-only", "--co"))
 """pytest options with which tiers run one after the other."""
 Ended = tuple[int, dict]
 """Exit code and report of a tier."""
-# Order and words of pytest's own summary line.
+# Order and terms of pytest's own summary line.
 OUTCOMES = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "errors")
 # pytest options whose value is the next argument: such a value is never a path to tests.
 VALUE_OPTIONS = frozenset(
@@ -49,14 +49,14 @@ VALUE_OPTIONS = frozenset(
 
 @dataclass
 class Selection:
-    """Arguments for pytest, taken apart."""
+    """Arguments for pytest, split into paths and others."""
 
     options: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
 
 def split_arguments(arguments: list[str]) -> Selection:
-    """Tell the paths inside tests/ (made absolute, `::` parts kept) from the other arguments."""
+    """Separate the paths inside tests/ (made absolute, `::` parts kept) from the other arguments."""
     selection = Selection()
     previous = ""
     for argument in arguments:
@@ -81,7 +81,7 @@ def _test_path(argument: str) -> str | None:
 
 
 def tier_paths(folders: tuple[str, ...], selected: list[str]) -> list[str]:
-    """What one tier runs: its folders that lie in a selected path, and the paths in its folders; by default all."""
+    """What one tier runs: its folders within a selected path, and selected paths in its folders; by default all."""
     homes = [TESTS / folder for folder in folders]
     found = []
     for text in selected or [str(TESTS)]:
@@ -94,11 +94,11 @@ def tier_paths(folders: tuple[str, ...], selected: list[str]) -> list[str]:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run every tier that the arguments select, side by side where nothing speaks against it.
+    """Run every tier that the arguments select, side by side if possible.
 
     Returns:
-        0 when all passed, 5 when nothing was selected, else the first failing tier's exit code; 1 for skipped tests
-        where `NO_SKIP_VARIABLE` is set.
+        0 if all passed, 5 if nothing was selected, otherwise the first failing tier's exit code; 1 for skipped tests
+        if `NO_SKIP_VARIABLE` is set.
     """
     selection = split_arguments(arguments)
     started = time.monotonic()
@@ -122,7 +122,7 @@ def run_tests(arguments: list[str]) -> int:
 
 
 def _in_turn(tiers: dict[str, list[str]], options: list[str]) -> list[Ended]:
-    """Run the tiers one after the other, each on the terminal itself."""
+    """Run the tiers one after the other, each printing directly to the terminal."""
     ended = []
     for name, paths in tiers.items():
         print(_title(name, paths), flush=True)
@@ -134,7 +134,7 @@ def _in_turn(tiers: dict[str, list[str]], options: list[str]) -> list[Ended]:
 
 
 def _side_by_side(tiers: dict[str, list[str]], options: list[str]) -> list[Ended]:
-    """Run all tiers at once: the first on the terminal, what the others print follows when they end."""
+    """Run all tiers at once: the first prints to the terminal, the others' output follows when they end."""
     with ExitStack() as stack:
         running = [
             (
@@ -163,8 +163,8 @@ class _Tier:
     Args:
         paths: what it runs.
         options: pytest's other arguments.
-        own_output: keep what it prints until `wait` prints it, or let it print itself.
-        niceness: how far behind other processes it stands, where the system knows that (not Windows).
+        own_output: keep its output until `wait` prints it, instead of letting it print directly.
+        niceness: increase of its niceness, where the system supports that (not Windows).
     """
 
     def __init__(self, paths: list[str], options: list[str], own_output: bool = False, niceness: int = 0) -> None:
@@ -173,7 +173,7 @@ class _Tier:
         self._output = Path(self._folder.name) / "output.txt" if own_output else None
         command = [sys.executable, "-m", "pytest", "-c", str(TESTS / "pytest.ini"), "--rootdir", str(TESTS)]
         command += ["-p", "launcher.pytest_counts", *options, *paths]
-        # More threads than one wait for each other in the tests' small models, and the tiers share the cores.
+        # In the tests' small models several threads only wait for each other, and the tiers share the cores.
         environment = {**dict.fromkeys(THREADS, "1"), **os.environ, REPORT_VARIABLE: str(self._report)}
         sink = self._output.open("wb") if self._output else None
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
@@ -187,22 +187,22 @@ class _Tier:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.wait()  # after Ctrl-C pytest has got the same signal and is ending the servers it started
+        self._process.wait()  # after Ctrl-C pytest has received the same signal and is ending the servers it started
         self._folder.cleanup()
 
     def wait(self) -> Ended:
-        """Its exit code and report, when it has ended; what it printed is printed."""
+        """Wait for its end, print its output, and return exit code and report."""
         code = self._process.wait()
         if self._output is not None:
             print(self._output.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
         if self._report.is_file():
             return code, json.loads(self._report.read_text(encoding="utf-8"))
-        # Ended without saying anything: a crash, a timeout, or wrong usage. It must not look like a pass.
+        # Ended without a report: a crash, a timeout, or wrong usage. It must not look like a pass.
         return code or 1, {"counts": {"errors": 1}, "folders": {}}
 
 
 def folder_table(folders: dict[str, Counter[str]]) -> str:
-    """A line per folder: tests, seconds of wall time, and CPU seconds of the tests with their child processes."""
+    """One line per folder: tests, seconds of wall time, and CPU seconds of the tests with their child processes."""
     lines = [
         f"{name:<20}{entry['tests']:>6} tests{entry['wall']:>9.1f} s{entry['cpu']:>9.1f} s CPU\n"
         for name, entry in sorted(folders.items())
@@ -211,7 +211,7 @@ def folder_table(folders: dict[str, Counter[str]]) -> str:
 
 
 def summary_line(counts: Counter[str], seconds: float) -> str:
-    """The closing line, in the form of pytest's own."""
+    """The closing line in pytest's form."""
     parts = [f"{counts[name]} {_word(name, counts[name])}" for name in OUTCOMES if counts[name]]
     text = f" {', '.join(parts) or 'no tests ran'} in {seconds:.2f}s "
     return text.center(100, "=")

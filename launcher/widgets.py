@@ -1,6 +1,6 @@
-"""The widgets of a node in a workflow file: which of its inputs they are, and which saved value belongs to which.
+"""The widgets of a node in a workflow file: which inputs they stand for, and which saved value belongs to which.
 
-The editor saves values as a bare list, in the order in which it makes the widgets; this follows the same order.
+The editor saves values as a bare list, in the order in which it creates the widgets; this module uses the same order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 JsonObject = dict[str, Any]
 
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-# A choice that brings more inputs with it, named "choice.input" (ComfyUI 0.33 and newer).
+# A choice that adds further inputs, named "choice.input" (ComfyUI 0.33 and newer).
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize"})
 UPLOAD_FLAGS = ("image_upload", "video_upload", "audio_upload", "file_upload")
@@ -20,7 +20,7 @@ _MISSING = object()
 
 
 class Widget(NamedTuple):
-    """A widget's place in `widgets_values` (index, or key where values are saved by name) and its value."""
+    """A widget's place in `widgets_values` (index, or key if values are saved by name) and its value."""
 
     key: int | str
     value: Any
@@ -29,8 +29,8 @@ class Widget(NamedTuple):
 def read_widgets(info: JsonObject, values: list[Any] | Mapping[str, Any]) -> dict[str, Widget]:
     """Name → widget, for all widgets of a node.
 
-    A value that the file lacks, because the node had fewer inputs when it was saved, is the input's default, as in the
-    editor; inputs without a default are left out.
+    A value that the file lacks, because the node had fewer inputs when it was saved, becomes the input's default, as in
+    the editor; inputs without a default are left out.
 
     Args:
         info: The node type's entry in `/object_info`.
@@ -79,7 +79,7 @@ class _InOrder:
         self.position += 1
 
     def skip(self, known: frozenset[str] | set[str]) -> None:
-        """Pass over a value that is no input's."""
+        """Skip a value that belongs to no input."""
         if self.position < len(self.values) and self.values[self.position] in known:
             self.position += 1
 

@@ -1,8 +1,8 @@
 """Workflow files (as ComfyUI's editor saves them, format 0.4) and their conversion to what the server executes.
 
-The editor does this conversion in the browser. It is done here as well, so that the demo and the tests run the very
-files that a user opens. What the editor does is followed: widget values by the order of the node's inputs, links,
-muted and bypassed nodes, reroutes, primitives.
+The editor does this conversion in the browser. It is done here as well, so that the demo and the tests run exactly the
+files that a user opens. It follows the editor: widget values by the order of the node's inputs, links, muted and
+bypassed nodes, reroutes, primitives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .widgets import Widget, read_widgets
 JsonObject = dict[str, Any]
 
 MODE_MUTED, MODE_BYPASSED = 2, 4
-# Nodes that exist in the editor alone.
+# Nodes that exist only in the editor.
 NOTES = frozenset({"Note", "MarkdownNote"})
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 
@@ -28,7 +28,7 @@ class WorkflowError(LauncherError):
 
 
 def _is_workflow(data: object) -> bool:
-    """Whether a value has the form in which the editor saves: nodes with id, type and widgets, and links."""
+    """Whether a value has the form that the editor saves: nodes with id, type and widgets, and links."""
     if not isinstance(data, dict) or not isinstance(data.get("definitions", {}), dict | None):
         return False
     nodes, links = data.get("nodes"), data.get("links")
@@ -53,15 +53,15 @@ def _are_plain(values: list) -> bool:
 
 
 class Workflow:
-    """A workflow file, together with the node types of the server that is to run it."""
+    """A workflow file, together with the node types of the server that will run it."""
 
     def __init__(self, data: JsonObject, object_info: JsonObject, name: str = "workflow") -> None:
-        """Take a copy of the file's content.
+        """Copy the file's content.
 
         Args:
             data: Content of the workflow file.
             object_info: The server's `/object_info`.
-            name: How the workflow is called in messages.
+            name: The workflow's name in messages.
 
         Raises:
             WorkflowError: The content is not a workflow of the supported form.
@@ -101,11 +101,11 @@ class Workflow:
         ]
 
     def feeding(self, node_type: str, name: str) -> JsonObject | None:
-        """The node whose output goes straight to an input of the first node of a type; None where nothing does."""
+        """The node whose output goes straight to an input of the first node of a type; None if there is none."""
         return feeding(self.data, node_type, name)
 
     def title(self, node: JsonObject) -> str:
-        """Title of a node: the user's own, else the display name of its type."""
+        """Title of a node: the user's own, or else the display name of its type."""
         info = self.object_info.get(node["type"], {})
         return node.get("title") or info.get("display_name") or node["type"]
 
@@ -163,7 +163,7 @@ class Workflow:
                 "inputs": self._inputs(node),
                 "_meta": {"title": self.title(node)},
             }
-        for entry in prompt.values():  # links from nodes that are not executed
+        for entry in prompt.values():  # drop links from nodes that are not executed
             entry["inputs"] = {
                 name: value
                 for name, value in entry["inputs"].items()
@@ -172,7 +172,7 @@ class Workflow:
         return prompt
 
     def _inputs(self, node: JsonObject) -> JsonObject:
-        # The server takes a two-element list for a link, so a widget's own list is wrapped.
+        # The server reads a two-element list as a link, so a widget's own list is wrapped.
         inputs = {
             name: {"__value__": widget.value} if isinstance(widget.value, list) else widget.value
             for name, widget in self._widgets(node).items()
@@ -189,7 +189,7 @@ class Workflow:
         return inputs
 
     def _resolve(self, link_id: int) -> Any:
-        """Where a link comes from: [node id, output], a primitive's value, or None where it leads nowhere."""
+        """Where a link comes from: [node id, output], a primitive's value, or None if it leads nowhere."""
         for _ in range(len(self._links) + 1):
             if link_id not in self._links:
                 return None
@@ -214,7 +214,7 @@ def feeding(data: JsonObject, node_type: str, name: str) -> JsonObject | None:
 
 
 def _passed_through(node: JsonObject, slot: int) -> int | None:
-    """Link of the input that a reroute or a bypassed node passes on: the same slot, else the first that fits."""
+    """Link of the input that a reroute or a bypassed node passes on: the same slot's, or else the first that fits."""
     inputs = node.get("inputs") or []
     if node["type"] == REROUTE:
         return inputs[0].get("link") if inputs else None

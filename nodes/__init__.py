@@ -23,7 +23,7 @@ from .tracks import VisualPlannerExportTrajectory, VisualPlannerImportTrajectory
 from .training import VisualPlannerTrain, VisualPlannerTrainingData
 from .trajectories import VisualPlannerTrajectory, VisualPlannerTrajectoryOverlay
 
-# In the order of a plan's way through a graph. Ids are permanent: saved workflows name them.
+# In the order in which a plan passes through a graph. Ids are permanent: saved workflows name them.
 NODES: tuple[type[io.ComfyNode], ...] = (
     VisualPlannerTinyLoader,
     VisualPlannerLoraLoader,
@@ -56,7 +56,7 @@ for _node in NODES:
 
 
 class VisualPlannerExtension(ComfyExtension):
-    """Tells ComfyUI which nodes there are."""
+    """Registers the nodes with ComfyUI."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The node classes."""
@@ -64,5 +64,5 @@ class VisualPlannerExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> VisualPlannerExtension:
-    """ComfyUI's way in."""
+    """ComfyUI's entry point."""
     return VisualPlannerExtension()

@@ -103,7 +103,7 @@ class VisualPlannerScene(io.ComfyNode):
         camera: str = simulator.CAMERAS[0],
         look: str = simulator.LOOKS[0],
     ) -> io.NodeOutput:
-        """Draw the scene and look at it."""
+        """Draw the scene and render it."""
         request, frame = simulator.draw_scene(seed, task, wordings, camera_jitter, size, world, camera, look)
         words = f"{request.task}: {request.instruction}"
         return io.NodeOutput(frame, request.instruction, request, ui=wires.look(cls, frame, words))
@@ -118,7 +118,7 @@ def _path_input() -> io.Input:
 
 
 class VisualPlannerPlanToActions(io.ComfyNode):
-    """A plan's frames into a joint trajectory."""
+    """Turns a plan's frames into a joint trajectory."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -193,7 +193,7 @@ class VisualPlannerPlanToActions(io.ComfyNode):
 
 
 def _free_name(prefix: str) -> Path:
-    """Name without ending in ComfyUI's output folder, numbered on, that no file has yet."""
+    """Next free numbered name, without suffix, in ComfyUI's output folder."""
     import folder_paths
 
     folder, name, number, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())

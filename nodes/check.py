@@ -11,7 +11,7 @@ from .wires import FIT_OF_PLANNER, TrajectoryType, fit_input, fit_of, look, sche
 
 
 class VisualPlannerCheck(io.ComfyNode):
-    """Tells whether a plan looks sound."""
+    """Checks whether a plan looks sound."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -59,7 +59,7 @@ class VisualPlannerCheck(io.ComfyNode):
 
 
 def asked_of(frames, fit: str, first_frame, trajectory: Trajectory | None) -> tuple:
-    """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; None where not given."""
+    """First frame (1, h, w, 3) and places (F, paths, 2) [px] in the plan's frames; each None if not given."""
     count, height, width = frames.shape[:3]
     first = None if first_frame is None else fit_frame(first_frame[:1], height, width, fit)
     if trajectory is None:

@@ -112,11 +112,11 @@ class VisualPlannerCondition(io.ComfyNode):
 
 
 def picture_of(first_frame: torch.Tensor, goal: torch.Tensor | None, spec: PlannerSpec, fit: str) -> torch.Tensor:
-    """What the VAE encodes (B, H, W, 3), see `condition_picture`, of pictures of any size.
+    """What the VAE encodes (B, H, W, 3), see `condition_picture`, from pictures of any size.
 
     Raises:
-        ConditioningError: a goal for a planner without goals, none for a planner that always has one, or as many goals
-            as are neither one nor one for each first frame.
+        ConditioningError: a goal for a planner without goals, none for a planner that always needs one, or a number of
+            goals that is neither one nor that of the first frames.
     """
     cell = fit_frame(first_frame, spec.cell_height, spec.cell_width, fit)
     if goal is None:
@@ -133,7 +133,7 @@ def picture_of(first_frame: torch.Tensor, goal: torch.Tensor | None, spec: Plann
 
 
 def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:
-    """Latent (B, C, h, w) of a picture, as the VAE gives it.
+    """Latent (B, C, h, w) of a picture, as the VAE returns it.
 
     Raises:
         ConditioningError: the VAE is not one of the family's.
@@ -153,7 +153,7 @@ def encode(vae, picture: torch.Tensor, family: Family) -> torch.Tensor:
 
 
 def empty_latent(spec: PlannerSpec, batch: int) -> torch.Tensor:
-    """Zeros (batch, C, h, w) of the planner's grid, where ComfyUI keeps latents."""
+    """Zeros (batch, C, h, w) for the planner's grid, on the device where ComfyUI keeps latents."""
     import comfy.model_management
 
     return torch.zeros((batch, *spec.latent_shape), device=comfy.model_management.intermediate_device())

@@ -1,8 +1,8 @@
-"""Nodes of longer plans: one that chains plans, and the one that joins two.
+"""Nodes for longer plans: one that chains plans, and one that joins two.
 
-Extend Plan does nothing itself: it puts the nodes of an ordinary plan, once for each instruction, into the running
-graph in its own place (ComfyUI's node expansion). So ComfyUI's own nodes sample and decode, show their progress, can
-be cancelled, and a plan for which nothing has changed is taken from the cache.
+Extend Plan does nothing itself: in the running graph it replaces itself by the nodes of an ordinary plan, once for each
+instruction (ComfyUI's node expansion). So ComfyUI's own nodes sample and decode, show their progress and can be
+cancelled, and a plan for which nothing has changed comes from the cache.
 """
 
 from comfy_api.latest import io
@@ -39,7 +39,7 @@ def overlap_inputs() -> list[io.Input]:
 
 
 def joined_outputs(report: str) -> list[io.Output]:
-    """What both nodes give; `report`: what the text tells."""
+    """Outputs of both nodes; `report` describes the text."""
     return [
         io.Image.Output("frames", display_name="frames", tooltip="All frames in time order, none of them twice."),
         io.Video.Output("video", display_name="video", tooltip="The same frames as a video, for Save Video."),
@@ -179,7 +179,7 @@ class VisualPlannerExtend(io.ComfyNode):
         chain = Chain(links_of(cls.hidden), sampling, Joining(overlap, join, fps), fit)
         titles = chain.titles(requests, spec.layout.frames)
         outputs = chain.build(requests, titles, spec.layout.frames)
-        # ComfyUI keeps this text with the cached node; what the new nodes show it keeps only for the run.
+        # ComfyUI keeps this text with the cached node, but what the new nodes show only for the run.
         return io.NodeOutput(*outputs, expand=chain.graph.finalize(), ui=look(cls, text="\n".join(titles)))
 
 
@@ -219,7 +219,7 @@ class VisualPlannerJoin(io.ComfyNode):
     @pictures("before", "after")
     def execute(cls, before, after, overlap: int, join: str, fps: float, notes: str = "") -> io.NodeOutput:
         """Join."""
-        if before.shape[-1] != after.shape[-1]:  # alpha that one of them lacks
+        if before.shape[-1] != after.shape[-1]:  # one of them has an alpha channel
             before, after = before[..., :3], after[..., :3]
         frames = join_plans(before, after, overlap, join)
         counts = f"{len(frames)} frames: {len(before)} and {len(after)}, of which they share {overlap}"
@@ -231,7 +231,7 @@ def size_of_one(first_frame) -> tuple[int, int]:
     """Size (h, w) of a lone first frame [px].
 
     Raises:
-        ChainError: it is several.
+        ChainError: there are several.
     """
     if len(first_frame) != 1:
         raise ChainError(f"first_frame must be one picture, got {len(first_frame)}")

@@ -1,4 +1,4 @@
-"""Nodes of the grid: its layout, frames into it and out of it, and the grid that holds only the first frame."""
+"""Nodes of the grid: its layout, assembling and slicing it, and the grid that holds only the first frame."""
 
 from comfy_api.latest import io
 
@@ -53,7 +53,7 @@ class VisualPlannerGridLayout(io.ComfyNode):
 
 
 class VisualPlannerAssembleGrid(io.ComfyNode):
-    """Frames into a grid."""
+    """Assembles frames into a grid."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -85,7 +85,7 @@ class VisualPlannerAssembleGrid(io.ComfyNode):
 
 
 class VisualPlannerSliceGrid(io.ComfyNode):
-    """A grid into frames and a video."""
+    """Slices a grid into frames and a video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -119,7 +119,7 @@ class VisualPlannerSliceGrid(io.ComfyNode):
 
 
 class VisualPlannerMaskFirstFrame(io.ComfyNode):
-    """The grid that holds only the first frame, and the mask of what is to be made."""
+    """The grid that holds only the first frame, and the mask of what is to be generated."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

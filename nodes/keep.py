@@ -1,4 +1,4 @@
-"""Node that keeps frames which are there already in the latent of a plan; the sampler makes the others."""
+"""Node that keeps existing frames in the latent of a plan; the sampler generates the others."""
 
 import torch
 from comfy_api.latest import io
@@ -60,7 +60,7 @@ class VisualPlannerKeepFrames(io.ComfyNode):
         cells = fit_frame(frames[:count], spec.cell_height, spec.cell_width, fit_of(fit, spec))
         family = spec.base_family
         mask = latent_mask(spec.layout, spec.cell_height, spec.cell_width, range(count), family.downscale)
-        # frame by frame, as the first frame is: the same picture then has the same latent in every cell
+        # frame by frame, like the first frame, so that the same picture has the same latent in every cell
         known = grid_with(encode(vae, cells, family).movedim(1, -1), spec).movedim(-1, 1)
         kept = torch.where(mask.to(samples) < 0.5, known.to(samples), samples)
         shown = grid_with(cells, spec)
@@ -68,10 +68,10 @@ class VisualPlannerKeepFrames(io.ComfyNode):
 
 
 def check(samples: torch.Tensor, spec: PlannerSpec, frames: torch.Tensor, count: int) -> None:
-    """Refuse what cannot be kept.
+    """Refuse frames that cannot be kept.
 
     Raises:
-        ImageError: too few frames, or none that would be left to make.
+        ImageError: there are too few frames, or none would be left to generate.
         ConditioningError: the latent is not of the planner's grid.
     """
     if count >= spec.layout.frames:

@@ -1,4 +1,4 @@
-"""What is left of a node's errors: one line, with the traceback in ComfyUI's log."""
+"""Last handler of a node's errors: one line for the user, with the traceback in ComfyUI's log."""
 
 import functools
 import logging
@@ -14,14 +14,14 @@ _log = logging.getLogger("visual_planner")
 
 
 class UnexpectedError(PlannerError):
-    """A node ended in an error that nobody foresaw; the traceback is in the log."""
+    """A node ended in an unexpected error; the traceback is in the log."""
 
 
 def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The same node class, whose `execute` turns an error that nobody foresaw into one line.
+    """Make the `execute` of a node class turn an unexpected error into one line; returns the class.
 
-    The project's own errors, ComfyUI's interrupt and memory that ran out pass unchanged: each has a meaning for who
-    catches it.
+    The project's own errors, ComfyUI's interrupt and out-of-memory errors pass unchanged: each has a meaning for its
+    handler.
 
     Raises:
         UnexpectedError: raised by the class's `execute` from then on.
@@ -53,6 +53,6 @@ def _line(error: Exception) -> str:
 
 
 def _memory_ran_out(error: Exception) -> bool:
-    """Whether ComfyUI would unload models and say so."""
+    """Whether ComfyUI would treat an error as out of memory, and unload models."""
     kinds = {MemoryError, torch.OutOfMemoryError, comfy.model_management.OOM_EXCEPTION} - {Exception}
     return isinstance(error, tuple(kinds)) or (isinstance(error, RuntimeError) and "out of memory" in str(error))

@@ -1,4 +1,4 @@
-"""Nodes that load: the tiny planner that comes with the plugin, and planner LoRAs."""
+"""Loader nodes: the tiny planner that comes with the plugin, and planner LoRAs."""
 
 from comfy_api.latest import io
 
@@ -53,7 +53,7 @@ class VisualPlannerTinyLoader(io.ComfyNode):
 
 
 class VisualPlannerLoraLoader(io.ComfyNode):
-    """Planner LoRA, and the base LoRA that it stands on, on a FLUX MODEL."""
+    """A planner LoRA, and the base LoRA that it builds on, on a FLUX MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -117,7 +117,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, base_lora_name: str = lora.NONE, **_: object) -> tuple:
-        """Load again when a file changes; a name that another node gives is None here, and that node's affair."""
+        """Load again when a file changes; a name from another node is None here, and left to that node."""
         chosen = [name for name in (lora_name, base_lora_name) if name not in (lora.NONE, None)]
         return tuple((str(path), path.stat().st_mtime_ns) for path in map(lora.lora_path, chosen))
 
@@ -136,7 +136,7 @@ class VisualPlannerLoraLoader(io.ComfyNode):
         """Base LoRA first, then the planner's."""
         path = lora.lora_path(lora_name)
         spec = lora.read_spec(path, lora_name, preset)
-        if model_family.family_of_model(model) is not None:  # else the LoRA's own keys say that it does not fit
+        if model_family.family_of_model(model) is not None:  # otherwise its keys show that it does not fit
             model_family.require_family(model, spec, f"planner LoRA {lora_name}")
         notes: list[str] = []
         if base_lora_name != lora.NONE:

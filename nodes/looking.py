@@ -1,4 +1,4 @@
-"""Node to look at a plan."""
+"""Node for looking at a plan."""
 
 import torch
 from comfy_api.latest import io
@@ -83,7 +83,7 @@ class VisualPlannerLook(io.ComfyNode):
 
 
 def _drawn(frames, defects: bool, fit: str, truth, trajectory: Trajectory | None, first_frame) -> torch.Tensor:
-    """Frames (F, h, w, 3) of the plan with what is to be seen on them."""
+    """Frames (F, h, w, 3) of the plan with everything that is to be drawn on them."""
     height, width = frames.shape[1:3]
     shown = to_rgb(frames).cpu()
     if defects:

@@ -16,7 +16,7 @@ from .wires import blocks_input, look, schema
 
 RELATIVE, ABSOLUTE = SIZES = ("relative to the weights", "absolute")
 _LONGEST, _MOST = 100, 24
-"""Of the header's entries: characters shown of each, and how many."""
+"""Characters that are shown of each entry of the header, and the number of entries."""
 
 
 class VisualPlannerLookIntoLora(io.ComfyNode):
@@ -79,7 +79,7 @@ class VisualPlannerLookIntoLora(io.ComfyNode):
 
 
 def file_line(file: LoraFile, weights: int) -> str:
-    """Which kinds of adapters a file has, of which ranks, and how large it is."""
+    """Kinds of adapters in a file, their ranks, and its size."""
     kinds = ", ".join(sorted({module.kind for module in file.modules}))
     shapes = [file.header.shapes[module.keys[DOWN]] for module in file.modules if DOWN in module.keys]
     ranks = sorted({shape[0] for shape in shapes})
@@ -88,7 +88,7 @@ def file_line(file: LoraFile, weights: int) -> str:
 
 
 def record_lines(metadata: dict[str, str]) -> list[str]:
-    """What a LoRA's header says of it: its planner record, the presets that equal it, the record of its training.
+    """Lines on a LoRA's header: its planner record, the presets that equal it, and the record of its training.
 
     Raises:
         SpecError: its planner record is broken or newer than this plugin.
@@ -106,7 +106,7 @@ def record_lines(metadata: dict[str, str]) -> list[str]:
 
 
 def change_lines(changes: list[Change], relative: bool) -> list[str]:
-    """Sizes of the whole, of the kinds of blocks and of the kinds of layers, with the largest of each."""
+    """Sizes in total, by kind of block and by kind of layer, with the largest of each."""
     of = "of the weights' norm" if relative else "as norm"
     lines = [f"Change: {shown(size_of(changes), relative)} {of}"]
     for kind in ("double", "single", "other"):

@@ -1,7 +1,7 @@
-"""What comes in on IMAGE and MASK wires, brought to what this pack works with: one place, for every node.
+"""Convert inputs from IMAGE and MASK wires to the form that this pack works with, in one place for every node.
 
-Packs put all kinds of tensors on these wires: half precision, gradients, a GPU's memory, one channel or two, a picture
-without a batch. A picture of the usual kind, (B, h, w, 3 or 4) float32, stays the same tensor.
+Packs put all kinds of tensors on these wires: half precision, gradients, GPU memory, one channel or two, a picture
+without a batch dimension. A picture in the usual form, (B, h, w, 3 or 4) float32, stays the same tensor.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from ..visual_planner.grid.frame import to_rgb
 
 
 def pictures(*names: str, cpu: bool = False) -> Callable[[Callable], Callable]:
-    """Decorator of a node's `execute`: its inputs of these names become pictures; an input that is not connected stays.
+    """Decorator of a node's `execute` that converts the named inputs to pictures, unless they are not connected.
 
     Args:
-        names: of IMAGE inputs.
-        cpu: bring them to the CPU, for nodes that draw on them or measure them with other libraries.
+        names: names of IMAGE inputs.
+        cpu: move them to the CPU, for nodes that draw on them or measure them with other libraries.
     """
 
     def around(execute: Callable) -> Callable:
@@ -41,10 +41,10 @@ def picture_of(image: object, name: str) -> torch.Tensor:
     Args:
         image: (B, h, w, C) with 1 to 4 channels (grey, grey and alpha, RGB, RGBA), of any dtype; also (h, w, C), and
             grey pictures (B, h, w) or (h, w). Integers count to 255 or 65535 as in `frame.to_rgb`.
-        name: of the input, for messages.
+        name: name of the input, for messages.
 
     Raises:
-        ImageError: no picture, or values that are not finite.
+        ImageError: it is not a picture, or has values that are not finite.
     """
     if not isinstance(image, torch.Tensor):
         raise ImageError(f"{name} must be an image, got {type(image).__name__}")
@@ -72,10 +72,10 @@ def mask_of(mask: object, name: str) -> torch.Tensor:
 
     Args:
         mask: (h, w), (B, h, w), (B, 1, h, w) or (B, h, w, 1), of any dtype.
-        name: of the input, for messages.
+        name: name of the input, for messages.
 
     Raises:
-        TrajectoryError: no mask, or values that are not finite.
+        TrajectoryError: it is not a mask, or has values that are not finite.
     """
     if not isinstance(mask, torch.Tensor):
         raise TrajectoryError(f"{name} must be a mask, got {type(mask).__name__}")

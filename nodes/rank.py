@@ -1,4 +1,4 @@
-"""Node that ranks several plans for one request by how they look."""
+"""Node that ranks several plans for one request by their looks."""
 
 import torch
 from comfy_api.latest import io
@@ -83,7 +83,7 @@ class VisualPlannerRank(io.ComfyNode):
 
 
 def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
-    """Plans (count, h, w, 3) of frames that follow each other.
+    """Split consecutive frames into plans (count, h, w, 3).
 
     Raises:
         ImageError: the frames do not divide.
@@ -96,14 +96,14 @@ def split_plans(frames: torch.Tensor, count: int) -> list[torch.Tensor]:
 def score(
     frames: torch.Tensor, fit: str, first_frame, trajectory: Trajectory | None, scene, net: ReadoutNet
 ) -> tuple[Score, Reading]:
-    """Score of one plan (F, h, w, 3) by itself, and what the network reads off it."""
+    """Score of one plan (F, h, w, 3) by itself, and its reading."""
     reading = simulator.read(frames, scene, net)
     _, alone = judge(frames, reading, *asked_of(frames, fit, first_frame, trajectory))
     return alone, reading
 
 
 def stack(plans: list[torch.Tensor]) -> torch.Tensor:
-    """Picture (1, H, W, 3): each plan's frames side by side, the plans below each other."""
+    """Picture (1, H, W, 3): each plan's frames side by side, the plans one below the other."""
     strips = [torch.cat(list(plan), dim=1) for plan in plans]
     gap = torch.ones(GAP_PX, *strips[0].shape[1:])
     return torch.cat([part for strip in strips for part in (strip.cpu(), gap)][:-1])[None]

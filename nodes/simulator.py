@@ -1,7 +1,7 @@
-"""What the nodes of actions and ranking share: the read-out that comes with the plugin, and the simulator.
+"""Shared code of the action and ranking nodes: the read-out that comes with the plugin, and the simulator.
 
-The simulator (MuJoCo) is an extra, and runs in a process of its own (`comfy.processes.child`); it reports in one line
-when it is missing.
+The simulator (MuJoCo) is an extra and runs in its own process (`comfy.processes.child`); if it is missing, the error is
+one line.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ TASKS = {
 CAMERAS = ("the world's first", "front", "corner", "corner2", "corner3")
 LOOKS = ("plain", "shadows")
 FROM_SEED = "from the seed"
-"""Choice of a task that is drawn from the seed."""
+"""Choice that draws the task from the seed."""
 JACO = "jaco"
-"""World that scenes are drawn in."""
+"""Default world."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Scene:
 
     Args:
         world: name of the world.
-        seed: of the scene.
+        seed: seed of the scene.
         task: name of the task.
         instruction: the task in words.
         view: the camera, for square pictures.
@@ -87,13 +87,13 @@ def load_readout(world: str = JACO) -> ReadoutNet:
 
 
 def read(frames: torch.Tensor, scene: Scene | None, net: ReadoutNet | None = None) -> Reading:
-    """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; without a network: load it."""
+    """Read end effector and gripper off frames (F, h, w, 3), seen by the scene's camera; None: load the network."""
     net = net or load_readout(world_of(scene))
     return read_frames(net, frames[..., :3], view_of(scene, *frames.shape[1:3]))
 
 
 def read_on_path(frames: torch.Tensor, scene: Scene | None, trajectory: "Trajectory | None", fit: str) -> Reading:
-    """The same by the read-out that comes with the plugin; with a drawn path, the gripper is kept on it in the picture.
+    """`read` with the read-out that comes with the plugin; with a drawn path, the end effector is kept on it.
 
     Raises:
         ImageError: the path's frame has another shape than the plan's and `fit` refuses that.
@@ -118,12 +118,12 @@ def world_of(scene: Scene | None) -> str:
 
 
 def spacing_of(spec: object) -> str:
-    """How the frames of a planner's plans are spaced; evenly in time without a spec."""
+    """Spacing of the frames of a planner's plans; evenly in time without a spec."""
     return spec.keyframes if isinstance(spec, PlannerSpec) else RULES[0]
 
 
 def shown_for(reading: Reading, spacing: str) -> np.ndarray | None:
-    """Fractions (F,) of a video's time for which each frame of a plan is shown; None: all alike."""
+    """Fractions (F,) of a video's time for which each frame of a plan is shown; None: evenly."""
     return shares_by_distance(keyframes(reading)) if spacing == "shape" else None
 
 
@@ -154,17 +154,17 @@ def draw_scene(
 def run_in(
     scene: Scene, reading: Reading, size: int | None, plan_frames: int, spacing: str = RULES[0]
 ) -> SimpleNamespace:
-    """Execute what was read in the scene; with pictures of a size [px], or without.
+    """Execute a reading in the scene, with pictures or without.
 
     Args:
         scene: the request.
-        reading: of the frames.
-        size: of the pictures [px]; None: none.
-        plan_frames: frames of a whole plan, which say how far apart in time they are.
-        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
+        reading: reading of the frames.
+        size: side of the pictures [px]; None: no pictures.
+        plan_frames: frames of a whole plan, from which their interval in time follows.
+        spacing: one of `keyframe_choice.RULES`, whether they are evenly spaced.
 
     Returns:
-        the fields of `simulation.execution.Execution`; other worlds have no `actions`.
+        The fields of `simulation.execution.Execution`; other worlds have no `actions`.
 
     Raises:
         SimulatorError: MuJoCo is not installed, or the plan has only one frame.
@@ -184,21 +184,21 @@ def trajectory_for(
     save: dict | None = None,
     spacing: str = RULES[0],
 ) -> SimpleNamespace:
-    """The arm's joint trajectory, from the scene's start, or else from where the plan's first frame shows the gripper.
+    """The arm's joint trajectory, from the scene's start or, without a scene, from the gripper in the first frame.
 
     Args:
-        reading: of the frames.
-        scene: the request; None: none is known.
-        plan_frames: frames of a whole plan, which say how far apart in time they are.
+        reading: reading of the frames.
+        scene: the request; None: unknown.
+        plan_frames: frames of a whole plan, from which their interval in time follows.
         instruction: the task, for the text and the files.
         save: from `to_save`; None: no files.
-        spacing: one of `keyframe_choice.RULES`: whether they are evenly so.
+        spacing: one of `keyframe_choice.RULES`, whether they are evenly spaced.
 
     Returns:
-        the fields of `simulation.joint_trajectory.JointTrajectory`, `times_s`, `json`, and `files` that were written.
+        The fields of `simulation.joint_trajectory.JointTrajectory`, `times_s`, `json`, and `files` that were written.
 
     Raises:
-        SimulatorError: MuJoCo is not installed, a place cannot be reached, or a LeRobot episode is asked for and
+        SimulatorError: MuJoCo is not installed, a place cannot be reached, or a LeRobot episode is requested but
             pyarrow or PyAV is not installed.
     """
     world, own = (JACO, None) if scene is None else (scene.world, scene.own)
@@ -210,7 +210,7 @@ def trajectory_for(
 
 
 def to_save(frames: torch.Tensor, stem: Path, formats: str) -> dict:
-    """What `trajectory_for` is to write: formats that are named in `formats` (json, csv, lerobot), under a stem."""
+    """What `trajectory_for` should write: the formats named in `formats` (json, csv, lerobot), under a stem."""
     return {"stem": str(stem), "formats": formats, "frames": to_bytes(frames[..., :3])}
 
 
@@ -226,7 +226,7 @@ def beside(plan: torch.Tensor, executed: torch.Tensor) -> torch.Tensor:
 
 
 def reading_lines(reading: Reading) -> list[tuple[bool, str]]:
-    """One line a frame: whether the read-out is rather sure, and what it says."""
+    """One line per frame: whether the read-out is fairly sure, and what it reads."""
     lines = []
     for number, ((x, y, z), closed) in enumerate(zip(reading.positions_m, reading.gripper, strict=True), start=1):
         state = f"{'closed' if closed >= 0.5 else 'open'} ({max(closed, 1 - closed):.0%})"
@@ -239,7 +239,7 @@ def reading_lines(reading: Reading) -> list[tuple[bool, str]]:
 
 
 def report_of(scene: Scene, done: SimpleNamespace, reading: Reading) -> str:
-    """What became of a plan in a scene, and what was read from it."""
+    """Outcome of a plan in a scene, and its reading."""
     return "\n".join(
         [
             f"{'succeeded' if done.success else 'failed'}: {scene.instruction} ({scene.task}, seed {scene.seed})",

@@ -20,7 +20,7 @@ UNITS = ("pixels", "normalised")
 
 
 def _size_inputs(what: str) -> list[io.Int.Input]:
-    """Width and height of a frame, 0 where it is known from elsewhere."""
+    """Width and height of a frame; 0 if they are known from elsewhere."""
     return [
         io.Int.Input(side, default=0, min=0, max=16384, tooltip=f"{side.capitalize()} {what}.")
         for side in ("width", "height")
@@ -84,7 +84,7 @@ class VisualPlannerImportTrajectory(io.ComfyNode):
         tracks=None,
         stroke=None,
     ) -> io.NodeOutput:
-        """Read the one source that is given."""
+        """Read the single source that is given."""
         given = [name for name, is_given in _sources(text, tracks, stroke).items() if is_given]
         if len(given) != 1:
             raise TrajectoryError(f"exactly one of text, tracks, stroke is required, got {', '.join(given) or 'none'}")
@@ -148,7 +148,7 @@ class VisualPlannerExportTrajectory(io.ComfyNode):
 
 
 class VisualPlannerTrackPoints(io.ComfyNode):
-    """A trajectory out of a video."""
+    """A trajectory from a video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Nodes that train: a data set made or encoded, and a planner LoRA trained on it, both beside ComfyUI's process."""
+"""Training nodes: one makes or encodes a data set, one trains a planner LoRA on it, both beside ComfyUI's process."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from .comfy.training.training_data import SOURCES
 from .wires import look, schema
 
 ComboText = io.Custom("COMBO")
-"""A text that the combo of another node takes; ComfyUI's own combo output has no such type before a run."""
+"""A text that another node's combo accepts; ComfyUI's own combo output has no such type before a run."""
 LONGEST_RUN = 10_000_000
 
 
@@ -79,14 +79,14 @@ class VisualPlannerTrainingData(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, recipe: str | None, name: str | None, **_: object) -> tuple:
-        """Run again when the recipe changes or the data set is gone."""
+        """Run again when the recipe changes or the data set is missing."""
         return training_data.fingerprint(recipe, name)
 
     @classmethod
     def execute(
         cls, recipe: str, name: str, source: str, episodes: int, held_out: int, data_seed: int
     ) -> io.NodeOutput:
-        """Make what is missing of it."""
+        """Make its missing parts."""
         wanted = training_data.Wanted(recipe, name, source, episodes, held_out, data_seed)
         sheet = training_data.make(wanted)
         shown = None if sheet is None else _pictures([sheet])
@@ -159,7 +159,7 @@ class VisualPlannerTrain(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, recipe: str | None, name: str | None, **_: object) -> tuple:
-        """Run again when the recipe changes or the installed LoRA is another one."""
+        """Run again when the recipe or the installed LoRA changes."""
         return training_run.fingerprint(recipe, name)
 
     @classmethod
@@ -187,7 +187,7 @@ def _pictures(pixels: list[np.ndarray]) -> torch.Tensor:
 
 
 def _or_nothing(pictures: torch.Tensor | None):
-    """Pictures for an output; without any, the nodes behind it are left out."""
+    """Pictures for an output; without any, the nodes after it do not run."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return ExecutionBlocker(None) if pictures is None else pictures

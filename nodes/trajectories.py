@@ -72,7 +72,7 @@ class VisualPlannerTrajectory(io.ComfyNode):
         height, width = first_frame.shape[1:3] if first_frame is not None else (None, None)
         trajectory = inside(parse_trajectory(trajectory_json, width, height), outside)
         shown = look(cls, text=_summary(trajectory))
-        shown["trajectory_json"] = [trajectory_json]  # for the editor, which cannot see a text that is linked
+        shown["trajectory_json"] = [trajectory_json]  # for the editor, which cannot see a linked text
         if first_frame is not None:
             shown["first_frame"] = look(cls, to_rgb(first_frame[:1]), enlarge=False)["images"]
         return io.NodeOutput(trajectory, trajectory.to_json(), ui=shown)
@@ -155,7 +155,7 @@ class VisualPlannerTrajectoryOverlay(io.ComfyNode):
 
 
 def _choose(style: str, color_by: str, spec: PlannerSpec | None) -> tuple[str, str, list[str]]:
-    """Style and colours to draw with, and notes where they are not those of the planner's training."""
+    """Style and colours to draw with, and notes if they are not those of the planner's training."""
     trained_style, trained_color = (spec.overlay, spec.overlay_color_by) if spec else ("gradient", "time")
     style = trained_style if style == FROM_SPEC else style
     color_by = trained_color if color_by == FROM_SPEC else color_by
@@ -170,7 +170,7 @@ def _choose(style: str, color_by: str, spec: PlannerSpec | None) -> tuple[str, s
 
 
 def _fit(image, trajectory: Trajectory, spec: PlannerSpec | None, fit: str) -> tuple[torch.Tensor, Trajectory]:
-    """Frame (B, h, w, 3) and trajectory in the pixels in which they are drawn: the cell's, where a spec says them."""
+    """Frame (B, h, w, 3) and trajectory in the pixels in which they are drawn: the cell's, if there is a spec."""
     frame = to_rgb(image)
     height, width = frame.shape[1:3]
     trajectory = trajectory.scaled(width, height)

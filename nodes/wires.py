@@ -1,4 +1,4 @@
-"""What the nodes share: the plugin's own wire types, its inputs that several nodes have, and the making of schemas."""
+"""Shared code of the nodes: the plugin's own wire types, inputs of several nodes, and the construction of schemas."""
 
 import logging
 from fractions import Fraction
@@ -21,11 +21,11 @@ SceneType = io.Custom("VISUAL_PLANNER_SCENE")
 
 CATEGORY = "visual planner"
 FIT_OF_PLANNER = "planner"
-"""Choice of `fit` that does what the planner was trained with."""
+"""Choice of `fit` that takes the planner's own setting."""
 FROM_SPEC = "from the spec"
 """Choice of a setting that a node reads from the planner's record."""
 PREVIEW_PX = 320
-"""Longer side up to which a small picture is enlarged for a preview [px]."""
+"""Longer side to which a small picture is enlarged for a preview [px]."""
 
 _log = logging.getLogger("visual_planner")
 
@@ -58,7 +58,7 @@ def fit_input(optional: bool = False) -> io.Combo.Input:
 
 
 def spec_input() -> io.Input:
-    """Optional planner's record of nodes that only ask it how pictures fill a cell."""
+    """Optional planner's record, for nodes that only need to know how pictures fill a cell."""
     return PlannerSpecType.Input(
         "spec", optional=True, tooltip="Planner spec from Load Planner LoRA: it knows the fit."
     )
@@ -88,7 +88,7 @@ def fps_input(tooltip: str) -> io.Float.Input:
 
 
 def outside_input() -> io.Combo.Input:
-    """What becomes of a trajectory's points beyond the frame."""
+    """Rule for a trajectory's points beyond the frame."""
     return io.Combo.Input(
         "outside",
         options=list(CLIP_RULES),
@@ -99,10 +99,10 @@ def outside_input() -> io.Combo.Input:
 
 
 def inside(trajectory: Trajectory, outside: str) -> Trajectory:
-    """A trajectory after a node's rule for points beyond the frame.
+    """Apply a node's rule for points beyond the frame to a trajectory.
 
     Raises:
-        TrajectoryError: the rule refuses it; the message names the choices that would not.
+        TrajectoryError: the rule refuses it; the message names choices that would not.
     """
     try:
         return trajectory.clipped(outside)
@@ -128,10 +128,10 @@ def layout_of(wire: GridLayout | PlannerSpec | None) -> GridLayout:
 
 
 def shares_of(frames: torch.Tensor, wire: GridLayout | PlannerSpec | None) -> np.ndarray | None:
-    """For how much of a video each frame is shown, by what changes; None: all alike, as most planners' frames are.
+    """Fraction of a video for which each frame is shown, by what changes; None: evenly, as with most planners.
 
     Args:
-        frames: of whole plans, one after the other (N F, h, w, C).
+        frames: frames of whole plans, one after the other (N F, h, w, C).
         wire: the planner's spec, or anything else.
     """
     if not isinstance(wire, PlannerSpec) or wire.keyframes != "shape":
@@ -147,12 +147,12 @@ def warn(message: str) -> str:
 
 
 def video_of(frames: torch.Tensor, fps: float, shares: np.ndarray | None = None) -> InputImpl.VideoFromComponents:
-    """ComfyUI's video of frames (F, h, w, C) at so many per second; alpha is left out.
+    """ComfyUI's video of frames (F, h, w, C); alpha is left out.
 
     Args:
-        frames: of one plan, or of several one after the other.
+        frames: frames of one plan, or of several one after the other.
         fps: frames per second.
-        shares: fractions (F,) of the whole time for which each frame is shown; None: all alike.
+        shares: fractions (F,) of the whole time for which each frame is shown; None: evenly.
     """
     rate = Fraction(round(fps * 1000), 1000)
     if shares is not None:
@@ -166,8 +166,8 @@ def look(
 ) -> dict:
     """What a node shows below itself: a picture (B, H, W, 3), a text, or both.
 
-    ComfyUI never enlarges a preview, so small pictures are enlarged here, by a whole factor, to be seen at all;
-    not where the preview is also the result that programs fetch.
+    ComfyUI never enlarges a preview, so small pictures are enlarged here by a whole factor to be visible, unless the
+    preview is also the result that programs fetch.
     """
     shown: dict = {}
     if image is not None:

@@ -1,1 +1,1 @@
-"""How any command of the project runs: its last handler, its signals, its locks. The standard library alone."""
+"""How any command of the project runs: its last error handler, signals and locks. Standard library only."""

@@ -1,9 +1,9 @@
-"""Commands of the project in a process beside a server such as ComfyUI; they end with that server.
+"""Run commands of the project in a process beside a server such as ComfyUI; they end with that server.
 
 A server starts this program with commands as JSON lists: `["training", "train", "--config", ...]`. They run one after
-the other in this process, so that packages are imported once, until one fails or a stop is asked for.
-The end of standard input asks for the stop, and so does the end of the process that started this one. The running
-command then gets Ctrl-C once, on which a training saves its steps.
+the other in this process, so that packages are imported once, until one fails or a stop is requested.
+A stop is requested by the end of standard input or by the end of the process that started this one. The running command
+then gets Ctrl-C once, upon which a training saves its steps.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import NoReturn
 from .entry import INTERRUPTED, end_on_signals, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Folder of the project, in which relative paths of configurations begin."""
+"""Folder of the project, to which paths in configurations are relative."""
 STAGE = "visual planner stage "
-"""Beginning of the line on standard output that a command's number follows, from 0, when it begins."""
+"""Prefix of the line on standard output that gives a command's number, from 0, when it begins."""
 OLDEST = (3, 11)
 NEEDS = {
     "training": ("torch", "safetensors", "diffusers", "transformers", "peft", "accelerate", "pydantic", "yaml", "tqdm"),
     "simulation": ("mujoco", "dm_control", "tqdm"),
 }
-"""Packages that every command of a room imports, of its extra in pyproject.toml."""
+"""Packages that every command of a top-level package imports, from its extra in pyproject.toml."""
 _LOOK_S = 1.0
-"""Pause between two looks whether the server still lives [s]."""
+"""Interval between checks that the server still runs [s]."""
 _PATIENCE_S = 900.0
-"""Time for a command to end after it has been asked to: a step and its checkpoint must fit into it [s]."""
+"""Time for a command to end after a stop is requested: a step and its checkpoint must fit into it [s]."""
 
 
 class MissingPackages(Exception):
@@ -48,7 +48,7 @@ def main(commands: Sequence[str]) -> NoReturn:
     """Run commands until the first that fails.
 
     Args:
-        commands: each a JSON list of a room with a command line and its arguments.
+        commands: each a JSON list of a package with a command line and its arguments.
 
     The exit code is that of the command that failed, 0, or 130 after a stop.
     """
@@ -75,7 +75,7 @@ def _run(room: str, arguments: list[str]) -> int | None:
 
 
 def require(room: str) -> None:
-    """Look for the packages of a room, without importing them.
+    """Look for the packages that a top-level package needs, without importing them.
 
     Raises:
         MissingPackages: this Python lacks some, or is too old.
@@ -101,7 +101,7 @@ def _watch(asked: threading.Event) -> None:
 
 def _stop_after(wait: Callable[[], None], once: threading.Lock, asked: threading.Event) -> None:
     wait()
-    if once.acquire(blocking=False):  # a second Ctrl-C would lose the step that is being finished
+    if once.acquire(blocking=False):  # a second Ctrl-C would lose the step in progress
         asked.set()
         _thread.interrupt_main(signal.SIGINT)
         time.sleep(_PATIENCE_S)
@@ -115,6 +115,6 @@ def _wait_for_end_of_input() -> None:
 
 
 def _wait_for_end_of(parent: int) -> None:
-    """The pipe alone does not tell where another child of the server's holds it open."""
+    """Wait until the server ends: the pipe does not show that if another child of the server holds it open."""
     while os.getppid() == parent:
         time.sleep(_LOOK_S)

@@ -31,7 +31,7 @@ def describe_os_error(error: OSError) -> str:
 def run_command(
     step: Callable[[], int | None], known: tuple[type[Exception], ...], failed: int = 2, stopped: str = "stopped"
 ) -> int:
-    """Run a command and turn every way in which it can end into an exit code, errors into one line on stderr.
+    """Run a command and turn its end, however it comes, into an exit code, and errors into one line on stderr.
 
     Args:
         step: the command; None means 0.
@@ -40,8 +40,8 @@ def run_command(
         stopped: printed after Ctrl-C and other signals that end a process.
 
     Returns:
-        What the step returns; `failed`; 130 after Ctrl-C, 128 and its number after another signal; 1 for an error that
-        nobody foresaw, whose traceback is in a file that the line names.
+        What the step returns; `failed`; 130 after Ctrl-C, 128 plus its number after another signal; 1 for an unexpected
+        error, whose traceback is in a file that the line names.
     """
     try:
         return step() or 0
@@ -67,7 +67,7 @@ def run_command(
 
 
 def unexpected(error: BaseException) -> str:
-    """One line for an error that nobody foresaw; its traceback is written to a file that the line names."""
+    """One line for an unexpected error; its traceback is written to a file that the line names."""
     text = " ".join(str(error).split())
     text = "".join(character if character.isprintable() else "?" for character in text)
     text = f"{text[: _LONGEST - 3]}..." if len(text) > _LONGEST else text
@@ -85,8 +85,8 @@ def unexpected(error: BaseException) -> str:
 def end_on_signals() -> None:
     """Let Ctrl-C, SIGTERM and SIGHUP end the process through its `finally` blocks, in the background as well.
 
-    A background job of a script inherits Ctrl-C ignored; whoever sends it to a command means it. The others end with
-    128 plus the signal's number, as a shell reports them.
+    A script's background job inherits SIGINT as ignored, but whoever sends it to a command means it. The other signals
+    end the process with 128 plus the signal's number, as a shell reports them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("SIGTERM", "SIGHUP"):

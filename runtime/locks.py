@@ -44,7 +44,7 @@ def file_lock(path: Path, what: str, poll: float = 0.5) -> Iterator[None]:
     """Hold the lock on `path`; the operating system frees it when the process ends, however it ends.
 
     Args:
-        path: Lock file; made if absent, never deleted (deleting it would let a third process in).
+        path: Lock file; created if absent, never deleted (deleting it would let a third process in).
         what: What the other process is doing, for the note that is printed while waiting.
         poll: Seconds between two attempts.
     """
@@ -64,21 +64,21 @@ def file_lock(path: Path, what: str, poll: float = 0.5) -> Iterator[None]:
 
 
 class BusyError(Exception):
-    """Another command is writing what this one would write; the message says which."""
+    """Another command is writing to the same output; the message says which."""
 
 
 @contextmanager
 def output_lock(out: str | Path, command: str) -> Iterator[None]:
     """Hold an output (a folder or a file) for one command, or refuse; the lock ends with the process, however it ends.
 
-    The lock file `.NAME.lock` lies beside the output, so that an output that its command renames or makes again stays
-    locked; it is removed at the end, together with folders that were made for it and are still empty. Where it cannot
-    be made, nothing is locked: the command's own writing says what is wrong with the place.
-    What a killed run left half written in the output, under temporary names, is removed first.
+    The lock file `.NAME.lock` lies beside the output, so that an output that its command renames or recreates stays
+    locked; it is removed at the end, together with folders that were made for it and are still empty. If it cannot be
+    created, nothing is locked: the command's own writing then reports what is wrong with the place.
+    Files that a killed run left half written in the output, under temporary names, are removed first.
 
     Args:
         out: what the command writes.
-        command: its name, for whoever comes second.
+        command: its name, for the message to a second command.
 
     Raises:
         BusyError: another process holds it; the message has its id, its command and the time of its start.
@@ -97,15 +97,15 @@ def output_lock(out: str | Path, command: str) -> Iterator[None]:
         raise BusyError(f"{out} is being written by {_holder(file)}: wait for it, or choose another output")
     try:
         note = {"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        # On Windows the first byte is locked, for readers too; the note comes after it.
-        with suppress(OSError):  # on a full disk it is locked without the note
+        # On Windows the first byte is locked, even for reading; the note follows it.
+        with suppress(OSError):  # on a full disk the file is locked without the note
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b" " + json.dumps(note).encode())
         _remove_strays(out)
         yield
     finally:
         if os.name != "nt":  # an open file cannot be removed there
-            with suppress(OSError):  # a disk that has become read-only: what went wrong first is said
+            with suppress(OSError):  # a disk that has become read-only: the first error is reported
                 file.unlink(missing_ok=True)
         os.lseek(descriptor, 0, os.SEEK_SET)
         _unlock(descriptor)
@@ -116,7 +116,7 @@ def output_lock(out: str | Path, command: str) -> Iterator[None]:
 def _open_locked(file: Path) -> int | None:
     """Descriptor of the locked file; None where another process has it.
 
-    Whoever held the lock may have removed the file between our opening and our locking it: then it is opened again.
+    The previous holder may have removed the file after we opened it and before we locked it: then it is opened again.
     """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -132,13 +132,13 @@ def _open_locked(file: Path) -> int | None:
 
 
 def _remove_strays(out: Path) -> None:
-    """Remove what a killed run of a command was writing into this output: files and folders of temporary names.
+    """Remove what a killed run of a command was writing into this output: files and folders with temporary names.
 
     Folders `.NAME.part` stay, without such files in them: `prepare` resumes its own, checkpoints are cleaned up by
     their run.
     """
     name = re.escape(out.name)
-    # the second name: of the file in which a long evaluation notes what it has finished
+    # the second name is that of the file in which a long evaluation notes what it has finished
     beside = re.compile(rf"\.(?:{name}|\.{name}\.runs\.jsonl)\.(?:[a-z0-9_]{{8}}\.part|part-\d+)")
     with suppress(OSError):
         for path in [path for path in out.parent.iterdir() if beside.fullmatch(path.name)]:

@@ -1,9 +1,9 @@
-"""One command's work divided among processes: which part is whose, and whether all parts are there and whole.
+"""One command's work divided among processes: which part is whose, and whether all parts exist and are intact.
 
-The work is a list in an order of its own: episodes, files of a cache, batches of scenes. Part I of N is one stretch of
-that list, so nothing in it depends on N, and neighbours stay together. What a part has made lies in a folder of its own
-beside the output, with a record that is written last: the command, I and N, what it was made from, and the size and
-SHA-256 of its files.
+The work is an ordered list: episodes, files of a cache, batches of scenes. Part I of N is one contiguous section of
+that list, so no item depends on N, and neighbours stay together. The results of a part lie in a separate folder beside
+the output, with a record that is written last: the command, I and N, what it was made from, and the size and SHA-256 of
+its files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 RECORD = "shard.json"
-"""The record of a part that is finished."""
+"""File name of a finished part's record."""
 FORMAT = "visual_planner.shard"
 MOST = 100_000
-"""Parts that a work may have."""
+"""Largest number of parts."""
 _NAME = re.compile(r"([0-9]{5})-of-([0-9]{5,6})")
 _TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _NOT_IN_NAMES = re.compile(r"[/\\\x00\ud800-\udfff]")
@@ -34,7 +34,7 @@ _LAUNCHERS = (
 )
 """Variables in which launchers tell a process its number and how many there are.
 
-Arrays of Slurm are not among them: a task of an array that is submitted again alone is told that it is the only one.
+Slurm's job arrays are not among them: a task of an array that is resubmitted alone is told that it is the only one.
 """
 
 
@@ -46,16 +46,16 @@ class Part:
     count: int = 1
 
     def __str__(self) -> str:
-        """As the command line has it."""
+        """The part as on the command line."""
         return f"{self.number}/{self.count}"
 
     @property
     def name(self) -> str:
-        """The same in the name of a file."""
+        """The part in the name of a file."""
         return f"{self.number:05d}-of-{self.count:05d}"
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Its stretch of the work: the parts follow each other, leave nothing out and differ by one item at most."""
+        """Its section of the work: the parts are contiguous, complete, and differ by one item at most."""
         return items[len(items) * self.number // self.count : len(items) * (self.number + 1) // self.count]
 
 
@@ -63,8 +63,8 @@ def parse_part(text: str, environment: Mapping[str, str] | None = None) -> Part:
     """The part that `I/N` names, or `auto`: the one that a launcher's variables name.
 
     Args:
-        text: of the command line.
-        environment: the process's own by default.
+        text: text from the command line.
+        environment: environment variables; the process's own by default.
 
     Raises:
         ValueError: it is neither, or no launcher has started this process; in one line.
@@ -96,12 +96,12 @@ def parts_folder(out: str | Path) -> Path:
 
 
 def part_folder(out: str | Path, part: Part) -> Path:
-    """Where one of them lies."""
+    """Where one part of an output lies until it is merged."""
     return parts_folder(out) / part.name
 
 
 def part_of_name(name: str) -> Part | None:
-    """The part that the name of a folder or file stands for, None if for none."""
+    """The part that the name of a folder or file stands for; None if it stands for none."""
     found = _NAME.fullmatch(name)
     return Part(int(found[1]), int(found[2])) if found and int(found[1]) < int(found[2]) else None
 
@@ -112,11 +112,11 @@ def make_record(
     """The record of a finished part, as JSON.
 
     Args:
-        command: whose work it is.
+        command: the command that the part belongs to.
         part: which part.
         made_from: settings and digests on which its content depends, by name.
         files: size [bytes] and SHA-256 of each of its files.
-        more: what the merge needs besides.
+        more: what else the merge needs.
     """
     record = {"format": FORMAT, "version": 1, "command": command, "shard": part.number, "of": part.count}
     record |= {"made_from": dict(made_from), "files": {name: list(value) for name, value in files.items()}, **more}
@@ -124,7 +124,7 @@ def make_record(
 
 
 def read_record(data: bytes | None) -> dict | None:
-    """A record that can be used, None where it is missing or broken: its part counts as not finished."""
+    """A usable record; None if it is missing or broken, so that its part counts as not finished."""
     try:
         record = json.loads(data or b"")
     except (ValueError, RecursionError):
@@ -148,7 +148,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def read_records(folder: Path) -> dict[Part, dict | None]:
-    """Every part that lies in a folder, with its record; None where that is not finished."""
+    """Every part in a folder with its record; None for an unfinished part."""
     if not folder.is_dir():
         return {}
     named = {path: part for path in sorted(folder.iterdir()) if path.is_dir() and (part := part_of_name(path.name))}
@@ -168,9 +168,9 @@ def check_parts(
     """The records of all `count` parts in order.
 
     Args:
-        command: whose work it is.
+        command: the command that the parts belong to.
         count: how many parts there should be.
-        found: every part that was found, None where it is not finished.
+        found: record of every part that was found; None for an unfinished part.
         made_from: what each should have been made from.
         raises: makes the error from its line.
 
@@ -206,8 +206,8 @@ def check_parts(
 
 
 def differences(held: Mapping[str, object], wanted: Mapping[str, object], most: int = 3) -> list[str]:
-    """In what two descriptions of a work differ, the first ones in words."""
-    # through JSON, since a tuple comes back as a list
+    """The first differences of two descriptions of a work, in words."""
+    # through JSON, which turns a tuple into a list
     held, wanted = (json.loads(json.dumps(value, default=str)) for value in (held, wanted))
     names = [name for name in sorted(held.keys() | wanted.keys()) if held.get(name, ...) != wanted.get(name, ...)]
     lines = [
@@ -226,7 +226,7 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def damaged_files(folder: Path, files: Mapping[str, Sequence]) -> Iterable[str]:
-    """Names of files that are missing or do not have the size and SHA-256 that a record says."""
+    """Names of files that are missing or differ in size or SHA-256 from a record."""
     for name, (size, digest) in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != size or file_digest(file) != digest:

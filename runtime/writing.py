@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half written, and one line that names the place where it cannot be done."""
+"""Write files atomically, and report in one line the place that cannot be written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How libraries that are written in Rust name an error of the operating system."""
+"""How libraries written in Rust report an error of the operating system."""
 
 
 def reason_of(error: BaseException, place: str | Path) -> str:
@@ -31,7 +31,7 @@ def reason_of(error: BaseException, place: str | Path) -> str:
 
 
 def _no_inode(place: str | Path) -> bool:
-    """Whether the disk of a place has space left but can hold no further file; False where that is not told."""
+    """Whether the disk of a place has space left but can hold no more files; False if that is unknown."""
     with suppress(OSError, AttributeError, StopIteration):
         told = os.statvfs(next(folder for folder in Path(os.path.abspath(place)).parents if folder.is_dir()))
         return told.f_files > 0 and told.f_favail == 0
@@ -49,7 +49,7 @@ def writing(
         path: what the block writes.
         raises: makes the error from the line.
         failures: kinds of errors that a library raises when it cannot write.
-        what: said before the path.
+        what: text before the path.
     """
     try:
         yield
@@ -61,9 +61,9 @@ def writing(
 def replacing(
     path: str | Path, raises: Callable[[str], Exception], failures: tuple[type[Exception], ...] = (OSError,)
 ) -> Iterator[Path]:
-    """A temporary file beside `path`, renamed to `path` when the block ends well and removed when it does not.
+    """A temporary file beside `path`, renamed to `path` if the block succeeds and removed if it does not.
 
-    Folders that are missing are made; they are removed again when nothing comes to stand in them.
+    Missing folders are created; they are removed again if they stay empty.
     For the arguments see `writing`.
     """
     path = Path(path)
@@ -86,7 +86,7 @@ def replacing(
 def new_folder(
     folder: str | Path, raises: Callable[[str], Exception], failures: tuple[type[Exception], ...] = (OSError,)
 ) -> Iterator[Path]:
-    """A temporary folder beside `folder`, renamed when the block ends well and removed with its content if not.
+    """A temporary folder beside `folder`, renamed if the block succeeds and removed with its content if not.
 
     `folder` must not exist, or be an empty folder. For the arguments see `writing`.
     """
@@ -94,7 +94,7 @@ def new_folder(
     part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
     with writing(folder, raises, failures), _parents(folder):
         try:
-            shutil.rmtree(part, ignore_errors=True)  # of a killed process that had this number
+            shutil.rmtree(part, ignore_errors=True)  # left by a killed process with this id
             part.mkdir()
             yield part
             if folder.exists():
@@ -129,13 +129,13 @@ def filling(
 
 
 def append(path: str | Path, text: str, raises: Callable[[str], Exception], sync: bool = False) -> None:
-    """Add text to a file; where it cannot be added, the file is as it was.
+    """Add text to a file; if that fails, the file is unchanged.
 
     Args:
-        path: the file; made if absent.
+        path: the file; created if absent.
         text: what to add, as UTF-8.
         raises: makes the error from the line.
-        sync: wait until it is on the disk, so that a power cut does not take it.
+        sync: wait until it is on disk, so that it survives a power cut.
     """
     path, data = Path(path), text.encode("utf-8")
     with writing(path, raises):
@@ -157,7 +157,7 @@ def append(path: str | Path, text: str, raises: Callable[[str], Exception], sync
 
 @contextmanager
 def _parents(path: Path) -> Iterator[None]:
-    """Make the folder of a path; what was made goes away when the block fails and left it empty."""
+    """Create the folders of a path; those created are removed if the block fails and they are empty."""
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from .shared import brief, numbers
 MAX_JITTER_M = 0.2
 MAX_TURN_DEG = 90
 MOST_M = 1e4
-"""Limits within which a camera may be moved and rotated around the table so that the table stays in its image, and of
-the coordinates of any camera [m]."""
+"""Limits for moving and rotating a camera around the table so that the table stays in its image, and for the
+coordinates of any camera [m]."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Camera:
     fovy_deg: float = 27.5
 
     def to_json(self) -> dict:
-        """Return the camera as it stands in ``episodes.jsonl``."""
+        """Return the camera as in ``episodes.jsonl``."""
         return {"eye_m": list(self.eye), "lookat_m": list(self.lookat), "fovy_deg": self.fovy_deg}
 
     @classmethod
@@ -41,7 +41,7 @@ class Camera:
         """Return the camera that ``to_json`` wrote.
 
         Raises:
-            SimulationError: something else.
+            SimulationError: the value is not such a camera.
         """
         held = value if isinstance(value, dict) else {}
         eye, lookat = (numbers(held.get(key), 3, MOST_M) for key in ("eye_m", "lookat_m"))
@@ -64,7 +64,7 @@ class Camera:
         return replace(self, eye=tuple(map(float, eye)), lookat=tuple(map(float, lookat)))
 
     def turned(self, degrees: float) -> Camera:
-        """Return the camera carried around the point it looks at, seen from above counterclockwise [degrees]."""
+        """Return the camera moved around the point it looks at, counterclockwise as seen from above [degrees]."""
         offset = np.asarray(self.eye) - np.asarray(self.lookat)
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         around = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ offset
@@ -119,9 +119,9 @@ FRONT = Camera()
 
 
 def camera_of(record: dict) -> Camera:
-    """Return the camera of an episode's or a plan's record; `FRONT` where it names none.
+    """Return the camera of an episode's or a plan's record; `FRONT` if it names none.
 
     Raises:
-        SimulationError: what it names is no camera.
+        SimulationError: what it names is not a camera.
     """
     return Camera.from_json(record["camera"]) if "camera" in record else FRONT

@@ -1,7 +1,7 @@
-"""Writing a data set of episodes with several processes: all of it or nothing.
+"""Write a data set of episodes with several processes: all of it or nothing.
 
 Everything is written into a hidden folder beside the target and renamed at the end, so an interrupted run leaves
-nothing. An episode depends on the seed and its number alone, never on the processes.
+nothing. An episode depends only on the seed and its number, never on the processes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ POLICIES = {"demonstration": "demonstrations", "play": "play"}
 MAX_ATTEMPTS = 25
 MAX_FRAMES = 64
 LATEST = 0.75
-"Largest fraction of the motion that has happened where an episode starts in the middle of its task."
+"Largest fraction of the motion that is over when an episode begins in the middle of its task."
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DatasetOptions:
         tasks: tasks to draw from (demonstrations).
         wordings: "train", "held_out" or "all" (demonstrations).
         camera_jitter_m: spread of the camera's position [m].
-        camera_turn_deg: where it stands without that, carried so far around the table [degrees].
+        camera_turn_deg: angle by which the camera is moved around the table before the jitter [degrees].
         frames: pictures of an episode, evenly in time (demonstrations).
         later_share: fraction of the episodes that begin in the middle of the task (demonstrations).
         keyframes: "time": evenly spaced; "shape": where the tool's path bends (demonstrations).
@@ -117,7 +117,7 @@ def make_episode(world: World, options: DatasetOptions, number: int) -> tuple[Ep
     """Make the episode ``number``; a demonstration that fails is tried again with another seed.
 
     Returns:
-        the episode, and the tasks of the attempts that failed before it.
+        The episode, and the tasks of the attempts that failed before it.
     """
     failed: list[str] = []
     camera = FRONT.turned(options.camera_turn_deg)
@@ -176,7 +176,7 @@ def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress:
     Args:
         folder: the new data set's folder; it must not exist, or be empty.
         options: what to write.
-        processes: how many processes work.
+        processes: number of worker processes.
         progress: show a progress bar.
 
     Raises:
@@ -187,7 +187,7 @@ def write_dataset(folder, options: DatasetOptions, processes: int = 1, progress:
         raise SimulationError(f"processes must be at least 1, got {processes}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SimulationError(f"{folder} exists already; choose a new folder, or delete it first")
-    World(options.size).close()  # no OpenGL: say so here, once, and not in every process
+    World(options.size).close()  # if there is no OpenGL, fail here once and not in every process
     with new_folder(folder) as part:
         (part / "frames").mkdir()
         return _write(part, options, processes, progress)

@@ -18,26 +18,26 @@ KINDS: dict[str, tuple[str, ...]] = {
     "arm_pushed": TASKS,
     "grasp_slipped": GRIPPING,
 }
-"""What can happen here, and in which tasks."""
+"""Kinds that this table supports, each with its tasks."""
 _WINDOWS = {"object_moved": (5, 50), "target_moved": (40, 140), "arm_pushed": (30, 140), "grasp_slipped": (1, 20)}
-"""Control steps in which each may begin: of the attempt, and for the grasp since the object is lifted."""
+"""Control steps at which each may begin: since the attempt's start or, for the grasp, since the object was lifted."""
 _PATIENCE = 60
-"""Control steps for which an event waits until the gripper is out of the way; then it does not happen."""
+"""Control steps for which an event waits for the gripper to be out of the way; after that it does not happen."""
 _PUSH_STEPS = 30
 _AWAY_M, _LIFTED_M, _RESTING_M = 0.11, 0.03, 0.01
 _DIRECTIONS = 8
-"""Directions that are tried for a free place, the drawn one first."""
+"""Number of directions that are tried for a free place, the drawn one first."""
 _PLATE_INSIDE_M = 0.02
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that is to happen.
+    """One disturbance that is due to happen.
 
     Args:
-        amount: how far [m]; of a grasp that slips, how long [s].
-        moment: when, 0 to 1 of its window.
-        angle_rad: in which direction on the table.
+        amount: how far [m]; for a grasp that slips, how long [s].
+        moment: when, as a fraction of its window, 0 to 1.
+        angle_rad: direction on the table.
     """
 
     amount: float
@@ -46,16 +46,16 @@ class Event:
 
 
 class Interference:
-    """Disturbs one attempt, from control step to control step.
+    """Disturbs one attempt, control step by control step.
 
     Args:
         world: the table, in its scene.
         scene: the scene.
         task: the request; its object is the one that is moved or slips.
-        events: by name in `KINDS`.
+        events: events by name in `KINDS`.
 
     Attributes:
-        carried_m: how far each object was carried by something else than the arm (objects, 2) [m].
+        carried_m: how far each object was moved by something other than the arm (objects, 2) [m].
         plate_m: where the plate is now (x, y) [m].
         happened: kinds that have happened, in their order.
     """
@@ -72,7 +72,7 @@ class Interference:
         self.happened: list[str] = []
 
     def __call__(self, joints_rad: np.ndarray, gripper: float) -> tuple[np.ndarray, float]:
-        """What the arm does instead of a command: joints (6,) [rad] and gripper [0..1], one control step."""
+        """Replace a command by what the disturbed arm does: joints (6,) [rad] and gripper [0..1], one control step."""
         self._step += 1
         for name in [name for name in ("object_moved", "target_moved") if self._due(name)]:
             moved = self._move_object(gripper) if name == "object_moved" else self._move_plate()
@@ -84,7 +84,7 @@ class Interference:
         return self._pushed_aside(joints_rad), self._slipped(gripper)
 
     def _due(self, name: str) -> bool:
-        """Whether an event waits and its time has come; one that waited for too long is given up."""
+        """Whether an event is pending and its time has come; one that has waited too long is dropped."""
         if name not in self._waiting or self._step < self._starts[name]:
             return False
         if self._step > self._starts[name] + _PATIENCE:
@@ -97,7 +97,7 @@ class Interference:
         self.happened.append(name)
 
     def _free(self, name: str, start: np.ndarray, allowed) -> np.ndarray | None:
-        """The place (2,) in the first of some directions, the drawn one first, that is allowed."""
+        """The first allowed place (2,) among some directions, beginning with the drawn one."""
         event = self._waiting[name]
         for turn in range(_DIRECTIONS):
             angle = event.angle_rad + 2 * np.pi * turn / _DIRECTIONS
@@ -107,7 +107,7 @@ class Interference:
         return None
 
     def _move_object(self, gripper: float) -> bool:
-        """Set the task's object down elsewhere, where the task is still possible; not while the gripper is near."""
+        """Set the task's object down elsewhere, where the task remains possible; not while the gripper is near."""
         world, slot = self._world, self._task.slot
         places = world.objects()
         here = places[slot]

@@ -1,7 +1,7 @@
 """MuJoCo, imported once with an OpenGL backend that this machine really has.
 
 MuJoCo chooses its backend while it is imported, and importing it with a backend whose library is missing fails. So the
-choice is made here, first: EGL, else OSMesa, else none (physics still works, only rendering does not).
+choice is made here beforehand: EGL, otherwise OSMesa, otherwise none (physics still works, but rendering does not).
 Every other module takes ``mujoco`` from here.
 """
 
@@ -21,7 +21,7 @@ GL_HELP = (
 
 
 def _egl_works() -> bool:
-    """Say whether libEGL is here and offers a device (a graphics GPU or Mesa's software renderer)."""
+    """Say whether libEGL is installed and offers a device (a GPU or Mesa's software renderer)."""
     name = ctypes.util.find_library("EGL")
     if not name:
         return False
@@ -65,7 +65,7 @@ def _import_mujoco():
     except (AttributeError, OSError, RuntimeError) as error:
         raise SimulationError(f"MuJoCo cannot be imported with MUJOCO_GL={backend!r} ({error}); {GL_HELP}") from error
     finally:
-        # The environment belongs to the process that imports us (ComfyUI): leave it as it was.
+        # The environment belongs to the process that imports us (ComfyUI), so restore it.
         if before is None:
             os.environ.pop("MUJOCO_GL", None)
     return mujoco

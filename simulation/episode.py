@@ -1,4 +1,4 @@
-"""One episode: what a data set keeps of it, and how a demonstration becomes one."""
+"""One episode: what a data set stores of it, and how a demonstration becomes one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHOICE_STEP = 2
 
 @dataclass(frozen=True)
 class Episode:
-    """Frames and the truth about them.
+    """Frames and the ground truth about them.
 
     Attributes:
         seed: the episode's seed; with the same options it gives the same episode again.
@@ -37,7 +37,7 @@ class Episode:
         camera: the camera that saw it.
         success: whether the request was fulfilled.
         begins: fraction of the motion that is over at the first frame.
-        steps: control step of each frame (F,), where they are not evenly spaced.
+        steps: control step of each frame (F,), if they are not evenly spaced.
     """
 
     seed: int
@@ -67,7 +67,7 @@ class Episode:
 
         path = self.camera.project(self.path_m, height, width).round(2)
         times = np.linspace(0.0, 1.0, len(path)).round(5)
-        if self.steps is not None:  # the plan's time: a frame has that of its cell
+        if self.steps is not None:  # in the plan's time, in which frames are evenly spaced
             dense = np.linspace(self.steps[0], self.steps[-1], len(path))
             numbers, cells = np.unique(self.steps, return_index=True)
             times = np.interp(dense, numbers, cells / (len(self.steps) - 1)).round(5)
@@ -109,7 +109,7 @@ def resample(values: np.ndarray, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Request:
-    """What a planner is given: a scene, seen by a camera, and a task in words."""
+    """A planner's input: a scene, seen by a camera, and a task in words."""
 
     seed: int
     scene: SceneSpec
@@ -125,7 +125,7 @@ def draw_request(
     camera_jitter_m: float = 0.0,
     camera: Camera = FRONT,
 ) -> Request:
-    """Draw the request of an episode; ``demonstrate`` with the same arguments performs the same one."""
+    """Draw the request of an episode; ``demonstrate`` with the same arguments performs it."""
     scene, task = draw_task(seed, tasks)
     words = instruction(task, rng_for(seed, "wording"), wordings)
     return Request(seed, scene, task, words, camera.jittered(rng_for(seed, "camera"), camera_jitter_m))
@@ -156,9 +156,9 @@ def demonstrate(
         tasks: tasks to draw from.
         wordings: "train", "held_out" or "all".
         camera_jitter_m: spread of the camera's position [m].
-        frames: pictures that are taken of it; the motion is the same whatever their number.
-        begins: fraction of the motion that is over at the first of them, below 1: what a planner sees that plans again.
-        camera: where it stands without jitter.
+        frames: number of pictures; the motion does not depend on it.
+        begins: fraction of the motion that is over at the first picture, below 1, as seen by a planner that re-plans.
+        camera: the camera without jitter.
         keyframes: "time": the pictures are evenly spaced; "shape": they are where the tool's path bends.
     """
     request = draw_request(seed, tasks, wordings, camera_jitter_m, camera)
@@ -168,7 +168,7 @@ def demonstrate(
 def demonstration_of(
     world: World, request: Request, frames: int = FRAMES, begins: float = 0.0, keyframes: str = "time"
 ) -> Episode:
-    """The same for a request that is drawn already."""
+    """Execute the scripted demonstration of a given request; see ``demonstrate``."""
     scene, task, camera = request.scene, request.task, request.camera
     motion = demonstration(scene, task, rng_for(request.seed, "motion"))
     world.reset(scene, motion.at(0)[1], camera)
@@ -177,7 +177,7 @@ def demonstration_of(
         steps = _steps_by_shape(world.run(motion.at, ())[0], motion, int(steps[0]), frames)
         world.reset(scene, motion.at(0)[1], camera)
     trace, pictures = world.run(motion.at, steps)
-    if pictures:  # a step that several frames have was pictured once
+    if pictures:  # a step that several frames share was rendered once
         pictures = [pictures[place] for place in np.searchsorted(np.unique(steps), steps)]
     return Episode(
         seed=request.seed,

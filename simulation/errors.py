@@ -4,8 +4,8 @@ from .shared import PlannerError
 
 
 class SimulationError(PlannerError):
-    """A request that the simulation cannot serve; the message is one line that says what would have been right."""
+    """A request that the simulation cannot fulfil; the message is one line that says what would be right."""
 
 
 class UnreachableError(SimulationError):
-    """The arm cannot get to a place of a plan."""
+    """The arm cannot reach a place of a plan."""

@@ -1,4 +1,4 @@
-"""Execution of a plan: keyframes of the end effector become actions, physics answers, the task's check judges."""
+"""Execute a plan: keyframes of the end effector become actions, physics runs, and the task's check judges."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .tasks import Task, Trace, is_done
 from .toolpath import steps_between, steps_between_each
 from .world import World
 
-# Where the arm may be sent (x, y, z) [m]; lower, its fingertips would be pressed into the table.
+# Where the arm may be sent (x, y, z) [m]; any lower, its fingertips would be pressed into the table.
 WORKSPACE_M = ((0.22, 0.60), (-0.28, 0.28), (0.04, 0.34))
 LIMITS = ("clamp", "error")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What became of a plan.
+    """Outcome of a plan.
 
     Attributes:
         success: whether the request was fulfilled.
-        frames: pictures (F, H, W, 3) uint8 when the arm had done each keyframe; (0,) without pictures.
-        tool_m: where the tool was then (F, 3) [m].
-        objects_m: where the objects were then (F, objects, 3) [m].
+        frames: pictures (F, H, W, 3) uint8 when the arm had completed each keyframe; (0,) without pictures.
+        tool_m: where the tool was at these moments (F, 3) [m].
+        objects_m: where the objects were at these moments (F, objects, 3) [m].
         moved_m: how far each object is from its start at the end (objects,) [m].
         tracking_error_m: mean distance of the tool from its keyframe, all but the first [m].
         start_error_m: distance of the plan's first keyframe from where the arm really started [m].
@@ -58,7 +58,7 @@ def check_keyframes(keyframes, limit: str = "clamp", frames: int | None = FRAMES
         frames: how many keyframes there must be; None: two or more.
 
     Returns:
-        keyframes (frames, 4) float64, and how many of them were changed.
+        Keyframes (frames, 4) float64, and how many of them were changed.
 
     Raises:
         SimulationError: wrong shape, NaN, or a keyframe out of the workspace with limit="error".
@@ -99,8 +99,8 @@ class Rollout:
         scene: the scene, from ``draw_task``.
         task: the request to judge by, from ``draw_task``.
         camera: the camera of the pictures (default: the unmoved one).
-        limits: of the arm's joints (default: Kinova's).
-        plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
+        limits: limits of the arm's joints (default: Kinova's).
+        plan_frames: frames of a whole plan, from which the interval between its keyframes follows.
         spacing: "time": they are evenly spaced; "shape": as far apart in time as in space.
         events: what disturbs the attempt, by its name in ``disturbances.KINDS``.
 
@@ -129,14 +129,14 @@ class Rollout:
     def carry_out(
         self, keyframes: np.ndarray, watch: Callable[[int], bool] | None = None
     ) -> tuple[Trace, list[np.ndarray], JointTrajectory]:
-        """Execute checked keyframes (F, 4), F >= 2; the first is replaced by where the arm really is.
+        """Execute checked keyframes (F, 4), F >= 2; the first is replaced by the arm's actual place.
 
         Args:
             keyframes: the plan.
-            watch: asked with the number of a keyframe that is done whether to stop there; the world must have pictures.
+            watch: called with the number of a completed keyframe; True: stop there. The world must have pictures.
 
         Returns:
-            the trace, the pictures when each keyframe was done (none if the world has none), and the actions.
+            The trace, the pictures when each keyframe was completed (none if the world has none), and the actions.
         """
         plan = np.array(keyframes, dtype=np.float64)
         plan[0] = (*self.world.tool(), self.gripper)
@@ -160,7 +160,7 @@ class Rollout:
 
     @property
     def success(self) -> bool:
-        """Whether the request is fulfilled, judged by all that has happened so far; False if nothing has."""
+        """Whether the request is fulfilled, judged by everything that has happened so far; False if nothing has."""
         if not self._traces:
             return False
         tool = np.concatenate([trace.tool_m for trace in self._traces])
@@ -182,7 +182,7 @@ def execute(
     plan_frames: int = FRAMES,
     spacing: str = "time",
 ) -> Execution:
-    """Execute a plan in a scene and say whether the request was done.
+    """Execute a plan in a scene and say whether the request was fulfilled.
 
     The arm starts where the scene says; the first keyframe only tells how far off the plan begins.
 
@@ -190,12 +190,12 @@ def execute(
         keyframes: (F, 4) numbers, F from 2: x, y, z [m] of the tool and gripper [0 open, 1 closed].
         scene: the scene, from ``draw_task``.
         task: the request to judge by, from ``draw_task``.
-        world: a table to use again, with pictures or without; None makes one without pictures.
+        world: a table to reuse, with pictures or without; None makes one without pictures.
         camera: the camera of the pictures (default: the unmoved one).
-        limit: what to do with keyframes outside the workspace: "clamp" (counted in the answer) or "error".
-        joint_limits: of the arm's joints (default: Kinova's).
-        plan_frames: frames of a whole plan; how far apart in time its keyframes are follows from that.
-        spacing: of the keyframes, see ``Rollout``.
+        limit: what to do with keyframes outside the workspace: "clamp" (counted in the result) or "error".
+        joint_limits: limits of the arm's joints (default: Kinova's).
+        plan_frames: frames of a whole plan, from which the interval between its keyframes follows.
+        spacing: spacing of the keyframes, see ``Rollout``.
 
     Raises:
         SimulationError: bad keyframes.

@@ -1,4 +1,4 @@
-"""Writing files and folders: whole, or not at all."""
+"""Write files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .shared import writing
 
 
 def replacing(path: Path) -> AbstractContextManager[Path]:
-    """A temporary file, renamed to `path` when the block ends well and removed when it does not; folders are made.
+    """A temporary file, renamed to `path` if the block succeeds and removed if it does not; folders are created.
 
     Raises:
         SimulationError: it cannot be written.
@@ -19,7 +19,7 @@ def replacing(path: Path) -> AbstractContextManager[Path]:
 
 
 def new_folder(folder: Path) -> AbstractContextManager[Path]:
-    """A temporary folder, renamed to `folder` when the block ends well and removed when it does not.
+    """A temporary folder, renamed to `folder` if the block succeeds and removed if it does not.
 
     Raises:
         SimulationError: it cannot be written.
@@ -28,7 +28,7 @@ def new_folder(folder: Path) -> AbstractContextManager[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, making its folder.
+    """Write UTF-8 text, creating its folder.
 
     Raises:
         SimulationError: it cannot be written.

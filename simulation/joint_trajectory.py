@@ -16,7 +16,7 @@ from .toolpath import STEPS_PER_FRAME, commands, hermite
 FORMAT = "visual_planner.actions"
 VERSION = 1
 _DT = 1.0 / CONTROL_HZ
-# The solver is asked for more than execution needs: what it leaves undone would look like acceleration.
+# The solver must be more accurate than execution needs: its remaining errors would look like acceleration.
 _IK_ITERATIONS, _IK_TOLERANCE, _IK_FAILED = 40, 1e-6, 0.02
 _ROUNDS = 8
 _SMOOTH_STEPS = 9
@@ -24,7 +24,7 @@ _SMOOTH_STEPS = 9
 
 @dataclass(frozen=True)
 class JointLimits:
-    """What the joints may do.
+    """Limits of the joints.
 
     Attributes:
         velocity_rad_s: largest speed of each joint (6,) [rad/s]; Kinova's for the Jaco: 36 and 48 degrees/s.
@@ -45,14 +45,14 @@ class JointLimits:
 
 @dataclass(frozen=True)
 class JointTrajectory:
-    """What the arm is told, one sample a control step (20 ms); sample 0 is where it stands.
+    """Commands of the arm, one sample per control step (20 ms); sample 0 is where it stands.
 
     Attributes:
         joints_rad: arm joints (T, 6) [rad].
         gripper: gripper state (T,) [0 open, 1 closed].
-        tool_m: where that puts the tool (T, 3) [m].
-        keyframe_steps: sample at which each keyframe is done.
-        stretch: duration as a multiple of the plan's own rhythm (1: the limits did not matter).
+        tool_m: resulting tool positions (T, 3) [m].
+        keyframe_steps: sample at which each keyframe is completed.
+        stretch: duration as a multiple of that in the plan's own rhythm (1: the limits did not matter).
     """
 
     joints_rad: np.ndarray
@@ -119,14 +119,14 @@ def plan_actions(
 ) -> JointTrajectory:
     """Turn checked keyframes into a joint trajectory.
 
-    The tool follows the path of ``toolpath.commands`` with the gripper down. Where a joint would be too fast or
-    would accelerate too hard, time is stretched around that place; the path stays the same.
+    The tool follows the path of ``toolpath.commands`` with the gripper pointing down. Where a joint would be too fast
+    or would accelerate too hard, time is stretched around that place; the path stays the same.
 
     Args:
         arm: inverse kinematics.
         keyframes: (F, 4) x, y, z [m] and gripper [0..1]; the first is where the arm stands.
         start_rad: joints (6,) where it stands [rad].
-        limits: of the joints.
+        limits: limits of the joints.
         steps_per_frame: control steps from keyframe to keyframe in the plan's own rhythm, one number or (F - 1,).
 
     Raises:
@@ -146,7 +146,7 @@ def plan_actions(
         excess = _excess(sampled, limits)
         if excess <= 1.0:
             break
-        # interpolation may overshoot a little: the whole motion is slowed down by what is left
+        # interpolation may overshoot a little, so the whole motion is slowed down by the remaining excess
         longer = int(np.ceil(count * excess)) + 1
         at *= longer / count
         count = longer
@@ -191,7 +191,7 @@ def _time_law(joints: np.ndarray, limits: JointLimits) -> np.ndarray:
         needed = np.maximum(fast, np.maximum(hard[:-1], hard[1:]))
         if needed.max(initial=0.0) <= 1.0:
             break
-        # spread: a sudden change of pace would itself be an acceleration
+        # smoothed, since a sudden change of pace would itself be an acceleration
         wide = np.pad(np.maximum(needed, 1.0), 2 * reach, mode="edge")
         highest = np.array([wide[i : i + 2 * reach + 1].max() for i in range(len(wide) - 2 * reach)])
         dilation = dilation * np.convolve(highest, kernel, mode="valid")

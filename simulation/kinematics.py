@@ -7,7 +7,7 @@ import numpy as np
 from .engine import mujoco
 from .model import ARM_JOINTS, FINGER_JOINTS, TOOL_SITE
 
-# One good configuration (elbow up, gripper pointing down over the middle of the table), found by random restarts once.
+# A good configuration (elbow up, gripper pointing down over the middle of the table), found once by random restarts.
 HOME_RAD = np.array([0.147, 2.610, 4.899, 0.265, -0.996, -2.729])
 # Tool frame when the gripper points down: z is down, and the fingers close along y (left-right in the picture).
 POINTING_DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])

@@ -31,7 +31,7 @@ def write_lerobot(folder: str | Path, actions: JointTrajectory, frames: np.ndarr
         instruction: the task in words.
 
     Raises:
-        SimulationError: pyarrow or PyAV is not installed, the folder is there, or it cannot be written.
+        SimulationError: pyarrow or PyAV is not installed, or the folder exists already or cannot be written.
     """
     try:
         import av
@@ -74,7 +74,7 @@ def _rows(actions: JointTrajectory) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def _even(frames: np.ndarray) -> np.ndarray:
-    """The frames with sides that a video can have: an odd one is continued by a pixel."""
+    """The frames with even sides, as a video needs: an odd one is extended by a pixel."""
     height, width = frames.shape[1:3]
     return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 

@@ -52,7 +52,7 @@ def _paint(spec) -> None:
 
 
 def _collisions(spec) -> None:
-    """Fingers and palm touch objects and table; the arm's links touch nothing, so no self-collision can jam the arm."""
+    """Let fingers and palm touch objects and table, but the links nothing, so that no self-collision jams the arm."""
     for geom in spec.geoms:
         fingers = "finger" in geom.name
         if fingers or geom.name.startswith("hand/"):
@@ -70,7 +70,7 @@ def _actuate(spec) -> None:
         actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         if "finger" in joint.name:
             joint.range = [0.0, 1.45]
-            # one finger stands against two: twice their force, or an object would be pushed to its side
+            # one finger opposes two: without twice their force it would be pushed aside with the object
             strength = 2.0 if joint.name.endswith("finger_1") else 1.0
             actuator.set_to_position(kp=14.0 * strength, kv=1.2 * strength)
             actuator.forcerange = [-4.0 * strength, 4.0 * strength]

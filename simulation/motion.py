@@ -50,7 +50,7 @@ class Motion:
 
 
 def sideways_bow(start_m, end_m, offset_m: float) -> tuple[float, float, float]:
-    """Return a horizontal bow (3,) [m] of ``offset_m`` perpendicular to the way from ``start_m`` to ``end_m``."""
+    """Return a horizontal bow (3,) [m] of ``offset_m`` perpendicular to the line from ``start_m`` to ``end_m``."""
     way = np.asarray(end_m)[:2] - np.asarray(start_m)[:2]
     length = float(np.hypot(*way))
     if length < 1e-6:

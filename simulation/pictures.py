@@ -1,4 +1,4 @@
-"""Saving a picture: whole, or not at all."""
+"""Save a picture whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .files import replacing
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:
-    """Write a picture (H, W, 3) uint8 as PNG, making its folder.
+    """Write a picture (H, W, 3) uint8 as PNG, creating its folder.
 
     Raises:
         SimulationError: it cannot be written.

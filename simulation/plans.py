@@ -1,4 +1,4 @@
-"""Reading plans to execute: JSON objects that name a scene and give keyframes, as ``episodes.jsonl`` does."""
+"""Read plans to execute: JSON objects that name a scene and give keyframes, as in ``episodes.jsonl``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUIRED = ("seed", "task", "end_effector_m", "gripper")
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan and where it is to be executed: keyframes (F, 4) of x, y, z [m] and gripper [0 open, 1 closed]."""
+    """A plan and the scene in which to execute it: keyframes (F, 4) of x, y, z [m] and gripper [0 open, 1 closed]."""
 
     name: str
     seed: int
@@ -36,10 +36,10 @@ def parse_plan(value, name: str = "the plan") -> Plan:
     Args:
         value: an object with "seed", "task", "end_effector_m" (9 of [x, y, z]) and "gripper" (9 of 0..1); a line of
             ``episodes.jsonl`` is one. With "objects" it must also fit the scene of its seed. "camera" is optional.
-        name: what error messages call it.
+        name: its name in error messages.
 
     Raises:
-        SimulationError: anything missing or wrong.
+        SimulationError: something is missing or wrong.
     """
     if not isinstance(value, dict):
         raise SimulationError(f"{name} must be a JSON object with {', '.join(REQUIRED)}, got {type(value).__name__}")

@@ -1,8 +1,8 @@
 """Play: nine frames in which the arm and the objects move at random, without any request.
 
 Data for a base model that must learn what the table looks like (the arm anywhere, objects standing, held, lifted,
-dropped, slid) without ever seeing a task done. Poses are set, not simulated, so that no frame shows two things inside
-each other.
+dropped, slid) without ever seeing a task performed. Poses are set, not simulated, so that no frame shows two things
+inside each other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Frame:
 
 
 def _on_table(xy, scene: SceneSpec) -> np.ndarray | None:
-    """Return the centre of an object put down at ``xy``: on the table, on the plate, or None where it would tilt."""
+    """Return the centre of an object put down at ``xy``, on the table or the plate; None if it would tilt there."""
     distance = float(np.hypot(*(np.asarray(xy) - np.array(scene.plate_m))))
     if distance < 0.04:
         return np.array([*xy, PLATE_TOP_M + OBJECT_HALF_M])
@@ -59,7 +59,7 @@ def _random_tool(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clear(frame: _Frame) -> None:
-    """Raise the tool where the end effector, or what it holds, would be inside an object or the plate."""
+    """Raise the tool if the end effector, or what it holds, would be inside an object or the plate."""
     if frame.held is not None:
         frame.tool_m[2] = max(frame.tool_m[2], GRIP_Z_M + PLATE_TOP_M)
     for slot, centre in enumerate(frame.objects_m):
@@ -75,7 +75,7 @@ def _clear(frame: _Frame) -> None:
 
 
 def _jumping(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
-    """Nine moments that have nothing to do with each other but the objects and the plate."""
+    """Nine unrelated moments that share only the objects and the plate."""
     frames = []
     count = len(scene.objects)
     for _ in range(FRAMES):
@@ -96,12 +96,12 @@ def _jumping(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
 
 
 def _tool_path(rng: np.random.Generator, start: np.ndarray, meeting: tuple[int, np.ndarray] | None) -> np.ndarray:
-    """Return a smooth random way of the tool (9, 3) [m] through two to four random places.
+    """Return a smooth random path of the tool (9, 3) [m] through two to four random places.
 
     Args:
         rng: random source.
         start: (3,) [m], the place at frame 0.
-        meeting: a frame and the place (3,) [m] where the tool must be then.
+        meeting: a frame and the place (3,) [m] where the tool must be at that frame.
     """
     knots = set(rng.choice(np.arange(1, FRAMES), size=int(rng.integers(2, 5)), replace=False).tolist())
     if meeting is not None:
@@ -121,7 +121,7 @@ def _tool_path(rng: np.random.Generator, start: np.ndarray, meeting: tuple[int, 
 def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
     """The arm wanders; an object that it meets stays in its gripper until it is dropped; another object slides.
 
-    Everything else stays where it is: that things persist from cell to cell is what the base has to learn here.
+    Everything else stays where it is, so that the base learns that things persist from cell to cell.
     """
     count = len(scene.objects)
     rest = np.array([(*item.position_m, OBJECT_HALF_M) for item in scene.objects])
@@ -150,7 +150,7 @@ def _smooth(rng: np.random.Generator, scene: SceneSpec) -> list[_Frame]:
 
 
 def _drop(rng, scene: SceneSpec, rest: np.ndarray, slot: int, tool_m: np.ndarray) -> None:
-    """Put the object down under the end effector, or, if it would hit something there, at a free place."""
+    """Put the object down under the end effector or, if it would hit something there, at a free place."""
     low, high = np.array(START_AREA_M).T
     for attempt in range(200):
         xy = tool_m[:2] if attempt == 0 else rng.uniform(low, high)
@@ -161,7 +161,7 @@ def _drop(rng, scene: SceneSpec, rest: np.ndarray, slot: int, tool_m: np.ndarray
 
 
 def _slide(scene: SceneSpec, rest: np.ndarray, slot: int, step_m: np.ndarray) -> None:
-    """Move the object on by one frame's step (2,) [m] if the place is free."""
+    """Move the object by one frame's step (2,) [m] if the place is free."""
     xy = rest[slot, :2] + step_m
     inside = all(low <= value <= high for value, (low, high) in zip(xy, REACH_AREA_M, strict=True))
     point = _on_table(xy, scene)

@@ -13,12 +13,12 @@ ABOVE_Z_M = 0.165
 PUSH_Z_M = 0.055
 # Distance from the tool to the object's centre when the closed gripper touches it, by the axis of the push (x, y) [m].
 PUSH_CONTACT_M = (0.064, 0.068)
-# Pushing along x, two of the three fingertips touch first, on one side: this much to the side [m] centres the touch.
+# In a push along x, two of the three fingertips touch first, on one side; this sideways offset [m] centres the contact.
 PUSH_SIDE_M = 0.025
 
 
 def _random_bow(rng: np.random.Generator, start, end) -> tuple[float, float, float]:
-    """Half of the methods are nearly straight, half bow to a side by up to 6 cm [m]."""
+    """Return the bow [m] of a path: half of the paths are nearly straight, half bow to a side by up to 6 cm."""
     offset = rng.normal(0.0, 0.005) if rng.random() < 0.5 else rng.uniform(0.015, 0.06) * rng.choice([-1.0, 1.0])
     return sideways_bow(start, end, float(offset))
 

@@ -1,4 +1,4 @@
-"""Rendering of frames: twice the size without shadows or multisampling, then a 2x2 box filter."""
+"""Render frames at twice the size without shadows or multisampling, then apply a 2x2 box filter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FrameRenderer:
         width: width of a frame [px].
 
     Raises:
-        SimulationError: no OpenGL works, or the size is not possible.
+        SimulationError: OpenGL does not work, or the size is not possible.
     """
 
     def __init__(self, model, height: int, width: int) -> None:
@@ -29,7 +29,7 @@ class FrameRenderer:
         self.model, self.height, self.width = model, height, width
         try:
             self._renderer = mujoco.Renderer(model, height * OVERSAMPLING, width * OVERSAMPLING)
-        except Exception as error:  # the backends raise anything: AttributeError, RuntimeError, FatalError, GLError
+        except Exception as error:  # the backends raise AttributeError, RuntimeError, FatalError, GLError and others
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise SimulationError(f"no picture can be rendered ({reason}); {GL_HELP}") from error
         self._option = mujoco.MjvOption()

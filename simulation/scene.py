@@ -1,4 +1,4 @@
-"""A scene: which objects stand where, where the plate is, where the arm starts. Drawn from a seed, put into a model."""
+"""A scene: its objects, the plate and the arm's start, drawn from a seed and put into a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STREAMS = {"task": 1, "scene": 2, "motion": 3, "wording": 4, "camera": 5, "play"
 
 
 def rng_for(seed: int, stream: str) -> np.random.Generator:
-    """Return the generator of one named stream of an episode, so that what one draws never shifts another."""
+    """Return the generator of one named stream of an episode, so that draws of one stream never shift another's."""
     return np.random.default_rng([int(seed), STREAMS[stream]])
 
 
@@ -44,7 +44,7 @@ class ObjectSpec:
 
     @property
     def name(self) -> str:
-        """Return what phrasings call it, such as "red cube"."""
+        """Return its name in phrasings, such as "red cube"."""
         return f"{self.color} {self.shape}"
 
 
@@ -141,7 +141,7 @@ def apply_scene(model, data, scene: SceneSpec) -> None:
             geom.rgba = COLORS[item.color]
             set_object_pose(model, data, slot, (*item.position_m, OBJECT_HALF_M), item.yaw_rad)
         else:
-            # behind the camera, on the table, so that it neither falls for ever nor is seen
+            # on the table behind the camera, so that it neither falls forever nor is seen
             geom.type = mujoco.mjtGeom.mjGEOM_BOX
             set_object_pose(model, data, slot, (1.6, 0.3 * slot, OBJECT_HALF_M), 0.0)
     data.mocap_pos[0] = (*scene.plate_m, PLATE_HALF_HEIGHT_M)
@@ -157,7 +157,7 @@ def set_object_pose(model, data, slot: int, position_m, yaw_rad: float = 0.0) ->
 
 
 def shift_object(model, data, slot: int, by_m) -> None:
-    """Carry one object by (x, y) [m] along the table, turned as it is, and leave it at rest."""
+    """Move one object by (x, y) [m] along the table without turning it, and leave it at rest."""
     joint = model.joint(f"object_{slot}")
     address, dof = joint.qposadr[0], joint.dofadr[0]
     data.qpos[address : address + 2] += by_m

@@ -1,8 +1,8 @@
-"""What the simulation takes from other rooms.
+"""What the simulation imports from the project's other top-level packages.
 
-This is the only file of the room that names them, its command line apart: inside ComfyUI all are parts of the plugin,
-whose name ComfyUI makes from its path, and everywhere else they are packages of their own. Either way the classes are
-those that the rest has.
+Apart from the command line, this is the only file of the package that names them: inside ComfyUI all are parts of the
+plugin, whose name ComfyUI makes from its path, and everywhere else they are separate packages. Either way the classes
+are the same as in the rest of the project.
 """
 
 if "." in __package__:

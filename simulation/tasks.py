@@ -13,7 +13,7 @@ from .scene import OBJECT_GAP_M, PLATE_GAP_M, REACH_AREA_M, SceneSpec, draw_scen
 TASKS = ("reach", "push", "pick", "place")
 GRASPED = ("pick", "place")
 """Tasks in which the gripper holds the object."""
-# Directions as one sees them in the picture; the camera looks along -x.
+# Directions as seen in the picture; the camera looks along -x.
 DIRECTIONS = {"left": (0.0, -1.0), "right": (0.0, 1.0), "away": (-1.0, 0.0), "closer": (1.0, 0.0)}
 PUSH_M = 0.12
 LIFT_M = 0.13
@@ -56,7 +56,7 @@ def _segment_distance(point, start, end) -> float:
 
 
 def can_push(scene: SceneSpec, slot: int, direction: str) -> bool:
-    """Say whether the object can be pushed by ``PUSH_M``: free way, free plate, reachable start and end."""
+    """Say whether the object can be pushed by ``PUSH_M``: free path, free plate, reachable start and end."""
     here = np.array(scene.objects[slot].position_m)
     way = np.array(DIRECTIONS[direction])
     end, behind = here + PUSH_M * way, here - PUSH_BEHIND_M * way
@@ -69,7 +69,7 @@ def can_push(scene: SceneSpec, slot: int, direction: str) -> bool:
 
 
 def can_grasp(scene: SceneSpec, slot: int) -> bool:
-    """Say whether the open fingers, which stand left and right of the object, have room beside its neighbours."""
+    """Say whether the open fingers, to the left and right of the object, have room beside its neighbours."""
     here = np.array(scene.objects[slot].position_m)
     others = [np.array(item.position_m) - here for index, item in enumerate(scene.objects) if index != slot]
     return not any(abs(other[0]) < 0.075 and abs(other[1]) < 0.155 for other in others)
@@ -103,7 +103,7 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
     if unknown or not tasks:
         raise SimulationError(f"tasks must be some of {', '.join(TASKS)}, got {', '.join(map(repr, tasks)) or 'none'}")
     choice = rng_for(seed, "task")
-    # Even a choice of one takes its draw, so that seed and task name give again the scene of a draw among all tasks.
+    # Even a choice of one consumes a draw, so that seed and task name reproduce the scene of a draw among all tasks.
     number = int(choice.integers(max(len(tasks), 2)))
     name = tasks[number] if len(tasks) > 1 else tasks[0]
     rng = rng_for(seed, "scene")
@@ -113,7 +113,7 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
         if not possible:
             continue
         if name == "push":
-            # each direction as often as the scenes allow, not as often as there are objects for it
+            # each direction as often as the scenes allow, regardless of how many objects can be pushed that way
             wanted = list(DIRECTIONS)[int(choice.integers(len(DIRECTIONS)))]
             possible = [task for task in possible if task.direction == wanted]
             if not possible:
@@ -124,17 +124,17 @@ def draw_task(seed: int, tasks: tuple[str, ...] = TASKS) -> tuple[SceneSpec, Tas
 def is_done(task: Task, scene: SceneSpec, trace: Trace, carried_m: np.ndarray | None = None) -> bool:
     """Say whether the request was fulfilled.
 
-    reach: the tool ends above the object, which has not moved. push: the object moved two thirds of the way or more in
-    the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table, in the
-    gripper. place: it was lifted meanwhile and ends on the plate, let go. In every task the other objects stay where
-    they were (3 cm).
+    reach: the tool ends above the object, which has not moved. push: the object moved at least two thirds of the
+    distance in the direction, little to the side, and stayed on the table. pick: it ends at least 6 cm above the table,
+    in the gripper. place: it was lifted meanwhile and ends on the plate, released. In every task the other objects stay
+    where they were (within 3 cm).
 
     Args:
         task: the request.
         scene: the scene, with the plate where it is at the end.
         trace: what happened.
-        carried_m: how far each object was carried by something else than the arm (objects, 2) [m], which does not count
-            as moved; None: nothing was.
+        carried_m: how far each object was moved by something other than the arm (objects, 2) [m], which does not count;
+            None: nothing was.
     """
     carried = np.zeros((trace.objects_m.shape[1], 2)) if carried_m is None else carried_m
     moved = trace.objects_m[:, task.slot]

@@ -1,4 +1,4 @@
-"""The tool's path: keyframes → places and gripper states, one a control step, in the plan's own rhythm."""
+"""The tool's path: keyframes → places and gripper states, one per control step, in the plan's own rhythm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .motion import FRAMES
 
 # The rhythm of a plan of nine frames: half a second from frame to frame.
 STEPS_PER_FRAME = CONTROL_HZ // 2
-# What a plan lasts [control steps], whatever the number of its frames.
+# Duration of a plan [control steps], whatever the number of its frames.
 PLAN_STEPS = (FRAMES - 1) * STEPS_PER_FRAME
-# A grasp needs time, whatever the plan's rhythm: so long the arm waits while the gripper opens or closes [s].
+# How long the arm waits while the gripper opens or closes, whatever the plan's rhythm [s].
 GRIPPER_SECONDS = 0.4
 _DWELL_STEPS = round(GRIPPER_SECONDS * CONTROL_HZ)
-# Frames that show nearly the same place are still told apart in time.
+# Frames that show nearly the same place are still separated in time [control steps].
 _LEAST_STEPS = 4
 
 
@@ -22,14 +22,14 @@ def frame_steps(frames: int, begins: float = 0.0) -> np.ndarray:
     """Return the control steps (frames,) at which a plan's frames are, evenly spaced, first and last included.
 
     Args:
-        frames: how many.
+        frames: number of frames.
         begins: fraction of the motion that is over at the first frame.
     """
     return np.linspace(begins * PLAN_STEPS, PLAN_STEPS, frames).round().astype(int)
 
 
 def steps_between(frames: int) -> int:
-    """Control steps from one frame to the next of a whole plan of so many frames; 1 or more."""
+    """Control steps from one frame to the next in a whole plan of `frames` frames; 1 or more."""
     return max(1, round(PLAN_STEPS / max(1, frames - 1)))
 
 
@@ -38,9 +38,9 @@ def steps_between_each(keyframes: np.ndarray, frames: int, by_shape: bool = Fals
 
     Args:
         keyframes: x, y, z [m] and gripper.
-        frames: of a whole plan; these may be a part of one.
-        by_shape: the frames of such a plan are where its path bends, and when that is, no picture says. The steps that
-            even frames would have are then distributed by the distances, the gripper's opening counted as 10 cm.
+        frames: frames of a whole plan; these keyframes may be a part of one.
+        by_shape: whether the plan's frames are where its path bends, at times that no picture shows. The steps of
+            evenly spaced frames are then distributed by distance, with the gripper's opening counted as 10 cm.
     """
     even = np.full(len(keyframes) - 1, steps_between(frames))
     if not by_shape:
@@ -59,7 +59,7 @@ def monotone_slopes(values: np.ndarray, spans: np.ndarray | None = None) -> np.n
 
     Args:
         values: the rows.
-        spans: (N - 1,) time between them; slopes are then per unit of it. None: all are 1.
+        spans: (N - 1,) times between them; slopes are per unit of time. None: all are 1.
     """
     if spans is None or (spans == spans[0]).all():
         before, after = np.diff(values, axis=0)[:-1], np.diff(values, axis=0)[1:]
@@ -80,11 +80,11 @@ def monotone_slopes(values: np.ndarray, spans: np.ndarray | None = None) -> np.n
 def commands(
     keyframes: np.ndarray, steps_per_frame: int | np.ndarray = STEPS_PER_FRAME
 ) -> tuple[list[tuple[np.ndarray, float]], list[int]]:
-    """Turn keyframes (F, 4) into commands, one a control step, and the steps at which each keyframe is done.
+    """Turn keyframes (F, 4) into commands, one per control step, and the steps at which each keyframe is completed.
 
     Between keyframes, ``steps_per_frame`` apart (one number, or one for each pair), the tool follows a monotone cubic
-    curve. Where the gripper switches, the arm stands still for ``GRIPPER_SECONDS``: opening, it lets go before it
-    leaves, closing, it closes after it has arrived.
+    curve. Where the gripper switches, the arm stands still for ``GRIPPER_SECONDS``: the gripper opens before the arm
+    leaves, and closes after it has arrived.
     """
     places, gripper = keyframes[:, :3], keyframes[:, 3]
     closed = gripper >= 0.5
@@ -102,7 +102,7 @@ def commands(
         if switch and not closed[k + 1]:
             steps += [(places[k], value) for value in ramp]
         span = spans[k]
-        unit = 1 if even else span  # of the slopes: from a keyframe to the next, or a control step
+        unit = 1 if even else span  # time unit of the slopes: from a keyframe to the next, or a control step
         for i in range(1, span + 1):
             s = i / span
             hold = (start if closed[k + 1] else end) if switch else start + s * (end - start)

@@ -1,4 +1,4 @@
-"""How a request is said: many wordings for each task, some of them held out of training to test language."""
+"""How a request is expressed: many phrasings for each task, some held out of training to test language."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ DIRECTION_PHRASES = {
 
 
 def templates(task: str, wordings: str) -> tuple[str, ...]:
-    """Return the wordings of a task: those for training, the held-out ones, or all.
+    """Return the phrasings of a task: those for training, the held-out ones, or all.
 
     Raises:
         SimulationError: an unknown set.
@@ -99,7 +99,7 @@ def templates(task: str, wordings: str) -> tuple[str, ...]:
 
 
 def instruction(task: Task, rng: np.random.Generator, wordings: str = "train") -> str:
-    """Say the request in one of its wordings, lower case."""
+    """Express the request in one of its phrasings, in lower case."""
     choices = templates(task.name, wordings)
     template = choices[int(rng.integers(len(choices)))]
     direction = ""

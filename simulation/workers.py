@@ -1,6 +1,6 @@
-"""Work shared by several processes, which end with the one that started them, however that ends.
+"""Distribute work over several processes, which end with the one that started them, however it ends.
 
-Imports nothing of the simulation: `training` shares its work out in the same way.
+Imports nothing of the simulation: `training` distributes its work in the same way.
 """
 
 import multiprocessing
@@ -19,10 +19,10 @@ def in_processes(
     Args:
         work: a function of a module, called in the workers.
         items: what to work on.
-        processes: how many workers.
+        processes: number of workers.
         start: called with `arguments` in each worker before its first item; a function of a module, too.
         arguments: sent to each worker once.
-        chunksize: how many items following each other go to the same worker.
+        chunksize: how many consecutive items go to the same worker.
 
     Raises:
         BrokenProcessPool: a worker died (killed, or out of memory).
@@ -37,13 +37,13 @@ def in_processes(
 
 
 def _start_worker(start: Callable, arguments: tuple) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End when the parent does: otherwise a worker whose parent was killed would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

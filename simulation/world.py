@@ -67,7 +67,7 @@ class World:
         self.close()
 
     def reset(self, scene: SceneSpec, gripper: float, camera: Camera | None = None) -> None:
-        """Put the scene on the table and the arm at its start, with the gripper at a state [0..1]."""
+        """Put the scene on the table and the arm at its start, with the gripper in a given state [0..1]."""
         self.scene, self.camera = scene, camera or FRONT
         apply_scene(self.model, self.data, scene)
         self.joints = self.place_arm(np.asarray(scene.start_m), finger_angle(gripper))
@@ -93,7 +93,7 @@ class World:
         return np.stack([object_position(self.data, slot) for slot in range(len(self.scene.objects))])
 
     def shift_object(self, slot: int, by_m: np.ndarray) -> None:
-        """Carry an object by (x, y) [m] along the table; it is at rest there."""
+        """Move an object by (x, y) [m] along the table and leave it at rest."""
         shift_object(self.model, self.data, slot, by_m)
 
     def place_plate(self, plate_m: tuple[float, float]) -> None:
@@ -101,7 +101,7 @@ class World:
         move_plate(self.data, plate_m)
 
     def frame(self) -> np.ndarray:
-        """Return the picture (size, size, 3) uint8 of this moment."""
+        """Return the picture (size, size, 3) uint8 of the current moment."""
         if self.renderer is None:
             raise SimulationError("this world was created without rendering (size=None)")
         return self.renderer.render(self.data, self.camera)
@@ -124,12 +124,12 @@ class World:
         """Execute a motion.
 
         Args:
-            motion_at: gives the tool's position (3,) [m] and the gripper [0..1] at a time in ninths of it [0..8].
+            motion_at: returns the tool's position (3,) [m] and the gripper [0..1] at a time in frames [0..8].
             steps: numbers of the control steps after which a picture is taken (0: before the first); default: those of
                 nine frames.
 
         Returns:
-            the trace at every control step, and the pictures (none if the world has no pictures).
+            The trace at every control step, and the pictures (none if the world has no pictures).
         """
         commands = (motion_at(step / STEPS_PER_FRAME) for step in range(1, PLAN_STEPS + 1))
         return self.follow(commands, frame_steps(FRAMES) if steps is None else steps)
@@ -142,17 +142,17 @@ class World:
         disturb: Callable[[np.ndarray, float], tuple[np.ndarray, float]] | None = None,
         watch: Callable[[int], bool] | None = None,
     ) -> tuple[Trace, list[np.ndarray]]:
-        """Execute commands, one a control step (20 ms).
+        """Execute commands, one per control step (20 ms).
 
         Args:
             commands: tool positions (3,) [m] and gripper states [0..1].
             picture_steps: numbers of the control steps after which a picture is taken (0: before the first).
             joints: the commands give the arm's joints (6,) [rad] instead of the tool's position.
-            disturb: is given each command and returns what is sent instead.
-            watch: asked with the number of a control step of `picture_steps` but the first whether to stop there.
+            disturb: called with each command; returns what is sent instead.
+            watch: called with the number of each control step of `picture_steps` but the first; True: stop there.
 
         Returns:
-            the trace before the first and after every control step, and the pictures (none if the world has none).
+            The trace before the first and after every control step, and the pictures (none if the world has none).
         """
         send = self.command_joints if joints else self.command
         pictured = {int(step) for step in picture_steps}

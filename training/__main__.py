@@ -105,7 +105,7 @@ def _config_of(world: str) -> Path:
 
 
 def _with_own_arguments(arguments: list[str]) -> Callable[[list[str]], int | None] | None:
-    """The function that reads the rest of the line itself, or None: two commands do so with some arguments only."""
+    """The function that parses the rest of the line, or None; for two commands this depends on the arguments."""
     command = arguments[0] if arguments else ""
     if command == "evaluate" and "--closed-loop" in arguments:
         return _load(".evaluation.closed_loop.command:main")
@@ -115,7 +115,7 @@ def _with_own_arguments(arguments: list[str]) -> Callable[[list[str]], int | Non
 
 
 def _load(place: str) -> Callable:
-    """Import what `module:function` names; the packages of the other commands take seconds and are left alone."""
+    """Import what `module:function` names; the other commands' packages would take seconds to import."""
     module, _, name = place.partition(":")
     return getattr(import_module(module, __package__), name)
 

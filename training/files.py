@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half written: a temporary name in the same folder, then a rename."""
+"""Write files atomically: under a temporary name in the same folder, then a rename."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ from .errors import TrainingError, WritingError
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
 _FAILURES = (OSError, SafetensorError)
-"""What the libraries raise that write files."""
+"""Errors of the libraries that write files."""
 _NAME_BYTES = 200
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029\ud800-\udfff]|^[A-Za-z]:")
 
 
 def replacing(path: str | Path) -> AbstractContextManager[Path]:
-    """A temporary path beside `path`, renamed to `path` when the block ends well and removed when it does not.
+    """A temporary path beside `path`, renamed to `path` if the block succeeds and removed if it does not.
 
     Raises:
         WritingError: the folder cannot be written, or the disk is full.
@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> AbstractContextManager[Path]:
 
 
 def filling(folder: str | Path) -> AbstractContextManager[Path]:
-    """A temporary folder whose files replace those of the same names in `folder` when the block ends well.
+    """A temporary folder whose files replace those of the same names in `folder` if the block succeeds.
 
     Raises:
         WritingError: the folder cannot be written, or the disk is full.
@@ -48,13 +48,13 @@ def new_folder(folder: str | Path) -> AbstractContextManager[Path]:
     """See `runtime.writing.new_folder`.
 
     Raises:
-        WritingError: it cannot be written, or stands already.
+        WritingError: it cannot be written, or exists already.
     """
     return writing.new_folder(folder, WritingError)
 
 
 def append_text(path: str | Path, text: str, sync: bool = False) -> None:
-    """Add UTF-8 text to a file; with `sync` it is on the disk when this returns.
+    """Add UTF-8 text to a file; with `sync` it is on disk when this returns.
 
     Raises:
         WritingError: it cannot be written; the file is as it was.
@@ -77,14 +77,14 @@ def read_bytes(path: str | Path, what: str) -> bytes:
     """Content of a file.
 
     Raises:
-        TrainingError: it is missing, no file, or cannot be read; `what` names it.
+        TrainingError: it is missing, is not a file, or cannot be read; `what` names it.
     """
     path = Path(path)
     try:
         if not path.exists():
             raise TrainingError(f"{what} {path} does not exist")
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise TrainingError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -92,7 +92,7 @@ def read_text(path: str | Path, what: str) -> str:
     """Text of a file; see `decode_text` for the encodings.
 
     Raises:
-        TrainingError: the file is missing or is no text; `what` names it.
+        TrainingError: the file is missing or is not text; `what` names it.
     """
     return decode_text(read_bytes(path, what), f"{what} {path}", TrainingError)
 
@@ -107,16 +107,16 @@ def read_json(path: str | Path, what: str) -> dict:
 
 
 def json_object(data: bytes | str, name: str) -> dict:
-    """The JSON object that some text is.
+    """Parse a text that must be a JSON object.
 
     Raises:
-        TrainingError: it is none; `name` names the text.
+        TrainingError: it is not; `name` names the text.
     """
     return json_record(data, name, TrainingError)
 
 
 def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
-    """Read a file of JSON objects, one a line, with the number of each line from 1; blank lines are left out.
+    """Read a file of JSON objects, one per line, with the number of each line from 1; blank lines are left out.
 
     Raises:
         TrainingError: the file is missing, or a line of it is not a JSON object; `what` names the file.
@@ -127,7 +127,7 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
 
 @contextmanager
 def as_record(what: str) -> Iterator[None]:
-    """Use a record that this project wrote, in the block, as it was written.
+    """Within the block, use a record that this project wrote without checking its form first.
 
     Raises:
         TrainingError: it lacks something, or holds a value of another kind; `what` names it.
@@ -144,10 +144,10 @@ def as_record(what: str) -> Iterator[None]:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether a name out of data can be that of a file, in any folder and on any system.
+    """Whether a name from data can be a file name, in any folder and on any system.
 
     It may have letters of any script, but no separator, drive or control character; it must not be "." or "..", nor
-    so long that no ending fits behind it.
+    so long that no suffix fits after it.
     """
     return (
         isinstance(name, str)
@@ -158,14 +158,14 @@ def is_file_name(name: object) -> bool:
 
 
 def file_name(name: object, what: str) -> str:
-    """A name out of data that is going to be that of a file.
+    """Check a name from data that will be used as a file name.
 
     Args:
         name: as it was read.
         what: names the data and the key in messages.
 
     Raises:
-        TrainingError: it is no plain name (see `is_file_name`): it could lead out of the folder.
+        TrainingError: it is not a plain name (see `is_file_name`) and could lead out of the folder.
     """
     if not is_file_name(name):
         raise TrainingError(
@@ -183,7 +183,7 @@ def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | No
 
 
 def save_sorted(tensors: dict, file: Path, metadata: dict[str, str] | None = None) -> None:
-    """`save_file` with the header's entries in order: safetensors writes them in another order each time."""
+    """`save_file` with the header's entries sorted: safetensors itself writes them in a different order each time."""
     save_file(tensors, file, metadata=metadata)
     if not metadata:
         return
@@ -219,6 +219,6 @@ def size_text(count: int) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as results name it: inside the project from its root on, so that no machine's folders stand in them."""
+    """A path for results: inside the project relative to its root, so that they show no machine's folders."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

@@ -1,7 +1,7 @@
-"""The errors of the planner: one base class, one child per subject; and how values stand in their messages.
+"""The errors of the planner: one base class, one child per subject; and how values appear in their messages.
 
-Each message is a single line that names the input, says what it was, and says what it must be. What was read from
-outside (values, keys, names) stands in it cut and escaped (`brief`, `plain`, `listed`), whatever it is.
+Each message is a single line that names the input, says what it was, and says what it must be. Anything that was
+read from outside (values, keys, names) is truncated and escaped in it (`brief`, `plain`, `listed`).
 """
 
 import re
@@ -16,11 +16,11 @@ _DEEPEST = 4
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
-"""Control characters, line and paragraph separators, marks that turn the direction of text, halves of surrogates."""
+"""Control characters, line and paragraph separators, marks that change the direction of text, lone surrogates."""
 
 
 def plain(text: object, limit: int = BRIEF) -> str:
-    """A name or a text for a message, without quotation marks: cut, and control characters escaped."""
+    """A name or a text for a message, without quotation marks: truncated, with control characters escaped."""
     text = text if isinstance(text, str) else brief(text, limit)
     return _cut(_UNPRINTABLE.sub(_escaped, text[: limit + 1]), limit)
 
@@ -33,10 +33,10 @@ def listed(names: Iterable[object], most: int = 8) -> str:
 
 
 def brief(value: object, limit: int = BRIEF) -> str:
-    """A value for a message: its `repr`, on one line and cut.
+    """A value for a message: its `repr`, on one line and truncated.
 
     The work is bounded as well: of a large or deeply nested structure only the beginning is looked at, and parts that
-    stand in it many times over are not written out.
+    occur in it many times are not written out.
     """
     return _cut(_UNPRINTABLE.sub(_escaped, _brief(value, limit + 1, 0)), limit)
 
@@ -54,7 +54,7 @@ def _brief(value: object, room: int, depth: int) -> str:
     else:
         try:
             return repr(value)
-        except Exception:  # somebody's class; its name must do
+        except Exception:  # a foreign class whose repr fails: show its name
             return f"a {type(value).__name__}"
     if depth == _DEEPEST:
         return f"{opened}...{closed}"
@@ -86,7 +86,7 @@ class PlannerError(ValueError):
     """Something given to the planner cannot be used; the message says what and how to fix it."""
 
     def __str__(self) -> str:
-        """The message, on one line whatever went into it."""
+        """The message, always on one line."""
         return plain(super().__str__(), _LONGEST)
 
 

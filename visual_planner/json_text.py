@@ -6,7 +6,7 @@ from .errors import PlannerError, brief, plain
 from .text import decode_text
 
 MAX_DEPTH = 64
-"""Deepest nesting of a record: a value beyond it would break what walks through it later."""
+"""Deepest nesting of a record: a deeper one would break the code that walks through it later."""
 
 
 def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception] = PlannerError) -> object:
@@ -36,7 +36,7 @@ def json_value(text: "str | bytes | bytearray", what: str, error: type[Exception
         ) from None
     except RecursionError:
         raise error(f"{what} must be nested at most {MAX_DEPTH} deep, got more") from None
-    except ValueError:  # of a number that is longer than Python converts
+    except ValueError:  # a number with more digits than Python converts
         raise error(f"{what} must be JSON, but it has a number of more than 4300 digits") from None
     if _too_deep(value):
         raise error(f"{what} must be nested at most {MAX_DEPTH} deep, got more")
@@ -86,7 +86,7 @@ class _RepeatedKey(ValueError):
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
-    """The object of some keys and values, as json gives them."""
+    """The object made of the key-value pairs that `json` passes."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Pictures out of encoded bytes: one decoder for training data, the demo's first frame and pictures that are looked at.
+"""Decode pictures: one decoder for training data, the demo's first frame and pictures that are looked at.
 
 A picture is read as ComfyUI's Load Image shows it (turned as its EXIF orientation says) and as `grid.frame` takes
 frames: transparency is laid over black, 16-bit greys count to 65535. Files are opened by the caller. Pillow is imported
@@ -19,7 +19,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are opened. Pillow knows others, of which PostScript starts a program."""
 MAX_SIDE_PX = 65535
 MAX_PIXELS = 64 * 2**20
-"""Bounds of a picture: a small file can announce one that fills the memory."""
+"""Bounds of a picture: a small file can declare one that fills the memory."""
 
 _PIXELS_AT_ONCE = 2**18
 _KEPT_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -67,7 +67,7 @@ def _pixels(image: "Image.Image") -> np.ndarray:
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    """Picture (h, w) or (h, w, C) of any dtype as (h, w, 3) uint8, a few rows at a time: all in float32 are large."""
+    """Picture (h, w) or (h, w, C) of any dtype as (h, w, 3) uint8, a few rows at a time to save memory."""
     if pixels.dtype.kind == "i":  # the scale of signed numbers depends on the largest of all rows
         low, high = int(pixels.min()), int(pixels.max())
         if low >= 0 and high <= 65535:
@@ -96,7 +96,7 @@ def _opened(stream: BinaryIO, what: str, error: type[Exception]) -> "Image.Image
 
 
 def _orientation(image: "Image.Image") -> int:
-    """EXIF orientation, 1 to 8; a damaged or senseless one is that of a picture without any."""
+    """EXIF orientation, 1 to 8; a damaged or meaningless one counts as none."""
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # parsers of EXIF raise whatever a damaged block makes them; the picture itself is whole
@@ -105,7 +105,7 @@ def _orientation(image: "Image.Image") -> int:
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A picture (h, w, 3) as its EXIF orientation says: from 5 on rows are columns; the others are mirrored."""
+    """A picture (h, w, 3) turned upright by its EXIF orientation: from 5 on rows and columns change places."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     flip_x, flip_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)

@@ -1,4 +1,4 @@
-"""Text out of bytes: one rule for every text file that a person or another program wrote."""
+"""Decode text: one rule for every text file that a person or another program wrote."""
 
 import re
 
@@ -10,7 +10,7 @@ _BREAKS = re.compile(r"[ \t]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+[ \t]*")
 
 
 def decode_text(data: bytes, what: str, error: type[Exception] = PlannerError) -> str:
-    """Text of UTF-8 with or without a byte order mark, or of UTF-16 with one; the mark is left out.
+    """Text of UTF-8 with or without a byte order mark, or of UTF-16 with one; the mark is removed.
 
     Args:
         data: content of a file.
@@ -37,7 +37,7 @@ def decode_text(data: bytes, what: str, error: type[Exception] = PlannerError) -
 
 
 def text_lines(text: str) -> list[str]:
-    """Lines of a text: they end at a line feed, with or without a carriage return; others may stand inside a line."""
+    """Lines of a text, which end at a line feed, with or without a carriage return; other separators do not end one."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 

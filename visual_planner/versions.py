@@ -15,11 +15,11 @@ def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name
         record: as it was read; its `version` says which one it is.
         upgrades: version → the step to the next one, for every version before `current`.
         current: the newest version that is known here.
-        name: of the kind of record, for messages.
+        name: name of the kind of record, for messages.
         error: class of the error that is raised.
 
     Raises:
-        error: the version is no whole number from 1 on, or newer than `current`; or the record has a field that its
+        error: the version is not a whole number from 1 on, or newer than `current`; or the record has a field that its
             version did not have.
     """
     version = record.get("version")

@@ -1,4 +1,4 @@
-"""Command line: `python -m worlds COMMAND --world NAME ...` hands over to the world's own command line."""
+"""Command line: `python -m worlds COMMAND --world NAME ...` delegates to the world's own command line."""
 
 import argparse
 import sys

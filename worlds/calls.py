@@ -1,4 +1,4 @@
-"""What a server asks of any world (see `child`), through the protocol: plain values and arrays go in and come out."""
+"""Calls that a server makes to any world (see `child`) through the protocol; values are plain types and arrays."""
 
 import pickle
 from typing import Any
@@ -13,10 +13,10 @@ CALLS = ("draw", "execute", "actions")
 
 
 class Calls:
-    """The calls of one world. It stays open for the frames of one size and look, since opening takes seconds.
+    """The calls of one world, which stays open for frames of one size and look, since opening it takes seconds.
 
     Args:
-        name: of the world.
+        name: name of the world.
     """
 
     CALLS = CALLS
@@ -33,9 +33,9 @@ class Calls:
         """The request of a seed.
 
         Args:
-            seed: of the scene.
+            seed: seed of the scene.
             task: name; empty: drawn from the seed.
-            wordings: set of phrasings; one that the world does not have stands for its first.
+            wordings: set of phrasings; one that the world does not have is replaced by its first.
             camera_jitter: spread of the camera's place [m].
             size: side of the picture [px].
             camera: name; empty: the world's first.
@@ -43,7 +43,7 @@ class Calls:
 
         Returns:
             `frame` (size, size, 3) uint8, `task`, `instruction`, the camera as `eye_m` (3,) and `rays` (3, 3) of a
-            square picture, and `own`: what `execute` takes as `request`.
+            square picture, and `own`, which `execute` takes as `request`.
 
         Raises:
             WorldError: the world does not know a value, is not installed, or cannot render here.
@@ -70,14 +70,14 @@ class Calls:
             keyframes: places [m] and gripper.
             size: side of the pictures [px]; None: none are taken.
             plan_frames: frames of a whole plan.
-            spacing: of its frames; empty: the world's.
+            spacing: spacing of its frames; empty: the world's.
 
         Returns:
             `success`, `frames` when each keyframe was done, `tool_m` then, `tracking_error_m`, `start_error_m` and
             `clamped`; `actions` is None.
 
         Raises:
-            WorldError: bad keyframes, or the arm cannot get to one.
+            WorldError: bad keyframes, or the arm cannot reach one.
         """
         asked, look = pickle.loads(request)
         rollout = self._world(size or 64, look).start(asked, plan_frames, spacing)
@@ -93,7 +93,7 @@ class Calls:
         }
 
     def actions(self, request: bytes | None, **arguments: Any) -> dict[str, Any]:
-        """Refused: only the Jaco table's executor has joint trajectories.
+        """Always refuse: only the Jaco table's executor has joint trajectories.
 
         Raises:
             WorldError: always.

@@ -24,8 +24,8 @@ class Plan:
     """A plan from a file.
 
     Args:
-        name: what messages call it.
-        seed: of the scene.
+        name: its name in messages.
+        seed: seed of the scene.
         task: name.
         camera: name; empty: the world's first.
         keyframes: (F, 4) x, y, z [m] and gripper [0 open, 1 closed].
@@ -125,7 +125,7 @@ def read_plans(path: Path) -> list[Plan]:
     """Plans of a file: one JSON object, a list of them, or JSON lines; a line of `episodes.jsonl` is one.
 
     Raises:
-        WorldError: the file cannot be read, or a plan lacks something or has it wrong; the message names it.
+        WorldError: the file cannot be read, or a plan has a missing or wrong value; the message names it.
     """
     try:
         text = path.read_text(encoding="utf-8")

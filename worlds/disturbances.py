@@ -1,8 +1,8 @@
-"""What may go wrong while a plan is executed: kinds of disturbance as data, and what a seed draws of them.
+"""What may go wrong while a plan is executed: kinds of disturbance as data, and how a seed draws them.
 
-A world lists the kinds that it has (`World.disturbances`) and does them in its own physics; a kind of pictures is done
-here for all of them. The same seed disturbs a scene in the same manner, whatever is executed in it and however often it
-is looked at, so that one plan and re-planning are compared under the same conditions.
+A world lists the kinds that it has (`World.disturbances`) and implements them in its own physics; disturbances of
+pictures are implemented here for all worlds. A seed always disturbs a scene in the same way, whatever is executed in it
+and however often it is looked at, so that one plan and re-planning are compared under the same conditions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from .errors import WorldError
 
 MAX_STRENGTH = 3.0
 _STREAM = 8
-"""Keeps these draws apart from all others of a scene's seed."""
+"""Keeps these draws independent of all others from a scene's seed."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Kind:
     """One kind of disturbance.
 
     Args:
-        what: happens, in a sentence.
+        what: what happens, in a sentence.
         least: smallest amount at strength 1.
         most: largest amount at strength 1.
-        unit: of the amount.
+        unit: unit of the amount.
     """
 
     what: str
@@ -43,13 +43,13 @@ KINDS: dict[str, Kind] = {
         "every picture has noise, and all of a scene are too bright or too dark", 0.04, 0.06, "of full brightness"
     ),
 }
-"""The kinds by name. A new one is a line here and its physics in each world that lists it; the order is part of what a
-seed draws, so it goes to the end."""
+"""The kinds by name. A new one needs a line here and its physics in each world that lists it. It must go to the end,
+since the draws of a seed depend on the order."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a seed says of one kind.
+    """What a seed draws of one kind.
 
     Args:
         amount: in the kind's unit, strength included.
@@ -73,8 +73,8 @@ class Disturbance:
 
     Args:
         kinds: names in `KINDS`.
-        strength: all amounts are multiplied by it.
-        seed: of the draws; the scene's.
+        strength: factor of all amounts.
+        seed: seed of the draws; the scene's.
     """
 
     kinds: tuple[str, ...]
@@ -86,7 +86,7 @@ class Disturbance:
         return np.random.default_rng([self.seed, _STREAM, list(KINDS).index(kind), *more])
 
     def drawn(self, kind: str) -> Drawn | None:
-        """What the seed says of a kind; None: this scene has none of it."""
+        """What the seed draws of a kind; None if it is not among this scene's kinds."""
         if kind not in self.kinds:
             return None
         rng = self.rng(kind)
@@ -94,11 +94,11 @@ class Disturbance:
         return Drawn(float(amount), float(rng.uniform()), float(rng.uniform(0.0, 2 * np.pi)))
 
     def seen(self, picture: np.ndarray, moment: int) -> np.ndarray:
-        """A picture (h, w, 3) uint8 as the camera gives it: with `sensor_noise`, if that is among the kinds.
+        """A picture (h, w, 3) uint8 as the camera delivers it: with `sensor_noise`, if that is among the kinds.
 
         Args:
-            picture: what there is to see.
-            moment: number of the world's step; the same moment is seen the same however often it is looked at.
+            picture: the undisturbed picture.
+            moment: number of the world's step; pictures of the same moment have the same noise.
         """
         drawn = self.drawn("sensor_noise")
         if drawn is None:
@@ -112,17 +112,17 @@ def check_kinds(
     kinds: Sequence[str], strength: float, known: Mapping[str, Sequence[str]], world: str,
     names: tuple[str, str] = ("disturbance", "strength of a disturbance"),
 ) -> None:  # fmt: skip
-    """Refuse what a world cannot do.
+    """Refuse disturbances that a world cannot do.
 
     Args:
-        kinds: asked for.
-        strength: asked for.
-        known: the world's kinds, each with the tasks that can be disturbed so.
+        kinds: requested kinds.
+        strength: requested strength.
+        known: the world's kinds, each with the tasks that it can disturb.
         world: its name.
-        names: what messages call a kind and the strength.
+        names: names of a kind and of the strength in messages.
 
     Raises:
-        WorldError: a kind that it does not have, one that is named twice, or a strength out of bounds.
+        WorldError: a kind that the world does not have or that is named twice, or a strength out of bounds.
     """
     for kind in kinds:
         if kind not in known:

@@ -4,8 +4,8 @@ from visual_planner.errors import PlannerError
 
 
 class WorldError(PlannerError):
-    """Something that a world was asked for cannot be done; the message says what and why."""
+    """A request to a world cannot be fulfilled; the message says which and why."""
 
 
 class UnreachableError(WorldError):
-    """The arm cannot get to a place of a plan: the attempt has failed, and nothing else is wrong."""
+    """The arm cannot reach a place of a plan: the attempt has failed, but nothing else is wrong."""

@@ -34,7 +34,7 @@ from .protocol import (
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """The simulation's errors as those of a world."""
+    """Turn the simulation's errors into those of a world."""
     try:
         yield
     except ArmUnreachableError as error:
@@ -44,7 +44,7 @@ def _own_errors() -> Iterator[None]:
 
 
 def request_of(drawn: Drawn) -> Request:
-    """A request of the simulation as one of a world."""
+    """Turn a request of the simulation into one of a world."""
     view = View(drawn.camera.eye, drawn.camera.rays(1, 1))
     colours = tuple(item.color for item in drawn.scene.objects)
     held = drawn.scene.objects[drawn.task.slot].color if drawn.task.name in GRASPED else ""
@@ -124,7 +124,7 @@ class JacoRollout(Rollout):
     def carry_out(
         self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
     ) -> Executed:
-        """See `Rollout.carry_out`; `own` of the answer is the trace and the joint trajectory."""
+        """See `Rollout.carry_out`; `own` of the result is the trace and the joint trajectory."""
         if until_stalled:
             raise WorldError("the Jaco table's arm follows joint trajectories to their end and cannot stall")
         wanted, before = checked_keyframes(keyframes), self.attempt.steps
@@ -152,7 +152,7 @@ class JacoRollout(Rollout):
 
     @property
     def over(self) -> bool:
-        """See `Rollout.over`: this table counts only how things are at the end."""
+        """See `Rollout.over`: on this table only the state at the end counts."""
         return False
 
     @property

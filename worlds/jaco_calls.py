@@ -1,4 +1,4 @@
-"""What a server asks of the Jaco's table (see `child`): plain values and arrays go in and come out."""
+"""Calls that a server makes to the Jaco's table (see `child`); values are plain types and arrays."""
 
 import pickle
 from pathlib import Path
@@ -28,7 +28,7 @@ def draw(
     """The request of a seed.
 
     Args:
-        seed: of the scene.
+        seed: seed of the scene.
         task: one of `TASKS`; empty: drawn from the seed.
         wordings: set of phrasings.
         camera_jitter: spread of the camera's place [m].
@@ -38,7 +38,7 @@ def draw(
 
     Returns:
         `frame` (size, size, 3) uint8, `task`, `instruction`, the camera as `eye_m` (3,) and `rays` (3, 3) of a square
-        picture, and `own`: what `execute` and `actions` take as `request`.
+        picture, and `own`, which `execute` and `actions` take as `request`.
 
     Raises:
         SimulationError: MuJoCo is not installed, or cannot render here.
@@ -68,10 +68,10 @@ def execute(
         keyframes: places [m] and gripper.
         size: side of the pictures [px]; None: none are taken.
         plan_frames: frames of a whole plan.
-        spacing: of its frames, see `simulation.execution.Rollout`.
+        spacing: spacing of its frames, see `simulation.execution.Rollout`.
 
     Returns:
-        the fields of `simulation.execution.Execution`; `actions` as `actions` returns them.
+        The fields of `simulation.execution.Execution`; `actions` as `actions` returns them.
     """
     asked: Request = pickle.loads(request)
     with World(size) as world:
@@ -88,19 +88,19 @@ def actions(
     save: dict[str, Any] | None = None,
     spacing: str = "time",
 ) -> dict[str, Any]:
-    """The arm's joint trajectory, from the scene's start, or else from where the first keyframe is.
+    """The arm's joint trajectory, from the scene's start or, without a scene, from the first keyframe.
 
     Args:
         request: from `draw`; None: no scene is known.
         keyframes: places [m] and gripper (F, 4).
-        plan_frames: frames of a whole plan, which say how far apart in time they are.
+        plan_frames: frames of a whole plan, from which their interval in time follows.
         instruction: the task, written into the texts and files.
-        save: what to write: `stem` (path without ending), `formats` (of json, csv, lerobot) and `frames` (F, h, w, 3)
+        save: what to write: `stem` (path without suffix), `formats` (of json, csv, lerobot) and `frames` (F, h, w, 3)
             uint8; None: nothing.
-        spacing: of the frames, see `simulation.execution.Rollout`.
+        spacing: spacing of the frames, see `simulation.execution.Rollout`.
 
     Returns:
-        the trajectory's arrays, `json`, and `files`, the paths that were written.
+        The trajectory's arrays, `json`, and `files`, the paths that were written.
 
     Raises:
         SimulationError: a place cannot be reached, a file cannot be written, or a package for LeRobot is missing.

@@ -1,8 +1,8 @@
-"""What the rest of the project asks of a world: a simulator, or a robot, in which plans are executed.
+"""What the rest of the project requires of a world: a simulator or a robot in which plans are executed.
 
 A world is opened for frames of one size. It draws a request from a seed (`draw`), shows how its own script does it
 (`demonstrate`), and executes plans (`start`, then `Rollout.carry_out`). Closed loop, training of the read-out, studies
-and nodes use these classes and nothing else of it; `registry` knows the worlds by name.
+and nodes use only these classes; `registry` has the worlds by name.
 
 Everywhere: metres in the robot's frame; a gripper is 0 open and 1 closed; pictures are square, uint8, RGB.
 """
@@ -21,17 +21,17 @@ from .disturbances import Disturbance, check_kinds
 from .errors import WorldError
 
 Watch = Callable[[int, np.ndarray], bool]
-"""Is shown the number of a keyframe that is done and the picture (size, size, 3) of that moment; True: stop here."""
+"""Called with the number of a completed keyframe and the picture (size, size, 3) of that moment; True: stop here."""
 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """From where a scene is seen.
+    """The viewpoint from which a scene is seen.
 
     Args:
         camera: name; empty: the world's first.
         jitter_m: standard deviation of a random offset of the camera [m].
-        turn_deg: how far it is carried around the scene before that [degrees].
+        turn_deg: angle by which it is moved around the scene before the jitter [degrees].
     """
 
     camera: str = ""
@@ -44,19 +44,19 @@ USUAL_VIEW = Viewpoint()
 
 @dataclass(frozen=True)
 class Request:
-    """One scene and what is to be done in it: what a planner is given, without the picture.
+    """One scene and its task: the planner's input without the picture.
 
     Args:
-        seed: of the scene.
-        task: one of the world's.
+        seed: seed of the scene.
+        task: one of the world's tasks.
         instruction: the task in words.
         caption: what can be seen, without the task.
         camera: name of the camera that sees it.
         view: the same camera as rays of a square picture.
-        colours: of the things that checks may track, by the names of `training.evaluation.colours`; may be empty.
+        colours: of the objects that checks may track, by the names of `training.evaluation.colours`; may be empty.
         own: what the world itself needs to set the scene up again.
         disturbance: what goes wrong in it, see `World.disturbed`; None: nothing.
-        held: which of the colours is that of the thing that the gripper holds in this task; empty: none, or unknown.
+        held: the colour among them of the object that the gripper holds in this task; empty: none, or unknown.
     """
 
     seed: int
@@ -90,17 +90,17 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Executed:
-    """What became of some keyframes.
+    """Outcome of executing keyframes.
 
     Args:
-        frames: pictures (F, size, size, 3) when each keyframe was done, the last one repeated if the attempt ended
-            before; (0,) if none were wanted.
-        tool_m: end effector then (F, 3).
-        reached: number of the last keyframe that was aimed at to its end.
+        frames: pictures (F, size, size, 3) when each keyframe was completed, the last one repeated if the attempt ended
+            early; (0,) if none were wanted.
+        tool_m: end effector at these moments (F, 3).
+        reached: number of the last keyframe that was completed.
         clamped: how many keyframes lay outside the workspace and were moved to its edge.
         stalled: whether the execution stopped because the end effector no longer moved.
         start_error_m: distance of the first keyframe from where the end effector really was.
-        own: what the world itself knows beyond that, such as the joints' trajectory.
+        own: further results of the world itself, such as the joints' trajectory.
     """
 
     frames: np.ndarray
@@ -123,32 +123,32 @@ class Rollout(ABC):
     def carry_out(
         self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
     ) -> Executed:
-        """Execute keyframes (F, 4), F >= 2; where the arm really is replaces the first.
+        """Execute keyframes (F, 4), F >= 2; the arm's actual place replaces the first.
 
         Args:
             keyframes: places [m] and gripper.
-            until_stalled: stop where the world's rule says that the arm is stuck or done, so that it is planned again.
+            until_stalled: stop when the world's rule says that the arm is stuck or done, so that one can plan again.
             pictures: take pictures. Physics must be the same without them.
-            watch: asked after each keyframe but the first whether to stop there; it is shown a picture in any case.
+            watch: asked after each keyframe but the first whether to stop there; always gets a picture.
 
         Raises:
-            WorldError: the keyframes are no such numbers.
-            UnreachableError: the arm cannot get to one of them.
+            WorldError: the keyframes are not such numbers.
+            UnreachableError: the arm cannot reach one of them.
         """
 
     @property
     @abstractmethod
     def success(self) -> bool:
-        """Whether the task is done, judged by all that has happened so far."""
+        """Whether the task is done, judged by everything that has happened so far."""
 
     @property
     @abstractmethod
     def over(self) -> bool:
-        """Whether nothing can change any more: no steps are left, or success counts at any time and is there."""
+        """Whether the result is final: no steps are left, or success counts at any time and has been reached."""
 
     @abstractmethod
     def frame(self) -> np.ndarray:
-        """Picture (size, size, 3) of this moment."""
+        """Picture (size, size, 3) of the current moment."""
 
     @property
     def happened(self) -> tuple[str, ...]:
@@ -164,25 +164,25 @@ class World(ABC):
         look: one of `looks`.
 
     Attributes:
-        name: what commands call it.
-        title: what pages and model cards call its arm.
+        name: its name in commands.
+        title: name of its arm on pages and model cards.
         tasks: names.
         cameras: names, the usual one first.
         wordings: sets of phrasings, the usual one first.
         looks: ways of rendering, the usual one first.
-        seeds: seeds from which on evaluation draws its scenes by default; nothing is trained on them.
+        seeds: seeds from which evaluation draws its scenes by default; nothing is trained on them.
         scenes: how many it draws by default.
         max_jitter_m: largest `Viewpoint.jitter_m`.
         max_turn_deg: largest `Viewpoint.turn_deg`, to either side.
-        replans_when_stalled: whether `Rollout.carry_out` knows `until_stalled`.
+        replans_when_stalled: whether `Rollout.carry_out` supports `until_stalled`.
         readout_config: configuration that trains its read-out, by its name in training/configs.
         readout: folder of its read-out, from the project's root.
         planner: folder of its planner, from the project's root.
         command: module whose `main` is its command line (demonstrate and the like); empty: it has `scene` and
             `execute` of `commands`.
         keyframes: one of `keyframe_choice.RULES`, how its demonstrations choose their frames by default.
-        needs_eyes: tasks in which a plan made for another scene mostly fails; empty where nobody has measured it.
-        disturbances: kinds of `disturbances.KINDS` that its rollouts can do, each with the tasks in which they can.
+        needs_eyes: tasks in which a plan made for another scene mostly fails; empty if not measured.
+        disturbances: kinds of `disturbances.KINDS` that its rollouts support, each with the tasks that it applies to.
     """
 
     name: ClassVar[str]
@@ -214,10 +214,10 @@ class World(ABC):
         """The request of a seed, always the same.
 
         Args:
-            seed: of the scene.
+            seed: seed of the scene.
             task: one of `tasks`; empty: drawn from the seed.
             wordings: one of `wordings`; empty: the first.
-            viewpoint: from where it is seen.
+            viewpoint: viewpoint of the camera.
 
         Raises:
             WorldError: a value that the world does not know.
@@ -229,12 +229,12 @@ class World(ABC):
 
     @abstractmethod
     def demonstrate(self, request: Request, frames: int = 9, keyframes: str = "") -> Demonstration:
-        """Let the world's own script do it, whether it succeeds or not.
+        """Let the world's own script do the task, whether it succeeds or not.
 
         Args:
             request: from `draw`.
-            frames: pictures of it.
-            keyframes: one of `keyframe_choice.RULES`: which moments they are; empty: the world's `keyframes`.
+            frames: number of pictures.
+            keyframes: one of `keyframe_choice.RULES`, which chooses their moments; empty: the world's `keyframes`.
         """
 
     @abstractmethod
@@ -243,7 +243,7 @@ class World(ABC):
 
         Args:
             request: from `draw`.
-            frames: of a whole plan.
+            frames: number of frames of a whole plan.
             keyframes: how the frames of its plans are spaced; empty: the world's `keyframes`.
         """
 
@@ -253,7 +253,7 @@ class World(ABC):
     ) -> list[tuple[int, str, str]]:
         """Seed, task and camera of an evaluation: seeds follow each other, tasks in turn, then cameras.
 
-        A benchmark that says otherwise overrides this.
+        Benchmarks with another rule override this.
         """
         return [
             (first_seed + number, tasks[number % len(tasks)], cameras[number // len(tasks) % len(cameras)])
@@ -262,13 +262,13 @@ class World(ABC):
 
     @classmethod
     def disturbed(cls, request: Request, kinds: Sequence[str], strength: float = 1.0) -> Request:
-        """The same request with something that goes wrong in it, drawn from its seed.
+        """The same request with disturbances drawn from its seed.
 
-        Attempts at it are disturbed, and its first frame is as the camera gives it; its demonstration is not touched.
+        Attempts at it are disturbed, and its first frame is as the camera delivers it, but not its demonstration.
 
         Args:
             request: from `draw`.
-            kinds: of `disturbances`; those that the request's task cannot have are left out.
+            kinds: kinds of `disturbances`; those that the request's task cannot have are left out.
             strength: above 0, at most `disturbances.MAX_STRENGTH`.
 
         Raises:
@@ -280,7 +280,7 @@ class World(ABC):
 
     @classmethod
     def check(cls, name: str, value: str) -> str:
-        """A value of one of the attributes with choices; empty: the first choice.
+        """Check a value of one of the attributes with choices; empty: the first choice.
 
         Raises:
             WorldError: the world does not know it.
@@ -291,7 +291,7 @@ class World(ABC):
         return value or known[0]
 
     def close(self) -> None:  # noqa: B027
-        """Free what it holds; a world may hold nothing."""
+        """Free its resources, if any."""
 
     def __enter__(self) -> Self:
         return self
@@ -301,10 +301,10 @@ class World(ABC):
 
 
 def checked_keyframes(keyframes: np.ndarray) -> np.ndarray:
-    """Keyframes (F, 4) float64 of finite numbers, F >= 2: what every world may rely on.
+    """Keyframes (F, 4) float64 of finite numbers, F >= 2, which every world may rely on.
 
     Raises:
-        WorldError: they are something else.
+        WorldError: they have another form.
     """
     try:
         values = np.array(keyframes, dtype=np.float64)

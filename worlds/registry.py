@@ -1,4 +1,4 @@
-"""The worlds by name. A new one is a line here; see docs/maintaining/add_a_world.md."""
+"""The worlds by name. A new one needs a line here; see docs/maintaining/add_a_world.md."""
 
 from importlib import import_module
 
@@ -6,7 +6,7 @@ from .errors import WorldError
 from .protocol import World
 
 WORLDS = {"jaco": "worlds.jaco:JacoTable", "metaworld": "worlds.metaworld.world:MetaWorld"}
-"""Name → module and class, imported when it is used: simulators are optional."""
+"""Name → module and class, imported only when used since simulators are optional."""
 
 
 def world_class(name: str) -> type[World]:
@@ -25,7 +25,7 @@ def world_class(name: str) -> type[World]:
 
 
 def open_world(name: str, size: int = 64, look: str = "") -> World:
-    """A world, for frames of a size [px]; close it, or use it as a context manager.
+    """Open a world for frames of a size [px]; close it, or use it as a context manager.
 
     Raises:
         WorldError: there is no such world or look, it is not installed, or nothing can be rendered here.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: the same as `run.py bench gpu`, in the Python at hand, for machines without internet."""
+"""`python -m benchmarks.gpu`: `run.py bench gpu` in the current Python, for machines without internet."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One part in its process: it reports figures to the runner, and how it ended."""
+"""One part in its process: reports figures, and how it ended, to the runner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE, SKIPPED, FAILED, NO_MEMORY, UNFINISHED = "done", "skipped", "failed", "out
 
 
 def work(connection: Connection, part: Part, size: Size, log: Path) -> None:
-    """Run a part; messages are ("figures", dict) and at last ("end", status, text)."""
+    """Run a part; messages are ("figures", dict) and finally ("end", status, text)."""
     if hasattr(os, "setsid"):
         os.setsid()  # processes that the part starts end with it
     _redirect(log)
@@ -45,7 +45,7 @@ def work(connection: Connection, part: Part, size: Size, log: Path) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is used up, whoever raised it."""
+    """Whether an exception, whoever raised it, says that memory is exhausted."""
     return (
         isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower()
     )
@@ -58,14 +58,14 @@ def one_line(error: BaseException) -> str:
 
 
 def _use_one_thread() -> None:
-    """Tiny networks gain nothing from more threads, and wait for them on a busy machine."""
+    """Use one thread: tiny networks gain nothing from more, and wait for them on a busy machine."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 
 
 def _redirect(log: Path) -> None:
-    """Send what the part and the libraries below Python print to the log file."""
+    """Redirect the output of the part and of native libraries to the log file."""
     sys.stdout.flush()
     sys.stderr.flush()
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

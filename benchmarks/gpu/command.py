@@ -19,11 +19,11 @@ def run_gpu(options, parts: tuple[Part, ...] = PARTS) -> int:
     """Run `bench gpu`.
 
     Args:
-        options: of `launcher.options.gpu_parser`.
-        parts: to choose from.
+        options: options of `launcher.options.gpu_parser`.
+        parts: parts to choose from.
 
     Returns:
-        0 if every part was done or cannot be done on this machine, else 1.
+        0 if every part was done or cannot be done on this machine, otherwise 1.
 
     Raises:
         LauncherError: the options name a part that does not exist, or what must be packed is missing.
@@ -59,7 +59,7 @@ def run_gpu(options, parts: tuple[Part, ...] = PARTS) -> int:
 
 
 def _chosen(only: str | None, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts asked for, and those that the others need: a whole name means that part alone, else how names begin."""
+    """The requested parts and those that they need; a full name selects that part, any other text is a prefix."""
     if only is None:
         return parts
     names = [name.strip() for name in only.split(",") if name.strip()]

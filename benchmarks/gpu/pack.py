@@ -1,7 +1,7 @@
 """`bench gpu --pack DIR`: everything that a GPU machine without internet needs, in one folder with a list of sizes.
 
-The machine brings Python and torch; `start.sh` adds what is missing there. Wheels go into a folder of their own beside
-the machine's packages, so nothing of the machine is changed.
+The machine provides Python and torch; `start.sh` adds what is missing. Wheels go into a separate folder beside the
+machine's packages, so the machine itself is not changed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ WHEELS = {
         "scipy", "shellingham", "tokenizers", "tqdm", "transformers", "truststore", "typer", "urllib3",
     ),
 }  # fmt: skip
-"""Folder → packages: always installed; asked for by one part alone; for a Python that has torch and little else."""
+"""Folder → packages: always installed; needed by one part only; for a Python that has torch and little else."""
 EXPECTED = (
     "numpy", "transformers", "tokenizers", "accelerate", "peft", "safetensors", "huggingface_hub", "yaml", "PIL", "cv2",
     "einops", "psutil", "scipy", "requests", "regex", "tqdm",
 )  # fmt: skip
-"""Modules of `wheels_bare`, which is installed where one of them is missing."""
+"""Modules of `wheels_bare`, which is installed if one of them is missing."""
 TARGET_PYTHON, TARGET_SYSTEM = "3.12", "x86_64"
 _MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux1")
 CAN_STAY = (
@@ -84,10 +84,10 @@ cd "$here/project" && exec python3 -m benchmarks.gpu "$@"
 
 
 def pack(folder: Path) -> str:
-    """Write the folder and return the list of what is in it.
+    """Write the folder and return the list of its contents.
 
     Raises:
-        LauncherError: the folder is not empty, or something to be packed cannot be had.
+        LauncherError: the folder is not empty, or something to be packed is not available.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LauncherError(f"--pack must name a folder that is empty or does not exist, got {folder}")
@@ -108,7 +108,7 @@ def pack(folder: Path) -> str:
 
 
 def listing(folder: Path) -> str:
-    """What a packed folder holds, and what may stay behind."""
+    """What a packed folder contains, and what may be left behind."""
     rows = [(name, _size(folder / name)) for name in ("project", "comfyui", *WHEELS)]
     lines = [f"{size / MIB:7.1f} MiB  {name}" for name, size in rows]
     lines += [f"{_size(folder) / MIB:7.1f} MiB  together", "", "may stay behind (delete it), and what is skipped then:"]
@@ -121,7 +121,7 @@ def listing(folder: Path) -> str:
 
 
 def _copy(files: Iterable[Path], base: Path, target: Path) -> None:
-    """Copy files with their places below `base`; caches and other kinds of files stay."""
+    """Copy files with their paths below `base`; caches and other kinds of files are left out."""
     for file in files:
         if not file.is_file() or file.suffix not in KINDS or "__pycache__" in file.parts:
             continue

@@ -1,4 +1,4 @@
-"""The parts in the order of their value: with little time, what matters most is measured."""
+"""The parts by importance: if time is short, what matters most is measured."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Part:
-    """One measurement in a process of its own.
+    """One measurement in its own process.
 
     Args:
-        name: in the results; also what `--only` takes.
+        name: name in the results and for `--only`.
         function: "module:function".
-        limit: seconds after which it is stopped [s].
-        least: seconds that must be left to start it [s].
-        arguments: for the function.
+        limit: time after which it is stopped [s].
+        least: time that must be left to start it [s].
+        arguments: arguments for the function.
         required: the others are not tried without it.
-        shared: its limit is its part of the time that is left, divided evenly among those of this kind.
+        shared: its limit is its part of the remaining time, divided evenly among parts of this kind.
     """
 
     name: str
@@ -78,7 +78,7 @@ PARTS: tuple[Part, ...] = (
 
 
 def runs(folder: Path) -> tuple[Part, ...]:
-    """A part for each prepared training in a folder, the last ones of a run."""
+    """One part for each prepared training in a folder; they come last in a run."""
     files = sorted(folder.glob("*/config.yaml"))
     return tuple(
         Part(f"quality/{file.parent.name}", "benchmarks.gpu.parts.quality:quality", math.inf, 30,

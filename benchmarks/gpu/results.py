@@ -8,15 +8,15 @@ from pathlib import Path
 
 NAME, LOG = "results.jsonl", "log.txt"
 FINISHED = ("done",)
-"""Statuses with which `--resume` leaves a part alone; what failed, was skipped or had no time is tried again."""
+"""Statuses of parts that `--resume` does not repeat; those that failed, were skipped or had no time are tried again."""
 
 
 class Results:
-    """The file of a folder.
+    """The results file of a folder.
 
     Args:
-        folder: made if it does not exist.
-        keep: go on with what is in the file; else an earlier file is set aside under a number.
+        folder: created if it does not exist.
+        keep: continue the file; otherwise an earlier file is renamed with a number.
     """
 
     def __init__(self, folder: Path, keep: bool) -> None:
@@ -27,7 +27,7 @@ class Results:
                 _set_aside(file)
         self.lines = read_results(self.file)
         if keep and self.file.is_file():
-            self._write_again()  # a line that a killed run left half written would swallow the next one
+            self._write_again()  # otherwise a line that a killed run left half written would corrupt the next one
 
     def finished(self, size: str, machine: str) -> set[str]:
         """Names of the parts that are finished at a size, on a machine."""
@@ -35,7 +35,7 @@ class Results:
         return {name for name, line in last.items() if line["status"] in FINISHED}
 
     def add(self, line: dict) -> None:
-        """Append a part's line, down to the disk."""
+        """Append a part's line, synchronised to disk."""
         self.lines.append(line)
         with self.file.open("a", encoding="utf-8") as opened:
             opened.write(json.dumps(line) + "\n")
@@ -54,7 +54,7 @@ class Results:
 
 
 def read_results(file: Path) -> list[dict]:
-    """Lines of a results file; those that are no record of a part (a last one, half written) are left out."""
+    """Lines of a results file; those that are not a part's record (such as a half-written last one) are left out."""
     if not file.is_file():
         return []
     found = []

@@ -1,8 +1,8 @@
-"""Runs the parts one after the other, each in a process with a time limit, and keeps what each has reported.
+"""Run the parts one after the other, each in a process with a time limit, and keep what each has reported.
 
-Processes are forked from one that has imported everything and touched no GPU, so that a part starts at
-once instead of importing for 15 s. Where a library has touched the GPU while it was imported, a forked process cannot
-use it: the first part shows that, and all parts are then started from scratch.
+Processes are forked from one that has imported everything but not touched the GPU, so that a part starts at once
+instead of importing for 15 s. If a library has touched the GPU during import, a forked process cannot use it: the first
+part shows that, and all parts are then started from scratch.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ PRELOADED = (
     "benchmarks.gpu.parts.resume", "benchmarks.gpu.parts.quality", "training.data.prepare", "training.cache.write",
 )  # fmt: skip
 _POISONED = ("initialization error", "re-initialize cuda", "forked subprocess")
-"""What CUDA says in a process that was forked from one which had touched the GPU."""
+"""CUDA's error in a process that was forked from one that had touched the GPU."""
 _FORGIVEN_S = 5.0
-"""What a part may take between its last report and the end of its process [s]."""
+"""Time that a part may take between its last report and the end of its process [s]."""
 
 
 class Runner:
     """Runs parts within a budget.
 
     Args:
-        size: of the run.
+        size: size of the run.
         results: where lines go.
-        budget: of all parts together [s].
+        budget: total time of all parts [s].
         tell: takes lines of progress.
     """
 
@@ -60,9 +60,9 @@ class Runner:
         self.method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
     def run(self, parts: Sequence[Part]) -> bool:
-        """Run what is not finished; returns whether every part was done or could not be done on this machine.
+        """Run unfinished parts; returns whether every part was done or could not be done on this machine.
 
-        Required parts run each time: they say which machine this is, and another machine's results are not this one's.
+        Required parts run each time: they identify the machine, and results of another machine do not count.
         """
         self._preload()
         for part in (part for part in parts if part.required):
@@ -90,12 +90,12 @@ class Runner:
         return all(status in (child.DONE, child.SKIPPED) for status in statuses)
 
     def _may_be_poisoned(self, line: dict) -> bool:
-        """Whether a part failed that a process which was not forked might run: CUDA says so, or sees no GPU at all."""
+        """Whether a part failed that might run in an unforked process: CUDA says so, or sees no GPU at all."""
         on_gpu = self.size.device == "cuda"
         return self.method == "fork" and (on_gpu or any(text in line["error"].lower() for text in _POISONED))
 
     def _preload(self) -> None:
-        # Asks the driver's management library whether there is a GPU, which leaves forked processes able to use it.
+        # Makes torch ask the driver's management library for a GPU, so that forked processes can still use it.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         try:
             with gpu_asked_of_the_driver():
@@ -103,7 +103,7 @@ class Runner:
                     importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise LauncherError(f"bench gpu needs the Python package {error.name}, which is not installed") from error
-        # What is there by now stays shared with the forked processes, instead of being copied by the collector.
+        # Existing objects stay shared with the forked processes, instead of being copied by the collector.
         gc.collect()
         gc.freeze()
         self.tell(f"[{self._now():4.0f} s] packages loaded")
@@ -143,7 +143,7 @@ class Runner:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
-            # The threads that Python warns of are those of libraries, which no part uses before it has its own.
+            # Python warns about the threads of libraries, which no part uses before it has started its own.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         theirs.close()
@@ -181,9 +181,9 @@ class Runner:
 
 @contextlib.contextmanager
 def gpu_asked_of_the_driver() -> Iterator[None]:
-    """Within it, the GPU's compute capability comes from the driver's tool instead of CUDA.
+    """Within the block, the GPU's compute capability comes from the driver's tool instead of CUDA.
 
-    bitsandbytes asks for it while it is imported; through CUDA the answer would leave forked processes without a GPU.
+    bitsandbytes queries it during import; a query through CUDA would leave forked processes without a GPU.
     """
     import torch
 
@@ -197,7 +197,7 @@ def gpu_asked_of_the_driver() -> Iterator[None]:
 
 
 def _compute_capability() -> tuple[int, int] | None:
-    """(major, minor) of the first GPU, or None where `nvidia-smi` cannot tell."""
+    """(major, minor) of the first GPU, or None if `nvidia-smi` cannot tell."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -217,7 +217,7 @@ def _end(process: multiprocessing.Process) -> None:
 
 
 def _cpu_of_children() -> float:
-    """CPU time of the processes that have ended, with those that they had waited for [s]."""
+    """CPU time of ended child processes, including those that they had waited for [s]."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -229,5 +229,5 @@ def _how(code: int | None) -> str:
 
 
 def default_folder(root: Path, size: Size) -> Path:
-    """Where results go unless another folder is named."""
+    """Default folder for results."""
     return root / "output" / ("bench_gpu" if size.released else "bench_gpu_rehearsal")

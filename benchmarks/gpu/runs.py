@@ -1,9 +1,9 @@
 """Prepare trainings for another machine: `python -m benchmarks.gpu.runs SETTINGS.yaml DIR`.
 
-SETTINGS is a configuration of a training, or the settings of a sweep; each training gets a folder `DIR/NAME` with its
-config.yaml, its cache, and its base where that does not ship. `bench gpu --runs DIR` then trains and exports. With
-what it wrote copied back into DIR, `python -m training study sweep --config SETTINGS.yaml --out DIR` executes a sweep's
-plans and writes its page.
+SETTINGS is the configuration of a training, or the settings of a sweep; each training gets a folder `DIR/NAME` with its
+config.yaml, its cache, and its base unless that ships with the project. `bench gpu --runs DIR` then trains and exports.
+When its results have been copied back into DIR, `python -m training study sweep --config SETTINGS.yaml --out DIR`
+executes a sweep's plans and writes its page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .parts.quality import BASE, CACHE, CONFIG
 
 
 def prepare_runs(settings_file: Path, out: Path) -> list[Path]:
-    """Folders of the runs; what is prepared already is left as it is.
+    """Prepare the runs and return their folders; those that are prepared already are left as they are.
 
     Raises:
         TrainingError: the file is neither a training's nor a sweep's, or data are missing.
@@ -35,7 +35,7 @@ def prepare_runs(settings_file: Path, out: Path) -> list[Path]:
 
 
 def _prepare(config, folder: Path) -> Path:
-    """Make pairs and cache where they are missing, and put what the training reads into its folder."""
+    """Make pairs and cache if they are missing, and put what the training reads into its folder."""
     from training.cache.read import MANIFEST
     from training.cache.write import cache
     from training.data.prepare import prepare

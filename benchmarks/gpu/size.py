@@ -1,4 +1,4 @@
-"""How large a run is: the released models' sizes on a GPU, or the same code at a size that a CPU runs in seconds."""
+"""Size of a run: that of the released models on a GPU, or the same code at a size that a CPU runs in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class NotHereError(Exception):
 
 
 class UnfinishedError(Exception):
-    """A part has done what its time allowed, and can go on later; the message says how far it is."""
+    """A part has done what its time allowed and can resume later; the message says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,19 @@ class Size:
     """Sizes of everything that the parts measure.
 
     Args:
-        name: in the results; those of another size are not resumed.
+        name: name in the results; those of another size are not resumed.
         device: "cuda" or "cpu".
         cell: height and width of a cell of the 3x3 grid [px].
         words: text tokens.
-        repeats: timed rounds.
-        warmup: rounds before that.
+        repeats: number of timed rounds.
+        warmup: number of untimed rounds before.
         plans: numbers of steps of the timed plans.
-        backend: of torch.compile.
-        released: networks of the released sizes, else tiny ones.
+        backend: backend of torch.compile.
+        released: use networks of the released sizes, otherwise tiny ones.
         training: settings that replace a recipe's.
         square: side of the square matrices whose product gives the attainable rate.
-        steps: optimizer steps of the run that is killed and resumed, and in front of which it is killed.
-        seconds: time limit of the part that gets this [s].
+        steps: optimizer steps of the run that is killed and resumed, and the step before which it is killed.
+        seconds: time limit of the running part [s].
     """
 
     name: str
@@ -57,8 +57,8 @@ REAL = Size("released", "cuda", (240, 320), 512, repeats=7, warmup=2, plans=(20,
 REHEARSAL = Size(
     "rehearsal", "cpu", (32, 32), 8, repeats=2, warmup=1, plans=(2, 1), backend="eager", released=False,
     training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu",
-              "mixed_precision": "bf16"},  # a GPU's, which the plan of memory is of, on every CPU
+              "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made, on every CPU
     square=256, steps=(4, 3),
 )  # fmt: skip
-"""Compiled blocks run through torch.compile's front end only: C++ code would take minutes to build."""
+"""Compiled blocks only use torch.compile's front end: C++ code would take minutes to build."""
 SIZES = {size.name: size for size in (REAL, REHEARSAL)}

@@ -9,13 +9,13 @@ _WAYS = ("none", "first_cell", "first_cell_cached", "full_grid")
 
 
 def summary(lines: list[Line]) -> str:
-    """Text of a run's results, the last line of each part."""
+    """Text of a run's results, from the last line of each part."""
     blocks = [_machine(lines), _planning(lines), _training(lines), _others(lines), _ends(lines)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def table(head: list[str], rows: list[list[object]]) -> str:
-    """Columns, aligned; None is a dash."""
+    """Aligned columns; None becomes a dash."""
     texts = [head, *([_text(value) for value in row] for row in rows)]
     widths = [max(len(row[place]) for row in texts) for place in range(len(head))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in texts]
@@ -42,7 +42,7 @@ def _machine(lines: list[Line]) -> str:
 
 
 def _planning(lines: list[Line]) -> str:
-    """Seconds of a step, plans, and their ratios to as many steps without a condition, memory."""
+    """Seconds of a step, plans with their ratios to as many steps without a condition, and memory."""
     rows = []
     for line, figures in _of(lines, "planning/"):
         if "plain_step_s" in figures:
@@ -85,7 +85,7 @@ def _training(lines: list[Line]) -> str:
 
 
 def _others(lines: list[Line]) -> str:
-    """Parts of a kind of their own: their figures as they are."""
+    """Parts that belong to no group, with their figures as they are."""
     told = []
     for line in lines:
         if line["part"].startswith(("planning/", "training/")) or line["part"] == "machine":
@@ -104,7 +104,7 @@ def _of(lines: list[Line], group: str) -> list[tuple[Line, dict]]:
 
 
 def _plans(figures: dict) -> list[float | None]:
-    """Seconds of the long and the short plan with a cached condition, each with its ratio to no condition's steps.
+    """Seconds of the long and the short plan with a cached condition, each with its ratio to steps without a condition.
 
     The ratio's denominator is the faster of the two implementations of attention that were timed without a condition.
     """

@@ -1,1 +1,1 @@
-"""Everything that touches ComfyUI's inside: the FLUX patch, adapters, tiny models, processes, node expansion."""
+"""Everything that touches ComfyUI's internals: the FLUX patch, adapters, tiny models, processes, node expansion."""

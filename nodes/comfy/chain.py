@@ -1,4 +1,4 @@
-"""The part of a graph that Extend Plan stands for: the nodes of an ordinary plan, once for each request, and joints."""
+"""The part of a graph that replaces Extend Plan: the nodes of an ordinary plan, once for each request, and joints."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -36,10 +36,10 @@ class Joining:
 def links_of(hidden) -> dict[str, Link]:
     """Inputs of the running node that come from other nodes.
 
-    Nodes that take over these links, not the values, are known to ComfyUI's cache by what they depend on.
+    With these links instead of values, ComfyUI's cache can identify the new nodes by what they depend on.
 
     Raises:
-        ChainError: an input is a list, for each item of which ComfyUI runs the node again: links would stand for all.
+        ChainError: an input is a list, for each item of which ComfyUI runs the node again: a link would mean all items.
     """
     from comfy_execution.graph_utils import is_link
     from comfy_execution.utils import get_executing_context
@@ -58,10 +58,10 @@ def placed(
     """Bring each request's path into the pixels of the frame that its plan starts from.
 
     Args:
-        requests: with paths on the first frame.
+        requests: requests with paths on the first frame.
         size: (h, w) of the first frame [px], from which the first plan starts; the others start from cells.
-        spec: says the cell's size.
-        fit: how the first frame is brought to it.
+        spec: the planner's spec, for the cell's size.
+        fit: how the first frame is brought to that size.
     """
     result = []
     for number, request in enumerate(requests):
@@ -73,7 +73,7 @@ def placed(
 
 
 class Chain:
-    """Makes the nodes of plans that follow each other.
+    """Makes the nodes of consecutive plans.
 
     Attributes:
         graph: ComfyUI's builder, with the nodes that `build` has made.
@@ -97,7 +97,7 @@ class Chain:
         self._fit = fit
 
     def titles(self, requests: tuple[PlanRequest, ...], length: int) -> list[str]:
-        """A line on each plan of `length` frames: which frames of the whole are its own, and what makes it."""
+        """One line per plan of `length` frames: which frames of the whole are its own, and its request."""
         lines, overlap, join = [], self._joining.overlap, self._joining.join
         for number, request in enumerate(requests):
             first, last = frames_shown(number, len(requests), length, overlap, join)
@@ -107,7 +107,7 @@ class Chain:
         return lines
 
     def build(self, requests: tuple[PlanRequest, ...], titles: list[str], length: int) -> tuple[Link, Link, Link]:
-        """Make the nodes of all plans of `length` frames; returns where frames, video and report come out."""
+        """Make the nodes of all plans of `length` frames; returns the outputs with frames, video and report."""
         frames, video, check = self._plan(requests[0], self._links["first_frame"], self._seed(0))
         plan, report = frames, self._text(titles[0], check)
         for number, request in enumerate(requests[1:], start=1):
@@ -119,7 +119,7 @@ class Chain:
         return frames, video, report
 
     def _plan(self, request: PlanRequest, first: Link, seed: int) -> tuple[Link, Link, Link]:
-        """The nodes of one plan; returns where its frames, its video and its checks come out."""
+        """Make the nodes of one plan; returns the outputs with its frames, its video and its checks."""
         spec, fit = self._links["spec"], {"fit": self._fit}
         drawn, asked = first, {}
         if request.trajectory is not None:
@@ -135,7 +135,7 @@ class Chain:
         return sliced.out(0), sliced.out(1), check.out(0)
 
     def _grid(self, request: PlanRequest, first: Link, seed: int) -> Link:
-        """The nodes from a first frame, with its path drawn on it, to a grid."""
+        """Make the nodes from a first frame, with its path drawn on it, to a grid."""
         links = {name: self._links[name] for name in ("model", "vae", "spec", "negative") if name in self._links}
         prompt = self._node(
             "VisualPlannerPrompt", mode=request.mode, instruction=request.instruction, spec=links["spec"]

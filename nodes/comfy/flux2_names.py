@@ -1,4 +1,4 @@
-"""FLUX.2 in ComfyUI: weights of a diffusers transformer under its names, and what the running ComfyUI lacks of it."""
+"""FLUX.2 in ComfyUI: weights of a diffusers transformer under its names, and entries that ComfyUI's own maps lack."""
 
 from collections.abc import Mapping
 
@@ -7,18 +7,18 @@ from ...visual_planner.planner.layers import Place, bfl_norms, bfl_places
 from .safetensors_files import ModelFileError
 
 TAPS = 3
-"""Layers of the text encoder whose outputs stand side by side in FLUX.2's text."""
+"""Number of text encoder layers whose outputs are concatenated in FLUX.2's text."""
 
 
 def lacks_klein(width: int, wanted: int) -> str:
-    """Hint for a text that a ComfyUI before klein made of klein's Qwen3, which it takes for another model's encoder.
+    """Hint for text from a ComfyUI older than klein, which takes klein's Qwen3 for another model's encoder.
 
     Args:
-        width: of the text; that encoder gives one layer alone.
+        width: width of the text; that encoder returns a single layer.
         wanted: width that the model takes.
 
     Returns:
-        The hint with a space before it, or nothing where it does not apply.
+        The hint with a space before it, or an empty text if it does not apply.
     """
     import comfy.text_encoders.flux
 
@@ -32,11 +32,11 @@ def to_bfl(weights: Mapping, config: Mapping, name: str) -> dict:
 
     Args:
         weights: tensors by diffusers' key.
-        config: of the transformer.
-        name: of the transformer, for messages.
+        config: configuration of the transformer.
+        name: name of the transformer, for messages.
 
     Raises:
-        ModelFileError: a key that the configuration does not account for, or one that is missing.
+        ModelFileError: a key is missing, or not accounted for by the configuration.
     """
     import torch
 
@@ -61,7 +61,7 @@ def to_bfl(weights: Mapping, config: Mapping, name: str) -> dict:
 
 
 def lora_keys(model) -> dict[str, object]:
-    """Entries for ComfyUI's LoRA key map: every layer of a FLUX.2 model by diffusers' name, in all forms of prefixes.
+    """Entries for ComfyUI's LoRA key map: every layer of a FLUX.2 model by diffusers' name, with all known prefixes.
 
     Args:
         model: the model inside a MODEL.
@@ -79,7 +79,7 @@ def lora_keys(model) -> dict[str, object]:
 
 
 def _target(key: str, place: Place) -> object:
-    """A layer's place as ComfyUI's patches have it: a key, a key with rows, or a key with a change of the result."""
+    """A layer's place as in ComfyUI's patches: a key, a key with rows, or a key with a change of the result."""
     if place.swapped:
         return (key, None, swap_halves)
     return key if place.rows is None else (key, (0, *place.rows))

@@ -1,4 +1,4 @@
-"""Which family a MODEL of ComfyUI is of, and whether planner and text belong to it."""
+"""Which family a MODEL of ComfyUI belongs to, and whether planner and text match it."""
 
 from ...visual_planner.errors import ConditioningError
 from ...visual_planner.planner.families import FAMILIES, FLUX2, Family
@@ -14,7 +14,7 @@ def family_of_model(model) -> Family | None:
     if not hasattr(network, "double_blocks"):
         return None
     found = next((family for family in FAMILIES.values() if (family.axes, family.patch) == kind), None)
-    # Other networks have four axes, too; this modulation, which all blocks share, is FLUX.2's own.
+    # Other networks have four axes as well; only FLUX.2 has this modulation, which all blocks share.
     return None if found is FLUX2 and not getattr(settings, "global_modulation", False) else found
 
 
@@ -24,7 +24,7 @@ def require_family(model, spec: PlannerSpec, planner: str = "the planner's recor
     Args:
         model: MODEL of ComfyUI.
         spec: the record.
-        planner: what it comes from, for the message.
+        planner: source of the record, for the message.
     """
     family = family_of_model(model)
     if family is not spec.base_family:
@@ -40,7 +40,7 @@ def require_text(model, conditioning: list, spec: PlannerSpec, name: str) -> Non
         model: MODEL of ComfyUI.
         conditioning: ComfyUI's list of [embedding, settings].
         spec: the planner's record.
-        name: of the conditioning, for the message.
+        name: name of the conditioning, for the message.
     """
     wanted = getattr(getattr(model.model.diffusion_model, "params", None), "context_in_dim", None)
     for embedding, _ in conditioning:

@@ -1,4 +1,4 @@
-"""Look into safetensors files without loading them, and say plainly what is wrong with a broken one.
+"""Read headers of safetensors files without loading them, and report clearly what is wrong with a broken one.
 
 Format: 8 bytes with the header's length (little endian), the header as JSON (`name → {dtype, shape, data_offsets}`
 and `__metadata__`, text → text), then the data (https://github.com/huggingface/safetensors).
@@ -21,16 +21,16 @@ _BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16},
     **{"U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8},
 }
-"""Bits of a value by dtype; of others the file's own reader knows."""
+"""Bits of a value by dtype; other dtypes are left to the format's own reader."""
 
 
 class ModelFileError(PlannerError):
-    """A model file is missing, cut short or of another kind."""
+    """A model file is missing, truncated or of another kind."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands in a safetensors file.
+    """Header of a safetensors file.
 
     Args:
         metadata: the free text entries.
@@ -42,14 +42,14 @@ class Header:
 
 
 def read_header(path: Path, what: str) -> Header:
-    """Read a file's header and check that the file is whole.
+    """Read a file's header and check that the file is complete.
 
     Args:
         path: the file.
         what: what the file is, for messages ("LoRA bridge.safetensors").
 
     Raises:
-        ModelFileError: it is missing, not a safetensors file, or its data is cut short.
+        ModelFileError: it is missing, not a safetensors file, or its data is truncated.
     """
     if not path.is_file():
         raise ModelFileError(f"{what} must be a file, but {path} does not exist")
@@ -84,13 +84,13 @@ def read_header(path: Path, what: str) -> Header:
 
 
 def _begin(entry: object) -> int:
-    """Where a tensor's data begins; what is no entry comes first and is refused then."""
+    """Where a tensor's data begins; an invalid entry sorts first and is then refused."""
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1
 
 
 def _end_of(entry: object, begin: int, where: str, path: Path) -> int:
-    """Where a tensor's data ends, which must begin where those before it end."""
+    """Where a tensor's data ends, after checking that it begins where the previous tensor's ends."""
     if not isinstance(entry, dict):
         raise ModelFileError(f"{where} {brief(entry)}: {path}")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")

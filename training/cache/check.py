@@ -1,4 +1,4 @@
-"""`python -m training check`, and what is looked at before a cache is written."""
+"""`python -m training check`, and the checks that are made before a cache is written."""
 
 import argparse
 import math
@@ -43,10 +43,10 @@ def check_command(arguments: list[str]) -> int:
 
 
 def check(data: Path, section: CacheSection | None = None) -> list[str]:
-    """Problems of a folder of pairs (see `check_pairs`) and, with a cache section, of the room for its cache.
+    """Problems of a folder of pairs (see `check_pairs`) and, with a cache section, of the disk space for its cache.
 
     Raises:
-        TrainingError: it is no folder of pairs at all.
+        TrainingError: it is not a folder of pairs at all.
     """
     problems = check_pairs(data)
     if section is not None:
@@ -57,17 +57,17 @@ def check(data: Path, section: CacheSection | None = None) -> list[str]:
 def quick_check(
     section: CacheSection, spec: PlannerSpec, pairs: list[dict], pictures: Collection[str] | None = None
 ) -> None:
-    """What can be known before a model is loaded, without decoding pictures.
+    """Check what can be checked before a model is loaded, without decoding pictures.
 
     Args:
-        section: of the cache.
+        section: settings of the cache.
         spec: the planner.
         pairs: all lines.
-        pictures: whose headers are read; None: all.
+        pictures: names of those whose headers are read; None: all.
 
     Raises:
         TrainingError: lines or headers of pictures have problems; the message has the first ones.
-        WritingError: the disk has too little room.
+        WritingError: the disk has too little space.
     """
     problems = list(line_problems(section.data, spec, pairs))
     named = {pair[key]: key for pair in pairs for key in ("source", "target")}
@@ -111,7 +111,7 @@ def cache_bytes(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> 
 
 
 def report(data: Path, section: CacheSection | None, cache_folder: str | None) -> int:
-    """Print what is wrong, a line a problem; returns the exit code: 0, or 1 with problems."""
+    """Print what is wrong, one problem per line; returns the exit code: 0, or 1 with problems."""
     problems = check(data, section) if data is not None else []
     if cache_folder is not None:
         problems += Cache(cache_folder).verify()

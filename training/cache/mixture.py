@@ -1,4 +1,4 @@
-"""The caches that a run trains on, as one: whose pairs there are, and how often each cache is drawn from."""
+"""The caches that a run trains on, combined: their pairs, and how often each cache is drawn from."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -18,10 +18,10 @@ class Mixture:
         shares: how often each is drawn from; None: all pairs equally often.
 
     Attributes:
-        spec: of all of them.
+        spec: the spec of all caches.
         name: their folders.
         shares: as given.
-        pairs: of all, each with the number of its cache as "source"; of several caches the ids begin with it.
+        pairs: those of all caches, each with its cache's number as "source"; if there are several, ids begin with it.
 
     Raises:
         TrainingError: they differ in spec or in the shape of their text, or one trains on what another validates on.

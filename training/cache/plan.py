@@ -32,7 +32,7 @@ class Shard:
         kind: one of `KINDS`.
         file: its name.
         names: prompts or pictures whose embeddings or latents it holds.
-        settings: what its content depends on besides.
+        settings: what else its content depends on.
     """
 
     kind: str
@@ -42,25 +42,25 @@ class Shard:
 
     @property
     def note(self) -> str:
-        """File that says that the shard is finished, until the manifest does."""
+        """File that marks the shard as finished until there is a manifest."""
         return f"{self.file}.json"
 
     def stamp(self, digest_of: Callable[[str], str]) -> str:
-        """Digest of all that its content depends on; `digest_of` gives that of a picture."""
+        """Digest of everything that its content depends on; `digest_of` returns that of a picture."""
         held = list(self.names) if self.kind == "text" else [[name, digest_of(name)] for name in self.names]
         return hashlib.sha256(json.dumps([self.settings, held], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A cache that is going to be made.
+    """A cache that is to be made.
 
     Args:
         section: its settings.
         spec: the planner.
         pairs: lines of the pairs.
         names: distinct prompts, targets and conditions, by kind, in order.
-        contract: what it is made for and with, as its manifest says it.
+        contract: what it is made for and with, as in its manifest.
         shards: its files, kind by kind.
     """
 
@@ -72,11 +72,11 @@ class Plan:
     shards: tuple[Shard, ...]
 
     def of(self, part: Part) -> list[Shard]:
-        """The files of a part of the work: its stretch of each kind, since one encoder at a time is in memory."""
+        """The files of a part of the work: its section of each kind, since only one encoder is in memory at a time."""
         return [shard for kind in KINDS for shard in part.of([s for s in self.shards if s.kind == kind])]
 
     def told_digest(self) -> Callable[[str], str]:
-        """The digest of a picture as the manifest of the pairs has it; that of its content where there is none."""
+        """A function that returns a picture's digest from the pairs' manifest, or of its content if there is none."""
         told = read_manifest(self.section.data)
 
         def digest(name: str) -> str:
@@ -90,7 +90,7 @@ class Plan:
 
 
 def plan_cache(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> Plan:
-    """The plan for the cache of some pairs; reads the encoders, and no picture."""
+    """The plan for the cache of some pairs; reads the encoders, but no pictures."""
     names = {
         "text": sorted({pair["text"] for pair in pairs} | {""}),
         "targets": sorted({pair["target"] for pair in pairs}),
@@ -103,7 +103,7 @@ def plan_cache(section: CacheSection, spec: PlannerSpec, pairs: list[dict]) -> P
 
 
 def differences(manifest: dict, wanted: dict) -> list[str]:
-    """In what a cache differs from the one that is wanted, in words: encoders, spec, settings."""
+    """How a cache differs from the one that is wanted, in words: encoders, spec, settings."""
     held = manifest.get("encoders")
     encoders = held if isinstance(held, dict) else {}
     found = [
@@ -119,7 +119,7 @@ def differences(manifest: dict, wanted: dict) -> list[str]:
         if part == "spec" and held is not None:  # of an older version, too
             held = asdict(spec_from(held))
         for name, value in wanted[part].items() if held is not None else ():
-            # through JSON, since a tuple comes back as a list
+            # through JSON, which turns a tuple into a list
             if json.loads(json.dumps(held.get(name))) != json.loads(json.dumps(value)):
                 found.append(f"made with {part} {name} {brief(held.get(name))} instead of {brief(value)}")
     return found
@@ -147,7 +147,7 @@ def _shards_of(
 
 
 def is_finished(out: Folder, shard: Shard, stamp: str) -> bool:
-    """Whether a file was made by an earlier run; one of other images, encoders or settings is named and was not."""
+    """Whether an earlier run made a file; prints its name and returns False if its inputs have changed."""
     if not out.exists(shard.note):
         return False
     if read_note(out, shard).get("stamp") == stamp:
@@ -157,7 +157,7 @@ def is_finished(out: Folder, shard: Shard, stamp: str) -> bool:
 
 
 def read_note(out: Folder, shard: Shard) -> dict:
-    """What is noted of a finished shard: its stamp, size and digest; nothing where the note is damaged."""
+    """Note of a finished shard: its stamp, size and digest; empty if the note is damaged."""
     try:
         note = json_object(out.read(shard.note, "note"), f"note {out.name(shard.note)}")
         return checked(_Note, note, f"note {out.name(shard.note)}").model_dump()

@@ -1,4 +1,4 @@
-"""Reading a cache of latents and text embeddings: it is checked against its manifest, a shard opened when needed."""
+"""Read a cache of latents and text embeddings: checked against its manifest, each shard opened when needed."""
 
 import hashlib
 from pathlib import Path
@@ -33,7 +33,7 @@ _Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 class _Manifest(Record):
-    """manifest.json of a cache, as far as it is read again."""
+    """The part of a cache's manifest.json that is read again."""
 
     spec: dict
     shards: dict[str, list[_Name]]
@@ -71,7 +71,7 @@ class Cache:
 
     Args:
         folder: where it is: a path, or a URL for fsspec, whose shards are copied here when they are first needed.
-        keep: of a URL's shards, how many stay on this machine; None keeps all.
+        keep: number of a URL's shards that stay on this machine; None keeps all.
 
     Raises:
         TrainingError: it is unfinished, broken, or lacks a shard.
@@ -134,7 +134,7 @@ class Cache:
                 )
 
     def verify(self) -> list[str]:
-        """Read every shard again; returns what is wrong, a line a file."""
+        """Read every shard again; returns what is wrong, one line per file."""
         problems = []
         for name, (size, digest) in self.manifest.get("files", {}).items():
             data = self._store.read(name, "cache file") if self._store.exists(name) else None

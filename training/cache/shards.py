@@ -1,7 +1,7 @@
-"""Shards of the work on a cache: files that other processes made, each shard with a record of its own beside them.
+"""Shards of the work on a cache: the files that each process made, with a record of each shard beside them.
 
-The files of a cache lie where they stay, in a folder or in an object store, from the beginning: what a process leaves
-unfinished is a file that is missing. The manifest, written last, makes them a cache.
+The files of a cache are written to their final place, in a folder or in an object store: whatever a process leaves
+unfinished is simply missing. The manifest, written last, makes them a cache.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ def _record_of(part: Part) -> str:
 
 
 def _made_from(plan: Plan) -> dict:
-    """All that a cache depends on, the same on every machine that sees the pairs and the encoders."""
+    """Everything that a cache depends on, the same on every machine that sees the pairs and the encoders."""
     told = {f"{name}.{key}": value for name in ("spec", "settings") for key, value in plan.contract[name].items()}
     sizes = {key: getattr(plan.section, key) for key in ("shard_size", "text_shard_size", "episodes")}
     names = hashlib.sha256(json.dumps(plan.names).encode()).hexdigest()
@@ -37,7 +37,7 @@ def write_record(plan: Plan, out: Folder, part: Part) -> None:
 
 
 def forget_damaged(plan: Plan, out: Folder, part: Part) -> None:
-    """Of a part that was finished already, look at every file; what is damaged is going to be made again."""
+    """Check every file of a part that was finished already, so that damaged ones are made again."""
     if not out.exists(_record_of(part)):
         return
     out.remove(_record_of(part))
@@ -48,7 +48,7 @@ def forget_damaged(plan: Plan, out: Folder, part: Part) -> None:
 
 
 def check_shards(plan: Plan, out: Folder, count: int) -> None:
-    """Look at all that the shards have made, before it becomes a cache.
+    """Check everything that the shards have made before it becomes a cache.
 
     Raises:
         TrainingError: a shard is missing, surplus, of other pairs, encoders or settings, or damaged; the message names
@@ -73,7 +73,7 @@ def check_shards(plan: Plan, out: Folder, count: int) -> None:
 
 
 def forget_records(out: Folder) -> None:
-    """Take the records away: the manifest is written."""
+    """Remove the records once the manifest is written."""
     for part in _recorded(out):
         out.remove(_record_of(part))
 
@@ -84,7 +84,7 @@ def _recorded(out: Folder) -> list[Part]:
 
 
 def _problem(out: Folder, shard, told: dict, digest_of) -> str:
-    """What is wrong with a file that a shard's record names; "" for nothing."""
+    """What is wrong with a file that a shard's record names; "" if nothing is."""
     if shard.file not in told or not out.exists(shard.note):
         return "is missing"
     note = read_note(out, shard)

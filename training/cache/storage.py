@@ -1,4 +1,4 @@
-"""A folder on this machine or, by URL, in an object store: whole files in and out, never half of one."""
+"""A folder on this machine or, by URL, in an object store: files are read and written whole."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ class Folder:
 
     Args:
         place: a path, or a URL for fsspec (`s3://bucket/folder`, `memory://folder`).
-        keep: of a URL's files, how many stay on this machine; None keeps all.
+        keep: number of a URL's files that stay on this machine; None keeps all.
 
     Raises:
         TrainingError: the URL's kind is unknown, or its package is not installed.
@@ -82,7 +82,7 @@ class Folder:
         return self._reach(file, lambda path: _content(self._system, path))
 
     def write(self, file: str, data: bytes) -> None:
-        """Write a file, whole or not at all (object stores show a file when it is complete).
+        """Write a file, whole or not at all (object stores show a file only when it is complete).
 
         Raises:
             TrainingError: it cannot be written.
@@ -99,7 +99,7 @@ class Folder:
         self._reach(file, put)
 
     def remove(self, file: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         if self._system is None:
             (Path(self.place) / file).unlink(missing_ok=True)
         elif self.exists(file):
@@ -112,7 +112,7 @@ class Folder:
         return len(data), hashlib.sha256(data).hexdigest()
 
     def local(self, file: str, digest: str | None = None) -> Path:
-        """Path of a file on this machine: the file itself, or a copy of it that is checked as it comes.
+        """Path of a file on this machine: the file itself, or a copy of it that is checked while it is copied.
 
         Raises:
             TrainingError: it does not exist, is not the one of this SHA-256, or its name leads out of the folder.
@@ -143,7 +143,7 @@ class Folder:
 
 
 def _connect(url: str) -> tuple:
-    """The file system of a URL, and the path in it; S3 without the package s3fs through Arrow's own client."""
+    """The file system of a URL, and the path in it; without the package s3fs, S3 is accessed through Arrow's client."""
     import fsspec
 
     kind, _, path = url.partition("://")
@@ -155,7 +155,7 @@ def _connect(url: str) -> tuple:
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     scheme, _, host = server.rstrip("/").rpartition("://")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    # a server of one's own has no regions that could be asked for
+    # a self-hosted server has no regions that could be looked up
     chosen = {"endpoint_override": host, "scheme": scheme or "https", "region": region or "us-east-1"} if host else {}
     chosen |= {"region": region} if region else {}
     return ArrowFSWrapper(S3FileSystem(**chosen)), path.strip("/")

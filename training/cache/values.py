@@ -11,10 +11,10 @@ from ..sections.data import CacheSection
 
 
 def finite(values: torch.Tensor, names: Sequence[str], section: CacheSection) -> torch.Tensor:
-    """The values (B, ...) of a batch, refused where one of them is no number: training would fail on it much later.
+    """Return the values (B, ...) of a batch if all are finite: otherwise training would fail much later.
 
     Raises:
-        TrainingError: which picture or prompt it is of.
+        TrainingError: a value is not finite; the message names its picture or prompt.
     """
     whole = torch.isfinite(values).flatten(1).all(dim=1)
     if not bool(whole.all()):
@@ -29,7 +29,7 @@ def finite(values: torch.Tensor, names: Sequence[str], section: CacheSection) ->
 
 
 def cut_prompts(counts: dict[str, tuple[int, list[int]]]) -> list[str]:
-    """A line for each encoder that some prompts are too long for.
+    """One line for each encoder that cuts some prompts.
 
     Args:
         counts: longest text and tokens of each prompt, by encoder.

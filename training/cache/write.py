@@ -1,9 +1,9 @@
 """Pairs → a cache of latents and text embeddings, so that training never loads an encoder.
 
 A cache is a contract: its manifest names the spec, the files of the encoders by digest, and each shard with size and
-SHA-256. Each picture and each distinct prompt is encoded once. Shards are spread over the processes of a launcher; a
-run that was killed goes on with the shards that are missing. What a shard holds depends on the data alone, so the
-cache is the same however many processes made it and however often they were stopped.
+SHA-256. Each picture and each distinct prompt is encoded once. Shards are distributed over the processes of a launcher;
+a run that was killed continues with the missing shards. What a shard holds depends on the data alone, so the cache is
+the same however many processes made it and however often they were stopped.
 """
 
 import json
@@ -41,11 +41,11 @@ def cache(config: Config, asked: Asked = ALL) -> None:
     """Encode a folder of pairs; with a launcher or in shards, in several processes.
 
     Args:
-        config: of which the section `cache` counts.
-        asked: a shard of the files, or finished shards to put together.
+        config: the configuration, of which the section `cache` is used.
+        asked: a shard of the files, or finished shards to merge.
 
     Raises:
-        TrainingError: the pairs have a problem, there is no room, another cache is in the way, or a shard is missing.
+        TrainingError: the pairs have a problem, the disk is full, another cache is in the way, or a shard is missing.
     """
     section: CacheSection = config.section("cache")
     spec, pairs = read_pairs(section.data, section.episodes)
@@ -106,7 +106,7 @@ def _finish(plan: Plan, out: Folder) -> bool:
 def _encode(shards: list[tuple[Shard, str]], plan: Plan, out: Folder, process: Process) -> None:
     """Make files of one kind, each with its stamp.
 
-    The encoder lives only here: text encoders and VAE do not fit side by side.
+    The encoder exists only in this call: text encoders and VAE do not fit in memory together.
     """
     section, spec, first = plan.section, plan.spec, process.part.number == 0
     device, dtype = device_of(process, section.device), getattr(torch, section.dtype)
@@ -152,7 +152,7 @@ def _picture_encoder(kind: str, section: CacheSection, spec: PlannerSpec, vae: t
 
 
 def _write_manifest(plan: Plan, out: Folder, firsts: dict[str, str]) -> None:
-    """Write the lines and, last, the manifest, which makes the files a cache; then the notes go."""
+    """Write the lines and, last, the manifest, which makes the files a cache; then remove the notes."""
     section, shards = plan.section, plan.shards
     notes = {shard.file: read_note(out, shard) for shard in shards}
     place = {kind: {name: number for number, name in enumerate(plan.names[kind])} for kind in KINDS}
@@ -162,7 +162,7 @@ def _write_manifest(plan: Plan, out: Folder, firsts: dict[str, str]) -> None:
             "target": place["targets"][pair["target"]],
             "condition": place["conditions"][pair["source"]],
             "text": place["text"][pair["text"]],
-            # so that caches that are trained on together can be told to share scenes
+            # shows whether caches that are trained on together share scenes
             **({"first_frame": firsts[pair["episode"]]} if pair.get("episode") in firsts else {}),
         }
         for pair in plan.pairs

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pairs, all at once, before a model is loaded."""
+"""Find everything that is wrong with a folder of pairs before a model is loaded."""
 
 import hashlib
 from collections import Counter
@@ -23,14 +23,14 @@ from .splits import find_leaks
 
 
 def check_pairs(data: Path) -> list[str]:
-    """Problems of a folder of pairs, each with its file; none is an empty list.
+    """Problems of a folder of pairs, each with its file; an empty list if there are none.
 
     Looks at every line and every picture: missing or broken files, sizes, checksums, captions, modes, conditions that
     do not belong to their targets, overlays that are absent or stray, duplicate ids and pictures, and leaks between
     training and validation.
 
     Raises:
-        TrainingError: it is no folder of pairs at all.
+        TrainingError: it is not a folder of pairs at all.
     """
     spec, pairs = read_pairs(data)
     problems = [*line_problems(data, spec, pairs), *_leaks(data, pairs)]
@@ -38,7 +38,7 @@ def check_pairs(data: Path) -> list[str]:
     targets: dict[str, str] = {}
     for pair in tqdm(pairs, desc="pairs"):
         problems += _pair_problems(data, spec, pair, manifest, targets)
-    return [plain(problem, 600) for problem in problems]  # they name files as the lines do
+    return [plain(problem, 600) for problem in problems]  # file names come from the lines, unescaped
 
 
 def line_problems(data: Path, spec: PlannerSpec, pairs: list[dict]) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _pair_problems(data: Path, spec: PlannerSpec, pair: dict, manifest: dict, ta
 def _content_problems(
     data: Path, spec: PlannerSpec, pair: dict, condition: np.ndarray, target: np.ndarray
 ) -> Iterator[str]:
-    """Whether condition and target belong together and the overlay is as the mode says."""
+    """Whether condition and target belong together and the overlay matches the mode."""
     if pair["mode"] not in spec.modes:
         return  # its line says so already
     file, parts = data / pair["source"], parts_of(pair["mode"])
@@ -134,7 +134,7 @@ def _content_problems(
         if parts.goal:
             top, left, bottom, right = spec.layout.cell_box(spec.layout.frames - 1, spec.cell_height, spec.cell_width)
             rest[top:bottom, left:right] = 0
-        # pictures of others may have been through JPEG
+        # pictures made by others may have been compressed as JPEG
         if (rest > 16).mean() > 0.01:
             yield f"image {file}: all cells but the first frame's{' and the goal' * parts.goal} must be black"
     if spec.has_goal:

@@ -10,7 +10,7 @@ from ..sections.sharding import add_options, asked_of
 
 
 def prepare_command(arguments: list[str]) -> None:
-    """Prepare a data set from options; a configuration, if one is given, has the rest."""
+    """Prepare a data set from options; a configuration, if given, supplies the other settings."""
     parser = argparse.ArgumentParser(
         prog="python -m training prepare", description="episodes → condition and target grids, prompts, overlays"
     )
@@ -46,7 +46,7 @@ def prepare_command(arguments: list[str]) -> None:
 
 
 def _yaml(name: str, value: str) -> str:
-    """A value as YAML: texts quoted, so that an episode named 1e3 or a path with a colon stays itself."""
+    """A value as YAML: texts quoted, so that an episode named 1e3 or a path with a colon stays a text."""
     kind = str(PrepareSection.model_fields[name].annotation)
     if "list" in kind:
         return f"[{value}]"

@@ -18,7 +18,7 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
     """Write a JPEG of up to 24 pairs, spread over the data and its modes.
 
     Args:
-        folder: of the pictures.
+        folder: folder of the pictures.
         pairs: lines of pairs.jsonl.
         cell: (h, w) of a cell [px]: of the condition only the first cell is shown.
         file: where to write.
@@ -35,7 +35,7 @@ def write_sheet(folder: Path, pairs: Sequence[dict], cell: tuple[int, int], file
         row, column = divmod(number, columns)
         sheet.paste(tile, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
     with replacing(file) as temporary:
-        # into memory first: Pillow's own JPEG writer does not say why a disk takes no more
+        # into memory first: Pillow's JPEG writer does not report why writing to disk failed
         held = io.BytesIO()
         sheet.save(held, "JPEG", quality=85)
         temporary.write_bytes(held.getvalue())

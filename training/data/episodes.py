@@ -1,4 +1,4 @@
-"""Reading an episode data set: one strip of frames and one record per episode."""
+"""Read an episode data set: one strip of frames and one record per episode."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class _Info(Record):
 
 
 class _Record(Record):
-    """A line of episodes.jsonl, as far as training needs it."""
+    """The part of a line of episodes.jsonl that training needs."""
 
     id: SomeText
     instruction: Text = ""
@@ -73,7 +73,7 @@ class EpisodeSet:
     Args:
         folder: where it is.
         info: its dataset.json.
-        episodes: in file order.
+        episodes: its episodes, in file order.
     """
 
     folder: Path
@@ -93,7 +93,7 @@ class EpisodeSet:
             strict: whether an episode whose line cannot be used is an error; otherwise it has a `problem`.
 
         Raises:
-            TrainingError: the folder is no episode data set, or a line of it is broken.
+            TrainingError: the folder is not an episode data set, or a line of it is broken.
         """
         folder = Path(folder)
         file = folder / "dataset.json"
@@ -116,7 +116,7 @@ class EpisodeSet:
 
 
 def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
-    """An episode of a line; one that cannot be used keeps a name that is safe, and says why."""
+    """The episode of a line; one that cannot be used gets a safe name and the reason."""
     name = record.get("id")
     name = name if is_file_name(name) else safe_id(name if isinstance(name, str) else what.rpartition("/")[2])
     problem = ""

@@ -32,14 +32,14 @@ from .sources import Entry, Source
 
 @dataclass(frozen=True)
 class Job:
-    """What it takes to make the pairs of any episode, in any process.
+    """Everything needed to make the pairs of any episode, in any process.
 
     Args:
         source: the episodes.
         spec: the planner.
         section: the settings.
-        overlay: where paths come from; None where there are none.
-        templates: sentences of text mode to draw from; empty: the spec's own.
+        overlay: source of the paths; None if there are none.
+        templates: sentences of text mode to choose from; empty: the spec's own.
         folder: where pictures are written.
     """
 
@@ -74,7 +74,7 @@ def make_pair(
 
 
 def load_templates(name: str, spec: PlannerSpec) -> tuple[str, ...]:
-    """Sentences of text mode for `prepare.prompts`: none for the spec's own, many, or those of a file, one a line.
+    """Sentences of text mode for `prepare.prompts`: none for the spec's own, many, or those of a file, one per line.
 
     Raises:
         TrainingError: the file is missing or a line lacks its slot.
@@ -96,7 +96,7 @@ def process(job: Job, entry: Entry) -> dict:
     """Make one episode's pairs and write their pictures.
 
     Returns:
-        its record: {"id", "pairs", "files", "statistics"}, or {"id", "problem"} or {"id", "dropped"} with a reason.
+        Its record: {"id", "pairs", "files", "statistics"}, or {"id", "problem"} or {"id", "dropped"} with a reason.
 
     Raises:
         OSError: the pictures cannot be written.
@@ -153,7 +153,7 @@ def _later(
 ) -> tuple[dict[str, np.ndarray], list[dict]] | None:
     """Pictures and lines of the rest of an episode from a later frame on; None where nothing moves there.
 
-    Modes with a path are left out where the path has no times: nobody knows what of it is still ahead.
+    Modes with a path are left out if the path has no times, since the part that is still ahead is then unknown.
     """
     chosen = choice.frames(start)
     raw = job.source.frames(entry, chosen.tolist())
@@ -170,10 +170,10 @@ def _later(
 def _grids(
     job: Job, entry: Entry, frames: np.ndarray, trajectory: Trajectory | None, start: int | None = None
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """Pictures by name and lines, one a mode; without a trajectory only those that need none.
+    """Pictures by name and lines, one per mode; without a trajectory only modes that need none.
 
     Args:
-        job: what to make.
+        job: the job.
         entry: the episode.
         frames: (F, h, w, 3) uint8 of the cell's size.
         trajectory: the path on the first of them.
@@ -196,7 +196,7 @@ def _grids(
 
 
 def _end_effector(trajectory: Trajectory | None, spec: PlannerSpec) -> dict:
-    """Where the end effector is in each frame, in fractions of the cell's sides; nothing where nobody knows."""
+    """Where the end effector is in each frame, in fractions of the cell's sides; empty if unknown."""
     if trajectory is None or not is_timed(trajectory):
         return {}
     places = trajectory.resample(spec.layout.frames)[:, 0] / (spec.cell_width, spec.cell_height)
@@ -220,7 +220,7 @@ def _ready(job: Job, entry: Entry) -> tuple[dict[str, np.ndarray], list[dict], d
             f"{target.shape[:2]}"
         )
     source, name = f"conditions/{entry.id}.png", f"targets/{entry.id}.png"
-    # of the target: a path may be drawn on the condition
+    # from the target: a path may be drawn on the condition
     cell = first_cell(torch.from_numpy(target)[None], spec.layout)[0].numpy()
     line = _line(entry, mode, source, name, entry.instruction.strip())
     line |= {"id": entry.id, "episode": str(entry.record.get("episode", entry.id))}
@@ -247,7 +247,7 @@ def _drawn(job: Job, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) ->
 
 
 def _on_cell(job: Job, trajectory: Trajectory | None) -> Trajectory | None:
-    """The same in pixels of the cell, cut at its edge."""
+    """The trajectory in pixels of the cell, cut at its edge."""
     if trajectory is None:
         return None
     return trajectory.fitted(job.spec.cell_height, job.spec.cell_width, job.spec.fit).clipped("clamp")
@@ -287,7 +287,7 @@ def each(work: Callable[[Entry], dict], entries: Sequence[Entry], processes: int
     if processes == 1 or len(entries) < 2:
         yield from map(work, entries)
         return
-    # neighbours share video files, which a process indexes once
+    # neighbouring episodes share video files, which a process indexes once
     chunk = max(1, min(16, len(entries) // (4 * processes)))
     try:
         yield from in_processes(_in_worker, entries, processes, _start_worker, (work,), chunk)

@@ -20,12 +20,12 @@ FORMAT = "visual_planner.pairs"
 MANIFEST = "manifest.json"
 """Sizes and checksums of the pictures of a folder of pairs."""
 END_EFFECTOR = "end_effector"
-"""Key of a pair that says where it is in each frame: x and y in fractions of the cell's sides."""
+"""Key of a pair that holds the end effector's place in each frame: x and y in fractions of the cell's sides."""
 Places = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
 
 class PairsInfo(Record):
-    """dataset.json of a folder of pairs, as far as it is read again."""
+    """The part of a pairs folder's dataset.json that is read again."""
 
     spec: dict
     first_frames: dict[Text, Text] = Field(default_factory=dict)
@@ -57,7 +57,7 @@ def read_info(folder: Path) -> PairsInfo:
     """dataset.json of a folder of pairs.
 
     Raises:
-        TrainingError: it is none.
+        TrainingError: the folder is not one of pairs.
     """
     file = folder / "dataset.json"
     info = read_json(file, "folder of pairs")
@@ -77,10 +77,10 @@ def read_pairs(folder: Path, episodes: int | None = None) -> tuple[PlannerSpec, 
 
     Args:
         folder: where it is.
-        episodes: of training, only the first so many in the order of the nested subsets; validation stays whole.
+        episodes: how many training episodes to keep, in the order of the nested subsets; validation stays whole.
 
     Raises:
-        TrainingError: it is none, or a line lacks a key, or there are fewer episodes.
+        TrainingError: the folder is not one of pairs, a line lacks a key, or there are fewer episodes.
     """
     info = read_info(folder)
     file = folder / "pairs.jsonl"
@@ -102,7 +102,7 @@ def condition_picture(picture: np.ndarray, spec: PlannerSpec) -> np.ndarray | No
     """A picture (H, W, 3) as the condition that the spec asks for; None where it has another size.
 
     Where the condition is a cell, a whole grid is accepted too (ready grids, and folders of earlier versions), of
-    which the first frame's cell counts, and the last one's where the planner knows goals.
+    which the first frame's cell is used, and the last frame's if the planner knows goals.
     """
     if picture.shape[:2] == spec.condition_size:
         return picture

@@ -3,7 +3,7 @@
 text: the first frame as it is, and the instruction; trajectory: the first frame with the end effector's path drawn
 on it, and a fixed sentence; both: the drawn path and the instruction.
 
-A run works in a hidden folder beside its result. Killed or stopped, it goes on there when the command is given again.
+A run works in a hidden folder beside its result. If it is killed or stopped, the same command continues it.
 """
 
 from dataclasses import asdict
@@ -35,8 +35,8 @@ def prepare(config: Config, asked: Asked = ALL) -> None:
     SHA-256 of each picture) and contact_sheet.jpg.
 
     Args:
-        config: of which the sections `spec` and `prepare` count.
-        asked: a shard of the episodes, or finished shards to put together.
+        config: the configuration, of which the sections `spec` and `prepare` are used.
+        asked: a shard of the episodes, or finished shards to merge.
 
     Raises:
         TrainingError: the source, an option, an episode or a shard cannot be used, or the folder cannot be written.
@@ -60,7 +60,7 @@ def prepare(config: Config, asked: Asked = ALL) -> None:
 
 
 def _open(config: Config, section: PrepareSection) -> tuple[Job, tuple[Entry, ...]]:
-    """Open source and overlay; returns what it takes to make pairs, and of which episodes."""
+    """Open source and overlay; returns the job and its episodes."""
     source = open_source(
         section.source, section.format, section.camera, section.instructions, section.folders, strict=False
     )
@@ -101,9 +101,9 @@ def _prepare_alone(job: Job, entries: tuple[Entry, ...]) -> tuple[int, int]:
 
 
 def _spec_for(config: Config, source: Source, section: PrepareSection) -> PlannerSpec:
-    """The spec; without modes in the configuration, text alone where the source has no paths to draw.
+    """The spec; if the configuration names no modes and the source has no paths to draw, the only mode is text.
 
-    How the frames are spaced is the data's to say.
+    The spacing of the frames is determined by the data.
 
     Raises:
         TrainingError: the configuration says otherwise.
@@ -121,7 +121,7 @@ def _spec_for(config: Config, source: Source, section: PrepareSection) -> Planne
 
 
 def _stamp(job: Job, entries: tuple) -> str:
-    """Digest of all that the pictures and lines of a run depend on."""
+    """Digest of everything that the pictures and lines of a run depend on."""
     settings = job.section.model_dump(mode="json", exclude=set(AFTERWARDS))
     settings |= {"spec": asdict(job.spec), "camera": job.source.camera, "templates": job.templates}
     settings["entries"] = [[entry.id, entry.length, entry.instruction, entry.file] for entry in entries]
@@ -131,10 +131,10 @@ def _stamp(job: Job, entries: tuple) -> str:
 
 
 def _process_all(job: Job, entries: tuple[Entry, ...], progress: Progress) -> Records:
-    """Records of some episodes in order; what was finished by an earlier run is not made again.
+    """Records of some episodes in order; those that an earlier run finished are not made again.
 
     Raises:
-        TrainingError: episodes cannot be used and are not to be skipped; the message has all of them.
+        TrainingError: episodes cannot be used and must not be skipped; the message lists all of them.
     """
     for name in PICTURES:
         (job.folder / name).mkdir(exist_ok=True)

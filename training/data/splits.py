@@ -10,13 +10,13 @@ from ..errors import TrainingError
 def scenes_of(
     firsts: Mapping[str, str], shown: Mapping[str, Sequence[str]], names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Episode → name of its scene, which recordings share that show the same: one of them stands for all.
+    """Episode → name of its scene; recordings of one scene share the name of one of them.
 
     Args:
         firsts: episode → digest of its first frame.
-        shown: episode → digests of its other frames: a recording that starts within another one and goes on with frames
-            of it shows the same scene; one that only starts where another ends does not.
-        names: episode → what it shares with other recordings of its scene by their names; "" for none.
+        shown: episode → digests of its other frames: a recording that starts within another one and continues with its
+            frames shows the same scene; one that only starts where another ends does not.
+        names: episode → the part of its name that other recordings of its scene share; "" if none do.
     """
     leader = {name: name for name in firsts}
 
@@ -42,13 +42,13 @@ def split_episodes(scenes: Mapping[str, str], count: int, rule: str = "last", se
     """Episodes kept out of training.
 
     Episodes of one scene stay on one side: a planner that has seen a scene's outcome would only have to remember it. A
-    group of them that is larger than what is still wanted is trained on.
+    group with more episodes than are still wanted goes to training.
 
     Args:
-        scenes: episode → what its scene is called, such as the digest of its first frame, in the order of the data.
+        scenes: episode → name of its scene, such as the digest of its first frame, in the order of the data.
         count: how many to keep out.
         rule: last: from the end of the data; random: in an order that depends on the seed and the names alone.
-        seed: of that order.
+        seed: seed of that order.
 
     Raises:
         TrainingError: there are too few episodes, or all share their scenes.
@@ -75,11 +75,11 @@ def split_episodes(scenes: Mapping[str, str], count: int, rule: str = "last", se
 
 
 def find_leaks(pairs: Sequence[dict], firsts: Mapping[str, str], scenes: Mapping[str, str] | None = None) -> list[str]:
-    """What is on both sides of the split: episodes, first frames, and scenes.
+    """Find what is on both sides of the split: episodes, first frames and scenes.
 
     Args:
         pairs: lines of pairs.jsonl.
-        firsts: episode → digest of its first frame; those that are not known are not compared.
+        firsts: episode → digest of its first frame; unknown ones are not compared.
         scenes: episode → name of its scene, likewise.
     """
     sides: dict[str, set[str]] = defaultdict(set)
@@ -96,10 +96,10 @@ def find_leaks(pairs: Sequence[dict], firsts: Mapping[str, str], scenes: Mapping
 
 
 def ranks(episodes: Sequence[str], seed: int) -> dict[str, int]:
-    """Place of each training episode in the order of nested subsets: the first N are the subset of N."""
+    """Rank of each training episode in the order of nested subsets: the first N form the subset of N."""
     return {name: rank for rank, name in enumerate(shuffled(episodes, seed, "subset"))}
 
 
 def shuffled(names: Sequence[str] | Mapping, seed: int, purpose: str) -> list[str]:
-    """Names in an order that does not change for the others when some are added or left out."""
+    """Names in a random order; adding or removing some does not change the order of the others."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest())

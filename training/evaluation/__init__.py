@@ -1,1 +1,1 @@
-"""Plans measured: against recorded episodes, in the closed loop, and in studies."""
+"""Measure plans: against recorded episodes, in the closed loop, and in studies."""

@@ -16,7 +16,7 @@ SERIES = {
 """Colour of each mode, the same in every plot."""
 _WINDOW = 5
 _SVG = {"svg.fonttype": "none", "svg.hashsalt": "visual_planner", "font.family": "sans-serif"}
-"""Text stays text, and equal figures are equal files."""
+"""Text stays text, and equal figures give equal files."""
 
 
 def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
@@ -37,7 +37,7 @@ def figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
 
 
 def svg(made) -> str:
-    """A figure as an SVG element to stand in an HTML page."""
+    """A figure as an SVG element for an HTML page."""
     from matplotlib import rc_context
 
     with rc_context(_SVG):
@@ -50,9 +50,9 @@ def bars(axis, rows: dict[str, dict], colours: dict[str, str] | None = None) -> 
     """Bars of success rates with their intervals, each with its figure above.
 
     Args:
-        axis: to draw on.
+        axis: axis to draw on.
         rows: rate, low and high by name.
-        colours: by name.
+        colours: colours by name.
     """
     for place, (name, row) in enumerate(rows.items()):
         axis.bar(place, row["rate"], 0.7, color=(colours or {}).get(name, GREY))
@@ -108,17 +108,17 @@ def interval_chart(figures: Mapping[str, Mapping], title: str):
 
 
 def packed(frames: np.ndarray) -> str:
-    """Frames (F, h, w, 3) uint8 side by side, as JPEG in base64: results hold what their plot shows."""
+    """Frames (F, h, w, 3) uint8 side by side, as JPEG in base64, so that results contain what their plot shows."""
     file = BytesIO()
     Image.fromarray(np.concatenate(frames, axis=1)).save(file, "JPEG", quality=90)
     return b64encode(file.getvalue()).decode()
 
 
 def strips(axis, groups: Sequence[tuple[str, Mapping[str, str]]]) -> None:
-    """Strips of frames below each other, each with its name at the left, the first of a group with the group's too.
+    """Strips of frames one below the other, each with its name at the left, the first of a group also with the group's.
 
     Args:
-        axis: to draw on.
+        axis: axis to draw on.
         groups: name of each group, and its strips (from `packed`) by their names.
     """
     stack, ticks, names = [], [], []

@@ -1,4 +1,4 @@
-"""What can be read off frames of the simulated table by colour: where the end effector is, which object moved.
+"""Read off frames of the simulated table by colour where the end effector is and which object moved.
 
 The same measurement is applied to true and to planned frames, so that its own error shows in the bound that is
 printed beside every result (true frames through the autoencoder).
@@ -15,17 +15,17 @@ HUES = {"hand": ((7, 18),), "yellow": ((21, 33),), "green": ((50, 72),), "blue":
 _SATURATION, _VALUE = 120, 60
 _LEAST_HAND_PX, _LEAST_OBJECT_PX = 12, 6
 MOVED_PX = 2.0
-"An object that is displaced by less counts as static [px]."
+"An object that is displaced by less than this counts as static [px]."
 HUE_TOLERANCE_DEG = 30.0
 """An object whose hue is farther than this from its own has changed its colour [degrees].
 
 Neighbouring colours of the table's objects are 52 degrees or more apart, so an object that is nearer to another one's
 colour is beyond it. Of 60 held objects in true frames that went through the tiny planner's autoencoder (seeds from
-9700000, looked at only then), none was more than 12 degrees off.
+9700000, used only for this), none was more than 12 degrees off.
 """
 _COLOURED_SATURATION, _COLOURED_VALUE = 90, 50
 _LEAST_SHARE = 0.15
-"An object that shows less than this of its pixels of the first frame counts as hidden: fingertips are yellow, too."
+"An object that shows less than this fraction of its pixels in the first frame is hidden: fingertips are yellow, too."
 
 
 def colour_mask(frame: np.ndarray, name: str) -> np.ndarray:
@@ -55,7 +55,7 @@ def hand_positions(frames: np.ndarray) -> np.ndarray:
 
 
 def displacement(frames: np.ndarray, color: str) -> float:
-    """How far an object is from where it was [px]: last three frames against the first, 0 if it cannot be found."""
+    """How far an object has moved [px]: last three frames against the first, 0 if it cannot be found."""
     start = centroid(frames[0], color)
     if start is None:
         return 0.0
@@ -79,13 +79,13 @@ def hue_shifts(frames: np.ndarray, first: np.ndarray, colour: str, others: Seque
     """How far an object's hue is from that of the first frame (F,) [degrees], 0 to 180; NaN where it is not found.
 
     It is found without its colour, which may be wrong: where it stood, as long as at least half of that place is
-    coloured; else as the largest coloured thing that is neither the end effector nor where another object stood. Its
-    hue there is the circular median, so shading, highlights and a few strange pixels do not count.
+    coloured; otherwise as the largest coloured area that is neither the end effector nor where another object stood.
+    Its hue there is the circular median, so shading, highlights and a few stray pixels do not count.
 
     Args:
-        frames: of a plan (F, h, w, 3) uint8.
+        frames: frames of a plan (F, h, w, 3) uint8.
         first: the scene before anything moves (h, w, 3) uint8, from which its place and hue are taken.
-        colour: of the object.
+        colour: the object's colour.
         others: colours of the scene's other objects.
     """
     place, size = _largest(colour_mask(first, colour))
@@ -113,18 +113,18 @@ def hue_shifts(frames: np.ndarray, first: np.ndarray, colour: str, others: Seque
 def colour_kept(frames: np.ndarray, truth: np.ndarray, colour: str, colours: Sequence[str]) -> dict | None:
     """Whether the held object keeps its colour in a plan: `kept`, `lost` and `hue_shifts_deg` (F - 1).
 
-    Judged are the frames after the first in which the truth shows the object. It must be found in all of them (`lost`
-    says in how many it is not), its hue at most `HUE_TOLERANCE_DEG` from that of the true first frame. Shifts are null
-    where it is not judged or not found.
+    The frames after the first in which the truth shows the object are judged. It must be found in all of them (`lost`
+    counts those in which it is not), with its hue at most `HUE_TOLERANCE_DEG` from that of the true first frame. Shifts
+    are null where it is not judged or not found.
 
     Args:
-        frames: of a plan (F, h, w, 3) uint8.
-        truth: what really happens (F, h, w, 3) uint8, its first frame that of the plan.
-        colour: of the object that is held; empty where none is.
-        colours: of all objects of the scene.
+        frames: frames of a plan (F, h, w, 3) uint8.
+        truth: what really happens (F, h, w, 3) uint8; its first frame is that of the plan.
+        colour: colour of the held object; empty if none is held.
+        colours: colours of all objects of the scene.
 
     Returns:
-        The figures; None for a colour that is none of `HUES`, and where the truth never shows it.
+        The figures; None for a colour that is not in `HUES`, or if the truth never shows it.
     """
     if colour not in HUES:
         return None
@@ -151,7 +151,7 @@ def _largest(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _coloured(frame: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) bool of any colour but the end effector's."""
+    """Pixels (H, W) bool of any colour except the end effector's."""
     hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2HSV))
     ((low, high),) = HUES["hand"]
     return ((hue < low) | (hue >= high)) & (saturation > _COLOURED_SATURATION) & (value > _COLOURED_VALUE)

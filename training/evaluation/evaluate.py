@@ -1,8 +1,8 @@
-"""Plans of unseen scenes against what really happened there, with baselines and intervals.
+"""Measure plans of unseen scenes against what really happened there, with baselines and intervals.
 
-Beside each mode stand: `static` (the first frame repeated), `no_lora` (the base model given the same condition tokens
-and prompt) and `bound` (the true frames through the autoencoder: no plan can be measured better). Scenes are planned in
-batches; processes of `accelerate launch`, or shards, divide the batches, and what they write is the same.
+Each mode is compared with `static` (the first frame repeated), `no_lora` (the base model given the same condition
+tokens and prompt) and `bound` (the true frames through the autoencoder: no plan can score better). Scenes are planned
+in batches, which the processes of `accelerate launch` or shards divide; the results are the same either way.
 """
 
 import os
@@ -61,20 +61,20 @@ PROTOCOL = (
 Make = Callable[[list[tuple[int, Scene]]], list[np.ndarray]]
 """(number, scene) of some scenes → their plans (F, h, w, 3) uint8."""
 _AFTERWARDS = {"out", "threads", "source", "base", "lora", "lpips", "fvd"}
-"""Settings that rows do not depend on, and paths: what lies there is compared instead."""
+"""Settings that rows do not depend on, and paths, whose contents are compared instead."""
 
 
 def evaluate(config: Config, asked: Asked = ALL) -> dict | None:
     """Write `evaluate.out`/metrics.json and pictures of plans beside the truth; returns the figures.
 
-    Stopped, the same command goes on: finished batches are kept beside the results.
+    If it is stopped, the same command continues it: finished batches are kept beside the results.
 
     Args:
-        config: of which the section `evaluate` counts.
-        asked: a shard of the batches, or finished shards to put together.
+        config: the configuration, of which the section `evaluate` is used.
+        asked: a shard of the batches, or finished shards to merge.
 
     Raises:
-        TrainingError: no scenes, or base, LoRA or weights cannot be used, or a shard is missing.
+        TrainingError: there are no scenes, base, LoRA or weights cannot be used, or a shard is missing.
     """
     section: EvaluateSection = config.section("evaluate")
     if section.threads:
@@ -94,7 +94,7 @@ def evaluate(config: Config, asked: Asked = ALL) -> dict | None:
 
 
 def _made_from(section: EvaluateSection, scenes: int, stamp: Callable[[Path], object]) -> dict:
-    """All that the rows depend on; `stamp` tells whether a file is the same."""
+    """Everything that the rows depend on; `stamp` identifies a file's content."""
     told = {f"evaluate.{key}": value for key, value in section.model_dump(mode="json", exclude=_AFTERWARDS).items()}
     told |= {"evaluate.scenes": scenes, "the LoRA": stamp(Path(section.lora))}
     for name in ("lpips", "fvd"):
@@ -151,7 +151,7 @@ def _measure(
     scenes: list[tuple[int, Scene]], makers: dict[str, Make], perceptual: Perceptual, spec: PlannerSpec, folder: Path,
     section: EvaluateSection,
 ) -> Batch:  # fmt: skip
-    """Plan the scenes of a batch, in every way, and measure the plans."""
+    """Plan the scenes of a batch with every maker, and measure the plans."""
     rows, features = {}, {}
     for name, make in makers.items():
         mode = name.removeprefix("no_lora_")

@@ -1,7 +1,7 @@
 """Figures of plans: one row for each scene, then means with intervals.
 
-Frame 1 is given and therefore left out. A plan that stands still is hard to beat in SSIM and PSNR, so rows of the
-static baseline (the first frame repeated) belong beside every result.
+The first frame is given and therefore left out. A static plan is hard to beat in SSIM and PSNR, so every result should
+be shown with the static baseline (the first frame repeated).
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def row_of(scene: Scene, plan: np.ndarray) -> dict:
 
 
 def ssim(plan: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity of a plan's frames (F, h, w, 3 uint8) and the true ones, the mean over those made."""
+    """Mean structural similarity of a plan's frames (F, h, w, 3 uint8) and the true ones, the given first excluded."""
     pairs = zip(plan[1:], truth[1:], strict=True)
     return float(np.mean([structural_similarity(made, real, channel_axis=2) for made, real in pairs]))
 
@@ -73,7 +73,7 @@ def _hand(scene: Scene, plan: np.ndarray) -> dict:
 def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
     """Distance (F - 1,) [px] of the end effector from where it really was, in all frames but the first.
 
-    NaN where the truth shows none. An gripper that the plan does not show counts with the error of the static baseline.
+    NaN where the truth shows none. An end effector that the plan does not show counts as the static baseline's error.
 
     Args:
         truth: (F, h, w, 3) uint8.
@@ -83,13 +83,13 @@ def hand_errors(truth: np.ndarray, plan: np.ndarray) -> np.ndarray:
 
 
 def _distances(real: np.ndarray, planned: np.ndarray) -> np.ndarray:
-    """The same from positions (F, 2) [px], NaN where there is no end effector."""
+    """Distances as in `hand_errors`, from positions (F, 2) [px] that are NaN where there is no end effector."""
     found = ~np.isnan(planned[1:, :1])
     return np.linalg.norm(np.where(found, planned[1:], real[0]) - real[1:], axis=1)
 
 
 def pooled_median(of_scene: Sequence[np.ndarray]) -> tuple[float, tuple[float, float]]:
-    """Median of the values of all scenes, and its interval; scenes are drawn, since values of one scene fail together.
+    """Median of all scenes' values, and its interval; scenes are resampled whole, since their values fail together.
 
     Args:
         of_scene: values of each scene, any number of them.
@@ -101,7 +101,7 @@ def pooled_median(of_scene: Sequence[np.ndarray]) -> tuple[float, tuple[float, f
 
 
 def _requested(scene: Scene, tasks: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Colour of the requested object and of all objects, where the record says them and the task is one of some."""
+    """Colours of the requested object and of all objects, if the record has them and the task is one of `tasks`."""
     record = scene.record or {}
     colors = [item["color"] for item in record.get("objects") or ()]
     colour = (record.get("target") or "").partition(" ")[0]
@@ -121,7 +121,7 @@ def _colour(scene: Scene, plan: np.ndarray) -> dict:
 
 
 def summary(rows: Sequence[dict], static: Sequence[dict]) -> dict:
-    """Figures over scenes, each with a 95% interval; rows and those of the static baseline are of the same scenes."""
+    """Figures over scenes, each with a 95% interval; `rows` and `static` must be of the same scenes."""
     result = {
         "scenes": len(rows),
         "ssim": _mean(rows, "ssim"),

@@ -23,7 +23,7 @@ _CHARTS = {
 }
 _RATES = {"moved_most": "requested object moved most", "checks_passed": "all checks passed"}
 _LATER_RATES = {"colour_kept": "held object keeps its colour"}
-"""Rates that older records do not have, and that other data has not."""
+"""Rates that older records and other data may lack."""
 _STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1320px;padding:0 1em;color:#222}"
     "table{border-collapse:collapse}td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
@@ -66,10 +66,10 @@ def report(config: Config) -> Path:
 
 
 def read_metrics(file: Path) -> tuple[dict, dict[str, dict]]:
-    """What an evaluation measured: the whole record, and its rows of figures by name.
+    """Read the results of an evaluation: the whole record, and its rows of figures by name.
 
     Raises:
-        TrainingError: the file is no record of `evaluate`; the message names what it lacks.
+        TrainingError: the file is not a record of `evaluate`; the message names what it lacks.
     """
     result = read_json(file, "figures")
     rows = {name: row for name, row in result.items() if isinstance(row, dict) and "psnr_db" in row}
@@ -113,12 +113,12 @@ def _is_number(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    """A value of a record for the page: short, and nothing in it is markup."""
+    """A value of a record for the page: shortened, and escaped so that it cannot be markup."""
     return escape(value if isinstance(value, str) else str(value) if type(value) in (int, float) else brief(value))
 
 
 def _table(rows: dict[str, dict]) -> str:
-    """All figures with their intervals; what a row does not have stays empty."""
+    """All figures with their intervals; cells without a figure stay empty."""
     columns = [key for key in (*_CHARTS, "fvd_i3d") if any(row.get(key) for row in rows.values())]
     later = [key for key in _LATER_RATES if any(key in row for row in rows.values())]
     rates = {**_RATES, **{key: _LATER_RATES[key] for key in later}}
@@ -160,7 +160,7 @@ def _pictures(folder: Path, rows: dict[str, dict]) -> list[str]:
 
 
 def _validation(run: Path | None) -> list[str]:
-    """The newest pictures that the run made of itself."""
+    """The run's newest validation pictures."""
     steps = sorted((run / PLANS).glob("[0-9]*")) if run is not None else []
     if not steps:
         return []

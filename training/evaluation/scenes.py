@@ -24,13 +24,13 @@ from ..files import read_json
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: what really happened there, and how to ask for it.
+    """One scene: what really happened there, and the planner's input for it.
 
     Args:
         id: name, unique in its data set.
         truth: (F, h, w, 3) uint8.
-        asked: what the planner is shown (h, w, 3) or (h, 2w, 3) uint8, see `shown_picture`, and prompt, by mode.
-        record: the simulator's record, None for pictures alone.
+        asked: picture for the planner (h, w, 3) or (h, 2w, 3) uint8 (see `shown_picture`) and prompt, by mode.
+        record: the simulator's record; None if there are only pictures.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Scene:
 
 
 def open_scenes(source: Path, count: int, spec: PlannerSpec) -> list[Callable[[], Scene]]:
-    """What reads each scene, in order.
+    """Functions that read the scenes, in order.
 
     Args:
         source: folder of an episode data set, or of pairs (their validation split).
@@ -48,7 +48,7 @@ def open_scenes(source: Path, count: int, spec: PlannerSpec) -> list[Callable[[]
         spec: layout, cell size, overlay and prompts.
 
     Raises:
-        TrainingError: the folder is neither or holds no scene; later: its frames have another size than the spec's
+        TrainingError: the folder is neither, or holds no scene; on reading: frames differ in size from the spec's
             cells.
     """
     source = Path(source)

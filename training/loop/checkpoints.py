@@ -27,7 +27,7 @@ _GROUP_STATE = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "d_coef_sum", "
 
 
 class _Run(Record):
-    """What a run says of itself; see `record`."""
+    """A run's own record; see `record`."""
 
     kind: Text
     spec: dict | None = None
@@ -37,7 +37,7 @@ class _Run(Record):
 
 
 class _State(Record):
-    """state.json of a checkpoint, as far as it is read again."""
+    """The part of a checkpoint's state.json that is read again."""
 
     step: Index
     seconds: Annotated[Finite, Field(ge=0)] = 0.0
@@ -47,11 +47,11 @@ class _State(Record):
 
 
 def flatten_optimizers(optimizers: list) -> tuple[dict[str, torch.Tensor], list[list[dict]]]:
-    """What an optimizer knows beyond its settings.
+    """State of the optimizers beyond their settings.
 
     Returns:
-        State tensors by "<optimizer>.<parameter number>.<key>" (a key in a dictionary of its own: "<key>.<key in it>";
-        a plain number: "#<key>"), and for each optimizer and group the numbers that it changes as it runs.
+        State tensors by "<optimizer>.<parameter number>.<key>" (nested dictionaries: "<key>.<key in it>"; plain
+        numbers: "#<key>"), and for each optimizer and group the numbers that it changes as it runs.
     """
     tensors, numbers = {}, []
     for number, optimizer in enumerate(optimizers):
@@ -96,12 +96,12 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
     Args:
         run: folder of the run.
         step: steps done.
-        parts: tensors of each file, by the file's name without ending.
-        record: what else must be known to go on, as JSON.
-        keep: number of checkpoints to leave.
+        parts: tensors of each file, by the file's name without suffix.
+        record: what else is needed to resume, as JSON.
+        keep: number of checkpoints to keep.
 
     Raises:
-        WritingError: the disk is full or the folder cannot be written; the older checkpoints are still there.
+        WritingError: the disk is full or the folder cannot be written; the older checkpoints are kept.
     """
     folder = run / _FOLDER
     final, temporary = folder / f"{step:08d}", folder / f".{step:08d}.part"
@@ -128,7 +128,7 @@ def save_checkpoint(run: Path, step: int, parts: dict[str, dict[str, torch.Tenso
 
 
 def _give_name(temporary: Path, final: Path) -> None:
-    """Rename; a folder that has the name already stays if that fails."""
+    """Rename; a folder that already has the name is kept if that fails."""
     if not final.exists():
         os.replace(temporary, final)
         return
@@ -142,10 +142,10 @@ def _give_name(temporary: Path, final: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk: a rename may otherwise survive a power cut that its data does not."""
+    """Wait until a file or folder is on disk: otherwise a rename may survive a power cut that its data does not."""
     windows = os.name == "nt"
     if windows and path.is_dir():
-        return  # a folder cannot be opened there, and a rename is in the journal
+        return  # folders cannot be opened there, and renames are journalled
     handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
 """The training loop: steps, EMA weights, log, checkpoints, clean stop.
 
-Everything random is a function of (seed, step, place in the batch): which examples, which noise. A resumed run
-therefore goes on exactly where the stopped one was, without any generator state to save.
+Everything random (examples, noise) is a function of (seed, step, place in the batch). A resumed run therefore
+continues exactly where the stopped one was, without any generator state to save.
 """
 
 import math
@@ -44,7 +44,7 @@ Validate = Callable[["Loop"], dict[str, float]]
 
 
 def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
-    """Accelerate's view of this process; seeds torch for the weights made from here on.
+    """Accelerate's view of this process; also seeds torch for the weights that are created from here on.
 
     Raises:
         TrainingError: the device cannot compute in that precision.
@@ -56,7 +56,7 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
     torch.set_float32_matmul_precision(section.matmul_precision)
     expect_mixed_norms()
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != kind:
-        # accelerate knows one precision in a process, which may train several things one after the other
+        # accelerate allows one precision per process, but a process may train several things in turn
         AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=kind, cpu=on_cpu)
     set_seed(section.seed)
@@ -64,17 +64,17 @@ def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:
 
 
 class Loop:
-    """Runs a training to its end, or to a stop from which it can go on.
+    """Runs a training to its end, or to a stop from which it can resume.
 
     Args:
-        section: how long, how often saved.
+        section: how long to train, and how often to save.
         model: the module; parameters that require gradients are trained and saved.
         loss_of: the loss of one batch.
         accelerator: from `make_accelerator`.
         validate: called before the first step and every `validate_every` steps.
         validate_every: steps between calls; 0: never.
-        shard: share the weights out over the processes instead of copying them.
-        record: what decides the weights (`make_record`), kept in each checkpoint; None: nothing is compared.
+        shard: shard the weights over the processes instead of copying them.
+        record: what determines the weights (`make_record`), kept in each checkpoint; None: nothing is compared.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Loop:
         self._stop_asked = False
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint of the run folder, if there is one.
+        """Continue from the newest checkpoint of the run folder, if there is one.
 
         Raises:
             TrainingError: the checkpoint belongs to another model, or was trained under other settings.
@@ -140,13 +140,13 @@ class Loop:
                 tensor.copy_(like(source[name], tensor))
 
     def run(self) -> bool:
-        """Train to the end (True), or until a stop is asked for or `max_hours` are over (False), and save.
+        """Train to the end (True), or until a stop is requested or `max_hours` are over (False), and save.
 
         The end is at `max_steps`, or when `run_hours` of training are over, if that is sooner.
 
         Raises:
-            TrainingError: loss or gradient are no longer numbers, or a checkpoint, the log or a picture cannot be
-                written; of the latter two the steps so far are saved before.
+            TrainingError: loss or gradient are no longer finite, or a checkpoint, the log or a picture cannot be
+                written; in the last two cases the steps so far are saved first.
         """
         if self.accelerator.is_main_process:
             with writing(self.run_folder, WritingError):
@@ -172,7 +172,7 @@ class Loop:
 
     @property
     def hours_left(self) -> float | None:
-        """Hours of training until a run ends that ends by the clock, None for others."""
+        """Hours of training left in a run with a time limit, None for others."""
         return None if self.section.run_hours is None else self.section.run_hours - self.seconds / 3600
 
     @property
@@ -182,9 +182,9 @@ class Loop:
 
     @contextmanager
     def _keeping_steps(self) -> Iterator[None]:
-        """Save the steps that are done when the log or a picture cannot be written: a checkpoint may still have room.
+        """Save the finished steps if the log or a picture cannot be written: a checkpoint may still be possible.
 
-        Of several processes only the first writes those, and a checkpoint needs all of them: there it is not tried.
+        Not with several processes: only the first writes those, but a checkpoint needs all of them.
         """
         try:
             yield
@@ -225,10 +225,10 @@ class Loop:
                 self.log.write({"step": self.step, **figures})
 
     def one_step(self) -> float:
-        """Gradients, update, averages, log; returns the loss.
+        """Do one step: gradients, update, EMA, log; returns the loss.
 
         Raises:
-            TrainingError: loss or gradient are no longer numbers.
+            TrainingError: loss or gradient are no longer finite.
         """
         start = time.perf_counter()
         factor = rate_factor(self.step, self.section.max_steps, self.section.optimizer, self.hours_left)
@@ -247,11 +247,11 @@ class Loop:
         return total
 
     def _taken(self, seconds: float) -> float:
-        """What a step took; one number for all processes where the run ends by the clock."""
+        """Duration of a step [s]; the same for all processes if the run has a time limit."""
         return seconds if self.section.run_hours is None else common(seconds, self.accelerator)
 
     def _gradients(self) -> float:
-        """Add up the gradients of one step; returns the mean loss of this process."""
+        """Accumulate the gradients of one step; returns the mean loss of this process."""
         count, total = self.section.gradient_accumulation, 0.0
         for part in range(count):
             index = self.step * count + part
@@ -283,14 +283,14 @@ class Loop:
     def _average(self) -> None:
         if not self.averaged:
             return
-        # a short run would otherwise be averaged with its random start
+        # otherwise a short run would be averaged with its random initial weights
         decay = min(self.section.ema_decay, (1 + self.step) / (10 + self.step))
         for name, average in self.averaged.items():
             average.lerp_(self.trained[name].detach().float(), 1 - decay)
 
     def save(self) -> None:
         """Write a checkpoint; every process must call this at the same step."""
-        self._saved = self.step  # or tried to
+        self._saved = self.step  # even if saving fails below
         state, numbers = flatten_optimizers(self.optimizers)
         parts = {"weights": {n: whole(p.detach()) for n, p in self.trained.items()}, "optimizer": state}
         if self.averaged:

@@ -50,8 +50,8 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: parameters of two dimensions.
         lr: learning rate.
-        momentum: of the gradient average (Nesterov).
-        weight_decay: decoupled.
+        momentum: momentum of the gradient average (Nesterov).
+        weight_decay: decoupled weight decay.
     """
 
     def __init__(

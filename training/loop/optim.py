@@ -24,7 +24,7 @@ def make_optimizers(named: Iterable[tuple[str, torch.nn.Parameter]], section: Op
         section: names and rates.
 
     Raises:
-        TrainingError: the optimizer's package is not installed, or Muon is given parts of matrices.
+        TrainingError: the optimizer's package is not installed, or Muon would get parts of matrices.
     """
     matrices, rest = [], []
     for name, parameter in named:
@@ -51,7 +51,7 @@ def _for_all(parameters: list[torch.nn.Parameter], section: OptimizerSection) ->
     if section.name == "adamw8bit":
         return _package("bitsandbytes", section.name).optim.AdamW8bit(parameters, **settings)
     if section.name == "prodigy":
-        # safeguard_warmup: the warm-up would otherwise be taken for a small distance
+        # safeguard_warmup: otherwise Prodigy would mistake the warm-up for a small distance
         return _package("prodigyopt", section.name).Prodigy(parameters, safeguard_warmup=True, **settings)
     return torch.optim.AdamW(parameters, **settings)
 
@@ -69,10 +69,10 @@ def rate_factor(step: int, max_steps: int, section: OptimizerSection, hours_left
     """Fraction of the full learning rate at a step: linear warm-up, constant, linear decay at the end.
 
     Args:
-        step: from 0.
-        max_steps: of the whole run.
+        step: step from 0.
+        max_steps: steps of the whole run.
         section: warm-up and decay.
-        hours_left: until a run ends that ends by the clock.
+        hours_left: hours of training left, in a run with a time limit.
     """
     up = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
     down = min(1.0, (max_steps - step) / (section.decay_steps + 1)) if section.decay_steps else 1.0

@@ -1,4 +1,4 @@
-"""One run on several processes: who holds which weights. Started with `accelerate launch`."""
+"""One run on several processes (`accelerate launch`): which process holds which weights."""
 
 import torch
 from accelerate import Accelerator
@@ -9,12 +9,12 @@ from ..errors import TrainingError
 
 
 def distribute(model: torch.nn.Module, accelerator: Accelerator, shard: bool) -> torch.nn.Module:
-    """Move a model to this process's device and tie it to the other processes.
+    """Move a model to this process's device and connect it with the other processes.
 
     Args:
         model: the module.
         accelerator: from `make_accelerator`.
-        shard: keep only a shard of each weight here (FSDP: `fully_shard` of every block); else a copy (DDP).
+        shard: keep only a shard of each weight here (FSDP: `fully_shard` of every block); otherwise a copy (DDP).
 
     Raises:
         TrainingError: weights of this kind cannot be distributed.
@@ -40,7 +40,7 @@ _SHARED = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of its shard; every process must ask at the same time."""
+    """The full tensor of a shard; all processes must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -52,14 +52,14 @@ def like(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def common(value: float, accelerator: Accelerator) -> float:
-    """The mean of all processes' values: clocks differ, and what is decided by one must be the same in all."""
+    """The mean of all processes' values: clocks differ, but decisions that depend on them must agree."""
     if accelerator.num_processes == 1:
         return value
     return accelerator.reduce(torch.tensor(value, device=accelerator.device), reduction="mean").item()
 
 
 def agree(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether any process says yes: a stop that one notices must stop all at the same step."""
+    """Whether the flag is set in any process: a stop that one notices must stop all at the same step."""
     if accelerator.num_processes == 1:
         return flag
     votes = torch.tensor(float(flag), device=accelerator.device)

@@ -1,4 +1,4 @@
-"""In which precision a process multiplies matrices."""
+"""The precision in which a process multiplies matrices."""
 
 import warnings
 
@@ -10,8 +10,8 @@ from ..errors import TrainingError
 def resolved(mixed_precision: str, on_cpu: bool) -> str:
     """Autocast's kind, "no", "bf16" or "fp16", for a section's `mixed_precision`.
 
-    "auto" is bf16 where hardware multiplies it, which is several times as fast there: GPUs that have it, and CPUs with
-    AVX-512 BF16 or AMX. Elsewhere bfloat16 is emulated, slower than float32, and "auto" is no autocast.
+    "auto" is bf16 where the hardware supports it and is several times as fast: GPUs that have it, and CPUs with AVX-512
+    BF16 or AMX. Elsewhere bfloat16 is emulated and slower than float32, so "auto" means no autocast.
 
     Raises:
         TrainingError: the device cannot compute in that precision.
@@ -28,5 +28,5 @@ def resolved(mixed_precision: str, on_cpu: bool) -> str:
 
 
 def expect_mixed_norms() -> None:
-    """Do not warn of norms of bfloat16 inputs with float32 weights, which autocast makes and which are wanted so."""
+    """Silence the warning about norms of bfloat16 inputs with float32 weights, which autocast makes on purpose."""
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")

@@ -1,7 +1,7 @@
 """A run's own record: what was trained, written into each checkpoint, so that resume and export cannot misread it.
 
-The configuration file may be edited between two commands. What decides the weights therefore stands in the checkpoint:
-a resume under other settings is refused with the field's name, and export reads the record alone.
+The configuration file may be edited between two commands, so what determines the weights is kept in the checkpoint: a
+resume under other settings is refused with the field's name, and export reads only the record.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ FREE = frozenset(
         *("threads", "device", "shard", "tensorboard", "validation", "changes"),
     )
 )
-"""Settings that a resumed run may have otherwise: how long, where, and what is shown of it."""
+"""Settings that a resumed run may change: how long and where it runs, and what is shown of it."""
 FIXED = frozenset(("lora", "base"))
-"""Settings that no run can change midway, as little as the spec: its weights would mean something else."""
+"""Settings that, like the spec, no run can change midway: its weights would mean something else."""
 LATER = {"quantized_products": False, "fused_forward": False, "matmul_precision": "highest"}
-"""Settings that older records lack → what those runs did, which is not recorded."""
+"""Settings that older records lack → the value that those runs used."""
 _FREE_SPEC = frozenset(f"spec.{name}" for name in NOT_TRAINED)
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
@@ -51,14 +51,14 @@ def make_record(
     Args:
         kind: name of the training's section.
         section: its settings. Paths among them are left out: the data may be moved.
-        inputs: what the run reads, by field name, as paths or as digests; contents are compared, wherever they lie.
-        spec: the planner's.
-        processes: that share each step.
-        leave_out: further settings that decide nothing.
+        inputs: what the run reads, by field name, as paths or as digests; contents are compared, not their location.
+        spec: the planner's spec.
+        processes: number of processes that share each step.
+        leave_out: further settings that do not affect the weights.
         more: further parts, such as the base's shape.
     """
     settings = plain_settings(section, FREE | set(leave_out))
-    # A batch may be distributed differently as long as it is the same batch.
+    # A batch may be distributed differently as long as its total size is the same.
     settings["batch_size"] = section.batch_size * processes
     return {
         "kind": kind,
@@ -107,8 +107,8 @@ def flat(record: Mapping, prefix: str = "") -> dict[str, object]:
 def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]:
     """Dotted name → (the run's value, this configuration's) of everything in which two records differ.
 
-    Fields of the spec that decide nothing in training are left out. Prompts come last: their defaults name the grid,
-    so that a difference there may follow from one in the grid.
+    Fields of the spec that do not affect training are left out. Prompts come last: their defaults name the grid, so a
+    difference there may follow from one in the grid.
     """
     old, new = flat(kept), flat(now)
     found = {}
@@ -119,7 +119,7 @@ def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]
 
 
 def with_current_spec(record: Mapping) -> dict:
-    """A run's record with the planner's spec in its present version: older ones are brought up to date."""
+    """A run's record with the planner's spec upgraded to the current version."""
     if not record.get("spec"):
         return dict(record)
     spec = PlannerSpec.from_json(json.dumps(record["spec"]))
@@ -127,15 +127,15 @@ def with_current_spec(record: Mapping) -> dict:
 
 
 def check_record(kept: Mapping | None, now: Mapping, checkpoint: Path, changes: list[str], step: int) -> dict:
-    """The record to go on with, after a comparison of the run's own with this configuration's.
+    """The record to continue with, after comparing the run's own with this configuration's.
 
     Args:
         kept: record of the checkpoint; None where an older version wrote none.
         now: record of this configuration.
-        checkpoint: for messages.
+        checkpoint: the checkpoint, for messages.
         changes: settings that may differ, by dotted name or its beginning; "record" adopts this configuration for a
             checkpoint without a record.
-        step: at which it changes.
+        step: step at which they change.
 
     Raises:
         TrainingError: another setting differs.

@@ -1,4 +1,4 @@
-"""What a run says of itself: log.jsonl, and TensorBoard events where they are asked for."""
+"""Log of a run: log.jsonl, and TensorBoard events if requested."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def read_log(run: Path) -> list[dict]:
     """The lines of a run's log; half a line that a kill left is skipped.
 
     Raises:
-        TrainingError: the run has no log, or a line is none of a log.
+        TrainingError: the run has no log, or a line is not a log line.
     """
     file = Path(run) / LOG
     if not file.is_file():
@@ -40,15 +40,15 @@ def read_log(run: Path) -> list[dict]:
 
 
 class RunLog:
-    """Log of a run; lines of steps after the one that is gone on from are dropped.
+    """Log of a run; lines of steps after the one that a run resumes from are dropped.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         step: steps done.
         tensorboard: also write events to `tensorboard/`.
 
     Raises:
-        TrainingError: TensorBoard is asked for and not installed.
+        TrainingError: TensorBoard is requested but not installed.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False) -> None:
@@ -67,7 +67,7 @@ class RunLog:
         """Add a line; `step` is in it, numbers go to TensorBoard too.
 
         Raises:
-            WritingError: the log cannot be written; it has no half line.
+            WritingError: the log cannot be written; no half line is left in it.
         """
         rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in record.items()}
         append_text(self.folder / LOG, json.dumps(rounded) + "\n")

@@ -22,13 +22,13 @@ def load_vae(
     """Load the autoencoder of a diffusers folder.
 
     Args:
-        folder: with its config.json.
-        dtype: of the weights.
-        device: where they are.
-        family: that its latents must be of; None takes any that is known.
+        folder: folder with its config.json.
+        dtype: dtype of the weights.
+        device: device of the weights.
+        family: family that its latents must belong to; None: any known family.
 
     Raises:
-        TrainingError: there is none, or one of another class or family.
+        TrainingError: there is none, or it is of another class or family.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -40,7 +40,7 @@ def load_vae(
 
 @torch.no_grad()
 def encode_pictures(vae: nn.Module, pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Normalised latents (B, C, h, w) float32 of the encoder's mean, as the autoencoder's family has them.
+    """Normalised latents (B, C, h, w) float32 of the encoder's mean, in the form of the autoencoder's family.
 
     Args:
         vae: the autoencoder.
@@ -56,16 +56,16 @@ def encode_pictures(vae: nn.Module, pictures: np.ndarray | torch.Tensor) -> torc
 def encode_cells(vae: nn.Module, frames: np.ndarray | torch.Tensor, layout: GridLayout) -> torch.Tensor:
     """Normalised latents (B, C, h, w) of grids whose frames (B * F, h, w, 3) are encoded one by one.
 
-    The same picture then has the same latent in every cell. Encoded as one grid it has not, since convolutions,
-    normalisation and attention look beyond a cell: for the tiny planner's narrow encoder the still table differed more
-    between two cells than between two scenes, and the model could not learn that it stays.
+    The same picture then has the same latent in every cell. Encoded as one grid it would not, since convolutions,
+    normalisation and attention look beyond a cell: with the tiny planner's narrow encoder, the static table differed
+    more between two cells than between two scenes, and the model could not learn that it does not move.
     """
     latents = encode_pictures(vae, frames).permute(0, 2, 3, 1)
     return assemble_grid(latents, layout).permute(0, 3, 1, 2).contiguous()
 
 
 def round_trip(vae: nn.Module, frames: np.ndarray, layout: GridLayout) -> np.ndarray:
-    """True frames (F, h, w, 3) uint8 as a faultless plan would show them: encoded one by one, decoded as one grid."""
+    """True frames (F, h, w, 3) uint8 as a perfect plan would show them: encoded one by one, decoded as one grid."""
     grid = decode_latents(vae, encode_cells(vae, frames, layout))
     return to_bytes(slice_grid(grid, layout))
 

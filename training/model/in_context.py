@@ -9,11 +9,11 @@ from .bases.registry import base_of
 
 
 class InContext:
-    """Runs a diffusers FLUX transformer on noise tokens under a condition, the way that the spec asks for.
+    """Runs a diffusers FLUX transformer on noise tokens under a condition, as the spec requires.
 
     Args:
         spec: layout, condition tokens and ids.
-        device: of the ids.
+        device: device of the ids.
     """
 
     def __init__(self, spec: PlannerSpec, device: torch.device | str = "cpu") -> None:
@@ -34,10 +34,10 @@ class InContext:
         pooled: torch.Tensor | None,
         guidance: torch.Tensor | None,
     ) -> object:
-        """Prepare the condition once for all steps of a plan; arguments as of a call.
+        """Prepare the condition once for all steps of a plan; arguments as in `__call__`.
 
         Returns:
-            The condition's keys and values where the spec says that they are cached, else its tokens as they are.
+            The condition's keys and values if the spec says that they are cached, otherwise its tokens unchanged.
         """
         if condition is None or not self.cached:
             return condition
@@ -57,9 +57,9 @@ class InContext:
         """Velocity of the noise tokens.
 
         Args:
-            transformer: of the spec's family.
+            transformer: a transformer of the spec's family.
             tokens: (B, N, C) packed noisy latents.
-            condition: (B, M, C) packed condition latents, what `prepare` made of them, or None.
+            condition: (B, M, C) packed condition latents, the result of `prepare`, or None.
             text: (B, T, D) text embeddings.
             pooled: (B, P) pooled text, None in families without one.
             sigma: (B,) noise level in [0, 1].

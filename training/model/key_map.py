@@ -1,8 +1,8 @@
-"""Where ComfyUI puts a FLUX LoRA: its key map, written out, so that a file is checked before it is called done.
+"""Where ComfyUI applies a FLUX LoRA: its key map, reproduced so that an exported file can be checked.
 
 ComfyUI holds FLUX in BFL's layout. It maps `transformer.<layer of diffusers>` to a weight or to a part of one (q, k
 and v are one matrix there); keys that its map lacks are only logged, and the file silently does less than it should.
-A test holds this map against that of the real ComfyUI.
+A test compares this map with that of the real ComfyUI.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ from .bases.registry import base_of_module
 PREFIX = "transformer."
 "Prefix of each key in the file: diffusers and ComfyUI both read it."
 Target = tuple[str, tuple[int, int] | None]
-"""Weight in ComfyUI's model, and the rows (start, length) of it; None: all rows."""
+"""Weight in ComfyUI's model, and its rows (start, length); None: all rows."""
 
 
 def comfyui_key_map(double_blocks: int, single_blocks: int, hidden: int, family: Family = FLUX1) -> dict[str, Target]:
-    """ComfyUI's target of each layer's LoRA, by the name in a file without its `lora_A` ending.
+    """ComfyUI's target of each layer's LoRA, by its name in a file without the `lora_A` suffix.
 
     Args:
-        double_blocks: number of them.
-        single_blocks: number of them.
-        hidden: width.
-        family: of the base model.
+        double_blocks: number of double-stream blocks.
+        single_blocks: number of single-stream blocks.
+        hidden: width of the model.
+        family: family of the base model.
     """
     places = bfl_places(family, double_blocks, single_blocks, hidden)
     return {PREFIX + name: (f"diffusion_model.{place.layer}.weight", place.rows) for name, place in places.items()}
@@ -39,14 +39,14 @@ def check_loads(tensors: Mapping[str, torch.Tensor], transformer: nn.Module) -> 
     """Make sure that the planner's loader places all tensors of a file at full strength, and that it changes something.
 
     Args:
-        tensors: of the file, by key.
+        tensors: tensors of the file, by key.
         transformer: the base, for its layers' sizes; may be on the meta device.
 
     Returns:
         Number of layers that the file changes.
 
     Raises:
-        TrainingError: a key that ComfyUI does not know, half a pair, another shape, a value that is no number, or a
+        TrainingError: a key that ComfyUI does not know, half a pair, another shape, a value that is not finite, or a
             file without effect. The message counts and names them.
     """
     config = transformer.config

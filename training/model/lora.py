@@ -33,7 +33,7 @@ def add_lora(transformer: torch.nn.Module, section: LoraSection) -> None:
     """Freeze the transformer and add a fresh adapter (float32), in place.
 
     Args:
-        transformer: from diffusers.
+        transformer: diffusers' transformer.
         section: rank, alpha, targets.
     """
     transformer.requires_grad_(False)
@@ -77,7 +77,7 @@ def start_from(transformer: torch.nn.Module, section: LoraSection) -> None:
 
 
 class _MergedProduct(torch.autograd.Function):
-    """`x (W + s B A)ᵀ + b`; the sum is made again for the backward pass, so that no second set of weights is kept."""
+    """`x (W + s B A)ᵀ + b`; the backward pass recomputes the sum, so that no second set of weights is kept."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, scale):
@@ -97,9 +97,9 @@ class _MergedProduct(torch.autograd.Function):
 
 
 def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-    """The same result as peft's two products, W x + s B (A x), from one with W + s B A.
+    """The same result as peft's two products, W x + s B (A x), from a single one with W + s B A.
 
-    Cheaper when tokens outnumber the rank, as in small models; of few rows (an example's modulation), two are.
+    Cheaper if tokens outnumber the rank, as in small models; for few rows (an example's modulation), two are cheaper.
     """
     base, down, up = self.get_base_layer(), self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
     scale, linear = self.scaling[ADAPTER], torch.nn.functional.linear
@@ -109,11 +109,11 @@ def _merged_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object)
 
 
 def _shared_cast(x: torch.Tensor) -> torch.Tensor:
-    """An input in autocast's dtype; layers with a common input (queries, keys, values) keep one copy of it for all.
+    """An input in autocast's dtype; layers with a common input (queries, keys, values) share one copy of it.
 
-    Autocast alone would cast for each layer, twice, and keep the longer input.
+    Autocast alone would cast it twice for each layer, and keep the input of the larger dtype.
     """
-    if torch.compiler.is_compiling():  # which finds common casts by itself
+    if torch.compiler.is_compiling():  # the compiler merges common casts by itself
         return as_computed(x)
     copy = getattr(x, "shared_cast", None)
     if copy is None:
@@ -124,9 +124,9 @@ def _shared_cast(x: torch.Tensor) -> torch.Tensor:
 
 
 class _FusedProduct(torch.autograd.Function):
-    """`x Wᵀ + b + s (x Aᵀ) Bᵀ`; adapter and sums of gradients are added in place by the matrix products themselves.
+    """`x Wᵀ + b + s (x Aᵀ) Bᵀ`; the matrix products themselves add the adapter and the sums of gradients in place.
 
-    What peft does in passes of their own over (rows, features) is gone: the cast to float32, the scale, the sum.
+    This avoids peft's separate passes over (rows, features): the cast to float32, the scale, the sum.
     """
 
     @staticmethod
@@ -152,13 +152,13 @@ class _FusedProduct(torch.autograd.Function):
 
 
 def _fused_forward(self: LoraLinear, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-    """The same result as peft's, up to rounding, where the frozen layer is a plain or a packed one."""
+    """The same result as peft's, up to rounding, for a plain or packed frozen layer."""
     base = self.get_base_layer()
     if isinstance(base, PackedLinear):
         eight, stored = base.eight, (base.packed, base.scale)
     elif type(base) is torch.nn.Linear:
         eight, stored = False, (base.weight,)
-    else:  # bitsandbytes computes its own
+    else:  # bitsandbytes computes its own product
         return type(self).forward(self, x)
     down, up = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
     return _FusedProduct.apply(as_computed(x), down, up, self.scaling[ADAPTER], base.bias, eight, *stored)
@@ -170,7 +170,7 @@ def computes_fused(module: torch.nn.Module) -> bool:
 
 
 def fold_alpha(tensors: dict[str, torch.Tensor], section: LoraSection) -> dict[str, torch.Tensor]:
-    """Fold alpha / rank into B: readers disagree on where alpha is written, a scale of 1 needs none."""
+    """Fold alpha / rank into B: readers disagree on where alpha is stored, and a scale of 1 needs none."""
     scale = section.alpha / section.rank
     return {name: tensor * scale if ".lora_B." in name else tensor for name, tensor in tensors.items()}
 
@@ -183,7 +183,7 @@ def file_tensors(weights: dict[str, torch.Tensor], section: LoraSection) -> dict
 
 
 def stack(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One LoRA that does what two do one after the other: ranks add up, `B A = B1 A1 + B2 A2`."""
+    """One LoRA with the effect of two: ranks add up, `B A = B1 A1 + B2 A2`."""
     both = dict(first)
     for key, tensor in second.items():
         along = 0 if ".lora_A." in key else 1
@@ -193,10 +193,10 @@ def stack(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> di
 
 @torch.no_grad()
 def fuse_lora(transformer: torch.nn.Module, file: str | Path, strength: float = 1.0) -> None:
-    """Add a LoRA, of any trainer's names, to the weights, in place.
+    """Add a LoRA, with any trainer's key names, to the weights, in place.
 
     Raises:
-        TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit it.
+        TrainingError: the file cannot be read, or a tensor belongs to no layer of the model or does not fit its layer.
     """
     tensors = read_lora(file, transformer)
     check_loads(tensors, transformer)

@@ -1,4 +1,4 @@
-"""LoRA files of any trainer, brought to diffusers' names with alpha folded in: what training starts from or fuses."""
+"""Read LoRA files of any trainer, which training starts from or fuses, with diffusers' names and alpha folded in."""
 
 import logging
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def read_lora(file: str | Path, transformer: nn.Module) -> dict[str, torch.Tenso
         transformer: the base, for its layers' names and sizes; may be on the meta device.
 
     Raises:
-        TrainingError: it cannot be read, is another kind of adapter than pairs of matrices, or lacks a part.
+        TrainingError: it cannot be read, is not an adapter of matrix pairs, or lacks a part.
     """
     file, where = Path(file), f"LoRA {file}"
     tensors, metadata = _load(file)
@@ -80,10 +80,10 @@ def _load(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _layers(transformer: nn.Module) -> Layers:
-    """Every name under which a file may know a linear layer, or several that BFL joins."""
+    """Every name that a file may use for a linear layer, or for several that BFL joins."""
     config = transformer.config
     linear = [
-        name.removesuffix(".base_layer")  # peft's, where an adapter is on it already
+        name.removesuffix(".base_layer")  # peft's suffix for a layer that already has an adapter
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear) and ".lora_" not in name
     ]
@@ -116,10 +116,10 @@ def _pairs(
     metadata: Mapping[str, str],
     kohya: bool,
 ) -> dict[str, torch.Tensor]:
-    """The pairs of one module, alpha folded in; a layer that joins several is taken apart by rows."""
+    """The pairs of one module, alpha folded in; a layer that joins several is split by rows."""
     try:
         kind = kinds.check({part: tuple(tensor.shape) for part, tensor in parts.items()}, None)
-    except kinds.Incomplete:  # named by `check_loads`
+    except kinds.Incomplete:  # reported by `check_loads`
         side = {names.UP: "lora_B", names.DOWN: "lora_A"}
         return {f"{PREFIX}{targets[0][0]}.{side[part]}.weight": parts[part] for part in side if part in parts}
     except kinds.Misfit as misfit:

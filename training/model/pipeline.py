@@ -25,7 +25,7 @@ class PlannerPipeline:
     """A FLUX pipeline with a planner LoRA.
 
     Args:
-        transformer: of the spec's family, with its adapter if it has one.
+        transformer: a transformer of the spec's family, with its adapter if it has one.
         vae: the autoencoder.
         encoders: the text encoders.
         spec: the planner's record.
@@ -49,12 +49,12 @@ class PlannerPipeline:
         Args:
             base: diffusers folder.
             lora: file with its PlannerSpec in the header; None for the base alone.
-            spec: used where there is no LoRA, or the file has no record.
+            spec: used if there is no LoRA, or the file has no record.
             dtype: dtype of all weights.
-            device: where they are.
+            device: device of all weights.
 
         Raises:
-            TrainingError: neither gives a spec, or the base is of another family than it.
+            TrainingError: neither gives a spec, or the base is of another family than the spec.
         """
         if lora is not None:
             spec = read_spec(lora) or spec
@@ -69,10 +69,10 @@ class PlannerPipeline:
 
     @torch.no_grad()
     def condition(self, first_frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Condition latents (B, C, h', w') of what a planner is shown.
+        """Condition latents (B, C, h', w') of the pictures that a planner is shown.
 
         Args:
-            first_frames: (B, h, w, 3), overlay drawn already; (B, h, 2w, 3) with a goal picture to the right.
+            first_frames: (B, h, w, 3), overlay already drawn; (B, h, 2w, 3) with a goal picture to the right.
         """
         first, *goal = torch.as_tensor(first_frames).split(self.spec.cell_width, dim=2)
         picture = condition_picture(first, goal[0] if goal else None, self.spec)
@@ -95,19 +95,19 @@ class PlannerPipeline:
 
         Args:
             first_frames: (B, h, w, 3), uint8 or float in [0, 1]; the overlay is part of the picture. With goal pictures
-                to the right of them (B, h, 2w, 3).
-            prompts: one a frame.
-            seed: of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
+                to the right: (B, h, 2w, 3).
+            prompts: one per first frame.
+            seed: seed of the noise, which is drawn plan by plan (the seed of plan i is seed + i).
             steps: Euler steps; None takes the spec's.
             guidance: embedded guidance; None takes the spec's.
             noise: (B, C, h, w), instead of the seed.
             conditioned: False leaves the condition tokens out (what the base alone would do).
-            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them:
-                they stay, and the model makes the others to fit them.
+            seen: (B, K, h, w, 3) uint8, frames 0 to K - 1 of plans that are being executed, as the camera saw them;
+                they are kept, and the model generates the others to match.
             cfg: classifier-free guidance; None takes the spec's.
 
         Raises:
-            TrainingError: no frame was seen, or no fewer than a plan has.
+            TrainingError: `seen` has no frame, or as many as a plan or more.
         """
         if noise is None:
             noise = draw_noise(self.spec, [seed + i for i in range(len(prompts))])
@@ -130,15 +130,15 @@ class PlannerPipeline:
         skip: int,
         steps: int | None = None,
     ) -> torch.Tensor:
-        """Frames of true episodes drawn again from some noise on: right in what they show, wrong as plans are.
+        """Frames of true episodes, denoised again from some noise level on: true content with the errors of plans.
 
         Args:
-            plans: (B, F, h, w, 3) uint8.
+            plans: (B, F, h, w, 3) uint8, the true frames.
             first_frames: as in `plan`.
-            prompts: one a plan.
+            prompts: one per plan.
             noise: (B, C, h, w).
-            skip: of the sampler's steps; with all of them the plans only go through the autoencoder.
-            steps: of the sampler; None: the planner's own.
+            skip: sampler steps to skip; with all of them the frames only go through the autoencoder.
+            steps: steps of the sampler; None: the planner's own.
 
         Returns:
             (B, F, h, w, 3) float32 in [0, 1].
@@ -154,7 +154,7 @@ class PlannerPipeline:
         spec, count = self.spec, seen.shape[1]
         if not 1 <= count < spec.layout.frames:
             raise TrainingError(f"seen frames must be 1 to {spec.layout.frames - 1} of a plan, got {count}")
-        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # masked: fills the cells, says nothing
+        unseen = np.repeat(seen[:, -1:], spec.layout.frames - count, axis=1)  # only fills the cells: it is masked
         known = [encode_cells(self.vae, frames, spec.layout) for frames in np.concatenate([seen, unseen], axis=1)]
         return torch.cat(known), latent_mask(
             spec.layout, spec.cell_height, spec.cell_width, range(count), spec.base_family.downscale
@@ -175,12 +175,12 @@ class PlannerPipeline:
         return slice_grid(grids, self.spec.layout).unflatten(0, (len(grids), self.spec.layout.frames))
 
     def through_autoencoder(self, frames: np.ndarray) -> np.ndarray:
-        """True frames (F, h, w, 3) uint8 as a faultless plan would show them: one grid, encoded and decoded."""
+        """True frames (F, h, w, 3) uint8 as a perfect plan would show them; see `round_trip`."""
         return round_trip(self.vae, frames, self.spec.layout)
 
 
 def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipeline, Path]:
-    """A planner of a folder like models/tiny_planner, and the LoRA that it was opened with.
+    """Open the planner of a folder like models/tiny_planner; returns it and the LoRA that is used.
 
     Args:
         folder: FLUX pipeline in diffusers' layout, its planner LoRA in `loras/`.
@@ -194,7 +194,7 @@ def open_planner(folder: Path, lora: Path | None = None) -> tuple[PlannerPipelin
 
 
 def lora_of(folder: Path, lora: Path | None = None) -> Path:
-    """The LoRA that a planner's folder is opened with: the one that is given, or the only one in its `loras/`.
+    """The LoRA that a planner's folder is opened with: the given one, or the only one in its `loras/`.
 
     Raises:
         TrainingError: there is none, or there are several to choose from.
@@ -212,7 +212,7 @@ def lora_spec(file: str | Path) -> PlannerSpec:
     """The PlannerSpec in a LoRA's header.
 
     Raises:
-        TrainingError: the file is missing, not safetensors, or has none.
+        TrainingError: the file is missing, is not safetensors, or has no spec.
     """
     spec = read_spec(file)
     if spec is None:

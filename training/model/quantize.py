@@ -1,11 +1,11 @@
 """Frozen matrices stored in fewer bits, so that a 12B base fits a 24 GB GPU; adapters stay in float32.
 
-int8 and fp8 (e4m3) are stored with one scale for each output row and brought back to the computing type where they are
+int8 and fp8 (e4m3) are stored with one scale per output row and converted back to the computing dtype when they are
 used, so they need no special hardware. nf4 is stored and computed by bitsandbytes. Only the blocks' matrices are
-stored so: embedders, modulation of the output and the output itself are small and sensitive.
+packed: embedders, modulation of the output and the output layer are small and sensitive.
 
-With 8-bit products (W8A8) the activations are rounded too, with one scale for each token, so that the product is one of
-int8 (sums in int32) or fp8. The gradient of the input is the one of the packed matrix in the computing type: rounding
+With 8-bit products (W8A8) the activations are rounded too, with one scale per token, so that the product is one of
+int8 (sums in int32) or fp8. The gradient of the input is that of the packed matrix in the computing dtype: rounding
 counts as the identity (straight-through, Bengio et al. 2013).
 """
 
@@ -23,11 +23,11 @@ _BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")
 
 
 _FEWEST_ROWS = 17
-"""Fewer rows (an example's modulation) are multiplied in the computing type: CUDA's int8 product needs more than 16."""
+"""Fewer rows (an example's modulation) are multiplied in the computing dtype: CUDA's int8 product needs at least 17."""
 
 
 class _PackedProduct(torch.autograd.Function):
-    """`x Wᵀ + b` that keeps the packed matrix for the backward pass, not the one it is brought back to."""
+    """`x Wᵀ + b` that keeps the packed matrix for the backward pass, not the unpacked one."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *stored: torch.Tensor):
@@ -57,12 +57,12 @@ def frozen_product(x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *sto
 
 
 def plain_matrix(dtype: torch.dtype, *stored: torch.Tensor) -> torch.Tensor:
-    """The matrix of what `frozen_product` takes."""
+    """The matrix (out_features, in_features) in `dtype` of the `stored` argument of `frozen_product`."""
     return _unpack(*stored, dtype) if len(stored) == 2 else stored[0].to(dtype)
 
 
 def _product_of_8_bits(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """`x Wᵀ` (rows, out_features) of x (rows, in_features), rounded with one scale for each row."""
+    """`x Wᵀ` (rows, out_features) of x (rows, in_features), rounded with one scale per row."""
     largest = x.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12)
     if packed.dtype == torch.int8:
         of_row = largest / 127
@@ -71,9 +71,9 @@ def _product_of_8_bits(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tenso
     of_row = largest / _FP8_MAX
     rounded, matrix = (x.float() / of_row).to(torch.float8_e4m3fn), packed.view(torch.float8_e4m3fn)
     if x.device.type == "cuda":
-        # scales by row exist for results in bfloat16 only
+        # row-wise scales are supported only for results in bfloat16
         return torch._scaled_mm(rounded, matrix.mT, of_row, scale.mT.contiguous(), out_dtype=torch.bfloat16).to(x.dtype)
-    # the same numbers without the hardware for them
+    # the same numbers without hardware support
     return (rounded.float() @ matrix.float().mT).mul_(of_row).mul_(scale.mT).to(x.dtype)
 
 
@@ -83,7 +83,7 @@ def _unpack(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> to
 
 
 def as_computed(x: torch.Tensor) -> torch.Tensor:
-    """An input in autocast's dtype where that is on: autocast does not look into the products of packed layers."""
+    """An input in autocast's dtype if autocast is on: it does not cast for the products of packed layers."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))
@@ -110,7 +110,7 @@ class PackedLinear(nn.Module):
             packed = (weight / scale).round().to(torch.int8)
         else:
             scale = largest / _FP8_MAX
-            # as bytes: gathering and broadcasting know them everywhere
+            # as bytes, which every backend can gather and broadcast
             packed = (weight / scale).to(torch.float8_e4m3fn).view(torch.uint8)
         self.register_buffer("packed", packed)
         self.register_buffer("scale", scale)
@@ -121,7 +121,7 @@ class PackedLinear(nn.Module):
         return _unpack(self.packed, self.scale, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) → (..., out_features), in autocast's dtype where it is on, else in that of x."""
+        """(..., in_features) → (..., out_features), in autocast's dtype if it is on, otherwise in that of x."""
         return _PackedProduct.apply(as_computed(x), self.bias, self.eight, self.packed, self.scale)
 
 
@@ -129,9 +129,9 @@ def quantize_frozen(transformer: nn.Module, form: str, device: torch.device | st
     """Store the frozen matrices of the blocks in fewer bits, in place; adapters on them stay as they are.
 
     Args:
-        transformer: with its adapter.
+        transformer: the transformer with its adapter.
         form: "none", "int8", "fp8" or "nf4".
-        device: where matrices are packed and stay.
+        device: where matrices are packed and kept.
         eight: multiply in 8 bits.
 
     Returns:
@@ -191,5 +191,5 @@ def _nf4_layer(layer: nn.Linear, form: str) -> nn.Module:
 
 
 def _first_as_computed(layer: nn.Module, given: tuple) -> tuple:
-    """What goes into bitsandbytes' layer, which computes and answers in the dtype of that."""
+    """The input of a bitsandbytes layer in autocast's dtype: the layer computes in the dtype of its input."""
     return as_computed(given[0]), *given[1:]

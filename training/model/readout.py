@@ -1,4 +1,4 @@
-"""The read-out on disk: a folder with weights and a GPU."""
+"""The read-out on disk: a folder with weights and a model card."""
 
 from pathlib import Path
 

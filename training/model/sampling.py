@@ -1,4 +1,4 @@
-"""Euler sampling of a planner's grid from latents and text embeddings that are there already."""
+"""Euler sampling of a planner's grid from given latents and text embeddings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from .in_context import InContext
 
 
 def draw_noise(spec: PlannerSpec, seeds: list[int], plans: int = 1) -> torch.Tensor:
-    """Noise (B * plans, C, h, w), so many plans a seed: what ComfyUI's samplers draw for a batch of that size."""
+    """Noise (B * plans, C, h, w), `plans` per seed: what ComfyUI's samplers draw for a batch of that size."""
     shape = (plans, *spec.latent_shape)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
@@ -39,7 +39,7 @@ def sample(
     """Normalised latents (B, C, h, w) of plans.
 
     Args:
-        transformer: of the spec's family.
+        transformer: a transformer of the spec's family.
         in_context: the spec's token and id arrangement.
         spec: schedule and guidance.
         noise: (B, C, h, w).
@@ -48,13 +48,13 @@ def sample(
         pooled: (B, P) pooled text, None in families without one.
         steps: Euler steps; None takes the spec's.
         guidance: embedded guidance; None takes the spec's.
-        known: (B, C, h, w) latents of plans that are there, to be drawn again from some noise on (SDEdit), or to
-            stay in parts.
-        skip: steps that are left out then, 0 (nothing of them is kept) to all (nothing is drawn again).
-        keep: (1, h, w) mask of the known latents, 1 = generate, 0 = stays: there the model sees them at each step's
-            noise, as ComfyUI's samplers do where a latent has a noise mask.
+        known: (B, C, h, w) latents of existing plans, to be denoised again from some noise level on (SDEdit), or to be
+            kept in part.
+        skip: how many steps to skip with `known`, from 0 (nothing is kept) to all (nothing is denoised again).
+        keep: (1, h, w) mask of the known latents, 1 = generate, 0 = keep: there the model sees them at each step's
+            noise level, as in ComfyUI's samplers for a latent with a noise mask.
         cfg: classifier-free guidance; None takes the spec's, 1 is without.
-        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, which `cfg` is against.
+        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, for `cfg`.
 
     Raises:
         TrainingError: classifier-free guidance without the empty prompt.
@@ -65,7 +65,7 @@ def sample(
     levels = sigmas(steps or spec.steps, spec.mu())[skip:]
 
     def at(level: torch.Tensor) -> torch.Tensor:
-        """What is known, at that noise level."""
+        """The known latents at a noise level."""
         return pack(float(level) * noise + (1 - float(level)) * known.to(noise)).to(device)
 
     tokens = pack(noise).to(device) if known is None else at(levels[0])
@@ -98,14 +98,14 @@ def guided_velocity(
     """A function (noisy tokens (B, N, C), noise levels (B,)) → velocity (B, N, C) that prepares the condition once.
 
     Args:
-        transformer: of the spec's family.
+        transformer: a transformer of the spec's family.
         in_context: the spec's token and id arrangement.
         condition: (B, M, C) packed condition latents, or None.
         text: (B, T, D) text embeddings.
         pooled: (B, P) pooled text, None in families without one.
         guidance: (B,) guidance to embed, or None.
         cfg: classifier-free guidance; 1 is without.
-        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, which `cfg` is against.
+        empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt, for `cfg`.
 
     Raises:
         TrainingError: classifier-free guidance without the empty prompt.

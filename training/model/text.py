@@ -1,4 +1,4 @@
-"""Prompts → T5 states and pooled CLIP states, as the FLUX pipeline makes them."""
+"""Prompts → T5 embeddings and pooled CLIP embeddings, as the FLUX pipeline makes them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ class TextEncoders(nn.Module):
         return clip, self.t5_tokenizer(prompts, max_length=self.tokens, **settings).input_ids
 
     def token_counts(self, prompts: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
-        """Longest text and tokens of each prompt, by encoder: what is longer is cut."""
+        """Maximum length and tokens of each prompt, by encoder; longer prompts are cut."""
         t5, clip = (kind(list(prompts), verbose=False).input_ids for kind in (self.t5_tokenizer, self.clip_tokenizer))
         return {"T5": (self.tokens, list(map(len, t5))), "CLIP": (CLIP_TOKENS, list(map(len, clip)))}
 
@@ -64,7 +64,7 @@ class TextEncoders(nn.Module):
         return len(self.t5_tokenizer(prompt).input_ids)
 
     def encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """T5 states (B, T, D) and pooled CLIP states (B, P); padding is attended to, as in FLUX."""
+        """T5 embeddings (B, T, D) and pooled CLIP embeddings (B, P); padding is attended to, as in FLUX."""
         device = next(self.parameters()).device
         states = self.t5(input_ids=t5_ids.to(device)).last_hidden_state
         return states, self.clip(input_ids=clip_ids.to(device)).pooler_output

@@ -1,4 +1,4 @@
-"""The transformer of a base model, out of a diffusers folder."""
+"""Load the transformer of a base model from a diffusers folder."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ def load_transformer(base: str | Path, dtype: str = "float32", family: Family | 
 
     Args:
         base: the folder.
-        dtype: of the weights.
-        family: that it must be of; None takes any that is known.
+        dtype: dtype of the weights.
+        family: family that it must belong to; None: any known family.
 
     Raises:
         TrainingError: the folder has none, or one of another class.
@@ -41,12 +41,12 @@ def load_config_only(base: str | Path) -> nn.Module:
 
 
 def shape_of(transformer: nn.Module) -> dict:
-    """Its configuration as JSON: sizes and kinds of layers, nothing of where it was loaded from."""
+    """A transformer's configuration as JSON: sizes and kinds of layers, but not where it was loaded from."""
     record = json.loads(transformer.to_json_string())
     return {name: value for name, value in record.items() if not name.startswith("_")}
 
 
 def from_shape(shape: dict, spec: PlannerSpec) -> nn.Module:
-    """A transformer of `shape_of` and of a planner's family on the meta device, without weights."""
+    """A transformer on the meta device, without weights, from the result of `shape_of` and a planner's family."""
     with torch.device("meta"):
         return base_of(spec).transformer.from_config(shape)

@@ -1,4 +1,4 @@
-"""Which cached pairs a step sees."""
+"""Draw the cached pairs that a step sees."""
 
 import math
 
@@ -13,7 +13,7 @@ from .objective import Batch
 
 
 class CachedPairs:
-    """Draws batches of cached pairs; which ones depends on (seed, index, place in the batch) only.
+    """Draws batches of cached pairs, as a function of (seed, index, place in the batch) only.
 
     Args:
         mixture: the caches.
@@ -52,7 +52,7 @@ class CachedPairs:
         return sum(len(pairs) for mode in self.modes for pairs in self.by_mode[mode].values())
 
     def batch(self, index: int, device: torch.device) -> Batch:
-        """This process's part of the batch of one index."""
+        """This process's part of the batch with an index."""
         section, mixture = self.section, self.mixture
         process, processes = self.share
         draw = step_generator(section.seed + 1, index)
@@ -84,7 +84,7 @@ class CachedPairs:
         return torch.tensor([pair.get(END_EFFECTOR) or unknown for pair in pairs], device=device)
 
     def _draw_source(self, mode: str, draw: torch.Generator) -> list[dict]:
-        """The pairs of one cache that has the mode, drawn by the caches' shares; no draw where there is one only."""
+        """The pairs of one cache with the mode, drawn by the caches' weights; nothing is drawn if there is only one."""
         sources = self.by_mode[mode]
         if len(sources) == 1:
             return next(iter(sources.values()))

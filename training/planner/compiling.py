@@ -1,4 +1,4 @@
-"""Compiled blocks: whether a run compiles its base's blocks, and compiling them."""
+"""Decide whether a run compiles its base's blocks, and compile them."""
 
 import os
 import shutil
@@ -12,19 +12,19 @@ from ..sections.planner import TrainSection
 from .offload import blocks_of
 
 WORTH_STEPS = 1000
-"""From how many steps on "auto" compiles: one to two minutes of compiling are won back after some 500 of them."""
+"""Number of steps from which "auto" compiles: one to two minutes of compiling pay off after some 500 steps."""
 
 
 def compile_blocks(transformer: nn.Module, backend: str = "inductor") -> None:
-    """Compile every block, in place; blocks of a kind share the code."""
+    """Compile every block, in place; blocks of the same kind share the compiled code."""
     for block in blocks_of(transformer):
         block.compile(backend=backend, dynamic=False)
 
 
 def compiles(section: TrainSection, device: torch.device | str) -> bool:
-    """Whether a run compiles its blocks, as `compile_blocks` says.
+    """Whether a run compiles its blocks, according to its setting `compile_blocks`.
 
-    "auto": a run of `WORTH_STEPS` steps or more does, where torch finds the compiler for the device and no weights are
+    "auto" compiles in runs of at least `WORTH_STEPS` steps, if torch finds a compiler for the device and no weights are
     offloaded.
     """
     if section.compile_blocks != "auto":
@@ -33,7 +33,7 @@ def compiles(section: TrainSection, device: torch.device | str) -> bool:
 
 
 def has_compiler(device: torch.device) -> bool:
-    """Whether there is what torch.compile writes its code for: Triton on a GPU, a C++ compiler on a CPU."""
+    """Whether torch.compile's backend is installed: Triton on a GPU, a C++ compiler on a CPU."""
     if device.type != "cpu":
         return find_spec("triton") is not None
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")

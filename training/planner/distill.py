@@ -1,4 +1,4 @@
-"""Distillation: a planner LoRA learns to go in a few steps where its teacher goes in many.
+"""Distillation: a planner LoRA learns to reach in a few steps what its teacher reaches in many.
 
 The student starts as a copy of the teacher. Its steps are every r-th noise level of the teacher's schedule; from a
 noisy latent at one of them the teacher takes r deterministic Euler steps, and the student learns the one step that ends
@@ -30,20 +30,20 @@ from .train import make_parts, run_loop
 
 
 def distill(config: Config) -> bool:
-    """Distil (or go on distilling) a LoRA; checkpoints, log and validation pictures are in `distill.out`.
+    """Distil (or resume distilling) a LoRA; checkpoints, log and validation pictures are in `distill.out`.
 
     Returns:
-        Whether the run is at its end.
+        Whether the run has reached its end.
     """
     return run_loop(make_distillation(config), config)
 
 
 def student_spec(spec: PlannerSpec, section: DistillSection) -> PlannerSpec:
-    """The record of the student: its steps, and no classifier-free guidance.
+    """The student's spec: its own steps, and no classifier-free guidance.
 
     Args:
-        spec: the teacher's.
-        section: the number of steps.
+        spec: the teacher's spec.
+        section: settings with the number of steps.
     """
     steps = section.student_steps
     return replace(spec, steps=steps, execution_steps=min(steps, spec.execution_steps), cfg=1.0)
@@ -53,7 +53,7 @@ def make_distillation(config: Config) -> Loop:
     """The loop of `distill`, at its first step.
 
     Raises:
-        TrainingError: no teacher is named, steps do not divide its steps, or what `train` raises.
+        TrainingError: no teacher is named, the steps do not divide its steps, or as in `train`.
     """
     section: DistillSection = config.section("distill")
     spec = config.planner_spec()
@@ -70,7 +70,7 @@ def make_distillation(config: Config) -> Loop:
 
 
 def teacher_levels(spec: PlannerSpec, section: DistillSection) -> torch.Tensor:
-    """The teacher's noise levels (steps, r + 1): a row per step of the student, from its start to its end.
+    """The teacher's noise levels (steps, r + 1): one row per step of the student, from its start to its end.
 
     Raises:
         TrainingError: the student's steps do not divide the teacher's, or are not fewer, or the two schedules differ.
@@ -88,12 +88,12 @@ def teacher_levels(spec: PlannerSpec, section: DistillSection) -> torch.Tensor:
 
 
 class Teacher:
-    """The planner before its distillation: the same base with the adapter's first weights, which stay as they are.
+    """The planner before its distillation: the same base with the adapter's initial weights, which are kept.
 
     Args:
-        transformer: base with the adapter, which holds the teacher's weights now.
+        transformer: base with the adapter, which holds the teacher's weights at this point.
         in_context: the spec's token and id arrangement.
-        levels: (S, r + 1) noise levels, a row per step of the student.
+        levels: (S, r + 1) noise levels, one row per step of the student.
         cfg: its classifier-free guidance; 1 is without.
         empty: text embeddings (1, T, D) and pooled text (1, P) of the empty prompt; None without guidance.
     """
@@ -120,12 +120,12 @@ class Teacher:
         self, tokens: torch.Tensor, condition: torch.Tensor | None, batch: Batch, step: torch.Tensor,
         guidance: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
-        """Mean velocity (B, N, C) over a step of the student, along the teacher's own way.
+        """Mean velocity (B, N, C) over a step of the student, along the teacher's own trajectory.
 
         Args:
             tokens: (B, N, C) packed latents at the noise level of the step's start.
             condition: (B, M, C) packed condition latents, or None.
-            batch: for its text.
+            batch: the batch, for its text.
             step: (B,) number of the student's step.
             guidance: (B,) guidance to embed, or None.
         """
@@ -141,7 +141,7 @@ class Teacher:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        """The teacher's weights in the model. Casts that autocast keeps are of whose weights were there: dropped."""
+        """Put the teacher's weights into the model; autocast's cached casts of the other weights are dropped."""
         own = dict(self.transformer.named_parameters())
         kept = {name: own[name].data for name in self._weights}
         torch.clear_autocast_cache()
@@ -164,14 +164,14 @@ def distillation_loss(
     guidance_embedded: bool,
     share: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
-    """How far the student's step ends from where the teacher goes (a scalar): squared error of the mean velocities.
+    """How far the student's step ends from where the teacher ends (a scalar): squared error of the mean velocities.
 
     Args:
         model: the student.
         batch: latents and text embeddings, on the model's device.
         section: weights of the loss, guidance; noise levels are the student's own.
         generator: CPU generator of steps, noise and guidance.
-        teacher: where to go.
+        teacher: the teacher.
         guidance_embedded: whether the transformer takes a guidance value.
         share: number of this process and count of processes.
     """

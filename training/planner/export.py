@@ -1,4 +1,4 @@
-"""A checkpoint → one LoRA file that stock ComfyUI, diffusers and the planner's own loader read alike."""
+"""A checkpoint → one LoRA file that stock ComfyUI, diffusers and the planner's own loader can all read."""
 
 import base64
 import io
@@ -40,15 +40,15 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     """Write `export.out` from the newest checkpoint of `export.run` and the record in it.
 
     Args:
-        config: section export; where it has a spec or a section train, they must be those of the run, except for what
-            decides nothing in training: `spec.execution_steps` replaces the run's.
-        install: folder of a ComfyUI; the file is also put into its models/loras.
+        config: section export; if there is a spec or a section train, they must be those of the run, except for fields
+            that do not affect training: `spec.execution_steps` replaces the run's.
+        install: folder of a ComfyUI; the file is also copied into its models/loras.
 
     Returns:
         The file.
 
     Raises:
-        TrainingError: there is no checkpoint, the file would not load in ComfyUI, or the folder is no ComfyUI.
+        TrainingError: there is no checkpoint, the file would not load in ComfyUI, or the folder is not a ComfyUI.
     """
     section: ExportSection = config.section("export")
     loras = None if install is None else loras_folder(install)
@@ -60,13 +60,13 @@ def export(config: Config, install: str | Path | None = None) -> Path:
     check_configuration(config, record, checkpoint)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         lora, spec = LoraSection(**record["settings"]["lora"]), PlannerSpec(**record["spec"])
-    if record["kind"] == "train":  # a student's steps are those it was distilled to
+    if record["kind"] == "train":  # a student's steps are those that it was distilled for
         spec = replace(spec, **{name: config.spec[name] for name in NOT_TRAINED if config.spec.get(name) is not None})
     averaged = section.averaged and "averaged" in parts
     tensors = file_tensors(parts["averaged" if averaged else "weights"], lora)
     with as_record(f"checkpoint record {checkpoint / 'state.json'}"):
         transformer = from_shape(record["model"], spec)
-    if "lora.base" in record["inputs"]:  # one file: what was fused into the base while training comes with it
+    if "lora.base" in record["inputs"]:  # include the LoRA that was fused into the base during training
         tensors = stack(_base_lora(config.section(record["kind"]).lora.base, record, checkpoint, transformer), tensors)
     dtype = getattr(torch, section.dtype)
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
@@ -102,7 +102,7 @@ def run_record(state: dict, checkpoint: Path) -> dict:
 
 
 def check_configuration(config: Config, record: dict, checkpoint: Path) -> None:
-    """Refuse a configuration that no longer says what the run was trained with; sections that it lacks say nothing.
+    """Refuse a configuration that differs from what the run was trained with; missing sections are not compared.
 
     Raises:
         TrainingError: a field differs; the message names it.
@@ -132,7 +132,7 @@ def _base_lora(
 def write_lora(
     file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], transformer: torch.nn.Module
 ) -> int:
-    """Write a LoRA, read it back, check it against ComfyUI's key map, and only then give it its name.
+    """Write a LoRA, read it back, check it against ComfyUI's key map, and only then give it its final name.
 
     Returns:
         Number of layers that it changes.
@@ -168,7 +168,7 @@ def loras_folder(comfyui: str | Path) -> Path:
     """Folder of LoRAs of a ComfyUI (or of its base directory).
 
     Raises:
-        TrainingError: it is none.
+        TrainingError: the folder is not a ComfyUI.
     """
     comfyui = Path(comfyui)
     loras = comfyui / "models" / "loras"
@@ -195,7 +195,7 @@ def _install(file: Path, loras: Path) -> Path:
 
 
 def _thumbnail(section: ExportSection) -> str | None:
-    """A small JPEG as a data URI: the given picture, else the newest plan that validation made."""
+    """A small JPEG as a data URI: the given picture, or the newest plan from validation."""
     file = section.thumbnail
     if file is None:
         plans = sorted(Path(section.run).glob(f"{PLANS}/[0-9]*/*.png"))

@@ -1,9 +1,9 @@
-"""How much memory a training step takes, before a weight is loaded.
+"""Compute how much memory a training step takes before any weight is loaded.
 
-One step (forward, backward, optimizer) runs on PyTorch's meta device, which computes shapes and no values, with the
+One step (forward, backward, optimizer) runs on PyTorch's meta device, which computes shapes but no values, with the
 module that the configuration would train: its layers, adapter, dtypes, checkpointing and token counts. Every
-storage that an operation makes is counted while it lives, so the peak is that of the real step up to the allocator's
-rounding, the workspace of the device's libraries and its context (docs/training.md has the method).
+storage that an operation creates is counted while it exists, so the peak is that of the real step up to the allocator's
+rounding, the workspace of the device's libraries and its context (docs/training.md describes the method).
 """
 
 import weakref
@@ -38,15 +38,15 @@ GIB = 2**30
 OVERHEAD_GIB = 1.0
 "Added for the device's context and library workspaces, which no tensor accounts for (an estimate)."
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
-"""A weight in nf4: four bits, and for 64 of them a scale of eight bits, 256 of which share a float32 one."""
+"""Bytes of a weight in nf4: four bits, plus an 8-bit scale per 64 weights and a float32 scale per 256 of those."""
 _VAE_GIB = 0.33
-"""FLUX's autoencoder in float32, which validation keeps in memory."""
+"""Bytes of FLUX's autoencoder in float32, which validation keeps in memory."""
 _STATE = {"adamw": 8.0, "adamw8bit": 2.03, "prodigy": 16.0, "muon": 8.0}
 "Optimizer state [bytes] per trained parameter in float32."
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make and that are still alive; works on any device.
+    """Counts the bytes of all live storages that operations have created; works on any device.
 
     Attributes:
         now: bytes alive.
@@ -59,13 +59,13 @@ class PeakMemory(TorchDispatchMode):
         self._known: set[int] = set()
 
     def know(self, tensors: object) -> None:
-        """Leave out storages that were there before."""
+        """Exclude storages that existed before."""
         for tensor in tree_leaves(tensors):
             if isinstance(tensor, torch.Tensor):
                 self._known.add(tensor.untyped_storage()._cdata)
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        """Run an operation and count the storages it made."""
+        """Run an operation and count the storages that it creates."""
         result = function(*arguments, **(keywords or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -94,13 +94,13 @@ class MemoryPlan:
     Args:
         base: frozen weights.
         adapter: trained weights (float32).
-        gradients: of the adapter.
-        optimizer: its state.
+        gradients: gradients of the adapter.
+        optimizer: state of the optimizer.
         averaged: the EMA weights.
-        activations: what forward and backward hold at their peak beside all that.
-        validation: autoencoder in memory beside the training, 0 without validation.
+        activations: what forward and backward pass hold at their peak in addition to the above.
+        validation: autoencoder in memory during training, 0 without validation.
         tokens: noise, condition and text tokens of one example.
-        trained: trained numbers.
+        trained: number of trained values.
         in_ram: frozen weights that wait in RAM.
     """
 
@@ -117,12 +117,12 @@ class MemoryPlan:
 
     @property
     def total(self) -> float:
-        """All of it with the overhead [GiB]."""
+        """Total with the overhead [GiB]."""
         parts = self.base, self.adapter, self.gradients, self.optimizer, self.averaged, self.activations
         return (sum(parts) + self.validation) / GIB + OVERHEAD_GIB
 
     def text(self) -> str:
-        """One line a part."""
+        """One line per part."""
         noise, condition, words = self.tokens
         lines = [f"tokens per example: {noise} noise + {condition} condition + {words} text"]
         lines.append(f"trained parameters: {self.trained / 1e6:.1f} million")
@@ -154,10 +154,10 @@ def memory_plan(
     """Memory of one step of `train` on one device.
 
     Args:
-        section: of the run.
+        section: settings of the run.
         spec: layout, cell size, condition tokens.
         text_tokens: length of the text.
-        model: on the meta device; None reads the base's config.json, or takes the family's released shapes.
+        model: model on the meta device; None reads the base's config.json, or takes the family's released shapes.
     """
     model = base_shapes(section, spec) if model is None else model
     model = torch.nn.Module.to(model, getattr(torch, section.base_dtype))
@@ -188,7 +188,7 @@ def memory_plan(
 
 
 def base_shapes(section: TrainSection, spec: PlannerSpec) -> torch.nn.Module:
-    """The base on the meta device; the shapes of the family's released one where its folder does not exist yet."""
+    """The base on the meta device, with the shapes of the family's released base if its folder does not exist yet."""
     if (section.base / "transformer" / "config.json").is_file():
         require_base(section.base, spec.base_family)
         return load_config_only(section.base)
@@ -205,7 +205,7 @@ def _base_bytes(model: torch.nn.Module, quantize: str) -> int:
 
 
 def _offloaded_bytes(model: torch.nn.Module, count: int) -> tuple[int, int]:
-    """Bytes that wait in RAM, and those of their copies on the device at once."""
+    """Bytes that wait in RAM, and bytes of the copies that are on the device at the same time."""
     sizes = [sum(t.nbytes for t in frozen_tensors(block).values()) for block in chosen_blocks(model, count)]
     return sum(sizes), sum(sorted(sizes)[-COPIES:])
 
@@ -226,14 +226,14 @@ def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: to
 
 
 def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, section: TrainSection) -> int:
-    """Largest number of bytes that forward and backward hold beside weights and inputs; gradients are among them."""
+    """Largest number of bytes that forward and backward hold beside weights and inputs, gradients included."""
     kinds = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16, "auto": torch.bfloat16}
-    dtype = kinds[section.mixed_precision]  # the plan is of a GPU
+    dtype = kinds[section.mixed_precision]  # the plan is for a GPU
     expect_mixed_norms()
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
     if model.is_gradient_checkpointing:
-        # modes are off in the backward pass: recomputed layers enter theirs again
+        # modes are off in the backward pass: recomputed layers must enter them again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with _packed_under_autocast(model, dtype), counter, _AsOnDevice(dtype):
@@ -244,7 +244,7 @@ def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, secti
 
 @contextmanager
 def _packed_under_autocast(model: torch.nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Packed layers and fused adapters get what autocast would give them: they compute in the dtype of their input."""
+    """Cast the inputs of packed layers and fused adapters as autocast would: they compute in their input's dtype."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear) or computes_fused(module)]
     hooks = [
         layer.register_forward_pre_hook(lambda _, given: (given[0].to(dtype), *given[1:]))
@@ -258,7 +258,7 @@ def _packed_under_autocast(model: torch.nn.Module, dtype: torch.dtype | None) ->
 
 
 class _AsOnDevice(TorchFunctionMode):
-    """What autocast and fused attention do on a GPU, for the meta device, which has neither.
+    """Emulates autocast and fused attention of a GPU on the meta device, which has neither.
 
     Args:
         dtype: dtype of matrix products, None without autocast.
@@ -269,7 +269,7 @@ class _AsOnDevice(TorchFunctionMode):
         self.dtype = dtype
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
-        """Call a function: products in the short type, layer norms in float32, attention without its matrix."""
+        """Call a function: products in the short dtype, layer norms in float32, attention without its matrix."""
         keywords = keywords or {}
         if function is functional.scaled_dot_product_attention:
             given = [*arguments[:3], *(keywords[name] for name in ("query", "key", "value") if name in keywords)]
@@ -282,7 +282,7 @@ class _AsOnDevice(TorchFunctionMode):
 
 
 class _FusedAttention(torch.autograd.Function):
-    """The storages of fused attention (Dao 2023): it keeps inputs, output and one number for each query."""
+    """The storages of fused attention (Dao 2023): it keeps inputs, output and one number per query."""
 
     @staticmethod
     def forward(ctx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The objective: a batch of latents → the flow-matching loss of in-context tokens.
 
 `x_s = (1 - s) x_0 + s e`; the model predicts the velocity `e - x_0` of the noise tokens; the condition's tokens
-come after them (or, cached, pass through the model apart), stay clean, and their output is not used (arXiv 2512.00532).
+come after them (or, if cached, pass through the model separately) and stay clean; their output is not used (arXiv
+2512.00532).
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Batch:
         condition: (B, C, h', w') normalised latents of the condition, None for a model without one.
         text: (B, T, D) text embeddings.
         pooled: (B, P) pooled text, None in families without one.
-        end_effector: (B, F, 2) where it is in each frame, x and y in fractions of the cell's sides, NaN where that is
-            not known; None where no weight asks for it.
+        end_effector: (B, F, 2) its place in each frame, x and y in fractions of the cell's sides, NaN where unknown;
+            None if no weight needs it.
     """
 
     target: torch.Tensor
@@ -55,7 +56,7 @@ class BatchLoss(Protocol):
         generator: torch.Generator,
         share: tuple[int, int] = (0, 1),
     ) -> torch.Tensor:
-        """Arguments as of `flow_matching_loss`."""
+        """Arguments as in `flow_matching_loss`."""
 
 
 def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
@@ -78,10 +79,10 @@ def flow_matching_loss(
 ) -> torch.Tensor:
     """The loss of one batch (a scalar).
 
-    Noise is drawn for the batches of all processes, so that it does not depend on how many share a step.
+    Noise is drawn for the batches of all processes, so that it does not depend on their number.
 
     Args:
-        transformer: of the spec's family, with its adapter.
+        transformer: a transformer of the spec's family, with its adapter.
         in_context: the spec's token and id arrangement.
         batch: latents and text embeddings, on the model's device.
         section: noise levels and weights.
@@ -134,21 +135,21 @@ def weighted_error(
 
 
 def loss_weights(batch: Batch, in_context: InContext, section: ObjectiveSection) -> torch.Tensor | None:
-    """Loss weights of latent positions, so that what is small and decides is not drowned by the still table.
+    """Loss weights of latent positions, so that the static table does not drown out small but decisive parts.
 
     `1 + motion_weight * motion + end_effector_weight * near`, scaled to a mean of 1 per example; see `motion` and
     `near_end_effector`.
 
     Args:
-        batch: whose `target` (B, C, H, W) has clean latents of grids.
-        in_context: for the layout of the grid.
-        section: the two weights.
+        batch: the batch, whose `target` (B, C, H, W) has clean latents of grids.
+        in_context: arrangement with the layout of the grid.
+        section: settings with the two weights.
 
     Returns:
-        (B, C, H, W), the same in all channels; None where both weights are 0.
+        (B, C, H, W), the same in all channels; None if both weights are 0.
 
     Raises:
-        TrainingError: the end effector has a weight, and the batch is of a training that does not know its place.
+        TrainingError: the end effector has a weight, but the batch does not have its place.
     """
     target, layout = batch.target, in_context.layout
     if not section.motion_weight and not section.end_effector_weight:
@@ -169,7 +170,8 @@ def loss_weights(batch: Batch, in_context: InContext, section: ObjectiveSection)
 def motion(target: torch.Tensor, layout: GridLayout) -> torch.Tensor:
     """How much of each latent position moves (B, 1, H, W), at most 8.
 
-    Its squared distance (over channels) from the same place of the first cell, divided by the mean of all positions.
+    It is the squared distance (over channels) from the same place in the first cell, divided by the mean over all
+    positions.
     """
     first = first_cell(target.movedim(1, -1), layout).movedim(-1, 1)
     distance = (target - first.repeat(1, 1, layout.rows, layout.cols)).square().mean(dim=1, keepdim=True)
@@ -178,18 +180,18 @@ def motion(target: torch.Tensor, layout: GridLayout) -> torch.Tensor:
 
 
 def near_end_effector(places: torch.Tensor, layout: GridLayout, size: tuple[int, int], radius: float) -> torch.Tensor:
-    """A Gaussian around the end effector of each cell (B, 1, H, W), 1 at its place and 0 where that is not known.
+    """A Gaussian around the end effector in each cell (B, 1, H, W), 1 at its place; 0 in cells where it is unknown.
 
     Args:
-        places: (B, F, 2) x and y in fractions of the cell's sides, NaN where not known.
-        layout: of the grid.
+        places: (B, F, 2) x and y in fractions of the cell's sides, NaN where unknown.
+        layout: layout of the grid.
         size: (H, W) of the grid's latents.
         radius: standard deviation, in heights of a cell.
     """
     height, width = size[0] // layout.rows, size[1] // layout.cols
     y = (torch.arange(height, device=places.device) + 0.5) / height
     x = (torch.arange(width, device=places.device) + 0.5) / width
-    across = (x - places[..., :1]) * (width / height)  # cells of latents are as wide as those of pixels
+    across = (x - places[..., :1]) * (width / height)  # latent cells have the same shape as pixel cells
     squared = across.square()[..., None, :] + (y - places[..., 1:]).square()[..., None]
     near = torch.exp(-squared / (2 * radius**2)).nan_to_num(0.0)
     return assemble_grid(near.flatten(0, 1)[..., None], layout).movedim(-1, 1)

@@ -1,9 +1,9 @@
-"""Blocks of a transformer that run otherwise at the same result: from weights in RAM, or compiled.
+"""Transformer blocks whose frozen weights stay in RAM.
 
 Offloaded blocks keep their frozen weights in RAM (pinned for a GPU). When one is called, its weights are put into its
-layers, and those of the block that is called next are copied by a stream of their own meanwhile. A backward pass that
-computes blocks again (gradient checkpointing) calls them in another order: which block follows is what followed the
-same two calls the last time. Autograd holds the copies that it needs and frees each with its block.
+layers, and meanwhile those of the next block are copied in a separate stream. A backward pass that recomputes blocks
+(gradient checkpointing) calls them in another order, so the next block is predicted as the one that followed the same
+two calls last time. Autograd holds the copies that it needs and frees each with its block.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import TrainingError
 
 COPIES = 3
-"""Blocks that lie on the device at once: the running one, the next, and the last until the device has finished it."""
+"""Blocks on the device at once: the running one, the next, and the previous one until the device has finished it."""
 _Place = tuple[nn.Module, str]
 
 
@@ -26,7 +26,7 @@ def blocks_of(transformer: nn.Module) -> list[nn.Module]:
 
 
 def chosen_blocks(transformer: nn.Module, count: int) -> list[nn.Module]:
-    """`count` blocks at even distances, so that the others compute while the next is copied.
+    """`count` evenly spaced blocks, so that the others compute while the next one is copied.
 
     Raises:
         TrainingError: there are fewer.
@@ -47,7 +47,7 @@ def frozen_tensors(block: nn.Module) -> dict[_Place, torch.Tensor]:
 
 
 def offload_blocks(transformer: nn.Module, count: int, device: torch.device | str) -> "Offload":
-    """Keep the frozen weights of `count` blocks in RAM from now on, in place; `Offload` says what that needs."""
+    """Keep the frozen weights of `count` blocks in RAM from now on, in place; see `Offload`."""
     return Offload(chosen_blocks(transformer, count), torch.device(device))
 
 
@@ -55,12 +55,13 @@ class Offload:
     """Frozen weights in RAM, fetched one call ahead.
 
     Args:
-        blocks: in the order of their first calls.
-        device: that they compute on; on a CPU copies are made all the same, so that what is tested is what runs.
+        blocks: the blocks, in the order of their first calls.
+        device: device that they compute on; even on a CPU copies are made, so that tests cover the same code.
 
     Attributes:
         fetched: number of the block → its copies on the device.
-        fetches: copies made so far, and how many of them nobody had foreseen.
+        fetches: number of copies made so far.
+        unforeseen: number of these that were not predicted.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device) -> None:
@@ -82,7 +83,7 @@ class Offload:
         last, now = self._calls[1], number
         self._followed[self._calls], self._calls = now, (last, now)
         if self._before is not None:
-            # never further than a block ahead of the device: memory is free again only when that is done with it
+            # never more than one block ahead of the device, which must be done with a block before its memory is free
             self._before.synchronize()
         if number not in self.fetched:
             self.unforeseen += 1
@@ -126,7 +127,7 @@ def _in_ram(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _put(place: _Place, tensor: torch.Tensor) -> None:
-    """Into the module, as another tensor: what autograd has saved of the earlier one stays as it was."""
+    """Put a tensor into its module as a new object, so that what autograd saved of the earlier one stays as it was."""
     module, name = place
     if name in module._parameters:
         module._parameters[name] = nn.Parameter(tensor, requires_grad=False)

@@ -1,4 +1,4 @@
-"""The commands from episodes to a planner's file, one after the other; those whose results exist are left out."""
+"""Run the commands from episodes to a planner's file; those whose results exist are skipped."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from .train import train
 
 
 def make_cache(config: Config) -> None:
-    """Prepare and cache, as far as it has not been done."""
+    """Prepare and cache, unless that has been done."""
     if not (Path(config.section("prepare").out) / "dataset.json").is_file():
         prepare(config)
-    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # a finished cache is refused
+    if not (Path(config.section("cache").out) / MANIFEST).is_file():  # `cache` refuses to overwrite a finished one
         cache(config)
 
 
 def make_lora(config: Config, name: str) -> None:
-    """Train, from where it was stopped, and export.
+    """Train, continuing where a previous run stopped, and export.
 
     Args:
-        config: sections train and export.
-        name: of the planner, for the message.
+        config: configuration with the sections train and export.
+        name: name of the planner, for the message.
 
     Raises:
         TrainingError: the training was stopped again.

@@ -1,4 +1,4 @@
-"""Training a planner LoRA on a frozen base, from a cache."""
+"""Train a planner LoRA on a frozen base, from a cache."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from .offload import offload_blocks
 from .validation import Validation
 
 DECIDES_NOTHING = ("gradient_checkpointing", "compile_blocks", "offload")
-"""Settings of a planner's training that change its cost alone, up to rounding."""
+"""Settings of a planner's training that, up to rounding, only change its cost."""
 
 
 def make_model(
@@ -50,7 +50,7 @@ def make_model(
 
 
 def prepare_model(transformer: torch.nn.Module, section: TrainSection, device: torch.device | str) -> None:
-    """Give a base a fresh adapter and let it run as configured: packed, offloaded, compiled; in place."""
+    """Give a base a fresh adapter, and pack, offload and compile it as configured; in place."""
     base_of_module(transformer).split_attention(transformer)
     if section.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -66,7 +66,7 @@ def prepare_model(transformer: torch.nn.Module, section: TrainSection, device: t
 
 
 def _check_together(section: TrainSection) -> None:
-    """Settings that exclude each other are one line."""
+    """Refuse settings that exclude each other."""
     if section.quantize != "none" and section.lora.merged_forward:
         raise TrainingError(
             f"lora.merged_forward needs plain weights, but quantize is {section.quantize}: turn one of them off"
@@ -86,10 +86,10 @@ def _check_together(section: TrainSection) -> None:
 
 
 def train(config: Config) -> bool:
-    """Train (or go on training) a LoRA; checkpoints, log and validation pictures are in `train.out`.
+    """Train (or resume training) a LoRA; checkpoints, log and validation pictures are in `train.out`.
 
     Returns:
-        Whether the run is at its end.
+        Whether the run has reached its end.
     """
     return run_loop(make_loop(config), config)
 
@@ -119,15 +119,15 @@ def make_loop(config: Config) -> Loop:
 
 @dataclass
 class Parts:
-    """What every training of a planner LoRA is made of.
+    """The parts of every training of a planner LoRA.
 
     Args:
         section: its settings, `max_epochs` turned into steps.
         mixture: the caches.
-        accelerator: of this process.
+        accelerator: the accelerator of this process.
         transformer: the frozen base with its adapter.
         in_context: the spec's token and id arrangement.
-        pairs: what a step sees.
+        pairs: the pairs that steps draw from.
     """
 
     section: TrainSection
@@ -147,10 +147,10 @@ class Parts:
 
         Args:
             kind: name of the section.
-            export: how the file will be written; None: as it is by default.
-            spec: what the exported file will say, and how validation samples plans.
-            loss: of one batch.
-            inputs: further files that decide the weights, by field name.
+            export: how the file will be written; None: with the defaults.
+            spec: spec of the exported file, with which validation samples plans.
+            loss: loss of one batch.
+            inputs: further files that the weights depend on, by field name.
         """
         section, accelerator = self.section, self.accelerator
 
@@ -202,7 +202,7 @@ def planner_record(
     processes: int,
     **more: Path,
 ) -> dict:
-    """What decides a planner's weights and what its file must say; see `make_record`."""
+    """Record of what a planner's weights depend on and what its file must contain; see `make_record`."""
     inputs = {
         "base": Path(section.base) / "transformer",
         "lora.base": section.lora.base,
@@ -216,7 +216,7 @@ def planner_record(
 
 
 def _limited(section: TrainSection, pairs: int, accelerator: Accelerator) -> TrainSection:
-    """The section with `max_epochs` turned into steps, where that is less than `max_steps`."""
+    """The section with `max_epochs` turned into steps, if that is less than `max_steps`."""
     if section.max_epochs is None:
         return section
     at_once = section.batch_size * section.gradient_accumulation * accelerator.num_processes

@@ -1,8 +1,8 @@
-"""What a run shows of itself: plans of scenes that are not trained on, beside the truth, and the loss on them.
+"""Validation during a run: plans of held-out scenes beside the truth, and the loss on them.
 
-The pictures are of the file that `export` would write at that step: EMA weights where it takes them, rounded to
-its dtype. Noise and schedule are those of ComfyUI, so the exported file gives the same picture there for the
-same seed. Latents and text embeddings come from the cache; of the encoders only the autoencoder is loaded.
+The plans are those of the file that `export` would write at that step: EMA weights if it takes them, rounded to its
+dtype. Noise and schedule are those of ComfyUI, so the exported file gives the same picture there for the same seed.
+Latents and text embeddings come from the cache; of the encoders only the autoencoder is loaded.
 """
 
 from collections.abc import Iterator
@@ -38,14 +38,14 @@ class Validation:
     """Makes pictures and measures the loss; called by the loop.
 
     Args:
-        section: of the run.
-        export: how the file will be written; None: as it is by default.
+        section: settings of the run.
+        export: how the file will be written; None: with the defaults.
         mixture: caches with pairs of the split "validation".
         transformer: the model with its adapter.
         in_context: the spec's token and id arrangement.
         accelerator: from `make_accelerator`.
         spec: how plans are sampled: steps, guidance, cfg.
-        loss: of the training.
+        loss: loss of the training.
 
     Raises:
         TrainingError: the caches have no pair to validate on.
@@ -135,7 +135,7 @@ class Validation:
 
 
 def _choose(mixture: Mixture, count: int) -> list[dict]:
-    """The first unseen pairs, the modes in turn."""
+    """The first unseen pairs, alternating between modes."""
     unseen = [pair for pair in mixture.pairs if pair["split"] == "validation"]
     if not unseen:
         raise TrainingError(
@@ -153,7 +153,7 @@ def _choose(mixture: Mixture, count: int) -> list[dict]:
 
 @contextmanager
 def _as_exported(loop: Loop, section: TrainSection, export) -> Iterator[None]:
-    """The adapter with the very numbers that the exported file would have."""
+    """The adapter with exactly the values that the exported file would have."""
     averaged = loop.averaged if loop.averaged and (export is None or export.averaged) else loop.trained
     dtype = getattr(torch, export.dtype if export is not None else "bfloat16")
     scale = section.lora.alpha / section.lora.rank

@@ -1,4 +1,4 @@
-"""Frames with what the read-out should say of them, from any source of episodes whose robot states are known."""
+"""Frames with the read-out's targets, from any source of episodes whose robot states are known."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,14 @@ class Frames:
     Args:
         pictures: (N, height, width, 3) uint8.
         places_m: end effector in the robot's frame (N, 3) [m].
-        seen: the same as the network says it (N, 3): u, v in the frame's own camera and depth or height, or the places
+        seen: the same in the network's form (N, 3): u, v in the frame's own camera and depth or height, or the places
             themselves.
-        gripper: how far closed (N,) [0 open, 1 closed].
+        gripper: how far it is closed (N,) [0 open, 1 closed].
         episode: number of each frame's episode (N,).
         source: number of each episode's source.
         views: camera of each episode; empty for a source without one.
         cameras: name of each episode's camera; empty where it has none.
-        instructions: what the robot was told in each episode.
+        instructions: the robot's instruction in each episode.
     """
 
     pictures: np.ndarray
@@ -49,7 +49,7 @@ class Frames:
         return Frames(*parts, self.views, self.instructions, self.source, self.cameras)
 
     def of_cameras(self) -> dict[str, np.ndarray]:
-        """Numbers of the frames of each camera, where there are several by name."""
+        """Numbers of the frames of each camera, if there are several named ones."""
         names = np.array(self.cameras or [""])
         known = [name for name in dict.fromkeys(self.cameras) if name]
         return {name: np.flatnonzero(names[self.episode] == name) for name in known} if len(known) > 1 else {}
@@ -85,7 +85,7 @@ def load_frames(section: ReadoutSection) -> Frames:
 
 
 def _camera_name(source: Source, entry: Entry) -> str:
-    """What a simulated episode's record calls its camera, if that is a name."""
+    """The camera's name in a simulated episode's record, if it has one."""
     name = entry.place.record.get("camera") if source.format == "simulated" else None
     return name if isinstance(name, str) else ""
 
@@ -126,7 +126,7 @@ def _episode(source: Source, entry: Entry, section: ReadoutSection) -> tuple:
 
 
 def split(frames: Frames, held_out: int, seed: int) -> tuple[Frames, Frames]:
-    """Frames to train on and frames of `held_out` other episodes.
+    """Split frames into those to train on and those of `held_out` other episodes.
 
     Raises:
         TrainingError: nothing would be left to train on.
@@ -142,14 +142,14 @@ def split(frames: Frames, held_out: int, seed: int) -> tuple[Frames, Frames]:
 def through_autoencoder(
     pictures: np.ndarray, folder: Path, count: int, noise: float, seed: int
 ) -> dict[int, np.ndarray]:
-    """Some of the pictures as an autoencoder gives them back, with noise on their latents as generated ones have.
+    """Some of the pictures after a pass through an autoencoder, with noise on the latents as in generated ones.
 
     Args:
         pictures: (N, h, w, 3) uint8.
-        folder: the autoencoder (diffusers).
-        count: how many.
+        folder: folder of the autoencoder (diffusers).
+        count: number of pictures.
         noise: largest standard deviation of the noise on normalised latents; each picture draws its own.
-        seed: of choice and noise.
+        seed: seed of choice and noise.
 
     Returns:
         Picture (h, w, 3) uint8 by its number in `pictures`.

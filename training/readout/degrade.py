@@ -1,4 +1,4 @@
-"""Frames degraded as generated frames are: blurred, ghosted, noisy, off in colour, with remnants of a drawn path."""
+"""Degrade frames like generated ones: blurred, ghosted, noisy, off in colour, with remnants of a drawn path."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ UNTOUCHED = 0.3
 
 
 def degrade(frame: np.ndarray, ghost: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Degrade one frame at random; several methods at once, each rather weak.
+    """Degrade one frame at random, with several effects at once, each rather weak.
 
     Args:
         frame: (H, W, 3) uint8.
@@ -78,7 +78,7 @@ def _cover(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def shift(frame: np.ndarray, across: float, down: float) -> np.ndarray:
-    """Move a picture (H, W, 3) by so many pixels; its border is continued."""
+    """Move a picture (H, W, 3) by `across` and `down` pixels; its border is continued."""
     matrix = np.array([[1, 0, across], [0, 1, down]], dtype=np.float32)
     size = frame.shape[1::-1]
     return cv2.warpAffine(frame, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

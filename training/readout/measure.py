@@ -1,4 +1,4 @@
-"""What the read-out is worth on episodes that it was not trained on, and the GPU that says so."""
+"""Measure the read-out on episodes that it was not trained on, and write its model card."""
 
 from pathlib import Path
 
@@ -22,9 +22,10 @@ _KEPT = (1.0, 0.5, 0.0)
 
 
 def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
-    """Metrics on frames as they are ("clean", also by source) and degraded ("degraded"), and as a planner draws them.
+    """Metrics on unchanged frames ("clean", also by source), degraded ones ("degraded"), and a planner's versions.
 
-    The fewer of the sampler's steps are kept, the more the plan's own error counts; with none, it is a plan like any.
+    The fewer of the sampler's steps are skipped, the more the plan's own error counts; with none skipped, it is an
+    ordinary plan.
     """
     rng = np.random.default_rng(section.seed + 1)
     count = len(frames.gripper)
@@ -52,10 +53,10 @@ def measure(net: ReadoutNet, frames: Frames, section: ReadoutSection) -> dict:
 
 
 def score(net: ReadoutNet, frames: Frames, pictures: np.ndarray) -> dict:
-    """Errors in space and in the gripper's state, with intervals over episodes, and how well confidence is met.
+    """Errors in space and in the gripper's state, with intervals over episodes, and calibration of the confidence.
 
     Frames of an episode are much alike, so intervals are taken over episodes, not over frames. A gripper between
-    0.25 and 0.75 is on its way and is not counted.
+    0.25 and 0.75 is moving and is not counted.
     """
     places, gripper, confidence = [], [], []
     for number in np.unique(frames.episode):
@@ -133,7 +134,7 @@ def write_card(
 
 
 def arm_of(section: ReadoutSection) -> str:
-    """What the model card calls the arm: the sources' world says it."""
+    """The arm's name for the model card, according to the sources' world."""
     names = {read_json(path / "dataset.json", "data set").get("world", "jaco") if (path / "dataset.json").is_file()
              else "" for path in section.source}  # fmt: skip
     known = [world_class(name).title for name in sorted(names) if name in WORLDS]

@@ -1,4 +1,4 @@
-"""Frames as the planner draws them, with the truth still known: true plans drawn again from some noise on (SDEdit)."""
+"""Frames as a planner draws them, with known truth: true plans denoised again from some noise level on (SDEdit)."""
 
 import math
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode as a planner is asked for it.
+    """One episode as a planner's input.
 
     Args:
-        numbers: of its frames among those of the read-out (F,).
+        numbers: numbers of its frames among those of the read-out (F,).
         plan: the frames (F, h, w, 3) uint8.
-        first: its first frame, with the path where the planner follows one.
+        first: its first frame, with the path if the planner follows one.
         prompt: its prompt.
     """
 
@@ -43,15 +43,15 @@ def planned_pictures(
 ) -> dict[int, np.ndarray]:
     """Frames of some episodes as the planner draws them again.
 
-    The more steps are drawn again, the more a frame errs as plans do, and the less sure is what it really shows; where
-    a path can be drawn, it is, so that the end effector stays where the truth says.
+    The more steps are repeated, the more a frame has the errors of plans, and the less certain it is what it really
+    shows; a path is drawn if possible, so that the end effector stays where it truly is.
 
     Args:
-        frames: what to choose from; episodes without an instruction or of another length than a plan are left out, and
-            those of sources that the section leaves out.
+        frames: what to choose from, except episodes without an instruction, of another length than a plan, or from
+            sources that the section excludes.
         section: planner, number of episodes and steps.
-        seed: of the choice and the noise.
-        kept: fraction of the sampler's steps that are left out; None: each episode draws its own from the section.
+        seed: seed of the choice and the noise.
+        kept: fraction of the sampler's steps that are skipped; None: each episode draws its own from the section.
 
     Returns:
         Picture (h, w, 3) uint8 by its number in `frames`.
@@ -88,10 +88,10 @@ def planned_pictures(
 
 
 def ask(frames: Frames, numbers: np.ndarray, spec: PlannerSpec) -> Episode:
-    """What a planner is given for an episode: with its path where the cameras are known and the planner takes paths.
+    """A planner's input for an episode, with its path if the cameras are known and the planner takes paths.
 
     Raises:
-        TrainingError: frames of another size than the planner's, or a planner that must have a path and there is none.
+        TrainingError: frames of another size than the planner's, or no path for a planner that needs one.
     """
     plan, episode = frames.pictures[numbers], int(frames.episode[numbers[0]])
     size = plan.shape[1:3]

@@ -1,4 +1,4 @@
-"""`python -m training readout`: train the read-out, measure it on episodes it has not seen, write weights and GPU."""
+"""`python -m training readout`: train the read-out, measure it on unseen episodes, write weights and model card."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ _LEAST_SPREAD = 1e-3
 
 
 def train_readout(config: Config) -> None:
-    """Train (or go on training) the read-out and write it to `readout.model`."""
+    """Train (or resume training) the read-out and write it to `readout.model`."""
     section: ReadoutSection = config.section("readout")
     accelerator = make_accelerator(section)
     frames, held_out = split(load_frames(section), section.held_out, section.seed)
@@ -63,9 +63,9 @@ def train_readout(config: Config) -> None:
 
 
 def training_before(section: ReadoutSection) -> list[dict]:
-    """Records of the training that the network of `init` had, first to last.
+    """Records of the earlier training of `init`'s network, first to last.
 
-    They are kept with the run, because its end may overwrite the folder that they are read from.
+    They are kept with the run, because its end may overwrite the folder from which they are read.
     """
     kept = Path(section.out) / "before.json"
     if not kept.is_file():
@@ -82,7 +82,7 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
     """An untrained network for these frames, or the one of `init`.
 
     Raises:
-        TrainingError: that of `init` answers in other coordinates than these frames ask for.
+        TrainingError: the network of `init` uses other coordinates than these frames need.
     """
     if section.sees_camera and not frames.views:
         raise TrainingError("readout.sees_camera must be false: the sources do not state their cameras' positions")
@@ -91,13 +91,13 @@ def start(section: ReadoutSection, frames: Frames) -> ReadoutNet:
     net = open_readout(section.init)
     context, sees_camera = max(section.context, net.spec.context), section.sees_camera or net.spec.sees_camera
     spec = replace(net.spec, context=context, sees_camera=sees_camera)
-    if frames.views and section.third != spec.third:  # its scale is new, and its meaning is to be learned
+    if frames.views and section.third != spec.third:  # its scale is new, and its meaning must be learned
         (*_, mean), (*_, spread) = scales(frames)
         mean, spread = (*spec.mean[:2], mean), (*spec.spread[:2], spread)
         spec = replace(spec, third=section.third, mean=mean, spread=spread)
     if spec != net.spec:
         weights, net = net.state_dict(), ReadoutNet(spec)
-        net.load_state_dict(weights, strict=False)  # what is added does nothing yet
+        net.load_state_dict(weights, strict=False)  # added layers have no effect yet
     net.requires_grad_(True).train()
     if (net.spec.view is None) == bool(frames.views):
         raise TrainingError(
@@ -114,13 +114,13 @@ def spec_for(section: ReadoutSection, frames: Frames) -> ReadoutSpec:
 
 
 def scales(frames: Frames) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and spread of what the network is to say."""
+    """Mean and spread of the network's targets."""
     spread = np.maximum(frames.seen.std(axis=0), _LEAST_SPREAD)
     return tuple(frames.seen.mean(axis=0).tolist()), tuple(spread.tolist())
 
 
 class Batches:
-    """Draws batches of degraded frames, a few that follow each other at a time; a batch is a function of its generator.
+    """Draws batches of short sequences of degraded frames; a batch is a function of its generator.
 
     Args:
         frames: what to draw from.
@@ -147,7 +147,7 @@ class Batches:
     def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pixels (B, F, 3, H, W) in [-1, 1], cameras (B, 12), normalised places (B, F, 3), and gripper states (B, F).
 
-        F is the longest there is in half of the batches and any shorter number in the others, so that parts of plans
+        F is the longest possible in half of the batches and any smaller number in the others, so that parts of plans
         are read as well as whole ones; B * F is about the section's batch size.
         """
         rng = np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
@@ -171,7 +171,7 @@ class Batches:
             shown = [made.get(number, self.frames.pictures[number]) for number in numbers[row].tolist()]
             shown = [degrade(one, shown[self._neighbour(place, length, rng)], rng) for place, one in enumerate(shown)]
             if self.spec.view is not None and self.section.shift_px and rng.random() < 0.5:
-                # moving the pictures moves u and v alike: as good as more cameras
+                # shifting the pictures shifts u and v alike, which is as good as more cameras
                 moved = rng.uniform(-self.section.shift_px, self.section.shift_px, 2)
                 shown = [shift(one, *moved) for one in shown]
                 share = moved / (self.spec.width, self.spec.height)
@@ -195,14 +195,14 @@ class Batches:
 def readout_loss(
     place: torch.Tensor, scale: torch.Tensor, logit: torch.Tensor, places: torch.Tensor, gripper: torch.Tensor
 ) -> torch.Tensor:
-    """Absolute error of the places, likelihood of that error under the named scale, and of the gripper.
+    """Error of the places, likelihood of that error under the predicted scale, and likelihood of the gripper states.
 
-    The scale's part does not pull at the places: a network may otherwise excuse what it finds hard.
+    The scale's part has no gradient for the places: otherwise a network may excuse what it finds hard.
 
     Args:
         place: (..., 3), normalised.
         scale: (..., 3), logarithm of the expected absolute error.
-        logit: (...) of the gripper.
+        logit: (...) that the gripper is closed.
         places: (..., 3), the truth.
         gripper: (...) in [0, 1], the truth.
     """

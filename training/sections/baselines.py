@@ -10,7 +10,7 @@ from .planner import Caches, ModeWeights, SharedCaches
 from .run import Fraction, RunSection
 
 GROUPS = 32
-"""Groups of the U-Net's normalisation, as diffusers has them; each of its widths divides by it."""
+"""Groups of the U-Net's normalisation, as in diffusers; each of its widths must be divisible by it."""
 Width = Annotated[int, Field(ge=GROUPS, le=4096, multiple_of=GROUPS)]
 Channels = Annotated[int, Field(ge=8, le=4096, multiple_of=8)]
 NotNegative = Annotated[int, Field(ge=0)]

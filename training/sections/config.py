@@ -1,7 +1,7 @@
 """The configuration of a run: one YAML file, one section per command, unknown keys refused.
 
 Every field has a range and a description; `python -m training describe` prints them. A command saves the
-configuration as it was resolved beside its results.
+resolved configuration beside its results.
 """
 
 from dataclasses import fields
@@ -44,7 +44,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _fit_belongs_to_the_spec(cls, data: object) -> object:
-        """Configurations of earlier versions say `prepare.fit`."""
+        """Accept `prepare.fit`, as in configurations of earlier versions."""
         prepare = data.get("prepare") if isinstance(data, dict) else None
         if not isinstance(prepare, dict) or "fit" not in prepare:
             return data
@@ -127,7 +127,7 @@ def _override(data: dict, override: str) -> None:
 
 
 def first_problems(error: ValidationError, most: int = 5) -> str:
-    """What is wrong with values, the first ones, each with its place."""
+    """The first problems of the values, each with its place."""
     problems = error.errors(include_url=False)
     lines = []
     for problem in problems[:most]:

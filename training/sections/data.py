@@ -11,7 +11,7 @@ from visual_planner.errors import brief
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 Seed = Annotated[int, Field(ge=-(2**62), le=2**62)]
 Stream = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"A seed of generators that take 32 bits: NumPy's, which every training seeds too."
+"A seed for generators that take 32 bits, such as NumPy's, which every training seeds as well."
 
 
 def _location(value: object) -> Path | str:
@@ -40,7 +40,7 @@ class Section(BaseModel):
 
 
 def _parts(field: FieldInfo, value: object) -> list:
-    """The value, or what a list or a mapping to numbers holds; a section in a section looks after its own."""
+    """The value, or the items of a list or of a mapping to numbers; a nested section checks its own values."""
     if isinstance(value, dict):
         return list(value.values()) if _takes(field.annotation, float) else []
     return value if isinstance(value, list) else [value]
@@ -51,7 +51,7 @@ def _is_truth(value: object) -> bool:
 
 
 def _takes(annotation: object, kind: type) -> bool:
-    """Whether a type, or what it holds, has values of a kind."""
+    """Whether a type, or its items' type, accepts values of a kind."""
     return annotation is kind or any(_takes(part, kind) for part in get_args(annotation))
 
 

@@ -77,7 +77,7 @@ def reference(sections: dict[str, type[BaseModel]]) -> str:
 
 
 def type_text(annotation: object) -> str:
-    """A type as a person writes it in YAML's terms: number, text, path, list of ..., one of ..."""
+    """A type in the terms of a person who writes YAML: number, text, path, list of ..., one of ..."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_text(inner[0])

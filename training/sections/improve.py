@@ -1,4 +1,4 @@
-"""The section of a configuration that trains a planner on with what it executed."""
+"""The section of a configuration that trains a planner further on what it executed."""
 
 from pathlib import Path
 from typing import Annotated, Literal

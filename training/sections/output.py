@@ -1,4 +1,4 @@
-"""What each command writes, held while it runs: any other command that writes the same place is refused."""
+"""Lock what each command writes while it runs: any other command that writes to the same place is refused."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from .config import Config
 _RESULTS = {
     "pretrain": "base", "decoder": "vae", "readout": "model", "video_baseline": "model", "cloning_baseline": "model",
 }  # fmt: skip
-"""Where a training's result goes, by command, if not into its run's folder."""
+"""Where the result of a training goes, by command, if not into its run's folder."""
 
 
 def output_of(command: str, config: Config, part: Part | None = None) -> AbstractContextManager[None]:
-    """The locks on what a command of a configuration writes; nothing to hold for commands that write nothing.
+    """The locks on what a configured command writes; none for commands that write nothing.
 
-    A command that makes one part of its work holds that part alone.
+    A command that makes one part of its work locks only that part.
     """
     section = getattr(config, command) if command in Config.model_fields else None
     if part is not None and section is not None:
@@ -29,7 +29,7 @@ def output_of(command: str, config: Config, part: Part | None = None) -> Abstrac
 
 @contextmanager
 def hold_all(command: str, *outs: str | Path | None) -> Iterator[None]:
-    """The locks on several outputs; one that is named twice is held once."""
+    """The locks on several outputs; one that is named twice is locked once."""
     with ExitStack() as held:
         for out in dict.fromkeys(os.path.abspath(out) for out in outs if out is not None):
             held.enter_context(hold(out, command))

@@ -14,7 +14,7 @@ def ascending(values: tuple[float, float]) -> tuple[float, float]:
     """A range, from its smaller to its larger value.
 
     Raises:
-        ValueError: it is the other way round.
+        ValueError: the order is reversed.
     """
     if values[0] > values[1]:
         raise ValueError(f"must be a range from its smaller to its larger value, got {values[0]:g} to {values[1]:g}")

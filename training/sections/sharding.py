@@ -1,8 +1,8 @@
 """A command's work in several processes: those of one launcher, or shards that any scheduler starts one by one.
 
 `accelerate launch` and `torchrun` start processes that can wait for each other: each makes its part, the first one
-merges. `--shard I/N` makes one part and ends; `--merge N` puts them together and refuses parts that are missing,
-surplus, made from something else, or damaged. Both give what one process gives, byte for byte.
+merges. `--shard I/N` makes one part and ends; `--merge N` combines them and refuses parts that are missing, surplus,
+made from something else, or damaged. Either gives what one process gives, byte for byte.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from ..errors import TrainingError
 
 Result = TypeVar("Result")
 _PATIENCE = timedelta(days=30)
-"""How long the processes of a launcher wait for the slowest; torch's own half hour is too short for a data set."""
+"""How long the processes of a launcher wait for the slowest; torch's default of 30 min is too short for data sets."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says of parts.
+    """What the command line asks for.
 
     Args:
-        part: to make, and nothing else; None: the whole work, or a launcher's division of it.
-        merge: number of finished parts to put together; 0: none.
+        part: the only part to make; None: the whole work, or a launcher's division of it.
+        merge: number of finished parts to merge; 0: none.
     """
 
     part: Part | None = None
@@ -46,7 +46,7 @@ class Process:
     Args:
         part: its part of the work.
         local_rank: its number on this machine, which is that of its GPU.
-        wait: returns when all processes have come so far.
+        wait: returns when all processes have called it.
     """
 
     part: Part = field(default_factory=Part)
@@ -90,17 +90,17 @@ def divide(
     merge: Callable[[int], Result],
     alone: Callable[[Process], Result] | None = None,
 ) -> Result | None:
-    """Make the part that is asked for and, where it is the last thing to do, merge.
+    """Make the requested part and, if nothing else is left to do, merge.
 
     Args:
         command: its name, for what is printed.
-        asked: what the command line says.
+        asked: what the command line asks for.
         make: makes the part of a process.
-        merge: puts so many parts together.
-        alone: does the whole work, where one process does so in another way than one part and its merge.
+        merge: merges the given number of parts.
+        alone: does the whole work, if a single process does not do so by making one part and merging it.
 
     Returns:
-        what `merge` returned, None in a process that did not merge.
+        The result of `merge`; None in a process that did not merge.
     """
     if asked.merge:
         return merge(asked.merge)
@@ -121,13 +121,13 @@ def divide(
 
 @contextmanager
 def join() -> Iterator[Process]:
-    """Meet the other processes of a launcher; alone when none has set `WORLD_SIZE`."""
+    """Join the other processes of a launcher; a process is alone unless a launcher has set `WORLD_SIZE`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Process(local_rank=_local_rank())
         return
     import torch.distributed
 
-    # nothing but waiting is exchanged: works without GPUs
+    # processes only wait for each other, so this works without GPUs
     torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
     try:
         part = Part(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -137,7 +137,7 @@ def join() -> Iterator[Process]:
 
 
 def device_of(process: Process, wanted: str = "auto") -> str:
-    """The torch device of a process: with several GPUs on its machine, its own one."""
+    """The torch device of a process: its own one if its machine has several GPUs."""
     import torch
 
     device = wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

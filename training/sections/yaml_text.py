@@ -10,11 +10,11 @@ from ..errors import TrainingError
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
-"""Bounds of a configuration: far beyond any that a person writes."""
+"""Bounds of a configuration: far larger than any that a person writes."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: no aliases, whose contents could be many times the file; no endless nesting; no key twice."""
+    """Plain values only: no aliases, which could expand to many times the file; no deep nesting; no key twice."""
 
     depth = 0
 
@@ -46,7 +46,7 @@ def read_yaml(text: str, what: str) -> object:
         what: names it in messages.
 
     Raises:
-        TrainingError: it is not YAML, or has anchors, aliases, a key twice, or a value that cannot be.
+        TrainingError: it is not YAML, or has anchors, aliases, a key twice, or an impossible value.
     """
     if len(text) > MAX_BYTES:
         raise TrainingError(f"{what} must have at most {MAX_BYTES} characters, got {len(text)}")

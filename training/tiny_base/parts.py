@@ -14,7 +14,7 @@ from ..files import filling, write_json, write_tensors
 from ..sections.planner import PretrainSection
 
 TEXT_WIDTH, POOLED_WIDTH = 128, 64
-"""Widths of the T5 states and of the pooled CLIP state."""
+"""Widths of the T5 embeddings and of the pooled CLIP embedding."""
 
 
 def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> FluxTransformer2DModel:
@@ -45,12 +45,12 @@ def make_transformer(heads: int, double_blocks: int, single_blocks: int) -> Flux
 
 
 def make_clip(words: int) -> CLIPTextModel:
-    """An untrained CLIP text encoder for a vocabulary of that size, of a shape that ComfyUI takes too."""
+    """An untrained CLIP text encoder for a vocabulary of `words`, in a shape that ComfyUI accepts too."""
     config = CLIPTextConfig(
         vocab_size=words,
         hidden_size=POOLED_WIDTH,
         intermediate_size=256,
-        num_hidden_layers=2,  # ComfyUI asks for two or more
+        num_hidden_layers=2,  # ComfyUI requires two or more
         num_attention_heads=2,
         max_position_embeddings=77,
         hidden_act="quick_gelu",
@@ -63,7 +63,7 @@ def make_clip(words: int) -> CLIPTextModel:
 
 
 def make_t5(words: int) -> T5EncoderModel:
-    """An untrained T5 encoder for a vocabulary of that size, of a shape that ComfyUI takes too."""
+    """An untrained T5 encoder for a vocabulary of `words`, in a shape that ComfyUI accepts too."""
     config = T5Config(
         vocab_size=words,
         d_model=TEXT_WIDTH,
@@ -90,14 +90,14 @@ def write_pipeline(
     t5: T5EncoderModel,
     shift: float,
 ) -> None:
-    """Write the folder of a FLUX pipeline; the tokenizers are there already.
+    """Write the folder of a FLUX pipeline, which already has its tokenizers.
 
     Args:
         base: the folder.
-        section: for the place of the autoencoder.
-        transformer: trained.
-        clip: trained.
-        t5: trained.
+        section: settings with the place of the autoencoder.
+        transformer: the trained transformer.
+        clip: the trained CLIP text encoder.
+        t5: the trained T5 encoder.
         shift: ln of the constant schedule shift.
     """
     with filling(base) as part:
@@ -126,7 +126,7 @@ def write_pipeline(
 
 
 def _name_clip_as_transformers_4_does(file: Path) -> None:
-    """Version 5 drops the prefix when saving and reads both; version 4 reads only keys that have it."""
+    """Rename keys: transformers 5 drops the prefix when saving and reads both; version 4 reads only keys with it."""
     tensors = load_file(file)
     prefix = "text_model."
     write_tensors(file, {n if n.startswith(prefix) else prefix + n: t for n, t in tensors.items()}, {"format": "pt"})

@@ -1,7 +1,7 @@
-"""Training the tiny base: a text-to-picture model of the table world that has never seen a task.
+"""Train the tiny base: a text-to-picture model of the table world that has never seen a task.
 
-It learns grids in which arm and objects move at random, each with a caption of the scene. No condition picture, no
-instruction: what a planner is, only the LoRA knows.
+It learns grids in which arm and objects move at random, each with a caption of the scene. It sees no condition picture
+and no instruction: only the LoRA learns to plan.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ class Base(nn.Module):
 
 
 def pretrain(config: Config) -> None:
-    """Train (or go on training) the base and write it as the folder of a FLUX pipeline."""
+    """Train (or resume training) the base and write it as the folder of a FLUX pipeline."""
     section: PretrainSection = config.section("pretrain")
     spec = config.planner_spec()
     accelerator = make_accelerator(section)
@@ -88,7 +88,7 @@ def pretrain(config: Config) -> None:
 
 def _make_model(section: PretrainSection, base: Path, texts: list[str]) -> Base:
     distinct = sorted(set(texts))
-    if latest_checkpoint(Path(section.out)) is None:  # learning a vocabulary again could number its words otherwise
+    if latest_checkpoint(Path(section.out)) is None:  # learning a vocabulary again could number its words differently
         write_clip_tokenizer(distinct, base / "tokenizer")
         write_t5_tokenizer(distinct, base / "tokenizer_2", section.text_tokens)
     clip_words, t5_words = vocabulary_sizes(base)

@@ -1,7 +1,7 @@
 """The tiny base's own tokenizers: small vocabularies learned from the captions and instructions of its world.
 
-Any text can be written with them (single characters are in both vocabularies), words of the table world take one
-token. Files are what transformers and ComfyUI read: byte pairs in CLIP's two files and in one tokenizer.json for T5.
+They can encode any text (single characters are in both vocabularies); words of the table world take one token. The
+files are those that transformers and ComfyUI read: byte pairs in CLIP's two files and in one tokenizer.json for T5.
 """
 
 import json
@@ -29,7 +29,7 @@ def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -
         for text in texts
         for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
     ]
-    # Named beforehand, since the library numbers them as its hash map has them: otherwise in each process.
+    # Given explicitly, since the library numbers them in the order of its hash map, which differs in each process.
     ends = sorted({f"{word[-1]}</w>" for word in words})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -54,7 +54,7 @@ def write_clip_tokenizer(texts: Iterable[str], folder: Path, size: int = 1024) -
 
 def write_t5_tokenizer(texts: Iterable[str], folder: Path, length: int, size: int = 512) -> None:
     """Learn and write a T5 tokenizer of fixed `length`."""
-    # byte pairs rather than T5's unigrams: learned from few words, unigrams fall apart into letters
+    # byte pairs rather than T5's unigrams, which degenerate into single letters when learned from few words
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

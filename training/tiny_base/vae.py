@@ -1,8 +1,8 @@
 """The tiny base's image autoencoder: diffusers' AutoencoderKL, narrow, trained from scratch.
 
-Reconstruction (mean absolute and squared error, and the error of differences between neighbouring pixels, which
-keeps edges), a pull of the latents towards mean 0 and variance 1, and noise on the latents before decoding, since
-what is decoded later is generated and never exact.
+The loss has reconstruction terms (mean absolute and squared error, and the error of differences between neighbouring
+pixels, which keeps edges) and a pull of the latents towards mean 0 and variance 1. Latents get noise before decoding,
+since those decoded later are generated and never exact.
 """
 
 from pathlib import Path
@@ -28,15 +28,15 @@ from ..sections.config import Config
 from ..sections.planner import DecoderSection, VaeSection
 
 _OVERLAID = 0.5
-"Fraction of training images with a drawn path, as condition images have one."
+"Fraction of training images with a drawn path, like that of condition images."
 _PATH_WEIGHT = 4.0
 "Weight of a path's pixels relative to the others: it is thin, and its colours encode when the arm is where."
 _SHUFFLED = 0.1
-"Fraction with permuted colour channels, so that colours that the scenes lack can be encoded as well."
+"Fraction of images with permuted colour channels, so that colours that the scenes lack can be encoded as well."
 
 
 def make_vae(section: VaeSection) -> AutoencoderKL:
-    """An untrained autoencoder: 8 x smaller, 16 channels, latents normalised as they are (scale 1, shift 0)."""
+    """An untrained autoencoder: 8 x smaller, 16 channels, latents used as they are (scale 1, shift 0)."""
     levels = len(section.channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -84,7 +84,7 @@ class Pictures:
 
 
 def _with_path(frame: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """The frame, or the frame with a random path whose colours run by time or by length."""
+    """The frame, usually with a random path whose colours run by time or by length."""
     if torch.rand((), generator=generator) >= _OVERLAID:
         return frame
     height, width = frame.shape[:2]
@@ -130,7 +130,7 @@ def picture_loss(decoded: torch.Tensor, pixels: torch.Tensor, weights: torch.Ten
 
 
 def train_vae(config: Config) -> None:
-    """Train (or go on training) the autoencoder and write it as a diffusers folder `<out>/vae`."""
+    """Train (or resume training) the autoencoder and write it as a diffusers folder `<out>/vae`."""
     section: VaeSection = config.section("vae")
     accelerator: Accelerator = make_accelerator(section)
     vae = make_vae(section) if section.init is None else load_vae(section.init).requires_grad_(True).train()
@@ -155,10 +155,10 @@ def train_vae(config: Config) -> None:
 
 
 def train_decoder(config: Config) -> None:
-    """Train (or go on training) the decoder alone on whole grids, and put it into the base's `vae` folder.
+    """Train (or resume training) the decoder alone on whole grids, and put it into the base's `vae` folder.
 
     Normalisation and attention see the whole picture, so a decoder that has only seen single frames lets colours
-    of one cell leak into others. The encoder stays as it is: latents made before remain right.
+    of one cell leak into others. The encoder is not changed, so existing latents remain valid.
     """
     section: DecoderSection = config.section("decoder")
     spec = config.planner_spec()
@@ -180,7 +180,7 @@ def train_decoder(config: Config) -> None:
         pixels = grids.permute(0, 3, 1, 2).to(latents) / 127.5 - 1
         return picture_loss(model.decode(raw.contiguous(memory_format=torch.channels_last)).sample, pixels)
 
-    # Not the autoencoder: the result replaces it.
+    # The autoencoder is not listed as an input: the result replaces it.
     record = make_record("decoder", section, {"source": section.source}, spec, accelerator.num_processes)
     loop = Loop(section, vae, loss_of, accelerator, record=record)
     loop.resume()

@@ -6,11 +6,11 @@ from visual_planner.planner.spec import PlannerSpec
 
 
 def planner_texts(spec: PlannerSpec) -> list[str]:
-    """Every prompt that the simulated tasks can give under `spec`: the vocabulary holds their words.
+    """Every prompt that the simulated tasks can give under `spec`, from whose words the vocabulary is built.
 
-    Only words are taken from them (a tokenizer has no notion of a task); the base is never shown one.
+    Only words are taken from them (a tokenizer has no notion of a task); the base never sees a task.
     """
-    # Here, since a base of another world is trained where the simulation's packages are missing.
+    # Imported here, since a base of another world is trained without the simulation's packages.
     from simulation.scene import COLORS, SHAPES
     from simulation.wordings import DIRECTION_PHRASES, HELD_OUT, TRAIN
 
@@ -27,7 +27,7 @@ def planner_texts(spec: PlannerSpec) -> list[str]:
 
 
 def prompts_of(spec: PlannerSpec, instructions: Iterable[str]) -> list[str]:
-    """Every prompt of these instructions under `spec`, and the sentences without any."""
+    """Every prompt of these instructions under `spec`, and the sentences without an instruction."""
     instructions = list(instructions)
     prompts = [spec.trajectory_prompt, spec.text_prompt.format(instruction=""), spec.both_prompt.format(instruction="")]
     for template in (spec.text_prompt, spec.both_prompt):

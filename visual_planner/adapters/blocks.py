@@ -1,7 +1,7 @@
 """Strength of an adapter by block of the base model, written as text.
 
 Forms:
-- rules, of which later ones win: `all: 0; double 3-5, 9: 1; single: 0.5; other: 1`. Blocks count from 0, as in the
+- rules; later ones win: `all: 0; double 3-5, 9: 1; single: 0.5; other: 1`. Blocks count from 0, as in the
   names of layers; `other` is what lies outside of the blocks. What no rule names keeps 1.
 - the vector of block weight loaders, one number for `other`, then one for each double and each single block, with or
   without a preset's name before it: `FLUX-ALL:1,1,1,...`
@@ -17,7 +17,7 @@ from ..errors import PlannerError, brief, plain
 
 KINDS = ("double", "single")
 MOST = 10.0
-"""Largest strength, as of the loader's own."""
+"""Largest strength; the same limit as for the loader's own strength."""
 MAX_TEXT = 10_000
 """Longest text [characters]."""
 EXAMPLE = "double 0-4: 0.5; single: 1.2"
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z][\w.+-]*\s*:")
 
 
 class BlocksError(PlannerError):
-    """A text of strengths by block cannot be read, or is of another model."""
+    """Strengths by block cannot be read, or are for another model."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Strengths:
     """Factors by which an adapter's change is multiplied.
 
     Args:
-        double: of each double-stream block.
-        single: of each single-stream block.
-        other: of the layers outside of them.
+        double: factor of each double-stream block.
+        single: factor of each single-stream block.
+        other: factor of the layers outside the blocks.
     """
 
     double: tuple[float, ...]
@@ -59,7 +59,7 @@ class Strengths:
         return {*self.double, *self.single, self.other} == {1.0}
 
     def text(self) -> str:
-        """The same as rules, as short as may be; empty where all are 1."""
+        """The strengths as rules, as short as possible; empty if all are 1."""
         rules = [f"other: {self.other:g}"] if self.other != 1 else []
         for kind in KINDS:
             values = getattr(self, kind)
@@ -74,9 +74,9 @@ def parse_blocks(text: str, double: int, single: int, what: str = "blocks") -> S
     """Read strengths by block.
 
     Args:
-        text: in one of the forms above; empty: all 1.
-        double: how many double-stream blocks the model has.
-        single: how many single-stream blocks it has.
+        text: strengths in one of the forms above; empty: all 1.
+        double: number of double-stream blocks of the model.
+        single: number of single-stream blocks.
         what: the input's name, for messages.
 
     Raises:
@@ -166,7 +166,7 @@ def _number(text: str, what: str) -> float:
 
 
 def _runs(values: Sequence[float]) -> list[tuple[str, float]]:
-    """Neighbours of one value: numbers of blocks and the value."""
+    """Runs of neighbouring blocks with the same value: block numbers and the value."""
     runs, start = [], 0
     for place in range(1, len(values) + 1):
         if place == len(values) or values[place] != values[start]:

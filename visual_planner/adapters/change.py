@@ -1,4 +1,4 @@
-"""How much an adapter changes a model: norms by layer, put together by block and by kind of layer."""
+"""How much an adapter changes a model: norms by layer, combined by block and by kind of layer."""
 
 import math
 import re
@@ -13,12 +13,12 @@ _BLOCK = re.compile(r"(double|single)_blocks\.(\d+)\.(.+)")
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter does to one weight.
+    """An adapter's change of one weight.
 
     Args:
-        layer: name of the layer in BFL's manner (`double_blocks.0.img_attn.qkv`).
+        layer: BFL's name of the layer (`double_blocks.0.img_attn.qkv`).
         norm: Frobenius norm of the weight's change.
-        weight: Frobenius norm of the weight; None: not looked at.
+        weight: Frobenius norm of the weight; None: not read.
     """
 
     layer: str
@@ -50,7 +50,7 @@ class Table:
 
 
 def size_of(changes: Iterable[Change]) -> float:
-    """Size of several changes together: √Σ‖ΔW‖² / √Σ‖W‖², or √Σ‖ΔW‖² where the weights were not looked at.
+    """Size of several changes together: √Σ‖ΔW‖² / √Σ‖W‖², or √Σ‖ΔW‖² where the weights were not read.
 
     NaN where there are none.
     """
@@ -68,9 +68,9 @@ def tables(changes: Iterable[Change], double: int, single: int) -> list[Table]:
     """Tables of the double blocks, the single blocks and the other layers; those without any change are left out.
 
     Args:
-        changes: in the order of the model's layers.
-        double: how many double-stream blocks the model has.
-        single: how many single-stream blocks it has.
+        changes: changes in the order of the model's layers.
+        double: number of double-stream blocks of the model.
+        single: number of single-stream blocks.
     """
     sorted_: dict[str, list[Change]] = {"double": [], "single": [], "other": []}
     for change in changes:
@@ -91,7 +91,7 @@ def tables(changes: Iterable[Change], double: int, single: int) -> list[Table]:
 
 
 def shown(size: float, relative: bool) -> str:
-    """A size in a few characters: per cent of the weights, or as it is."""
+    """Format a size in a few characters: as a percentage of the weights, or as a plain number."""
     if math.isnan(size):
         return ""
     if not relative:

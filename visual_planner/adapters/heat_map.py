@@ -16,10 +16,10 @@ _BAR = 240  # width of the colour scale [px]
 
 
 def draw_heat_maps(tables: list[Table], title: str, relative: bool) -> np.ndarray:
-    """One table below the other, each with its sums, and the scale of the colours, which they share.
+    """Draw the tables one below the other, each with its sums, and the colour scale that they share.
 
     Args:
-        tables: at least one.
+        tables: one or more.
         title: above the picture.
         relative: whether the values are fractions of the weights' size.
 
@@ -76,7 +76,7 @@ def _draw_table(
 
 
 def _colour(value: float, most: float) -> tuple[int, int, int]:
-    """Colour of a value from 0 to `most`; what is not changed has one of its own."""
+    """Colour of a value from 0 to `most`; unchanged weights have a colour of their own."""
     import cv2
 
     if not np.isfinite(value):

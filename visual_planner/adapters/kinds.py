@@ -34,11 +34,11 @@ _SHARED = {ALPHA, DORA, BIAS}
 
 
 class Misfit(Exception):
-    """Why a module's parts cannot be applied, in words that follow its name."""
+    """A module's parts cannot be applied; the message is worded to follow the module's name."""
 
 
 class WrongShape(Misfit):
-    """The adapter is whole, but of a layer of another size."""
+    """The adapter is complete, but made for a layer of another size."""
 
 
 class Incomplete(Misfit):
@@ -46,7 +46,7 @@ class Incomplete(Misfit):
 
 
 def kind_of(parts: Shapes) -> str:
-    """Kind of adapter that a module's parts make.
+    """Kind of adapter that a module's parts form.
 
     Raises:
         Misfit: parts of several kinds, or none that does anything.
@@ -62,12 +62,12 @@ def kind_of(parts: Shapes) -> str:
 
 
 def check(parts: Shapes, weight: tuple[int, ...] | None) -> str:
-    """Kind of a module's adapter, whose parts are complete and fit the weight.
+    """Check that a module's parts are complete and fit the weight; returns the kind of adapter.
 
     Args:
         parts: shape of each part.
-        weight: shape of the weight that it changes; None: not known (packed), so that only the parts are compared with
-            each other.
+        weight: shape of the weight that it changes; None: unknown (packed), so the parts are only compared with each
+            other.
 
     Raises:
         Misfit: something is missing or has another shape.
@@ -92,7 +92,7 @@ def changes_bias(parts: Shapes) -> bool:
 
 
 def _check_rows(kind: str, parts: Shapes, weight: tuple[int, ...] | None) -> None:
-    """Vectors beside the matrices: lengths of DoRA, biases."""
+    """Check the vectors beside the matrices: DoRA's magnitudes and biases."""
     if (DORA in parts or MAGNITUDE in parts) and kind in ("diff", "norm", "set", "bias"):
         raise Misfit(f"has {DORA} beside {kind}, which does not go together")
     if weight is None:
@@ -171,7 +171,7 @@ def _oft(parts: Shapes) -> None:
 
 
 def _check_oft(parts: Shapes, weight: tuple[int, ...] | None) -> None:
-    """OFT turns the rows of a weight block by block."""
+    """Check OFT's blocks, each of which rotates some rows of the weight."""
     blocks = parts["oft_blocks"]
     rows = blocks[-3] * blocks[-1]
     if weight is not None and rows != weight[0]:
@@ -232,7 +232,7 @@ def _tucker(a: tuple[int, ...], b: tuple[int, ...], core: tuple[int, ...], name:
 
 
 def _flat(shape: tuple[int, ...], name: str, sides: tuple[int, ...] = (2, 4)) -> tuple[int, int]:
-    """Rows and columns of a matrix; where four sides are allowed, a 1x1 kernel counts as one."""
+    """Rows and columns of a matrix; where four dimensions are allowed, a 1x1 kernel counts as a matrix."""
     if len(shape) not in sides or set(shape[2:]) - {1}:
         raise Misfit(f"must have a matrix as {name}, got {_size(shape)}")
     if 0 in shape:

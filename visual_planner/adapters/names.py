@@ -1,8 +1,8 @@
-"""Names in adapter files, by who wrote them: key → module and part.
+"""Names in adapter files, by the tool that wrote them: key → module and part.
 
 Names of a module (q projection of the first block):
 - diffusers: `transformer.transformer_blocks.0.attn.to_q` (also without the prefix)
-- PEFT: `base_model.model.transformer_blocks.0.attn.to_q`, with the adapter's name behind `lora_A`
+- PEFT: `base_model.model.transformer_blocks.0.attn.to_q`, with the adapter's name after `lora_A`
 - BFL: `diffusion_model.double_blocks.0.img_attn.qkv` (also without the prefix)
 - OMI, as OneTrainer writes it: `transformer.double_blocks.0.img_attn.qkv.0`
 - XLabs: `double_blocks.0.processor.qkv_lora1`
@@ -10,7 +10,7 @@ Names of a module (q projection of the first block):
 - OneTrainer: `lora_transformer_transformer_blocks_0_attn_to_q`
 - LyCORIS: `lycoris_transformer_blocks_0_attn_to_q`
 
-Wrappers of PyTorch (`_orig_mod.` of torch.compile, `module.` of data parallelism and others) may stand in front and in
+Wrappers of PyTorch (`_orig_mod.` of torch.compile, `module.` of data parallelism and others) may come first or in
 between.
 """
 
@@ -40,7 +40,7 @@ _OTHERS = tuple(
     )
 )  # fmt: skip
 _SCALE = re.compile(r"(?P<module>.+_norm\.scale)")
-"""BFL's adapters hold whole scales of its norms, without a suffix."""
+"""BFL's adapters hold complete scales of the norms, without a suffix."""
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _PREFIXES = ("base_model.model.", "model.", "module.", "transformer.", "diffusion_model.", "unet.")
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
@@ -69,8 +69,8 @@ class Part(NamedTuple):
     """One tensor's place in a file.
 
     Args:
-        module: the name of the layer that it changes, as the file has it.
-        part: what it is there, one of this module's names.
+        module: name of the layer that it changes, as in the file.
+        part: its role in the adapter, one of the names defined in this file.
         adapter: PEFT's name of the adapter; empty where the file has none.
         letters: whether the matrices are called A and B, as PEFT and diffusers call them.
     """
@@ -82,7 +82,7 @@ class Part(NamedTuple):
 
 
 def parse(key: str) -> Part | None:
-    """What a key says; None where it is of no kind of adapter that is known here."""
+    """Module and part of a key; None if it belongs to no known kind of adapter."""
     if found := _XLABS.fullmatch(key):
         return Part(found["module"], UP if found["side"] == "up" else DOWN)
     if found := _MAGNITUDE.fullmatch(key):
@@ -139,7 +139,7 @@ def candidates(module: str) -> tuple[str, ...]:
 
 
 def _omi(name: str) -> str:
-    """A name of OMI, which counts the parts of a fused layer, as diffusers calls that part."""
+    """Diffusers' name for an OMI name, which numbers the parts of a fused layer."""
     if name == "img_in.proj":
         return "img_in"
     found = _OMI_NAME.fullmatch(name)
@@ -150,6 +150,6 @@ def _omi(name: str) -> str:
 
 
 def _xlabs(name: str) -> str:
-    """A name of XLabs, which hangs its layers on attention processors, as BFL calls the layer."""
+    """BFL's name for an XLabs name, whose layers are attached to attention processors."""
     found = _XLABS_NAME.fullmatch(name)
     return name if found is None or found[2] not in _XLABS_NAMES else f"{found[1]}.{_XLABS_NAMES[found[2]]}"

@@ -1,13 +1,13 @@
-"""Alpha of an adapter whose file has no tensors for it: what the header, or PEFT's settings beside the file, say.
+"""Alpha of an adapter whose file has no alpha tensors: from the header, or from PEFT's settings beside the file.
 
-An alpha is given as the number that, divided by the rank, is the scale: readers need nothing else.
+Whatever the record says is converted to an alpha that, divided by the rank, is the scale.
 
 Which record counts:
 - PEFT's settings, as diffusers writes them into the header (`lora_adapter_metadata`), or as PEFT writes them beside the
   file (`adapter_config.json`): lora_alpha, alpha_pattern, use_rslora.
 - `lora_alpha` alone in the header.
 - `ss_network_alpha`, kohya's record of the training, only where matrices have kohya's names (lora_up, lora_down) and
-  the whole file has no alpha: there it got lost. Converters to PEFT's names (lora_A, lora_B), which have no place for
+  the whole file has no alpha: there it was lost. Converters to PEFT's names (lora_A, lora_B), which have no place for
   alpha, fold it into the matrices and leave the record in the header; counting it would scale twice.
 """
 
@@ -26,7 +26,7 @@ MAX_SETTINGS = 2**20
 _MAX_PATTERN = 200
 _LITERAL = re.compile(r"[\w\-]+")
 _REGEX = re.compile(r"(?:[\w\-]|\\?\.|\\d\+|\[0-9\]\+|\.\*|\((?:\?:)?[\w|]+\)|\^|\$)+")
-"""Patterns that are taken for regular expressions: none of these can take long."""
+"""Patterns that are matched as regular expressions; none of these can take long."""
 _MAX_WILD = 3
 
 
@@ -35,7 +35,7 @@ class ScaleError(PlannerError):
 
 
 def settings_of_header(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """PEFT's settings out of diffusers' entry in a header, without the component's name before each key.
+    """PEFT's settings from diffusers' entry in a header, without the component's name before each key.
 
     Raises:
         ScaleError: the entry is no JSON object.
@@ -53,18 +53,18 @@ def settings_of_header(metadata: Mapping[str, str], where: str) -> dict[str, Any
 
 
 def is_of_peft(name: str, alone: bool, keys: Iterable[str]) -> bool:
-    """Whether PEFT's settings in an adapter's folder are that adapter's: they have one name in every folder.
+    """Whether PEFT's settings in an adapter's folder belong to it: their file has the same name in every folder.
 
     Args:
-        name: of the adapter's file.
+        name: name of the adapter's file.
         alone: whether it is the only one in its folder.
-        keys: of its tensors.
+        keys: keys of its tensors.
     """
     return name == PEFT_FILE or alone or any(key.startswith("base_model.model.") for key in keys)
 
 
 def settings_of_peft(data: bytes, where: str) -> dict[str, Any]:
-    """PEFT's settings out of the bytes of their file; of these, `MAX_SETTINGS` + 1 are enough.
+    """PEFT's settings from the bytes of their file, of which the first `MAX_SETTINGS` + 1 are enough.
 
     Raises:
         ScaleError: they are no JSON object, or too long.
@@ -77,12 +77,12 @@ def settings_of_peft(data: bytes, where: str) -> dict[str, Any]:
 def settings_beside(
     name: str, neighbours: Iterable[str], keys: Iterable[str], opened: Callable[[], BinaryIO], where: str
 ) -> dict[str, Any]:
-    """PEFT's settings in the folder of a file that PEFT wrote; empty where they are not, or are another file's.
+    """PEFT's settings in the folder of a file that PEFT wrote; empty if there are none or they are another file's.
 
     Args:
-        name: of the adapter's file.
-        neighbours: of the adapters in its folder, itself among them.
-        keys: of its tensors.
+        name: name of the adapter's file.
+        neighbours: names of all adapters in its folder, itself included.
+        keys: keys of its tensors.
         opened: opens `PEFT_SETTINGS` in that folder.
         where: what the file is, for messages.
 
@@ -104,18 +104,18 @@ def settings_beside(
 def alpha_of(
     settings: Mapping[str, Any], metadata: Mapping[str, str], kohya: bool, name: str, rank: int, where: str
 ) -> float | None:
-    """Alpha of one module, None where nothing is said of it (then it equals the rank).
+    """Alpha of one module; None if no record gives it (alpha then equals the rank).
 
     Args:
         settings: PEFT's, from the header or from beside the file; may be empty.
         metadata: the header's entries.
         kohya: whether the file's matrices have kohya's names and none has an alpha.
         name: the module's own name, without prefixes.
-        rank: of its matrices.
+        rank: rank of its matrices.
         where: what the file is, for messages.
 
     Raises:
-        ScaleError: a value is no number, or a pattern no pattern.
+        ScaleError: a value is not a number, or a pattern cannot be used.
     """
     pattern = settings.get("alpha_pattern") or {}
     if not isinstance(pattern, Mapping):
@@ -132,7 +132,7 @@ def alpha_of(
 
 
 def _fits(pattern: object, name: str, where: str) -> bool:
-    """Whether a key of alpha_pattern means a module: PEFT matches it as a regular expression at the name's end."""
+    """Whether a key of alpha_pattern applies to a module: PEFT matches it as a regular expression at the name's end."""
     text = str(pattern)
     literal = text.replace("\\.", ".").removeprefix("^").removesuffix("$")
     if name == literal or name.endswith(f".{literal}"):

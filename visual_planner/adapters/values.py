@@ -9,7 +9,7 @@ from .names import ALPHA, B_NORM, BIAS, DIFF, DOWN, MID, SET, UP, UP_BIAS, W_NOR
 Tensors = Mapping[str, torch.Tensor]
 """The parts of one module."""
 _SCALED = ("lora", "loha", "glora")
-"""Kinds whose alpha is a factor; for OFT it is a bound, for LoKr it counts beside products alone."""
+"""Kinds whose alpha is a factor; for OFT it is a bound, and LoKr uses it only with factors that are products."""
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -18,7 +18,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def are_numbers(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds real floating-point numbers, which matrices must."""
+    """Whether a tensor holds real floating-point numbers, as matrices must."""
     return tensor.is_floating_point()
 
 

@@ -27,12 +27,12 @@ def changed(frames: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def seam_excess(frames: torch.Tensor, first_frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How much higher than the scene accounts for the step at each line along the border of a cell is.
+    """How far the step at each line along the border of a cell exceeds what the scene accounts for.
 
     For every line of pixels parallel to a side, the step to the next line is the median over the line of the largest
     channel's absolute difference: an object that crosses the border covers less than half of it and does not count.
-    From it the highest step that the first frame has at that side is taken off, or the frame's median step (its
-    texture) where that is more, so that only what the plan added counts: strips of the neighbouring cell, lines, bands.
+    The highest step that the first frame has at that side is subtracted, or the frame's median step (its texture) if
+    that is larger, so that only what the plan added counts: strips of the neighbouring cell, lines, bands.
 
     Args:
         frames: (F, 3, h, w) at full size.
@@ -62,7 +62,7 @@ def ghosts(frames: torch.Tensor) -> Iterator[list[tuple[torch.Tensor, torch.Tens
     A pixel of frame t is a ghost when it is a blend `(1 - a) u + a v` with `a` in [0.3, 0.7] (least squares over the
     channels, residual at most 0.06) of two clearly different colours (root mean square distance 0.25 or more) that
     the plan shows at that place at other times. Something solid moves as a = 0 or 1; only half-transparent arms lie
-    between. Specks thinner than 3 px, such as smooth edges, are taken out.
+    between. Specks thinner than 3 px, such as smooth edges, are removed.
 
     Args:
         frames: (F, 3, h, w), reduced.

@@ -1,4 +1,4 @@
-"""Does a plan look sound? Checks of the known methods in which a generated grid fails.
+"""Does a plan look sound? Checks for the known failures of generated grids.
 
 Each check is a pure function of the frames that returns one number with a bound, and says in one line what it found.
 They judge the picture alone: a plan that passes them all may still miss its goal; only execution tells.
@@ -23,7 +23,7 @@ from .defects import changed, ghosts, reduced, seam_excess
 
 @dataclass(frozen=True)
 class Rule:
-    """Bound of a check and what to say of it; texts take the value as `v`."""
+    """Bound of a check and its messages, which take the value as `v`."""
 
     threshold: float
     bound: str
@@ -66,8 +66,8 @@ class Check:
     """Outcome of one check.
 
     Args:
-        name: which check.
-        value: what was measured.
+        name: name of the check.
+        value: measured value.
         threshold: its bound.
         ok: whether the value keeps the bound.
         message: one line in words.
@@ -87,7 +87,7 @@ class Report:
     """Outcomes of all checks that were made.
 
     Args:
-        checks: in the order in which they are shown.
+        checks: outcomes in the order in which they are shown.
     """
 
     checks: tuple[Check, ...]
@@ -128,8 +128,8 @@ def diagnose(
     Args:
         frames: (F, h, w, 3), in time order, F >= 2; floats in [0, 1] or any form `fit_frame` takes.
         first_frame: (h, w, 3) or (1, h, w, 3), the given first frame; None leaves the drift check out.
-        trajectory_points: (F, 2) or (F, paths, 2), asked places per frame [px of these frames], such as
-            `Path.resample(F)` gives; None leaves the path check out.
+        trajectory_points: (F, 2) or (F, paths, 2), requested places per frame [px of these frames], such as
+            `DrawnPath.resample(F)` gives; None leaves the path check out.
 
     Raises:
         ImageError: fewer than two frames, or a first frame of another size.
@@ -191,7 +191,7 @@ def first_frame_drift(frames: torch.Tensor, first_frame: torch.Tensor) -> float:
 def ghost_share(frames: torch.Tensor) -> float:
     """Largest fraction of a frame's moving parts that are double exposures; see `ghosts`.
 
-    The share is of the pixels where the blended pictures differ, but of no less than 2% of the picture.
+    The fraction is of the pixels where the blended pictures differ, but of at least 2% of the picture.
 
     Args:
         frames: (F, 3, h, w), reduced.
@@ -205,14 +205,14 @@ def ghost_share(frames: torch.Tensor) -> float:
 
 
 def path_distance(frames: torch.Tensor, points: np.ndarray) -> float:
-    """Median distance from the asked place to the nearest changed pixel, as a fraction of the shorter side.
+    """Median distance from the requested place to the nearest changed pixel, as a fraction of the shorter side.
 
-    Frames whose asked place is still within a tenth of the shorter side of the start are left out: there the arm
+    Frames whose requested place is still within a tenth of the shorter side of the start are left out: there the arm
     hides its own change. A plan without any change has distance 1.
 
     Args:
         frames: (F, 3, h, w), reduced.
-        points: (F, paths, 2) asked places [px of these frames].
+        points: (F, paths, 2) requested places [px of these frames].
     """
     side = min(frames.shape[-2:])
     moved = changed(frames, frames[:1]).numpy()

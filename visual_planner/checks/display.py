@@ -1,4 +1,4 @@
-"""Pictures and sequences to look at a plan: with its trajectory, beside the truth, with its defects marked."""
+"""Pictures and sequences for looking at a plan: with its trajectory, beside the truth, with its defects marked."""
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def play_order(count: int, hold_first: int = 0, hold_last: int = 0, ping_pong: b
         count: number of frames.
         hold_first: how many more times the first frame is shown.
         hold_last: how many more times the last frame is shown.
-        ping_pong: then backwards to the second frame, so that a loop runs to and fro.
+        ping_pong: continue backwards to the second frame, so that a loop runs back and forth.
     """
     order = [0] * hold_first + list(range(count)) + [count - 1] * hold_last
     return order + list(range(count - 2, 0, -1)) if ping_pong else order

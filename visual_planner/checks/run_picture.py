@@ -1,4 +1,4 @@
-"""The picture of a training run: where it is, its loss curve, and the newest plans beside the ground truth."""
+"""The picture of a training run: its progress, its loss curve, and the newest plans beside the ground truth."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _LEFT, _CURVE, _BELOW = 52, 150, 26  # space for the labels of the losses, heigh
 _INK, _FAINT, _GRID, _PAPER = (32, 33, 36), (130, 134, 139), (222, 224, 227), (255, 255, 255)
 _RAW, _MEAN, _HELD_OUT = (178, 203, 235), (26, 95, 180), (192, 86, 33)
 _SMOOTH = 20
-"""The line of means averages over this fraction (1 / 20) of the losses."""
+"""The line of means averages over 1 / `_SMOOTH` of all losses."""
 _SHEETS = 3
 """Most sheets that are shown."""
 Points = Sequence[tuple[float, float]]
@@ -23,11 +23,11 @@ def draw_run(
     """Draw the picture.
 
     Args:
-        lines: what stands above the curve.
+        lines: text above the curve.
         losses: (step, loss) of training, in order of steps.
         held_out: (step, loss) on held-out pairs.
-        steps: of the whole run, the end of the axis.
-        sheets: pictures (H, W, 3) uint8 to show below the curve, the first `_SHEETS`.
+        steps: number of steps of the whole run, which is the end of the axis.
+        sheets: pictures (H, W, 3) uint8, of which the first `_SHEETS` are shown below the curve.
 
     Returns:
         (H, `WIDTH`, 3) uint8.
@@ -99,7 +99,7 @@ def _draw_line(pen, places: list[tuple[float, float]], color: tuple[int, int, in
 
 
 def running_means(points: Points) -> list[tuple[float, float]]:
-    """Each loss averaged with those before it, over one in `_SMOOTH` of all, at the same steps."""
+    """Each loss averaged with those before it, over 1 / `_SMOOTH` of all losses, at the same steps."""
     window = max(1, len(points) // _SMOOTH)
     totals = np.concatenate([[0.0], np.cumsum([loss for _, loss in points])])
     means = []
@@ -110,7 +110,7 @@ def running_means(points: Points) -> list[tuple[float, float]]:
 
 
 def axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Ends of an axis that holds all values, and the round numbers to mark on it, both ends among them.
+    """Ends of an axis that spans all values, and the round numbers to mark on it, both ends included.
 
     Values that are not finite are left out; without any the axis is from 0 to 1.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import ReadoutError, brief
 
 THIRDS = ("depth", "height")
-"""What may stand beside a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
+"""What may accompany a place in the picture: the distance along the optical axis [m], or z in the robot's frame [m].
 
 Where a camera is moved, the same place in its picture at the same height is found by the rays alone; its distance would
 have to be estimated again.
@@ -76,13 +76,13 @@ class View:
         return View(self.eye_m, np.stack([wider, along, forward - (wider + along) / 2], axis=1))
 
     def shifted(self, across: float, down: float) -> "View":
-        """The view of pictures that are moved by these fractions of their sides: as of a camera turned a little."""
+        """The view of pictures shifted by these fractions of their sides, as if the camera were turned a little."""
         rays = np.asarray(self.rays)
         return View(self.eye_m, np.stack([rays[:, 0], rays[:, 1], rays @ (-across, -down, 1.0)], axis=1))
 
     @property
     def steady(self) -> str:
-        """The third that says most: "height", or "depth" where a ray of the picture meets no height or a far one."""
+        """The more accurate of `THIRDS`: "height", or "depth" if a ray meets a height nowhere or only far away."""
         return "height" if self._least_fall_deg() >= LEAST_FALL_DEG else "depth"
 
     def check_heights(self) -> None:

@@ -18,9 +18,9 @@ def judge(
 
     Args:
         frames: (F, h, w, 3), in time order.
-        reading: what the read-out says of them.
+        reading: reading of the frames.
         first: the given first frame, (1, h, w, 3) or (h, w, 3); None: drift is not measured.
-        places_px: (F, paths, 2) asked places [px of these frames], the end effector's path first; None: none was drawn.
+        places_px: (F, paths, 2) requested places [px of these frames], the end effector's path first; None: no path.
 
     Raises:
         PlannerError: a path of another length than the plan.

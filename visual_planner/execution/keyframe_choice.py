@@ -1,4 +1,4 @@
-"""Which moments of a recorded motion are its keyframes: those whose broken line lies nearest to the path."""
+"""Which moments of a recorded motion are its keyframes: those whose polyline lies nearest to the path."""
 
 import numpy as np
 
@@ -7,23 +7,23 @@ from ..errors import PlannerError
 RULES = ("time", "shape")
 """How the frames of a plan are spaced: evenly in time, or so that the line through them lies nearest to the path."""
 GRIPPER_LENGTH_M = 0.1
-"""How far a full opening of the gripper counts as a path of the end effector [m]."""
+"""Path length of the end effector that a full opening of the gripper is equivalent to [m]."""
 
 
 def choose_by_shape(path: np.ndarray, count: int, step: int = 1) -> np.ndarray:
     """Numbers (count,) of the moments, ascending, first and last included.
 
-    The broken line through the chosen points has the least sum of squared distances from all points to the part of it
+    The polyline through the chosen points has the least sum of squared distances from all points to the part of it
     that spans their time, found by dynamic programming (Bellman 1961, "On the approximation of curves by line segments
     using dynamic programming"). Even times miss the lowest point of a grasp; this does not.
 
     Args:
         path: (T, C) points in time order, such as x, y, z [m] and the gripper's opening times `GRIPPER_LENGTH_M`.
         count: moments to choose. With fewer points each is taken once and the last is repeated.
-        step: only every so many points (and the last) may be chosen; the cost grows with (T / step)^2 T.
+        step: only every `step`-th point (and the last) may be chosen; the cost grows with (T / step)^2 T.
 
     Raises:
-        PlannerError: the path is no (T, C) array of finite numbers, or fewer than two moments are wanted.
+        PlannerError: the path is not a (T, C) array of finite numbers, or fewer than two moments are wanted.
     """
     path = np.asarray(path, dtype=np.float64)
     if path.ndim != 2 or not len(path) or not np.isfinite(path).all():

@@ -1,4 +1,4 @@
-"""From what was read off a plan's frames to keyframes that an arm can execute."""
+"""From the reading of a plan's frames to keyframes that an arm can execute."""
 
 from dataclasses import replace
 
@@ -9,11 +9,12 @@ from .camera import View
 from .readout import Reading
 
 SURE_M = 0.008
-"A position whose expected error is below this [m] is used as it is read."
+"A position whose expected error is below this [m] is used as it was read."
 BEND = 0.005
-"""Weight of a path's bends beside the places that were read for sure; doubtful places give way to it.
+"""Weight of a path's bends relative to places that were read with certainty; uncertain places yield to it.
 
-Four times as much bends the turn at which a gripper lets go, by some 10 mm: 43 of 48 true placings were done, not 48.
+Four times the weight shifts the turn at which a gripper releases by some 10 mm: of 48 true placings 43 succeeded, not
+all.
 """
 SWITCH_COST = 2.0
 "Cost of one switch of the gripper, in nats: a state seen only in one uncertain frame is rejected."
@@ -26,15 +27,15 @@ def keyframes(reading: Reading) -> np.ndarray:
 
 
 def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
-    """The reading with the end effector where the drawn path asks for it in the picture, as high as the plan shows it.
+    """The reading with the end effector moved to the drawn path in the picture, at the height that the plan shows.
 
-    A path says across and down; the plan says the rest: the height, or from a camera that does not look down the
-    distance. (Of 200 plans of the tiny planner 184 succeeded with the height kept, 178 with the distance.) The
-    first frame, in which the arm stands where it stands, stays as it was read.
+    The path gives the place in the picture, the plan the rest: the height or, with a camera that does not look down,
+    the distance. (Of 200 plans of the tiny planner 184 succeeded with the height kept, 178 with the distance.) The
+    first frame, in which the arm has not moved yet, stays as it was read.
 
     Args:
-        reading: of a plan that was asked to follow the path.
-        path_norm: the asked places (F, 2) at the frames' times, in fractions of the frame's width and height.
+        reading: reading of a plan that was asked to follow the path.
+        path_norm: the requested places (F, 2) at the frames' times, in fractions of the frame's width and height.
         view: the camera that sees them.
 
     Raises:
@@ -52,7 +53,7 @@ def on_path(reading: Reading, path_norm: np.ndarray, view: View) -> Reading:
 
 
 def smooth_places(reading: Reading) -> np.ndarray:
-    """Places (F, 3) [m]: as read where the read-out is sure, on a smooth path where it is not.
+    """Places (F, 3) [m]: as read where the read-out is certain, on a smooth path where it is not.
 
     Minimises the weighted squares of the changes plus `BEND` times the squares of the path's second differences.
     """

@@ -1,11 +1,11 @@
 """Best of N: which of several plans for one request looks most like one that works, judged by its frames alone.
 
 A plan's score is the mean of its parts, each in [0, 1], 1 best: how closely the gripper follows the drawn path
-(where one was drawn), how sure the read-out is of what it sees, on average and where it is least sure, and how clearly
-the gripper can be told open from closed. A plan in which nothing moves scores 0. These parts, of all that was measured
-on executed plans, told failing from working ones (docs/studies/failure_detection.md); seams, ghosts and drift
-did not, and jumps hardly. Of three or more plans for one request each has one part more: how far the others agree with
-it, since plans that go wrong go wrong each in its own way (the same idea chooses among answers in words: Wang et al.,
+(if one was drawn), how sure the read-out is of what it sees, on average and where it is least sure, and how clearly
+the gripper can be told open from closed. A plan in which nothing moves scores 0. Of everything measured on
+executed plans, these parts distinguished failing from working ones (docs/studies/failure_detection.md); seams, ghosts
+and drift did not, and jumps hardly did. With three or more plans for one request, each has one more part: how far the
+others agree with it, since each failing plan fails in its own way (the same idea selects text answers: Wang et al.,
 "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171). Nothing here knows
 whether the request was fulfilled.
 """
@@ -24,14 +24,14 @@ PATH_SCALE = 0.05
 AGREEMENT_SCALE_M = 0.03
 "Two plans whose end effectors are this far apart on average agree by exp(-1)."
 LEAST_TO_AGREE = 3
-"Number of plans from which an outlier can be told: two plans only agree with each other."
+"Number of plans from which an outlier can be identified: two plans can only agree with each other."
 MOVES = ("static", "motion")
 "Checks of `diagnostics` that a plan must pass to get a score above 0."
 GOOD_PATH, GOOD_SURE = 0.489, 0.853
-"""From which value of a part on a plan looks good: of the path, where one was drawn, else of the mean confidence.
+"""Value of a part from which a plan looks good: the path's if one was drawn, otherwise the mean confidence's.
 
 The thresholds that the study of failure detection takes from its data (docs/studies/failure_detection.md). The path
-tells failing from working plans well (AUC 0.93), the confidence by itself hardly (0.71).
+distinguishes failing from working plans well (AUC 0.93), the confidence by itself poorly (0.71).
 """
 
 
@@ -40,7 +40,7 @@ class Score:
     """How good one plan looks.
 
     Args:
-        parts: by name, each in [0, 1], 1 best.
+        parts: value of each part by name, in [0, 1], 1 best.
         moves: whether anything moves.
     """
 
@@ -61,9 +61,9 @@ def score_plan(reading: Reading, report: Report, path_norm: np.ndarray | None = 
     """Score one plan by itself.
 
     Args:
-        reading: what was read off its frames.
+        reading: reading of its frames.
         report: its diagnostics.
-        path_norm: the asked places (F, 2) at the frames' times, as fractions of the frame's sides; None: none.
+        path_norm: the requested places (F, 2) at the frames' times, as fractions of the frame's sides; None: none.
 
     Raises:
         PlannerError: a path of another length than the plan.
@@ -85,10 +85,10 @@ def is_good(score: Score) -> bool:
 
 
 def compare(scores: list[Score], readings: list[Reading]) -> list[Score]:
-    """The scores of plans for one request with how far the others agree with each; unchanged for fewer than three.
+    """Add to the scores of plans for one request how far the others agree with each; unchanged for fewer than three.
 
-    Two plans agree by exp(-d / `AGREEMENT_SCALE_M`), d their grippers' mean distance [m] at the same frame; a plan's
-    part is the mean over the others. The first frame is given and left out.
+    Two plans agree by exp(-d / `AGREEMENT_SCALE_M`), d being their grippers' mean distance [m] at the same frame; a
+    plan's part is the mean over the others. The first frame is given and left out.
     """
     if len(scores) < LEAST_TO_AGREE:
         return scores
@@ -102,7 +102,7 @@ def compare(scores: list[Score], readings: list[Reading]) -> list[Score]:
 
 
 def path_adherence(reading: Reading, path_norm: np.ndarray) -> float:
-    """exp(-d / `PATH_SCALE`), d the mean distance in the picture between the read-out and the asked places.
+    """exp(-d / `PATH_SCALE`), d being the mean distance in the picture between the read-out and the requested places.
 
     The first frame is given and left out.
 
@@ -119,12 +119,12 @@ def path_adherence(reading: Reading, path_norm: np.ndarray) -> float:
 
 
 def order_of(scores: list[Score]) -> list[int]:
-    """Numbers of the plans, best first; equal ones in their own order."""
+    """Numbers of the plans, best first; ties keep their order."""
     return sorted(range(len(scores)), key=lambda number: -scores[number].total)
 
 
 def _gripper(reading: Reading) -> float:
-    """How clearly the gripper's states can be told: mean probability of the likeliest sequence, 0.5 to 1 as 0 to 1."""
+    """How certain the gripper's states are: mean probability of the likeliest sequence, 0.5 to 1 as 0 to 1."""
     states = gripper_states(reading.gripper)
     shares = np.where(states == 1, reading.gripper, 1 - reading.gripper)
     return float(np.clip(2 * shares.mean() - 1, 0.0, 1.0))

@@ -1,10 +1,10 @@
 """Read-out: pictures of an arm → where its end effector is, how far the gripper is closed, and how sure that is.
 
 A small network looks at each frame, and then at its neighbours in time: fingers of two pixels are hard to see, an
-object that moves with the gripper is not. What it was trained for (picture size, widths, camera, scales) stands in a
-`ReadoutSpec` in the header of its weights. It names a place in the picture and its height (or distance), which a
-`View` turns into the robot's coordinates; so another camera of the same scene is another `View`, and another robot is
-another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
+object that moves with the gripper is not. What it was trained for (picture size, widths, camera, scales) is recorded
+in a `ReadoutSpec` in the header of its weights. It estimates a place in the picture and its height (or distance), which
+a `View` turns into the robot's coordinates; so another camera of the same scene needs another `View`, and another robot
+needs another training run. Without a view (a camera that nobody calibrated) it answers in the robot's coordinates.
 """
 
 import json
@@ -26,9 +26,9 @@ READOUT_KEY = "visual_planner.readout"
 """Key of the record in a safetensors header."""
 READOUT_VERSION = 1
 _UPGRADES: dict = {}
-"""Steps from older versions of the record; there is none yet."""
+"""Steps from older versions of the record; there are none yet."""
 MAX_SIDE_PX, MAX_CHANNELS, MOST = 1024, 1024, 1e9
-"""Bounds of a record, which comes with somebody's file: a network is built from it."""
+"""Bounds of a record: a network is built from it, and the file may come from anyone."""
 TOLERANCE_M = 0.02
 "Confidence is the expected fraction of errors below this [m]: about the tolerance of a grasp of a 6.5 cm object."
 _LEAST_SCALE = -6.0
@@ -46,10 +46,10 @@ class ReadoutSpec:
         channels: widths of the first convolution and of the others.
         points: number of feature points.
         context: blocks that look at the frames before and after; 0: each frame by itself.
-        sees_camera: the network is told where the camera stands, since the same arm looks otherwise from elsewhere.
+        sees_camera: the network is given the camera's place, since the same arm looks different from elsewhere.
         view: the camera of training, or None for a network that answers in the robot's coordinates.
-        third: what is named beside the place in the picture, with a view: "depth" or "height" (see `view.THIRDS`).
-        mean: of u, v, depth or height (or x, y, z) in training (3,).
+        third: what is estimated beside the place in the picture, with a view: "depth" or "height" (see `view.THIRDS`).
+        mean: mean of u, v, depth or height (or x, y, z) in training (3,).
         spread: their standard deviations (3,).
 
     Raises:
@@ -108,7 +108,7 @@ class ReadoutSpec:
             object.__setattr__(self, "view", View(self.view.get("eye_m"), self.view.get("rays")))
 
     def camera_features(self, views: Sequence[View]) -> torch.Tensor:
-        """How cameras stand to that of training (B, 12): 0 where they are the same; place and rays in units of 0.1."""
+        """How cameras differ from that of training (B, 12): 0 where they agree; place and rays in units of 0.1."""
 
         def flat(view: View) -> np.ndarray:
             return np.concatenate([view.eye_m, np.ravel(view.rays)])
@@ -240,7 +240,7 @@ class _Residual(nn.Module):
 
 
 class _InTime(nn.Module):
-    """Features (B, channels, F) and a little of what is before and after them; at first nothing of it."""
+    """Add to features (B, channels, F) a function of their neighbours in time that is 0 at initialisation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ def load_net(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | 
     """The network of a safetensors file's tensors and header.
 
     Raises:
-        ReadoutError: no record, or tensors that are not those that it asks for.
+        ReadoutError: no record, or tensors that do not match it.
     """
     net = ReadoutNet(ReadoutSpec.from_metadata(metadata))
     wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}

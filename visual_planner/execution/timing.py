@@ -1,7 +1,7 @@
-"""How long the frames of a plan are shown, where they are not evenly spaced in time.
+"""How long each frame of a plan is shown if the frames are not evenly spaced in time.
 
-A plan whose frames lie where its path bends (`keyframe_choice`, rule "shape") does not say when they are. Nothing moves
-fast far and slow near, so time is distributed as the distances are, for the eye as well as for an arm.
+A plan whose frames lie where its path bends (`keyframe_choice`, rule "shape") does not say when each one is
+reached. Speeds vary little, so time is distributed in proportion to distance, for the eye as well as for an arm.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from .keyframe_choice import GRIPPER_LENGTH_M
 
 LEAST_SHARE = 0.25
-"""A frame is shown for at least this part of an even frame's time."""
+"""A frame is shown for at least this fraction of the time that it would have with even spacing."""
 PARTS = 8
-"""A video of uneven frames has so many pictures for each frame of the plan."""
+"""Mean number of pictures per frame of the plan in a video of unevenly spaced frames."""
 
 
 def shares_by_distance(keyframes: np.ndarray) -> np.ndarray:
@@ -25,13 +25,13 @@ def shares_by_distance(keyframes: np.ndarray) -> np.ndarray:
 
 
 def shares_by_change(frames: np.ndarray) -> np.ndarray:
-    """The same by how much the pictures (F, h, w, 3) change, where nobody has read them."""
+    """Fractions as in `shares_by_distance`, by how much the pictures (F, h, w, 3) change; needs no read-out."""
     pictures = np.asarray(frames, dtype=np.float32)
     return _shares(np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3)))
 
 
 def repeats(shares: np.ndarray) -> np.ndarray:
-    """Pictures (F,) of a video for each frame, 1 or more, `PARTS` times as many as frames in all."""
+    """Number of video pictures (F,) for each frame: at least 1 each, `PARTS` per frame on average."""
     wanted = np.asarray(shares) * PARTS * len(shares)
     counts = np.maximum(np.floor(wanted), 1).astype(int)
     missing = PARTS * len(shares) - int(counts.sum())
@@ -42,7 +42,7 @@ def repeats(shares: np.ndarray) -> np.ndarray:
 
 
 def _shares(lengths: np.ndarray) -> np.ndarray:
-    """The last frame is shown as long as an even one."""
+    """Normalise lengths to fractions; the last frame is shown as long as with even spacing."""
     count = len(lengths) + 1
     mean = lengths.mean() if len(lengths) and lengths.any() else 1.0
     relative = np.append(lengths / mean if len(lengths) and lengths.any() else np.ones(len(lengths)), 1.0)

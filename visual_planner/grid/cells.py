@@ -1,4 +1,4 @@
-"""Frames into a grid picture, a grid picture into frames, and the first-frame condition grid.
+"""Convert frames into a grid picture and back, and build the first-frame condition grid.
 
 Pictures are tensors (B, H, W, C), frames stand in time order. Several grids may share a batch: the first
 `layout.frames` frames belong to the first grid, and so on. Assembling and slicing only move values, so they are
@@ -96,7 +96,7 @@ def first_cell(grid: torch.Tensor, layout: GridLayout) -> torch.Tensor:
 
 
 def cell_of(grid: torch.Tensor, layout: GridLayout, frame: int) -> torch.Tensor:
-    """The cell of one frame, (B, h, w, C), of grids (B, H, W, C): pictures or anything that stands as they do.
+    """The cell of one frame, (B, h, w, C), of grids (B, H, W, C): pictures or anything arranged like them.
 
     Raises:
         ImageError: `grid` is not a 4-D tensor with pixels in it.

@@ -16,7 +16,7 @@ FLOAT_SLACK = 0.25
 """Float values may leave [0, 1] by this much (resampling overshoots) and are clamped; beyond it the scale is wrong."""
 
 _LARGEST_CROP, _LARGEST_CROP_PX = 64, 2**22
-"""A crop that would resample to more cells and pixels than this is cut first: 1 x 16384 px would take 10 GB."""
+"""A picture that a crop would enlarge beyond both bounds is cut first: 1 x 16384 px would take 10 GB."""
 
 _UNSIGNED_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _SIGNED = (torch.int16, torch.int32, torch.int64)
@@ -135,7 +135,7 @@ def _to_unit_range(image: torch.Tensor) -> torch.Tensor:
             raise ImageError(
                 f"image of {image.dtype} must have values from 0 to 255 (8-bit) or 65535 (16-bit), got {low} to {high}"
             )
-        # A 16-bit picture without a value above 255 would be black, so such a one is an 8-bit picture.
+        # A 16-bit picture without a value above 255 would look black, so it must be an 8-bit picture.
         return image.to(torch.float32) / (65535.0 if high > 255 else 255.0)
     if not image.dtype.is_floating_point:
         raise ImageError(f"image must be of an integer, bool or float dtype, got {image.dtype}")

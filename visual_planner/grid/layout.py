@@ -185,7 +185,7 @@ def _frame_indices(layout: GridLayout) -> tuple[int, ...]:
     if layout.order == COLUMN_SERPENTINE:
         return tuple(c * rows + (rows - 1 - r if c % 2 else r) for r in range(rows) for c in range(cols))
     if layout.order == SHUFFLED:
-        # sorted by a hash and not drawn: the same in every version of Python, since files name nothing but the order
+        # Sorted by a hash, not drawn: files store only the order's name, so it must not depend on Python's version.
         later = sorted(range(1, layout.frames), key=lambda frame: sha256(f"{rows}x{cols} {frame}".encode()).digest())
         return 0, *later
     turn = layout.order == SERPENTINE

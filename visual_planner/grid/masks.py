@@ -1,4 +1,4 @@
-"""Which part of the grid the model makes, at the level of pixels and of latents.
+"""Which part of the grid the model generates, at the level of pixels and of latents.
 
 Polarity everywhere: 1 (True) = generate, 0 (False) = keep. By default only the first frame is kept.
 The two levels agree: a coarse element is 1 exactly when every pixel under it is 1.

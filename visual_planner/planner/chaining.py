@@ -1,9 +1,9 @@
 """Longer plans: several plans one after the other, each starting from a frame of the one before.
 
 A plan of F frames passes its frame F - overlap to the next plan as first frame, so plan n (from 0) starts at frame
-n * (F - overlap) of the joined sequence. With overlap 1 that is the last frame. A larger overlap plans again from
-before the end, where plans are least to be trusted, and the frames that both plans have are the earlier plan's to lose
-("drop") or are blended ("crossfade").
+n * (F - overlap) of the joined sequence. With overlap 1 that is the last frame. A larger overlap starts before
+the end, where plans are least reliable; of the frames that both plans have, the earlier plan's are dropped ("drop") or
+both are blended ("crossfade").
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What one plan of a chain is asked for.
+    """Request for one plan of a chain.
 
     Args:
         mode: one of `prompts.MODES`.
-        instruction: what the robot is to do; empty in trajectory mode.
+        instruction: what the robot should do; empty in trajectory mode.
         trajectory: path for this plan alone, its times from 0 to 1 within the plan; None in text mode.
     """
 
@@ -53,10 +53,10 @@ def requests_of(
     overlap: int,
     spec: PlannerSpec,
 ) -> tuple[PlanRequest, ...]:
-    """What each plan of a chain is asked for.
+    """Request for each plan of a chain.
 
     Args:
-        instructions: one a line; empty lines do not count. A single one goes for all plans.
+        instructions: one per line; empty lines do not count. A single one applies to all plans.
         trajectory: paths of all plans; see `PATH_USES`.
         plans: number of plans; 0: as many as instructions, and without any, as paths.
         use: one of `PATH_USES`.
@@ -64,7 +64,7 @@ def requests_of(
         spec: the planner's record: its frames, and what it can be asked.
 
     Raises:
-        ChainError: nothing is asked, numbers that do not fit each other, or a mode that the planner was not trained in.
+        ChainError: nothing is asked for, numbers that do not match, or a mode that the planner was not trained in.
     """
     check_overlap(overlap, spec.layout.frames)
     lines = [line.strip() for line in instructions.splitlines() if line.strip()]
@@ -105,9 +105,9 @@ def share_paths(trajectory: Trajectory, count: int, frames: int, overlap: int, u
 
 
 def cut_in_time(trajectory: Trajectory, start: float, end: float) -> Trajectory:
-    """The part of a trajectory between two times in [0, 1], with times of its own from 0 to 1.
+    """The part of a trajectory between two times in [0, 1], with its times rescaled to 0 to 1.
 
-    A path that has not begun yet, or is over, waits in its place.
+    Before a path begins its point rests at the start, after the path is over at its end.
     """
     return Trajectory(
         trajectory.width, trajectory.height, tuple(_cut_path(path, start, end) for path in trajectory.paths)
@@ -128,7 +128,7 @@ def _plans_drawn(trajectory: Trajectory | None, use: str) -> int:
 
 
 def check_overlap(overlap: int, frames: int) -> int:
-    """Return an overlap that plans of `frames` frames can have.
+    """Return the overlap if plans of `frames` frames can have it.
 
     Raises:
         ChainError: it is less than 1, or leaves nothing of a plan.

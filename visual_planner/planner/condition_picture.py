@@ -13,8 +13,8 @@ def condition_picture(first: torch.Tensor, goal: torch.Tensor | None, spec: Plan
     """The condition of plans.
 
     Args:
-        first: first frames (B, h, w, C) of the cell's size, a path drawn on them already; any dtype.
-        goal: goal pictures (B, h, w, C), the same; None where there is none.
+        first: first frames (B, h, w, C) of the cell's size, with the path already drawn on them; any dtype.
+        goal: goal pictures, as `first` but without a path; None where there is none.
         spec: the planner.
 
     Returns:

@@ -34,7 +34,7 @@ def pack_latents(latents: torch.Tensor, family: Family = FLUX1) -> torch.Tensor:
 
     Args:
         latents: (B, C, h, w) with the family's channels and sides of whole patches (FLUX.1: 16 channels, even sides).
-        family: of the base model.
+        family: family of the base model.
 
     Returns:
         (B, h/p * w/p, C * p * p), tokens in row-major order, values ordered (channel, row in patch, column in patch).
@@ -58,7 +58,7 @@ def unpack_latents(tokens: torch.Tensor, height: int, width: int, family: Family
         tokens: (B, h/p * w/p, C * p * p).
         height: height of the latent [latent px].
         width: width of the latent [latent px].
-        family: of the base model.
+        family: family of the base model.
 
     Returns:
         (B, C, height, width).
@@ -132,8 +132,8 @@ def target_ids(
     """Position ids of the noise tokens.
 
     Args:
-        ids: (N, axes) or (B, N, axes), row-major, what the model gives a picture of the grid's size, with its rope
-            scaling.
+        ids: (N, axes) or (B, N, axes), row-major, as the model assigns them to a picture of the grid's size, with its
+            rope scaling.
         layout: the grid.
         cell_tokens: (h, w) of one cell [tokens].
         position_ids: one of `POSITION_IDS`; all but "fold" leave the ids as they are.
@@ -182,7 +182,7 @@ def condition_ids(
         target_ids: (N, axes) or (B, N, axes), the ids of the noise tokens, from `target_ids`.
         index: (M,) from `condition_token_index`.
         position_ids: one of `POSITION_IDS`.
-        family: of the base model, for the index of a reference.
+        family: family of the base model, for the index of a reference.
 
     Returns:
         (M, axes) or (B, M, axes), a new tensor of the same dtype on the same device.

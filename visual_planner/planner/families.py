@@ -17,10 +17,10 @@ class Family:
     """One family of base models.
 
     Args:
-        name: as a planner's record says it.
-        title: as a person says it.
+        name: as in a planner's record.
+        title: as shown to a person.
         axes: axes of the position ids: (index, row, column), from FLUX.2 on also the place in the text.
-        channels: of a latent.
+        channels: channels of a latent.
         downscale: pixels per latent side.
         patch: latent pixels per token side.
         reference_index: index of a reference picture in the base's own training (`kontext` of `position_ids`).

@@ -1,7 +1,7 @@
-"""Names of the layers of a base model: diffusers' and BFL's, which is ComfyUI's, of every family.
+"""Names of a base model's layers, for every family: diffusers' and BFL's, which ComfyUI uses.
 
 BFL joins layers that diffusers keeps apart (q, k and v are one matrix), and orders the two halves of the last
-modulation the other way round. LoRA files name layers in either manner, so both rooms that read or write one need this.
+modulation the other way round. LoRA files use either naming, so all code that reads or writes one needs this.
 """
 
 from collections.abc import Mapping
@@ -123,9 +123,9 @@ def bfl_places(family: Family, double_blocks: int, single_blocks: int, hidden: i
     """BFL's place of every linear layer, by diffusers' name.
 
     Args:
-        family: of the base model.
-        double_blocks: number of them.
-        single_blocks: number of them.
+        family: family of the base model.
+        double_blocks: number of double-stream blocks.
+        single_blocks: number of single-stream blocks.
         hidden: width of the model.
     """
     names = NAMES[family.name]

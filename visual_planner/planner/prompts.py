@@ -1,6 +1,6 @@
 """From an instruction to the prompt that a planner was trained with.
 
-A planner LoRA answers to its sentence: without the template around the instruction the success of the published
+A planner LoRA responds only to its sentence: without the template around the instruction the success of the published
 planner fell from 73% to 2.5% (arXiv 2512.00532). So templates are part of the PlannerSpec, and this module builds
 prompts from them the same way in training and in use.
 """
@@ -13,8 +13,8 @@ from ..grid.layout import GridLayout
 USUAL_MODES = ("text", "trajectory", "both")
 """text: an instruction; trajectory: a path on the first frame and a fixed sentence; both: path and instruction."""
 MODES = (*USUAL_MODES, "goal", "text_goal", "trajectory_goal", "both_goal")
-"""goal: a picture of the scene as it shall be in the end, and a fixed sentence; the others: the same picture beside
-what the mode before the underscore has, with its sentence."""
+"""goal: a picture of the scene as it should be at the end, and a fixed sentence; the others: the same picture beside
+what the mode before the underscore has, with that mode's sentence."""
 
 SLOT = "{instruction}"
 
@@ -82,7 +82,7 @@ _NUMBER_WORDS = (
 
 
 class ModeParts(NamedTuple):
-    """What a plan of a mode is asked with, beside the first frame.
+    """What a plan of a mode is conditioned on, beside the first frame.
 
     Args:
         text: an instruction.
@@ -96,7 +96,7 @@ class ModeParts(NamedTuple):
 
 
 def parts_of(mode: str) -> ModeParts:
-    """What a mode is asked with.
+    """What a mode is conditioned on.
 
     Raises:
         PromptError: there is no such mode.
@@ -114,27 +114,27 @@ def _fill_layout(pattern: str, layout: GridLayout) -> str:
 
 
 def text_templates(layout: GridLayout) -> tuple[str, ...]:
-    """Sentences with an {instruction} slot that tell the model of this grid; the first one is the default."""
+    """Sentences with an {instruction} slot that describe this grid to the model; the first one is the default."""
     return tuple(_fill_layout(pattern, layout) for pattern in _TEXT_PATTERNS)
 
 
 def default_text_template(layout: GridLayout) -> str:
-    """Default template of text mode for a grid."""
+    """Default template of mode "text" for a grid."""
     return _fill_layout(_TEXT_PATTERNS[0], layout)
 
 
 def default_trajectory_prompt(layout: GridLayout) -> str:
-    """Default sentence of trajectory mode for a grid."""
+    """Default sentence of mode "trajectory" for a grid."""
     return _fill_layout(_TRAJECTORY_PATTERN, layout)
 
 
 def default_both_template(layout: GridLayout) -> str:
-    """Default template of both mode for a grid."""
+    """Default template of mode "both" for a grid."""
     return _fill_layout(_BOTH_PATTERN, layout)
 
 
 def default_goal_prompt(layout: GridLayout) -> str:
-    """Default sentence of goal mode for a grid."""
+    """Default sentence of mode "goal" for a grid."""
     return _fill_layout(_GOAL_PATTERN, layout)
 
 
@@ -170,7 +170,7 @@ def build_prompt(mode: str, instruction: str = "", template: str | None = None) 
 
     Args:
         mode: one of `MODES`.
-        instruction: what the robot is to do; not used in modes without text, as in the published method.
+        instruction: what the robot should do; not used in modes without text, as in the published method.
         template: sentence of that mode, with `SLOT` where the instruction goes (modes without text have none); None
             or empty: the default of a 3x3 grid.
 

@@ -18,7 +18,7 @@ from .spec_record import SPEC_KEY, SPEC_VERSION, read_record
 from .spec_values import checked
 
 NOT_TRAINED = ("execution_steps",)
-"""Fields that decide nothing in training: found by measuring a planner, they may change after it."""
+"""Fields that do not affect training: they are measured on a finished planner and may change afterwards."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PlannerSpec:
         base_model: name of the model that the LoRA belongs to; None = the family's.
         base_shift: schedule shift at 256 tokens; None = the family's.
         max_shift: schedule shift at 4096 tokens; None = the family's.
-        shift_counts_condition: whether condition tokens count in that number (they do in the released code).
+        shift_counts_condition: whether these numbers include condition tokens (they do in the released code).
         guidance: distilled guidance to sample with.
         steps: Euler steps to sample with, where a plan is looked at.
         fit: one of `frame.FITS`, how a picture of another shape fills a cell.
@@ -180,7 +180,7 @@ class PlannerSpec:
 
         Args:
             mode: one of `prompts.MODES`.
-            instruction: what the robot is to do.
+            instruction: what the robot should do.
             template: replaces the planner's own sentence of that mode.
 
         Raises:
@@ -195,10 +195,10 @@ class PlannerSpec:
         return schedule_mu(tokens, self.base_shift, self.max_shift)
 
     def differences(self, other: "PlannerSpec") -> list[str]:
-        """Fields in which planners of two specs are trained differently; those that only execution asks do not count.
+        """Fields in which two planners were trained differently; those that only matter in execution do not count.
 
         Args:
-            other: of another file.
+            other: spec of another file.
         """
         names = [field.name for field in fields(self) if field.name not in NOT_TRAINED]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
@@ -209,7 +209,7 @@ class PlannerSpec:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None) -> "PlannerSpec | None":
-        """Read the record out of a safetensors header.
+        """Read the record from a safetensors header.
 
         Args:
             metadata: the header's entries; None is a header without any.

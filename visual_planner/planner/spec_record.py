@@ -1,4 +1,4 @@
-"""The record of a planner spec as a file has it: JSON text of this version or an older one, in the fields of today."""
+"""Read a planner spec's record from a file: JSON text of this version or an older one, brought to today's fields."""
 
 from collections.abc import Set
 
@@ -12,19 +12,19 @@ SPEC_KEY = "visual_planner.spec"
 """Key of the record in a safetensors header."""
 SPEC_VERSION = 6
 _UPGRADES = {
-    # Version 1 did not say how a frame fills its cell; everything of that time was made with the default.
+    # Version 1 did not say how a frame fills its cell; all data of that time was made with the default.
     1: lambda record: {"fit": "letterbox"},
     # Until version 2 there was one family, sampled without classifier-free guidance.
     2: lambda record: {"family": FLUX1.name, "cfg": 1.0},
-    # Until version 3 the frames of a plan were evenly spaced in time, as far as anybody knew.
+    # Until version 3 the frames of a plan were evenly spaced in time, as far as was known.
     3: lambda record: {"keyframes": RULES[0]},
-    # Until version 4 plans to be executed were sampled as those to be looked at.
+    # Until version 4 plans to be executed were sampled like those to be looked at.
     4: lambda record: {"execution_steps": record.get("steps")},
     # Until version 5 no planner was given a goal picture.
     5: lambda record: {"goal_prompt": ""},
 }
 _REQUIRED = ("base_model", "base_shift", "max_shift", "execution_steps")
-"""Fields that code may leave to the family or to another field, and a record may not."""
+"""Fields that code, but not a record, may leave to the family or to another field."""
 
 
 def read_record(text: str, names: Set[str]) -> dict:
@@ -32,7 +32,7 @@ def read_record(text: str, names: Set[str]) -> dict:
 
     Args:
         text: the record's JSON.
-        names: of all fields.
+        names: names of all fields.
 
     Raises:
         SpecError: the text is not JSON, is of a newer version, lacks keys, or has unknown keys.

@@ -1,4 +1,4 @@
-"""Which values the fields of a planner spec may have, and what the fields that were left empty stand for."""
+"""Which values the fields of a planner spec may have, and which values replace empty fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from .prompts import (
 from .spec_record import SPEC_VERSION
 
 MAX_SIDE_PX, MAX_GRID_PX, MAX_STEPS, MAX_TEXT, MAX_NUMBER = 8192, 2**26, 10_000, 20_000, 1e6
-"""Bounds of a record's values: a record comes with somebody's file, and must not cost memory."""
+"""Bounds of a record's values: the file may come from anyone, and must not exhaust the memory."""
 _NOT_FINITE = (float("inf"), float("-inf"))
 _CHOICES = {
     "order": ORDERS,

@@ -146,12 +146,12 @@ def cut_to_frame(
 
 
 def _inside_share(start: np.ndarray, step: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Part (enter, leave), each (N,), of straight pieces that is inside the frame (Liang-Barsky).
+    """Part (enter, leave), each (N,), of each straight piece that is inside the frame (Liang-Barsky).
 
     Args:
         start: (N, 2) their starts.
         step: (N, 2) from start to end.
-        limit: (2,) width and height; a piece is inside nowhere where enter is not below leave.
+        limit: (2,) width and height; a piece lies wholly outside if enter is not below leave.
     """
     still = step == 0.0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

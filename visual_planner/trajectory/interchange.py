@@ -1,6 +1,6 @@
 """Trajectories from and for other tools: tracks as tensors, normalised coordinates, CVAT, KJNodes.
 
-What is JSON in pixels is read by `trajectory.parse_trajectory`; here is what needs more than that. Coordinates are
+JSON in pixels is read by `trajectory.parse_trajectory`; this module has what needs more than that. Coordinates are
 pixels of the first frame unless a function says otherwise.
 """
 
@@ -24,7 +24,7 @@ _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 def read_text(text: str, width: int | None = None, height: int | None = None, normalised: bool = False) -> Trajectory:
     """Trajectory from text: CVAT XML, or any JSON that `parse_trajectory` reads.
 
-    Lists of Python, with single quotes, are read as well: several packs write their tracks so.
+    Python lists, with single quotes, are read as well: several packs write their tracks that way.
 
     Args:
         text: the text.
@@ -112,7 +112,7 @@ def write_track_tensors(trajectory: Trajectory, frames: int) -> dict[str, torch.
 def write_points_store(trajectory: Trajectory) -> str:
     """State of KJNodes' spline editor (`points_store`): control points, without times.
 
-    A path that stays at one place is its single point.
+    A path that stays at one place becomes a single point.
     """
     splines = []
     for number, path in enumerate(trajectory.paths):
@@ -158,12 +158,12 @@ def read_cvat(xml: str) -> Trajectory:
 
 
 class _CvatReader:
-    """What the parser meets: sizes, and the polylines of the first picture."""
+    """Collects from the parser's events the sizes and the polylines of the first picture."""
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
         self.paths: list[DrawnPath] = []
-        self._images = 0  # pictures that held a polyline and are over
+        self._images = 0  # finished pictures that held a polyline
         self._label: str | None = None
         self._track_done = False
         self._text = ""
@@ -175,7 +175,7 @@ class _CvatReader:
         raise TrajectoryError("CVAT file must not have a document type or entities, got one that has")
 
     def characters(self, text: str) -> None:
-        # the only text that counts is a number; a reader that gathered all would be slow on a file of line ends
+        # Only a number is needed; collecting all text would be slow on a file full of line breaks.
         if self._inside[-2:-1] == ["original_size"] and len(self._text) < _NUMBER_LENGTH:
             self._text += text[:_NUMBER_LENGTH]
 

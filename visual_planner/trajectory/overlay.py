@@ -39,7 +39,7 @@ class ArrowStyle:
         colors: RGB of the first arrow and of the later ones.
         drawn_on: (height, width) of that frame [px].
         thickness: width of the shaft [px].
-        head_length: from the tip to the widest place of a filled diamond, or the length of an open fork's strokes [px].
+        head_length: distance from the tip to a filled diamond's widest place, or length of an open fork's strokes [px].
         head_half_width: half of the diamond's width [px]; None for an open fork.
         diamond_tail: how far the diamond reaches behind its widest place, as a fraction of `head_length`.
         fork_degrees: angle between the fork's strokes and the shaft.
@@ -163,11 +163,11 @@ def _draw_arrow(
 def _stations(
     points: np.ndarray, shares: np.ndarray, size: tuple[int, int], thickness: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The parts of a line that can be seen, with points so close that the pieces between are short beside its width.
+    """The visible parts of a line, with points so close that the pieces between are short compared to its width.
 
     Args:
         points: (M, 2) polyline [px].
-        shares: (M,) a value that does not fall along it.
+        shares: (M,) a value that never decreases along it.
         size: (H, W) of the image [px].
         thickness: width of the line [px].
 
@@ -178,7 +178,7 @@ def _stations(
     limit = np.array([size[1], size[0]]) + margin
     parts = [(points, shares)]
     if (points < -margin).any() or (points > limit).any():
-        # Else a path that wanders far away would be drawn there, too, at great cost.
+        # Otherwise the parts of a path far outside the frame would be drawn as well, at great cost.
         parts = cut_to_frame(points + margin, shares, *(limit + margin))
         parts = [(place - margin, share) for place, share in parts]
     for place, share in parts:

@@ -1,7 +1,7 @@
 """Reading trajectories: JSON v1 and the forms of other node packs.
 
 Forms:
-- v1: the object described in `trajectory`. Unknown keys are refused, so that a slip of the pen is not lost.
+- v1: the object described in `trajectory`. Unknown keys are refused, so that a typo does not go unnoticed.
 - Tracks, `[{"x": 12, "y": 340}, ...]` or a list of such lists (KJNodes, ATI, WanTrackToVideo), also with
   `[x, y]` or `[x, y, t]` for a point: one place per even step of time, joined by straight lines. Among several tracks,
   one of a single point is a hold. A point at (-100, -100) is not seen at its time (CoTracker's node): it is left out.
@@ -30,7 +30,7 @@ def parse_trajectory(source: object, width: int | None = None, height: int | Non
 
     Args:
         source: trajectory JSON v1, or a form of other packs (see above).
-        width: width of the frame [px], for forms that do not say it; a v1 record's own size wins.
+        width: width of the frame [px], for forms without a size; a v1 record's own size wins.
         height: height of the frame [px], likewise.
 
     Raises:
@@ -83,7 +83,7 @@ def _version_1(record: dict, width: int | None, height: int | None) -> Trajector
 
 
 def _side(value: object) -> object:
-    """A side of the frame; JSON does not tell 64 from 64.0."""
+    """A side of the frame; JSON does not distinguish 64 from 64.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -15,11 +15,11 @@ STROKE_STARTS = ("left", "right", "top", "bottom")
 MAX_SIDE_PX = 16384
 _MOST_PIXELS = 60_000
 _MOST_WORK = 2e8
-"""Pixels times rounds of thinning: about one second; above it a mask is made smaller first."""
+"""Pixels times rounds of thinning that take about one second; a mask that needs more is made smaller first."""
 
 
 def read_stroke(mask: "torch.Tensor | np.ndarray", start: str = "left", tolerance_px: float = 1.0) -> Trajectory:
-    """Trajectory from a painted stroke: the longest way along the mask's middle line.
+    """Trajectory from a painted stroke: the longest path along the mask's middle line.
 
     Args:
         mask: (h, w) or (1, h, w), 1 = painted (a value above 0.5 counts).
@@ -59,7 +59,7 @@ def read_stroke(mask: "torch.Tensor | np.ndarray", start: str = "left", toleranc
 
 
 def _reduced(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int], int]:
-    """The painted part of a mask, its corner (top, left) [px], and by which factor it was made smaller, mostly 1."""
+    """The painted part of a mask, its corner (top, left) [px], and the factor by which it was reduced, usually 1."""
     import cv2
 
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -83,7 +83,7 @@ _WEIGHTS = ((128, 1, 2), (64, 0, 4), (32, 16, 8))
 
 @lru_cache(maxsize=1)
 def _removed() -> tuple[np.ndarray, np.ndarray]:
-    """By neighbours (256 sets of bits) whether a painted pixel goes, in the first and in the second half of a round."""
+    """Whether a painted pixel is removed in the first and second half of a round, by its neighbours (256 bit sets)."""
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     count = bits.sum(axis=1)
     turns = ((bits == 0) & (np.roll(bits, -1, axis=1) == 1)).sum(axis=1)
@@ -109,16 +109,16 @@ def _thinned(mask: np.ndarray) -> np.ndarray:
 
 
 def _longest_way(lines: np.ndarray, corner: tuple[int, int]) -> list[tuple[int, int]]:
-    """Pixels (row, column) along the longest of the shortest methods, in its largest connected part."""
+    """Pixels (row, column) along the longest of all shortest paths in the largest connected part."""
     left = {(int(row) + corner[0], int(column) + corner[1]) for row, column in zip(*np.nonzero(lines), strict=True)}
     best: list[tuple[int, int]] = []
     for start in list(left):
-        if start not in left:  # part of a component that is done
+        if start not in left:  # part of a component that was searched already
             continue
         reached = _ways_from(start, left)
         left.difference_update(reached)
         if len(reached) <= len(best):
-            continue  # it has no longer path than the best one
+            continue  # it cannot have a longer path than the best one
         far = max(reached, key=lambda pixel: reached[pixel][0])
         back = _ways_from(far, reached)
         pixel: tuple[int, int] | None = max(back, key=lambda other: back[other][0])
@@ -132,7 +132,7 @@ def _longest_way(lines: np.ndarray, corner: tuple[int, int]) -> list[tuple[int, 
 
 
 def _ways_from(start: tuple[int, int], pixels: Container[tuple[int, int]]) -> dict:
-    """Steps from a pixel to each that it is connected with, and the pixel before: `{pixel: (steps, before)}`."""
+    """Steps from a pixel to every pixel connected with it, and the previous pixel: `{pixel: (steps, before)}`."""
     found: dict = {start: (0, None)}
     queue = [start]
     for row, column in queue:

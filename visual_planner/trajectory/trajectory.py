@@ -109,8 +109,8 @@ class Trajectory:
         """The same paths on a frame that `frame.fit_frame` makes of this one.
 
         Args:
-            height: of that frame [px].
-            width: of that frame [px].
+            height: height of that frame [px].
+            width: width of that frame [px].
             fit: one of `frame.FITS`.
 
         Raises:

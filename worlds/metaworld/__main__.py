@@ -73,7 +73,7 @@ def _bounds(options: argparse.Namespace) -> int:
         raise WorldError(f"--seeds must name a range of two or more, got {options.seeds[0]} to {options.seeds[1]}")
     if options.planner and not options.readout:
         raise WorldError("--planner needs --readout: its autoencoder's pictures must be read")
-    seen = _seen(options, seeds) if options.readout else {}  # first: missing weights are said at once
+    seen = _seen(options, seeds) if options.readout else {}  # first, so that missing weights are reported at once
     result = measure_bounds(seeds, tuple(options.tasks), not options.quiet)
     record = {
         "format": "visual_planner.metaworld_bounds",
@@ -99,7 +99,7 @@ def _bounds(options: argparse.Namespace) -> int:
 
 
 def _seen(options: argparse.Namespace, seeds: range) -> dict:
-    """Successes of the rows that need weights; the training room opens them."""
+    """Successes of the rows that need weights, which `training` opens."""
     from training.model.autoencoder import load_vae, round_trip
     from training.model.readout import open_readout
 

@@ -1,7 +1,7 @@
-"""What no plan can be expected to beat, and what a plan must beat to have looked at its scene: no training needed.
+"""Bounds that no plan can be expected to beat, and baselines that a plan beats only by looking; no training needed.
 
 A blind plan (the keyframes of another scene, executed without looking) succeeds in nearly half of the benchmark's
-scenes, so a planner's figure means something only beside it.
+scenes, so a planner's figure is only meaningful beside it.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A scene's demonstration as keyframes, and where its object lay.
+    """A scene's demonstration as keyframes, and where its object was.
 
     Attributes:
-        by_shape: keyframes (F, 4), place [m] and opening; None where the script fails.
+        by_shape: keyframes (F, 4), place [m] and opening; None if the script fails.
         by_time: the same, evenly spaced in time.
         object_m: (3,) [m].
     """
@@ -40,7 +40,7 @@ class Shown:
 
 
 def measure_bounds(seeds: range, tasks: tuple[str, ...] = TASKS, progress: bool = True) -> dict:
-    """Successes of each row of `ROWS` per task, of `len(seeds)` scenes each.
+    """Successes of each row of `ROWS` per task, out of `len(seeds)` scenes each.
 
     A scene that its own script does not solve counts as a failure of every row that needs its demonstration.
     """
@@ -65,7 +65,7 @@ def _show(scenes: Scenes, task: str, seed: int) -> Shown:
 
 
 def _keyframes(name: str, shown: list[Shown], number: int) -> np.ndarray | None:
-    """The plan of a row for one scene; None where there is none."""
+    """The plan of a row for one scene; None if there is none."""
     if name == "true_keyframes":
         return shown[number].by_shape
     if name == "true_keyframes_by_time":

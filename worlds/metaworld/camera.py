@@ -1,8 +1,8 @@
-"""The three cameras of the benchmark: AVDC's mirrored pictures, cut out of the middle, as pinholes.
+"""The three cameras of the benchmark: the centre of AVDC's mirrored pictures, as pinhole cameras.
 
-MuJoCo holds these cameras upside down, and AVDC reads their pictures from the bottom row up: what comes out is upright
-and mirrored (left and right exchanged). Cutting the central N of 240 rows equals a narrower field of view,
-`2 atan(tan(fovy / 2) N / 240)`, so the cut-out is rendered directly at the size that is wanted.
+In MuJoCo these cameras are upside down, and AVDC reads their pictures from the bottom row up: the result is upright
+and mirrored (left and right exchanged). Cutting out the central N of 240 rows equals a narrower field of view,
+`2 atan(tan(fovy / 2) N / 240)`, so the cut-out is rendered directly at the wanted size.
 """
 
 import math
@@ -57,10 +57,10 @@ class Pictures:
         self._fovy = {name: float(model.camera(name).fovy[0]) for name in CAMERAS}
 
     def take(self, camera: str) -> np.ndarray:
-        """The picture (size, size, 3) uint8 of a camera, as the environment stands now.
+        """The picture (size, size, 3) uint8 of a camera in the environment's current state.
 
-        After a step or a reset MuJoCo's places are those of a moment before: they are brought up to date, which the
-        next step would do as well, so that looking does not change what happens.
+        After a step or a reset MuJoCo's places are those of a moment before. They are updated here, as the next step
+        would do anyway, so looking does not change what happens.
         """
         model, data = self.env.model, self.env.data
         self._mujoco.mj_kinematics(model, data)

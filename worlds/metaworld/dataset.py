@@ -1,7 +1,7 @@
-"""Writing a data set of Meta-World episodes in the format of `simulation`: all of it or nothing.
+"""Write a data set of Meta-World episodes in the format of `simulation`: all of it or nothing.
 
 An episode is one run seen by one camera: nine frames chosen by the shape of the hand's path, their states, the path in
-pixels. It depends on the seed and its number alone, never on the processes that made it.
+pixels. It depends only on the seed and its number, never on the processes that made it.
 """
 
 import atexit
@@ -27,19 +27,19 @@ from .tasks import TASKS, caption, instruction
 
 FORMAT, VERSION = "visual_planner.episodes", 1
 POLICIES = ("demonstration", "play", "recovery")
-"""The script; the arm at random; the script, from where a wrong plan has failed."""
+"""The script; random motion of the arm; the script, from where a wrong plan has failed."""
 PATH_POINTS = 33
 LATEST = 0.75
-"""Fraction of a motion that is over, at most, where an episode begins in the middle of its task."""
+"""Largest fraction of a motion that is over when an episode begins in the middle of its task."""
 MAX_ATTEMPTS, MAX_RECOVERIES = 25, 100
-"""Scenes that are tried for a run. After a wrong plan the script often has nothing left to grasp: a run without any
-recovery is left out.
+"""Number of scenes that are tried for a run. After a wrong plan the script often has nothing left to grasp; a run
+without any recovery is left out.
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a data set holds.
+    """Contents of a data set.
 
     Attributes:
         runs: runs of each task; every run is seen by every camera.
@@ -49,12 +49,12 @@ class Options:
         cameras: which cameras.
         frames: frames of an episode.
         size: side of a frame [px].
-        later_starts: episodes a run and camera that begin at a random later moment, besides the one from the start.
+        later_starts: episodes per run and camera that begin at a random later moment, besides the one from the start.
         phrasings: draw each instruction's wording, or use the benchmark's sentence.
         shadows: AVDC's look.
 
     Raises:
-        WorldError: a value that cannot be, or training seeds among those that are kept for evaluation.
+        WorldError: an impossible value, or training seeds among those reserved for evaluation.
     """
 
     runs: int
@@ -89,7 +89,7 @@ def write_dataset(folder: str | Path, options: Options, processes: int = 1, prog
     Args:
         folder: the new folder; it must not exist, or be empty.
         options: what to write.
-        processes: how many processes work.
+        processes: number of worker processes.
         progress: show a progress bar.
 
     Raises:
@@ -184,8 +184,8 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
     if task not in _worker["pictures"]:
         _worker["pictures"][task] = Pictures(env, options.size, options.shadows)
         if len(_worker["pictures"]) == 1:
-            # In a worker process. MuJoCo ends EGL at exit since its first renderer was made; what is registered later
-            # runs earlier, and closing a renderer after EGL's end writes a page of errors.
+            # In a worker process. Since its first renderer was made, MuJoCo ends EGL at exit; what is registered later
+            # runs earlier, and closing a renderer after EGL's end prints a page of errors.
             atexit.register(_end)
     pictures, records = _worker["pictures"][task], []
     for camera in options.cameras:
@@ -207,7 +207,7 @@ def _work(job: tuple[str, int]) -> tuple[str, int, list[dict]]:
 
 
 def _episode(env, pictures: Pictures, motion: Motion, chosen: np.ndarray, camera: str) -> tuple[np.ndarray, dict]:
-    """Strip (H, F W, 3) of the chosen moments and what is known of them."""
+    """Strip (H, F W, 3) of the chosen moments, and their record."""
     frames = []
     for number in chosen:
         show(env, motion.states[number])
@@ -217,7 +217,7 @@ def _episode(env, pictures: Pictures, motion: Motion, chosen: np.ndarray, camera
     moments = np.arange(len(motion))
     path = np.stack([np.interp(dense, moments, column) for column in motion.hand_m.T], axis=1)
     numbers, cells = np.unique(chosen, return_index=True)
-    times = np.interp(dense, numbers, cells / (len(chosen) - 1))  # of the plan: its frames are even there
+    times = np.interp(dense, numbers, cells / (len(chosen) - 1))  # in the plan's time
     pixels = project(view, path, pictures.size)
     record = {
         "end_effector_px": project(view, motion.hand_m[chosen], pictures.size).round(2).tolist(),

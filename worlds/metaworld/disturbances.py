@@ -10,7 +10,7 @@ from .tasks import TASKS
 _LOOSE = {"basketball": "bsktball", "shelf-place": "obj", "hammer": "hammer", "assembly": "RoundNut"}
 """Tasks with a loose object, and its body."""
 _GOALS = {"shelf-place": "shelf", "assembly": "peg"}
-"""Tasks whose goal stands on the table as a body of its own, which the check of success follows."""
+"""Tasks whose goal is a separate body on the table, which the check of success follows."""
 KINDS: dict[str, tuple[str, ...]] = {
     "object_moved": tuple(_LOOSE),
     "target_moved": tuple(_GOALS),
@@ -18,17 +18,17 @@ KINDS: dict[str, tuple[str, ...]] = {
     "grasp_slipped": tuple(_LOOSE),
 }
 _WINDOWS = {"object_moved": (2, 20), "target_moved": (10, 50), "arm_pushed": (5, 40), "grasp_slipped": (1, 10)}
-"""Steps in which each may begin: of the attempt, and for the grasp since the object is lifted."""
+"""Steps at which each may begin: since the start of the attempt or, for the grasp, since the object was lifted."""
 _PATIENCE = 40
-"""Steps for which an event waits until the hand is out of the way; then it does not happen."""
+"""Steps for which an event waits for the hand to be out of the way; after that it does not happen."""
 _AWAY_M, _LIFTED_M, _RESTING_M_S = 0.09, 0.03, 0.05
 _STEP_M = 0.01
-"""How far the hand goes in one step at most."""
+"""Largest distance that the hand moves in one step."""
 _DIRECTIONS = 8
 _MARGIN_M = 0.06
-"""How far an object may be set down outside of the area where scenes have it; of the ring's, that is a single place."""
+"""How far outside the area of initial places an object may be set down; for the ring that area is a single place."""
 _OBJECT_QPOS, _OBJECT_QVEL = slice(9, 11), slice(9, 15)
-"""Place (x, y) and velocity of the loose object among the joints, in all of these environments."""
+"""Indices of the loose object's place (x, y) and velocity among the joints, in all of these environments."""
 
 
 class Interference:
@@ -37,7 +37,7 @@ class Interference:
     Args:
         env: the environment in its scene.
         task: its task.
-        disturbance: what happens.
+        disturbance: its disturbance.
 
     Attributes:
         happened: kinds that have happened, in their order.
@@ -57,7 +57,7 @@ class Interference:
         self.happened: list[str] = []
 
     def __call__(self, action: np.ndarray, hand_m: np.ndarray) -> np.ndarray:
-        """What the arm does instead of an action (4,), its hand being at a place (3,) [m]."""
+        """Replace an action (4,) by what the disturbed arm does, with its hand at a place (3,) [m]."""
         self._step += 1
         if self._task in _LOOSE:  # scenes begin with the object in the air
             self._height = min(self._height, self._object()[2])
@@ -90,7 +90,7 @@ class Interference:
         return self._waiting.pop(kind)
 
     def _free(self, kind: str, start: np.ndarray, allowed) -> np.ndarray | None:
-        """The displacement (2,) in the first of some directions, the drawn one first, whose end is allowed."""
+        """The first allowed displacement (2,) among some directions, beginning with the drawn one."""
         event = self._waiting[kind]
         for turn in range(_DIRECTIONS):
             angle = event.angle_rad + 2 * np.pi * turn / _DIRECTIONS
@@ -100,7 +100,7 @@ class Interference:
         return None
 
     def _move_object(self, hand_m: np.ndarray, grip: float) -> bool:
-        """Set the loose object down elsewhere near the area where scenes have it; not while the hand is near."""
+        """Set the loose object down elsewhere, near the area of initial places; not while the hand is near."""
         here, data = self._object(), self._env.data
         moving = np.linalg.norm(data.qvel[_OBJECT_QVEL][:3]) > _RESTING_M_S or here[2] > self._height + _LIFTED_M
         if grip > 0 or moving or np.linalg.norm(hand_m - here) < _AWAY_M:
@@ -111,7 +111,7 @@ class Interference:
             inside = (self._low[:2] - _MARGIN_M <= place).all() and (place <= self._high[:2] + _MARGIN_M).all()
             return bool(inside and np.linalg.norm(place - goal) >= apart)
 
-        # The bodies' origins are shifted against the joints' in some models: what is drawn is where the joint is.
+        # In some models the body's origin is shifted against the joint's; the draw is of the joint's place.
         by = self._free("object_moved", np.array(data.qpos[_OBJECT_QPOS]), allowed)
         if by is None:
             return False
@@ -121,7 +121,7 @@ class Interference:
         return True
 
     def _move_goal(self, hand_m: np.ndarray) -> bool:
-        """Move the goal within the area where scenes have it; not while the object or the hand is near."""
+        """Move the goal within the area of initial places; not while the object or the hand is near."""
         env = self._env
         goal, things = np.array(env._target_pos), np.stack([hand_m[:2], self._object()[:2]])
         if np.linalg.norm(things - goal[:2], axis=1).min() < _AWAY_M:
@@ -138,7 +138,7 @@ class Interference:
         by = np.append(by, 0.0)
         body = env.model.body(_GOALS[self._task])
         body.pos = np.array(body.pos) + by
-        # Not in place: it may be a part of the vector from which the scene is set up again.
+        # Not in place: it may be a view of the vector from which the scene is set up again.
         env._target_pos = goal + by
         if self._task == "assembly":
             env.model.site("pegTop").pos = env._target_pos

@@ -1,4 +1,4 @@
-"""Meta-World and MuJoCo, imported when they are needed and brought to fit each other."""
+"""Meta-World and MuJoCo, imported when needed and made compatible with each other."""
 
 import os
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from ..errors import WorldError
 
 _WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
-"""What Meta-World writes into the data of each weld: anchor, relative pose, torque scale."""
+"""Data that Meta-World writes into each weld: anchor, relative pose, torque scale."""
 
 
 def load() -> SimpleNamespace:
@@ -31,7 +31,7 @@ def load() -> SimpleNamespace:
 
 
 def _reset_welds(env) -> None:
-    """Meta-World 3.0.0 assigns all of a weld's data; MuJoCo 3.17 has one value more there, which stays as it is."""
+    """Reset the welds: Meta-World 3.0.0 assigns all data of each, but MuJoCo 3.17 has one more value, which is kept."""
     import mujoco
 
     model = env.model

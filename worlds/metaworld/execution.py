@@ -1,4 +1,4 @@
-"""Executing keyframes with Meta-World's own action: (dx, dy, dz, gripper), a fraction of a step each, in -1 .. 1."""
+"""Execute keyframes with Meta-World's own action: (dx, dy, dz, gripper), each a fraction of a step in -1 .. 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ _TOLERANCE_M = 0.01
 _PROGRESS_M = 0.001
 _STALLED_STEPS, _MOST_STEPS, _GRIP_STEPS, _LAST_STEPS = 12, 70, 20, 60
 PATIENCE = 15
-"""Steps without `_PROGRESS_M` of motion at the end of a plan, after which it is planned again.
+"""Steps without `_PROGRESS_M` of motion at the end of a plan, after which a new plan is made.
 
-AVDC counts them over the whole plan. Here the hand leaves a keyframe that it cannot get nearer to by itself, and what
+AVDC counts them over the whole plan. Here the hand leaves a keyframe by itself when it cannot get nearer, and what
 holds it up is often the task: a door or a button that gives way slowly. Plans given up there succeeded less often than
-those that were executed to their end.
+those executed to their end.
 """
 
 
 @dataclass
 class Outcome:
-    """What came of a plan.
+    """Outcome of a plan.
 
     Attributes:
         success: whether the task was done at any step.
         steps: steps taken.
-        reached: number of the last keyframe that was aimed at to its end.
+        reached: number of the last keyframe that was completed.
         hand_m: places of the hand (steps + 1, 3) [m].
-        stalled: whether it stopped because `PATIENCE` was over.
+        stalled: whether it stopped because the hand no longer moved.
     """
 
     success: bool
@@ -44,13 +44,13 @@ class Outcome:
 class Executor:
     """Moves the hand from keyframe to keyframe.
 
-    The hand aims at a keyframe until it is within 1 cm, makes no progress for 12 steps, or 70 steps have passed. Where
-    the gripper closes it waits there until it is closed; where it opens it does so before it leaves.
+    The hand aims at a keyframe until it is within 1 cm, makes no progress for 12 steps, or 70 steps have passed. If the
+    gripper closes, the hand waits there until it is closed; if it opens, it does so before the hand leaves.
 
     Args:
         env: the environment in its scene.
         observation: (39,) the newest.
-        limit: steps that may be taken in all, whatever the number of plans.
+        limit: total number of steps for all plans.
         disturb: (action (4,), place of the hand (3,) [m]) → the action that is taken instead.
     """
 
@@ -77,7 +77,7 @@ class Executor:
 
     @property
     def closed(self) -> bool:
-        """Whether the gripper is told to close."""
+        """Whether the gripper is commanded to close."""
         return self._grip > 0
 
     @property
@@ -94,14 +94,14 @@ class Executor:
     ) -> Outcome:
         """Execute keyframes (F, 4): place of the hand [m] and the gripper's opening.
 
-        Where the hand is and what its gripper was told last replace the first keyframe.
+        The hand's current place and the gripper's last command replace the first keyframe.
 
         Args:
             keyframes: the plan.
-            follow_through: steps for which the last keyframe is still aimed at.
-            patience: steps without motion, when the last keyframe was aimed at, after which the plan is over; None:
-                it is aimed at for all of `follow_through`.
-            done: called with a keyframe's number when it was aimed at to its end; True: stop there.
+            follow_through: further steps for which the last keyframe is aimed at.
+            patience: steps without motion, at the last keyframe, after which the plan is over; None: it is aimed at
+                for all of `follow_through`.
+            done: called with a keyframe's number when it is completed; True: stop there.
         """
         closed = keyframes[:, 3] < CLOSED_BELOW
         closed[0] = self.closed
@@ -132,7 +132,7 @@ class Executor:
         self._places.append(np.array(self._now[:3]))
 
     def _wait(self, target_m: np.ndarray, steps: int, patience: int | None = None) -> bool:
-        """Aim at a place for some steps; whether it ended since in `patience` of them the hand hardly moved."""
+        """Aim at a place for some steps; returns whether it stopped because the hand was still for `patience` steps."""
         idle = 0
         for _ in range(steps):
             if self.over:

@@ -1,4 +1,4 @@
-"""Recorded motion of an environment: what the hand did, and every state, so that its moments can be looked at again."""
+"""Recorded motion of an environment: what the hand did, and every state, so that any moment can be rendered later."""
 
 import warnings
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from .execution import CLOSED_BELOW, MAX_STEPS, PATIENCE, Executor
 from .scene import Scenes
 
 AFTER_SUCCESS = 10
-"""Steps that a demonstration goes on after success, as in AVDC's videos."""
+"""Steps for which a demonstration continues after success, as in AVDC's videos."""
 _CHOICE_STEP = 2
 _KEYFRAMES = 9
 _OTHER_SCENE, _NEIGHBOURS = 0.3, 1000
 _PLAN_OFF_M, _KEYFRAME_OFF_M = 0.03, 0.015
-"Wrong plans: share of those of another scene, whose seed is at most so far away, and errors of the others [m]."
+"Wrong plans: fraction that is another scene's, largest distance of its seed, and errors of the others [m]."
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Motion:
 
     Attributes:
         hand_m: (T, 3) [m].
-        opening: (T,) of the gripper, 1 open.
-        states: (T, Q) positions of all joints, then places and turns of the mocap bodies.
+        opening: (T,) opening of the gripper, 1 open.
+        states: (T, Q) positions of all joints, then positions and rotations of the mocap bodies.
         success: number of the first moment at which the task was done, or None.
     """
 
@@ -84,7 +84,7 @@ def state_of(env) -> np.ndarray:
 
 
 def show(env, state: np.ndarray) -> None:
-    """Bring an environment to a state of `state_of` to be looked at; stepping on from it is not meant."""
+    """Bring an environment to a state from `state_of` for rendering; it must not be stepped from there."""
     data, joints = env.data, env.model.nq
     mocap = env.model.nmocap
     data.qpos[:] = state[:joints]
@@ -104,7 +104,7 @@ def _follow_script(scenes: Scenes, task: str, env, observation: np.ndarray) -> M
     recorder, policy = Recorder(env, observation), scenes.policy(task)
     for number in range(MAX_STEPS):
         with warnings.catch_warnings():
-            # The scripts ask for more than a full step wherever they are far from their target.
+            # The scripts command more than a full step whenever they are far from their target.
             warnings.filterwarnings("ignore", message="Constant.s. may be too high")
             action = policy.get_action(recorder.now)
         recorder.step(action)
@@ -114,10 +114,10 @@ def _follow_script(scenes: Scenes, task: str, env, observation: np.ndarray) -> M
 
 
 def recover(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion | None:
-    """Execute a wrong plan, and where it has failed let the script do the task from there; None where it has not.
+    """Execute a wrong plan and, if it fails, let the script do the task from there; None if it succeeds or is missing.
 
     The plan is that of another scene, or the scene's own with the errors that planners make: one offset for all of it,
-    and one for each keyframe. What is recorded begins when the plan has ended.
+    and one for each keyframe. The recording begins when the plan has ended.
     """
     other = rng.random() < _OTHER_SCENE
     shown = demonstrate(scenes, task, seed + int(rng.integers(1, _NEIGHBOURS)) if other else seed)
@@ -133,14 +133,14 @@ def recover(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> M
 
 
 def play(scenes: Scenes, task: str, seed: int, rng: np.random.Generator) -> Motion:
-    """Let the hand wander through random places in the scene, gripping at random: no task is done on purpose."""
+    """Let the hand wander through random places in the scene, gripping at random; no task is done on purpose."""
     env, observation = scenes.reset(task, seed)
     recorder = Recorder(env, observation)
     low, high = np.array([-0.4, 0.35, 0.03]), np.array([0.4, 0.9, 0.4])
     objects = np.array([observation[4:7], observation[11:14]])
     for _ in range(int(rng.integers(3, 6))):
         target = rng.uniform(low, high)
-        if rng.random() < 0.5:  # near a thing of the scene, so that things are touched, held and moved
+        if rng.random() < 0.5:  # near an object of the scene, so that objects are touched, held and moved
             target = objects[0] + rng.normal(0.0, 0.04, 3)
         target[2] = max(target[2], low[2])
         grip = rng.choice([-1.0, 1.0])

@@ -33,7 +33,7 @@ def measure_seen(
     size: int = 64,
     progress: bool = True,
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Successes of each row of `ROWS` per task and camera, of `len(seeds)` scenes each.
+    """Successes of each row of `ROWS` per task and camera, out of `len(seeds)` scenes each.
 
     A scene that its own script does not solve counts as a failure. Without `through` there is no row "autoencoder".
     """

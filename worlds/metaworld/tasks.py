@@ -1,4 +1,4 @@
-"""The eleven tasks of AVDC's table, and how they are told."""
+"""The eleven tasks of AVDC's table, and their instructions."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ TASKS = (
     "assembly",
 )
 NEED_EYES = ("basketball", "shelf-place", "hammer", "assembly", "button-press", "button-press-topdown")
-"""Tasks in which a plan made for another scene mostly fails: where looking counts."""
+"""Tasks in which a plan made for another scene mostly fails, so that looking matters."""
 
 _PHRASINGS = {
     "door-open": ("open the door", "pull the door open", "swing the door open by its handle"),
@@ -57,10 +57,10 @@ def instruction(task: str, rng: np.random.Generator | None = None) -> str:
 
 
 def caption(task: str) -> str:
-    """What a scene of a task shows, without saying what is to be done."""
+    """What a scene of a task shows, without the task itself."""
     return f"a red robot arm at a brown table with {_OBJECTS[task]}"
 
 
 def all_texts() -> list[str]:
-    """Every instruction and caption: the words of this world."""
+    """Every instruction and caption of this world, for its vocabulary."""
     return [text for task in TASKS for text in (*_PHRASINGS[task], caption(task))]

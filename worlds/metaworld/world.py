@@ -28,7 +28,7 @@ from .scene import Scenes
 from .tasks import NEED_EYES, TASKS, caption, instruction
 
 WORKSPACE_M = ((-0.6, 0.6), (0.2, 1.1), (-0.05, 0.7))
-"""Where the hand may be sent (x, y, z) [m]; the environments hold it in somewhat narrower bounds of their own."""
+"""Where the hand may be sent (x, y, z) [m]; the environments enforce somewhat narrower bounds of their own."""
 _KEPT_MOTIONS = 4
 
 
@@ -63,7 +63,7 @@ class MetaWorld(World):
     def runs(
         cls, first_seed: int, scenes: int, tasks: Sequence[str], cameras: Sequence[str]
     ) -> list[tuple[int, str, str]]:
-        """See `World.runs`: AVDC's protocol has so many seeds of every task, each seen by every camera."""
+        """See `World.runs`: AVDC's protocol has `scenes` seeds for every task, each seen by every camera."""
         seeds = range(first_seed, first_seed + scenes)
         return [(seed, task, camera) for seed in seeds for task in tasks for camera in cameras]
 
@@ -105,8 +105,8 @@ class MetaWorld(World):
         return Demonstration(np.stack(shown), keys, path, motion.success is not None)
 
     def start(self, request: Request, frames: int = 9, keyframes: str = "") -> "MetaWorldRollout":
-        """See `World.start`; the executor goes by places, so the spacing of the frames does not matter."""
-        pictures = self._look_at(request.task)  # before the reset: made, it resets the environment itself
+        """See `World.start`; the executor goes from place to place, so the spacing of the frames does not matter."""
+        pictures = self._look_at(request.task)  # before the reset, since its creation resets the environment
         env, observation = self._scenes.reset(request.task, request.seed)
         return MetaWorldRollout(env, observation, pictures, request)
 
@@ -123,7 +123,7 @@ class MetaWorld(World):
         return self._pictures[task]
 
     def _motion(self, request: Request) -> Motion:
-        """The script's motion, kept for the scene's other cameras."""
+        """The script's motion, cached for the scene's other cameras."""
         key = (request.task, request.seed)
         if key not in self._motions:
             self._motions[key] = demonstrate(self._scenes, *key)
@@ -133,7 +133,7 @@ class MetaWorld(World):
         return self._motions[key]
 
     def _choice(self, request: Request, frames: int) -> np.ndarray:
-        """Moments of its motion by shape, kept as well."""
+        """Moments of that motion, chosen by shape and cached as well."""
         key = (request.task, request.seed, frames)
         if key not in self._choices:
             self._choices[key] = self._motion(request).choose(frames)
@@ -152,7 +152,7 @@ class MetaWorldRollout(Rollout):
     def carry_out(
         self, keyframes: np.ndarray, until_stalled: bool = False, pictures: bool = True, watch: Watch | None = None
     ) -> Executed:
-        """See `Rollout.carry_out`; `own` of the answer is the `Outcome`."""
+        """See `Rollout.carry_out`; `own` of the result is the `Outcome`."""
         wanted = checked_keyframes(keyframes)
         low, high = np.array(WORKSPACE_M).T
         plan = np.column_stack([np.clip(wanted[:, :3], low, high), wanted[:, 3] < 0.5])  # the opening: 1 open

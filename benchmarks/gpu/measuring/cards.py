@@ -34,7 +34,7 @@ PEAKS: tuple[tuple[str, float, str], ...] = (
 def peak_of(name: str) -> tuple[float, str] | None:
     """Peak [TFLOP/s] and source of a GPU's name; None for one that the table lacks.
 
-    Variants that the table does not tell apart ("Ti", "SUPER", "D", laptops' GPUs) count as not in it.
+    Variants that the table does not distinguish ("Ti", "SUPER", "D", laptop GPUs) count as not in it.
     """
     if any(word in name.split() for word in ("Ti", "SUPER", "D", "Laptop", "Max-Q")):
         return None

@@ -1,4 +1,4 @@
-"""Time and memory on a device: CUDA events and the allocator's counters on a GPU, the clock and storages on a CPU."""
+"""Time and memory on a device: CUDA events and the allocator's counters on a GPU, clock and storages on a CPU."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Meter:
 
     Args:
         device: "cuda" or "cpu".
-        repeats: timed rounds.
-        warmup: rounds before that, not timed.
+        repeats: number of timed rounds.
+        warmup: number of untimed rounds before.
     """
 
     def __init__(self, device: str, repeats: int, warmup: int) -> None:
@@ -63,7 +63,7 @@ class Meter:
 
         Args:
             function: called once.
-            held: tensors that exist before it; asked for on a CPU only, where no allocator counts.
+            held: tensors that exist before the call; used only on a CPU, where no allocator counts.
         """
         if self.on_gpu:
             torch.cuda.synchronize()

@@ -34,12 +34,12 @@ class Shape:
         return 4 * self.blocks * queries * keys * self.hidden
 
     def forward(self, queries: int, keys: int | None = None) -> float:
-        """Operations of a forward pass over so many tokens, with further keys if there are more of those."""
+        """Operations of a forward pass over `queries` tokens; `keys`, if given, is the number of keys."""
         return self.linear(queries) + self.attention(queries, queries if keys is None else keys)
 
 
 def shape_of(transformer) -> Shape:
-    """Shape of a diffusers transformer, whose configuration says everything."""
+    """Shape of a diffusers transformer, from its configuration."""
     config = transformer.config
     hidden = config.num_attention_heads * config.attention_head_dim
     gated = getattr(config, "mlp_ratio", None)  # FLUX.2's feed-forward is gated: three matrices of ratio * h^2
@@ -59,10 +59,10 @@ def training_step(shape: Shape, queries: int, adapter: float, checkpointing: boo
     """Operations of one example's step on a frozen base.
 
     The linear layers run forward, once more if activations are recomputed, and for the gradient of their inputs;
-    attention runs forward (once more), and twice that for its gradients.
+    attention runs forward (once more if recomputed), and costs twice that for its gradients.
 
     Args:
-        shape: of the transformer.
+        shape: shape of the transformer.
         queries: tokens of an example.
         adapter: operations of the adapter in a forward pass.
         checkpointing: whether the backward pass recomputes activations.
@@ -76,7 +76,7 @@ def adapter_forward(transformer, picture: int, words: int) -> float:
     """Operations of an adapter's two products in a forward pass of one example.
 
     Args:
-        transformer: with its adapter.
+        transformer: the transformer with its adapter.
         picture: tokens of noise and condition.
         words: text tokens.
     """

@@ -1,4 +1,4 @@
-"""Transformers with random weights, created on the device itself: no file, no copy in RAM, seconds at 12 billion."""
+"""Transformers with random weights, created on the device: no file, no copy in RAM, seconds for 12 billion weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = {
 }
 """Widths of the rehearsal's text, by family; its networks have one block of each kind and two heads."""
 _SPREAD, _SPREAD_OF_GATES = 0.7, 0.1
-"""Standard deviation of a weight times the root of its layer's inputs; small in what scales and gates residuals."""
+"""Standard deviation of a weight times the root of its layer's inputs; small in layers that scale or gate residuals."""
 
 
 def spec_of(size: Size, family: str, condition_tokens: str = "first_cell") -> PlannerSpec:
@@ -40,7 +40,7 @@ def random_transformer(family: str, size: Size, dtype: torch.dtype = torch.bfloa
 
 
 def with_random_weights(model: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """A transformer of the meta device on a real one, with random weights."""
+    """Move a transformer from the meta device to a real one, with random weights."""
     model = torch.nn.Module.to(model, dtype).to_empty(device=device)
     fill(model)
     return model.eval()
@@ -51,7 +51,7 @@ def fill(model: torch.nn.Module) -> None:
     """Give every parameter a value: matrices random, norms' scales 1, biases 0.
 
     Raises:
-        RuntimeError: the model has buffers, whose values nobody would know after `to_empty`.
+        RuntimeError: the model has buffers, whose values would be undefined after `to_empty`.
     """
     if strange := [name for name, _ in model.named_buffers()]:
         raise RuntimeError(f"a network of random weights must have no buffers, got {', '.join(strange)}")
@@ -64,7 +64,7 @@ def fill(model: torch.nn.Module) -> None:
         spread /= parameter.shape[1] ** 0.5
         if parameter.is_floating_point() and parameter.element_size() > 1:
             parameter.normal_(0, spread, generator=generator)
-        else:  # float8 has no random numbers of its own
+        else:  # random numbers cannot be drawn in float8
             values = torch.empty(parameter.shape, dtype=torch.bfloat16, device=parameter.device)
             parameter.copy_(values.normal_(0, spread, generator=generator))
 
@@ -72,8 +72,8 @@ def fill(model: torch.nn.Module) -> None:
 def compile_blocks(model: torch.nn.Module, size: Size) -> int:
     """Compile the blocks of a diffusers or ComfyUI transformer, in place; returns their number.
 
-    Blocks of a kind share their code, so it is compiled once for each kind and shape. A rehearsal compiles one block:
-    tracing costs seconds a kind.
+    Blocks of the same kind share their code, so it is compiled once for each kind and shape. A rehearsal compiles only
+    one block, since tracing takes seconds per kind.
     """
     blocks = [
         block

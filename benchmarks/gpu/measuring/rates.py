@@ -1,4 +1,4 @@
-"""How fast a measured time is, beside the peak of the GPU that it was measured on."""
+"""Rates of measured times, relative to the peak of the GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def rate(operations: float, seconds: float, device: str) -> dict[str, float | No
     """TFLOP, TFLOP/s, and the fraction of the GPU's dense bfloat16 peak; None on a CPU or an unknown GPU.
 
     Args:
-        operations: by formula.
-        seconds: measured [s].
+        operations: number of operations by formula.
+        seconds: measured time [s].
         device: "cuda" or "cpu".
     """
     found = peak_of(torch.cuda.get_device_name()) if device == "cuda" else None

@@ -1,7 +1,7 @@
 """Planning with ComfyUI's own classes and our patch: steps, plans, memory; bf16, fp8, compiled blocks.
 
-Only ComfyUI's FLUX network, its operations and our wrapper run; the sampler is a loop of Euler steps, which costs
-ComfyUI's own samplers the same.
+Only ComfyUI's FLUX network, its operations and our wrapper run; the sampler is a loop of Euler steps, whose cost is the
+same in ComfyUI's own samplers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SIZES = {FLUX1.name: (24, 19, 38), FLUX2.name: (24, 5, 20)}
 """Attention heads and blocks of FLUX.1-dev and FLUX.2-klein-4B."""
 _TINY_SIZE, _TINY_WORDS = (2, 1, 1), 64
 FOLDER_VARIABLE = "VISUAL_PLANNER_COMFYUI"
-"""Where ComfyUI is; else COMFYUI_PATH, else what the launcher has unpacked."""
+"""Where ComfyUI is; otherwise COMFYUI_PATH or the one that the launcher has unpacked is used."""
 
 
 def planning_in_comfyui(report: Report, size: Size, family: str, fp8: bool = False, compiled: bool = False) -> None:
@@ -36,10 +36,10 @@ def planning_in_comfyui(report: Report, size: Size, family: str, fp8: bool = Fal
 
     Args:
         report: takes figures.
-        size: of the run.
+        size: size of the run.
         family: name of the family.
-        fp8: weights in float8_e4m3fn, cast where they are used, as ComfyUI does without fp8 products.
-        compiled: compile every block, and measure beside that without.
+        fp8: weights in float8_e4m3fn, cast when they are used, as ComfyUI does without fp8 products.
+        compiled: compile every block, and measure with and without.
 
     Raises:
         NotHereError: ComfyUI is missing.
@@ -82,7 +82,7 @@ def _open(size: Size) -> str:
 
 
 def comfyui_folder() -> Path:
-    """Folder of ComfyUI: the one that travelled with the package, or as the launcher finds it.
+    """Folder of ComfyUI: the packed one, or the one that the launcher finds.
 
     Raises:
         NotHereError: there is none.
@@ -133,7 +133,7 @@ def _compiled(report: Report, size: Size, meter: Meter, network, plugin: str, fa
 
 
 def _spec(plugin: str, size: Size, family: str, way: str):
-    """A record of the plugin's own class, which its modules know by another name than ours."""
+    """A spec of the plugin's own class, which is imported under another name than ours."""
     kind = importlib.import_module(f"{plugin}.visual_planner.planner.spec").PlannerSpec
     own = spec_of(size, family, "first_cell" if way == "none" else way)
     return kind(

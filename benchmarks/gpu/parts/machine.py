@@ -1,4 +1,4 @@
-"""The machine itself: GPU, versions, and the rates that it attains in a plain product and a plain copy."""
+"""The machine itself: GPU, versions, and its attainable rates in a plain product and a plain copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "triton", "diffusers", "transformers", "peft", "accelerate"
 
 
 def machine(report: Report, size: Size) -> None:
-    """Report what the machine is, and what it attains.
+    """Report the machine and its attainable rates.
 
     Raises:
         NotHereError: it has no GPU.
@@ -48,7 +48,7 @@ def _report_gpu(report: Report) -> None:
 def _report_rates(report: Report, size: Size) -> None:
     meter = Meter(size.device, size.repeats, size.warmup)
     side = size.square
-    # random numbers: zeros cost a GPU less power, and so less time
+    # random numbers, since products of zeros take a GPU less power and therefore less time
     left, right = (torch.randn(side, side, device=size.device).to(torch.bfloat16) for _ in range(2))
     out = torch.empty_like(left)
     seconds = meter.median(lambda: torch.mm(left, right, out=out))

@@ -1,4 +1,4 @@
-"""The GPU beside the CPU: steps of small random networks of both families, and plans of the tiny planner."""
+"""The GPU against the CPU: steps of small random networks of both families, and plans of the tiny planner."""
 
 from __future__ import annotations
 
@@ -97,17 +97,17 @@ def _velocity(step: Step) -> torch.Tensor:
 
 
 def require_base() -> None:
-    """Check that the tiny base is here.
+    """Check that the tiny base is available.
 
     Raises:
-        NotHereError: it is not.
+        NotHereError: it is missing.
     """
     if not (PLANNER / "transformer" / "diffusion_pytorch_model.safetensors").is_file():
         raise NotHereError(f"the tiny planner's weights must be in {PLANNER}, but they are missing")
 
 
 def _open(device: str, dtype: str, condition_tokens: str | None = None) -> PlannerPipeline:
-    """The planner; its base alone where the LoRA was left behind."""
+    """The planner; only its base if the LoRA was left behind."""
     lora = LORA if LORA.is_file() else None
     planner = PlannerPipeline.load(PLANNER, lora, _spec(lora), dtype, device)
     if condition_tokens is None:

@@ -30,11 +30,11 @@ class Step:
     """One step of a plan in diffusers' classes.
 
     Args:
-        transformer: on the device.
-        size: of the run.
-        family: of the transformer.
+        transformer: transformer on the device.
+        size: size of the run.
+        family: family of the transformer.
         way: one of the kinds of condition tokens, or "none".
-        short: whether products are computed in bfloat16; else everything is in the weights' dtype.
+        short: whether products are computed in bfloat16; otherwise everything is in the weights' dtype.
     """
 
     def __init__(self, transformer: torch.nn.Module, size: Size, family: str, way: str, short: bool = True) -> None:
@@ -53,12 +53,12 @@ class Step:
         self.prepared = self.condition
 
     def autocast(self) -> torch.autocast:
-        """As the planning pipeline computes with bfloat16 weights."""
+        """Autocast as in the planning pipeline with bfloat16 weights."""
         return torch.autocast(self.tokens.device.type, torch.bfloat16, enabled=self.short)
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """What is done once for a plan: keys and values of a cached condition."""
+        """Compute what is needed once per plan: keys and values of a cached condition."""
         with self.autocast():
             self.prepared = self.in_context.prepare(
                 self.transformer, self.condition, self.text, self.pooled, self.guidance
@@ -75,7 +75,7 @@ class Step:
 
     @torch.no_grad()
     def plan(self, steps: int) -> torch.Tensor:
-        """Latents of a whole plan, noise drawn on the CPU as always."""
+        """Latents of a whole plan, with noise drawn on the CPU as always."""
         with self.autocast():
             return sample(
                 self.transformer, self.in_context, self.spec, draw_noise(self.spec, [0]), self.latent, self.text,
@@ -88,9 +88,9 @@ def planning(report: Report, size: Size, family: str, form: str = "none") -> Non
 
     Args:
         report: takes figures.
-        size: of the run.
+        size: size of the run.
         family: name of the family.
-        form: how the blocks' matrices are stored, as `quantize` of a recipe.
+        form: how the blocks' matrices are stored, as in a recipe's `quantize`.
     """
     meter = Meter(size.device, size.repeats, size.warmup)
     model = random_transformer(family, size)
@@ -106,7 +106,7 @@ def planning(report: Report, size: Size, family: str, form: str = "none") -> Non
 
 
 def compiled_planning(report: Report, size: Size, family: str) -> None:
-    """Steps with every block compiled, beside those without."""
+    """Steps with every block compiled, compared with uncompiled ones."""
     meter = Meter(size.device, size.repeats, size.warmup)
     model = random_transformer(family, size)
     base_of(spec_of(size, family)).split_attention(model)
@@ -133,7 +133,7 @@ def _report_steps(report: Report, size: Size, model: torch.nn.Module, spec, raw:
 
 
 def _cached(report: Report, size: Size, meter: Meter, model: torch.nn.Module, family: str) -> None:
-    """The cached condition: its one pass, a step, what both cost beside no condition, and whether they are right."""
+    """The cached condition: its one pass, a step, the cost of both relative to no condition, and their correctness."""
     base_of(spec_of(size, family)).split_attention(model)
     none, cached = Step(model, size, family, "none"), Step(model, size, family, CACHED)
     once = meter.median(cached.prepare)

@@ -1,4 +1,4 @@
-"""Matrix products of 8 bits beside bfloat16's on the released models' shapes: what they could bring a training step."""
+"""8-bit matrix products against bfloat16 on the released models' shapes: what a training step could gain from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def products(report: Report, size: Size) -> None:
     width, tokens = (HIDDEN, (3512, 8 * 3512)) if size.released else (64, (32, 64))
     for name, (inputs, outputs) in SHAPES.items():
         for count in tokens:
-            shape = count // 16 * 16, inputs * width, outputs * width  # fp8 products want multiples of 16
+            shape = count // 16 * 16, inputs * width, outputs * width  # fp8 products need multiples of 16
             report(**{f"{name}, {shape[0]} tokens": _compare(meter, size.device, *shape)})
 
 
 def _compare(meter: Meter, device: str, rows: int, inputs: int, outputs: int) -> dict[str, object]:
-    """TFLOP/s of each kind of product; where one is not possible here, why."""
+    """TFLOP/s of each kind of product, or the reason why it is not possible here."""
     left, right = torch.randn(rows, inputs, device=device), torch.randn(outputs, inputs, device=device)
     operations, found = 2 * rows * inputs * outputs / 1e12, {}
     for kind, make in {"bfloat16": _bfloat16, "fp8": _fp8, "int8": _int8}.items():
@@ -42,7 +42,7 @@ def _bfloat16(left: torch.Tensor, right: torch.Tensor):
 
 
 def _fp8(left: torch.Tensor, right: torch.Tensor):
-    """e4m3 with a scale for each row, as it would be used."""
+    """e4m3 with one scale per row, as it would be used."""
     (a, of_a), (b, of_b) = (_scaled(x, 448.0) for x in (left, right))
     a, b = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn)
     return lambda: torch._scaled_mm(a, b.T, scale_a=of_a, scale_b=of_b.T.contiguous(), out_dtype=torch.bfloat16)
@@ -55,6 +55,6 @@ def _int8(left: torch.Tensor, right: torch.Tensor):
 
 
 def _scaled(x: torch.Tensor, most: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows brought to a range, and their scales (rows, 1)."""
+    """Rows scaled to a range, and their scales (rows, 1)."""
     scale = x.abs().amax(dim=1, keepdim=True) / most
     return x / scale, scale

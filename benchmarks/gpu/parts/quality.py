@@ -1,4 +1,4 @@
-"""Trainings that take too long on a CPU, each within its part of the time that is left; a stopped one goes on later."""
+"""Trainings that take too long on a CPU, each within its part of the remaining time; a stopped one resumes later."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..size import Report, Size, UnfinishedError
 
 CONFIG, CACHE, BASE = "config.yaml", "cache", "base"
 MARGIN_S = 20.0
-"""Left at the end for the last checkpoint and the export [s]; of short parts, a third."""
+"""Time reserved at the end for the last checkpoint and the export [s]; a third of short parts."""
 HOUR_S = 3600
 
 
 def quality(report: Report, size: Size, folder: str) -> None:
-    """Train and export what a folder's configuration says.
+    """Train and export according to a folder's configuration.
 
     Args:
         report: takes figures.
-        size: of the run; says how long this part may take.
-        folder: with config.yaml; its cache and base are in it too, or where the configuration says.
+        size: size of the run, with this part's time limit.
+        folder: folder with config.yaml; its cache and base are in it too, or where the configuration says.
 
     Raises:
-        UnfinishedError: time was over first; a checkpoint was written.
+        UnfinishedError: the time ran out first; a checkpoint was written.
     """
     until = time.monotonic() + size.seconds - min(MARGIN_S, size.seconds / 3)
     config = load_config(Path(folder) / CONFIG, _changes(Path(folder), size))
@@ -37,11 +37,11 @@ def quality(report: Report, size: Size, folder: str) -> None:
     report(resumed_at=before, steps_of_the_run=loop.section.max_steps)
     save_config(config, loop.run_folder / CONFIG)
     hours = max(1.0, until - time.monotonic()) / HOUR_S
-    # a run that ends by the clock ends within this time, its rate decayed; another is stopped and goes on later
+    # a run with a time limit ends within this time, with its rate decayed; any other is stopped and resumed later
     clock = {"max_hours": hours} if loop.section.run_hours is None else {"run_hours": loop.seconds / HOUR_S + hours}
     loop.section = loop.section.model_copy(update=clock)
     finished = loop.run()
-    logged = read_log(loop.run_folder) if (loop.run_folder / LOG).is_file() else []  # none before its first interval
+    logged = read_log(loop.run_folder) if (loop.run_folder / LOG).is_file() else []  # no log before its first interval
     losses = [line["loss"] for line in logged if "loss" in line]
     done = loop.step - before
     report(step=loop.step, loss=losses[-1] if losses else None, step_s=(loop.seconds - spent) / done if done else None)
@@ -52,7 +52,7 @@ def quality(report: Report, size: Size, folder: str) -> None:
 
 
 def _changes(folder: Path, size: Size) -> list[str]:
-    """What is read and written lies in the run's folder, wherever that is."""
+    """Changes that keep everything that is read and written in the run's folder, wherever that is."""
     changes: dict[str, object] = {
         "train.device": "cpu" if size.device == "cpu" else "auto", "train.out": folder / "run",
         "export.run": folder / "run", "export.out": folder / "planner.safetensors",

@@ -1,4 +1,4 @@
-"""A training that is killed and resumed, on the device, beside one that is not interrupted."""
+"""A training that is killed and resumed on the device, compared with an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resume(report: Report, size: Size) -> None:
 
     Raises:
         NotHereError: the tiny base is missing.
-        RuntimeError: a run failed, the killed one began again from its start, or it ended elsewhere than the other.
+        RuntimeError: a run failed, the killed one started over, or it ended with other weights.
     """
     require_base()
     steps, killed = size.steps
@@ -49,7 +49,7 @@ def resume(report: Report, size: Size) -> None:
 
 
 def train_until(file: str, step: int | None) -> None:
-    """`python -m training train`, in this process; killed in front of a step if one is given."""
+    """`python -m training train`, in this process; killed before a step if one is given."""
     from training.__main__ import main
     from training.loop.loop import Loop
 
@@ -82,7 +82,7 @@ def prepare_pairs(folder: str, device: str) -> None:
 
 
 def _prepare(folder: Path, size: Size):
-    """In a process of its own: this one must not touch the GPU, or those that it starts could not use it."""
+    """Prepare in a separate process: if this one touched the GPU, those that it starts could not use it."""
     from training.sections.config import load_config
 
     process = multiprocessing.Process(target=prepare_pairs, args=(str(folder), size.device))
@@ -94,10 +94,10 @@ def _prepare(folder: Path, size: Size):
 
 
 def _run(out: Path, config, steps: int, killed: int | None = None) -> int:
-    """Train in a process of its own, and return its exit code.
+    """Train in a separate process, and return its exit code.
 
     Raises:
-        RuntimeError: it failed, and was not to be killed.
+        RuntimeError: it failed although it was not killed on purpose.
     """
     from training.sections.config import save_config
 

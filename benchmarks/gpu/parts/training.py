@@ -1,4 +1,4 @@
-"""A training step of a recipe: seconds, operations, and memory beside what `training memory` computes.
+"""A training step of a recipe: seconds, operations, and memory compared with `training memory`.
 
 Loop, objective, adapter, packing and optimizer are those of `python -m training train`; weights, latents and text
 embeddings are random.
@@ -44,18 +44,18 @@ def training(
 
     Args:
         report: takes figures.
-        size: of the run.
+        size: size of the run.
         recipe: file of `training/configs`.
-        changes: section.key of `train` → value, instead of the recipe's.
+        changes: section.key of `train` → value that replaces the recipe's.
         compiled: compile every block of the transformer.
-        tiny_planner: the network is that of the shipped tiny planner, and the grid that of the recipe.
+        tiny_planner: use the network of the shipped tiny planner, and the grid of the recipe.
 
     Raises:
         NotHereError: a package or the tiny planner is missing, or the GPU is smaller than what the recipe needs.
     """
     config = _config(size, recipe, changes or {}, tiny_planner)
     section = config.train
-    split_attention.SHORT = 0  # a rehearsal on a CPU has the fused attention of a GPU, whose memory is computed
+    split_attention.SHORT = 0  # a rehearsal on a CPU must use fused attention as on a GPU, for which memory is computed
     if section.quantize == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise NotHereError("quantize nf4 needs the package bitsandbytes, which is not installed")
     computed = memory_plan(section, config.planner_spec(), size.words, _shapes(config, size, tiny_planner))
@@ -105,7 +105,7 @@ def _require_room(computed: MemoryPlan, size: Size) -> None:
 def _loop(config: Config, size: Size, compiled: bool, tiny_planner: bool) -> Loop:
     """As `training.planner.train.make_loop` sets it up, with random weights, and a random batch in place of a cache."""
     section, spec = config.train, config.planner_spec()
-    lora = section.lora.model_copy(update={"init": None})  # weights are random, and its file may be of another rank
+    lora = section.lora.model_copy(update={"init": None})  # weights are random, and its file may have another rank
     section = section.model_copy(update={"lora": lora})
     base = base_of(spec)
     accelerator = make_accelerator(section, section.device)
@@ -149,14 +149,14 @@ def _parts(computed: MemoryPlan) -> dict[str, float]:
 
 
 def _tensors(computed: MemoryPlan) -> float:
-    """What the plan says of tensors alone, without the autoencoder of validation [GiB]."""
+    """Memory of tensors alone in the plan, without validation's autoencoder [GiB]."""
     return computed.total - OVERHEAD_GIB - computed.validation / GIB
 
 
 def _memory(size: Size, meter: Meter, loop: Loop, computed: MemoryPlan, compiled: bool) -> dict[str, float]:
-    """The peak of a step, beside the plan; what the allocator and the driver hold beyond it."""
+    """The peak of a step compared with the plan, and what the allocator and the driver hold beyond it."""
     if compiled and size.device == "cpu":
-        return {}  # counting storages and compiled code exclude each other
+        return {}  # storages cannot be counted in compiled code
     planned = _tensors(computed)
     measured = meter.peak(loop.one_step, lambda: _held(loop)) / GIB
     found = {"computed_gib": planned, "measured_gib": measured, "difference_percent": 100 * (measured / planned - 1)}

@@ -1,12 +1,12 @@
 """Keys and values of a planner's condition in ComfyUI's FLUX network, computed once for a sampling run.
 
-In the mode `first_cell_cached` the condition's tokens pass through the network apart: alone, without text, at timestep
-0, with a pooled text vector of zeros. What they leave in every attention layer, keys and values, is the same at every
-step. The target's tokens and the text attend to it beside their own.
+With `first_cell_cached` the condition's tokens pass through the network separately: alone, without text, at timestep 0,
+with a pooled text vector of zeros. Their keys and values in every attention layer are the same at every step. The
+target's tokens and the text attend to them beside their own.
 
-A run holds its cache: a wrapper around the run makes one and empties it at the end, however the run ends. So it cannot
-outlive the model, the LoRA strengths or the condition that it was made with. Within a run every entry is compared with
-what it would be made from: condition, ids, guidance, and the strengths of hooks that change weights between calls.
+Each run has its own cache: a wrapper around the run creates it and empties it at the end, however the run ends. So it
+cannot outlive the model, the LoRA strengths or the condition that it was made with. Within a run every entry is
+compared with its inputs: condition, ids, guidance, and the strengths of hooks that change weights between calls.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ from . import mark
 KEY = "visual_planner.condition_cache"
 """Name of the run's wrapper on a model, and of the cache in the run's `transformer_options`."""
 OVERRIDE = "optimized_attention_override"
-"""ComfyUI's one slot for a function that is called in place of attention."""
+"""ComfyUI's only slot for a function that is called in place of attention."""
 
 STAND_IN = 1
-"""Text tokens of the condition's pass: ComfyUI's blocks cannot do without any, so one of zeros goes with it. It has its
+"""Text tokens of the condition's pass: ComfyUI's blocks need at least one, so it gets one of zeros. That token has a
 place in the sequence, but no key: nothing attends to it."""
 
 Row = dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]]
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     """What the keys and values of one condition depend on, beside the weights.
 
     Args:
-        latent: (C, h, w), scaled as the network takes it.
+        latent: (C, h, w), scaled for the network.
         ids: (M, axes) position ids.
         guidance: () guidance to embed, None for a model without that input.
     """
@@ -44,16 +44,16 @@ class Source(NamedTuple):
     guidance: torch.Tensor | None
 
     def same(self, other: "Source") -> bool:
-        """Whether the other one has the same values."""
+        """Whether another source has the same values."""
         if (self.guidance is None) != (other.guidance is None):
             return False
         return all(torch.equal(mine, its) for mine, its in zip(self, other, strict=True) if mine is not None)
 
     def copy(self) -> "Source":
-        """The same values in memory of their own: parts of a batch would keep the whole batch alive.
+        """A copy of the values: views of a batch would keep the whole batch alive.
 
         Raises:
-            ConditioningError: the latent is not finite, so that it could not even be found again.
+            ConditioningError: the latent is not finite, so that it would never compare equal.
         """
         if not self.latent.isfinite().all():
             raise ConditioningError("first frame's latent must be finite, got NaN or infinity from the VAE")
@@ -64,7 +64,7 @@ class ConditionCache:
     """The conditions of one sampling run.
 
     Args:
-        patcher: MODEL whose hooks may change weights between calls; None where there is no run, and nothing is kept.
+        patcher: MODEL whose hooks may change weights between calls; None if there is no run, so that nothing is kept.
     """
 
     def __init__(self, patcher: object = None) -> None:
@@ -72,7 +72,7 @@ class ConditionCache:
         self._held: dict[tuple, tuple[tuple[float, ...], list[tuple[Source, Row]]]] = {}
 
     def rows(self, sources: Sequence[Source], compute: Callable[[list[Source]], list[Row]]) -> list[Row]:
-        """Keys and values for each source; those that do not exist yet are computed, each distinct one once.
+        """Keys and values for each source; missing ones are computed, each distinct one once.
 
         Raises:
             ConditioningError: a source's latent is not finite.
@@ -96,7 +96,7 @@ class ConditionCache:
         self._patcher = None
 
     def _of_these_weights(self) -> list[tuple[Source, Row]]:
-        """Entries made with the weights as they are now; those of the same hooks at other strengths are dropped."""
+        """Entries made with the current weights; those of the same hooks at other strengths are dropped."""
         group = getattr(self._patcher, "current_hooks", None)
         hooks = () if group is None else tuple(group.hooks)
         name = tuple(hook.hook_ref for hook in hooks)
@@ -107,7 +107,7 @@ class ConditionCache:
 
 
 def hold_for_run(executor, *args, **kwargs):
-    """Wrapper around a sampling run: a cache that lives as long as the run."""
+    """Wrapper around a sampling run that creates a cache for its duration."""
     guider = executor.class_obj
     cache = ConditionCache(guider.model_patcher)
     # These options are a copy that ComfyUI made for this run.
@@ -124,10 +124,10 @@ def compute_rows(executor, timestep, context, y, options: dict) -> Callable[[lis
     """Function that passes conditions through the network; the arguments are those of the call that needs them.
 
     Args:
-        executor: of the wrapper around the network; its original is the network without other wrappers.
+        executor: executor of the wrapper around the network; its original is the network without other wrappers.
         timestep: (B,).
-        context: (B, T, D) text tokens; only their type and width are used.
-        y: (B, P) pooled text; only its type and size are used.
+        context: (B, T, D) text tokens; only their dtype and width are used.
+        y: (B, P) pooled text; only its dtype and size are used.
         options: the call's `transformer_options`.
 
     Raises:
@@ -154,7 +154,7 @@ def compute_rows(executor, timestep, context, y, options: dict) -> Callable[[lis
         network = executor.class_obj
         if len(taken) < len(network.double_blocks) + len(network.single_blocks):
             mark.refuse_bypassed(network)
-        # Copies: values are part of a larger matrix, which they would keep alive.
+        # Copies, since values are views of a larger matrix that they would keep alive.
         return [
             {block: tuple(part[row : row + 1].clone() for part in parts) for block, parts in taken.items()}
             for row in range(count)
@@ -168,7 +168,7 @@ def attending(rows: list[Row], previous: Callable | None) -> Callable:
 
     Args:
         rows: one for each row of the batch; may be filled after this call, before attention is.
-        previous: override that was there before, which then computes the attention.
+        previous: earlier override, which then computes the attention.
     """
 
     def attend(func, q, k, v, *args, **kwargs):
@@ -185,7 +185,7 @@ def attending(rows: list[Row], previous: Callable | None) -> Callable:
 
 
 def _recording(taken: Row, previous: Callable | None) -> Callable:
-    """Attention over the condition's own keys, which puts them into `taken`; `previous` as for `attending`."""
+    """Attention over the condition's own keys that also puts them into `taken`; `previous` as for `attending`."""
 
     def record(func, q, k, v, *args, **kwargs):
         if _is_the_blocks_own(q, k, kwargs):
@@ -201,7 +201,7 @@ def _call(previous: Callable | None, func: Callable, *args, **kwargs):
 
 
 def _is_the_blocks_own(q: torch.Tensor, k: torch.Tensor, settings: dict) -> bool:
-    """Whether attention is a block's self-attention, (B, heads, N, head size), and not what some adapter adds to it."""
+    """Whether attention is a block's self-attention, (B, heads, N, head size), and not one that an adapter adds."""
     return bool(settings.get("skip_reshape")) and q.shape == k.shape
 
 
@@ -211,7 +211,7 @@ def _block(settings: dict) -> tuple[str, int]:
 
 
 def _batch(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Rows as a batch; rows that are all the same one are not copied."""
+    """Rows as a batch; if all rows are the same tensor, it is not copied."""
     if all(part is parts[0] for part in parts):
         return parts[0].expand(len(parts), -1, -1, -1)
     return torch.cat(parts)

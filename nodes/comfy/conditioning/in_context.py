@@ -1,13 +1,13 @@
 """In-context conditioning on ComfyUI's own FLUX models: one wrapper on a clone of the MODEL, nothing global.
 
 The condition travels as a reference latent in the CONDITIONING, so ComfyUI batches it, scales it (`process_latent_in`),
-counts its memory and appends its tokens after the image's. What ComfyUI lacks is the place that a planner's condition
-has: the ids of the grid itself (a clone), not those of a picture beside it. The wrapper gives it those, after ComfyUI
-made the target's ids, so that rope scaling and padding are in them.
+counts its memory and appends its tokens after the image's. What ComfyUI cannot do is give a planner's condition its
+place: the ids of the grid itself (a clone), not those of a picture beside it. The wrapper sets these after ComfyUI has
+made the target's ids, so that they include rope scaling and padding.
 
-The conditioning carries a mark that says which of its reference latents is the planner's (`mark`). The wrapper acts on
-marked calls only, and looks after the first one whether its patch was reached: a node that replaces the network's own
-code may leave it out.
+The conditioning carries a mark that says which of its reference latents is the planner's (`mark`). The wrapper acts
+only on marked calls, and checks after the first one whether its patch was reached: a node that replaces the network's
+own code may bypass it.
 """
 
 from collections.abc import Callable
@@ -30,13 +30,13 @@ KEY = "visual_planner.in_context"
 
 @dataclass(frozen=True)
 class Placing:
-    """Where the condition's tokens stand.
+    """Placement of the condition's tokens.
 
     Args:
         layout: the grid.
         condition_tokens: one of `conditioning.CONDITION_TOKENS`.
         position_ids: one of `conditioning.POSITION_IDS`.
-        family: of the base model.
+        family: family of the base model.
         goal: whether the condition has a goal's cell beside the first one.
     """
 
@@ -48,17 +48,17 @@ class Placing:
 
     @property
     def apart(self) -> bool:
-        """Whether the condition's tokens pass through the network apart from the target's."""
+        """Whether the condition's tokens pass through the network separately from the target's."""
         return self.condition_tokens == "first_cell_cached"
 
 
 def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float) -> list:
-    """Conditioning with the planner's condition in it; an earlier one of a planner is replaced.
+    """Conditioning with the planner's condition added; an earlier planner's condition is replaced.
 
     Args:
         conditioning: ComfyUI's list of [embedding, settings].
-        latent: (B, C, h, w) as the VAE gives it; ComfyUI scales it.
-        guidance: used where the conditioning has none yet.
+        latent: (B, C, h, w) from the VAE; ComfyUI scales it.
+        guidance: used if the conditioning has none yet.
     """
     marked = []
     for embedding, settings in conditioning:
@@ -76,13 +76,13 @@ def mark_conditioning(conditioning: list, latent: torch.Tensor, guidance: float)
 
 
 def patch_model(model, spec: PlannerSpec, cached: bool = True):
-    """Clone of a FLUX MODEL that gives a planner's condition its place, with the planner's noise schedule.
+    """Clone of a FLUX MODEL that places a planner's condition and has the planner's noise schedule.
 
     Args:
         model: MODEL of ComfyUI.
         spec: the planner's record.
-        cached: False recomputes the keys and values of a `first_cell_cached` condition at every step: the same
-            plan, slower, to compare with.
+        cached: False recomputes the keys and values of a `first_cell_cached` condition at every step: the same plan,
+            but slower, for comparison.
 
     Raises:
         ConditioningError: the model is not of the family that the record names.
@@ -99,7 +99,7 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
     sampling = Schedule(model.model.model_config)
     sampling.set_parameters(shift=spec.mu())
     patched.add_object_patch("model_sampling", sampling)
-    # A planner put on a planner: the last one counts, as with every other patch of ComfyUI.
+    # If a planner is applied on another one, the last one counts, as with all patches of ComfyUI.
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, condition_cache.KEY)
     for moment, wrapper in ((WrappersMP.OUTER_SAMPLE, mark.around_run), (WrappersMP.APPLY_MODEL, mark.around_call)):
@@ -115,7 +115,7 @@ def patch_model(model, spec: PlannerSpec, cached: bool = True):
 def in_context_wrapper(placing: Placing) -> Callable:
     """Wrapper around the FLUX network's forward that places the condition's tokens.
 
-    A closure, not a callable object: ComfyUI copies objects deeply when it clones a model.
+    It is a closure, not a callable object, since ComfyUI deep-copies objects when it clones a model.
     """
 
     def place_condition(
@@ -143,7 +143,7 @@ def in_context_wrapper(placing: Placing) -> Callable:
             )
         else:
             condition = ref_latents[own.place]
-            # Last, so that other references keep the ids that they have without a planner.
+            # Put last, so that other references keep the ids that they have without a planner.
             others = [*ref_latents[: own.place], *ref_latents[own.place + 1 :]]
             ref_latents = (others or None) if placing.apart else [*others, condition]
         network_ran, reached = mark.noting(executor), []
@@ -203,7 +203,7 @@ def _placer(
         placing: where the condition stands.
         x: (B, C, h, w), the noisy latent of the grid.
         condition: (B, C, h', w'), None for a call without one.
-        apart: given the condition's ids where its tokens are not in the sequence, else None.
+        apart: called with the condition's ids if its tokens are not in the sequence, otherwise None.
     """
     patch = placing.family.patch
     grid = _tokens(x, patch)
@@ -227,7 +227,7 @@ def _placer(
 
 
 def _tokens(latent: torch.Tensor, patch: int) -> tuple[int, int]:
-    """Rows and columns of tokens of a latent; sizes that are no whole patches are padded by the model."""
+    """Rows and columns of tokens of a latent; the model pads sizes that are not whole patches."""
     return -(-latent.shape[-2] // patch), -(-latent.shape[-1] // patch)
 
 
@@ -235,7 +235,7 @@ def _places(placing: Placing, grid: tuple[int, int], own: tuple[int, int]) -> to
     """Places (M,) of the condition's tokens in the grid of target tokens.
 
     Raises:
-        ConditioningError: the latent that is sampled has another size than the condition was made for.
+        ConditioningError: the sampled latent has another size than the one that the condition was made for.
     """
     layout, side, cells = placing.layout, placing.family.token_px, 2 if placing.goal else 1
     if placing.condition_tokens == "full_grid":

@@ -1,9 +1,9 @@
-"""What ties a planner's conditioning to the planner's model: a mark that only that model reads, and looks at each run.
+"""Link a planner's conditioning to the planner's model: a mark that only that model reads, and checks of each run.
 
-Conditioning of the Condition node is an ordinary one with a reference latent more. A model without the planner's patch
-would take that latent for a picture beside the grid, and a model with it would plan blindly without the latent: both
-give plans that look like failures of the planner. So the conditioning carries a mark that stops a model without the
-patch, and the patch looks whether a marked conditioning is there, and whether it was really reached.
+The Condition node's output is ordinary conditioning with one more reference latent. A model without the planner's patch
+would take that latent for a picture beside the grid, and a patched model without the latent would plan blindly: either
+gives plans that look like failures of the planner. So the conditioning carries a mark that stops a model without the
+patch, and the patch checks whether there is a marked conditioning, and whether it was really reached.
 """
 
 import traceback
@@ -16,11 +16,11 @@ from typing import Any
 from ....visual_planner.errors import ConditioningError, plain
 
 KEY = "visual_planner"
-"""Name of the mark among a conditioning's `model_conds`, and so of the argument with which it reaches the network."""
+"""Name of the mark among a conditioning's `model_conds`, and of the argument in which it reaches the network."""
 RUN = "visual_planner.run"
-"""Name of what is known about a run, in its `transformer_options`."""
+"""Key in `transformer_options` of what is known about a run."""
 POSITIVE = 0
-"""Number of the positive conditioning in `cond_or_uncond`, where nothing is known about the run."""
+"""Number of the positive conditioning in `cond_or_uncond`, used if nothing is known about the run."""
 _NEGATIVE = "negative"
 """Part of the name that guiders give to conditioning that is steered away from."""
 _patched: ContextVar[bool] = ContextVar("visual_planner.patched", default=False)
@@ -28,7 +28,7 @@ _patched: ContextVar[bool] = ContextVar("visual_planner.patched", default=False)
 
 @dataclass(frozen=True)
 class Mark:
-    """Says which of a conditioning's reference latents is the planner's.
+    """Marks one of a conditioning's reference latents as the planner's.
 
     Args:
         place: its number among them.
@@ -38,10 +38,10 @@ class Mark:
 
     @property
     def dtype(self):
-        """Not there, as far as a planner's model is concerned.
+        """Absent for a planner's model; an error for any other.
 
-        ComfyUI asks every value that goes to a network for its dtype, which is the one moment at which a model
-        that knows nothing of the planner looks at the mark.
+        ComfyUI asks every value that goes to a network for its dtype, which is the only moment at which a model
+        without the planner's patch looks at the mark.
 
         Raises:
             ConditioningError: the model lacks the planner's patch.
@@ -89,7 +89,7 @@ def around_run(executor, *args, **kwargs):
 
 
 def around_call(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    """Wrapper around a call of the model: the mark may pass, and must arrive.
+    """Wrapper around a call of the model that lets the mark pass and requires it to arrive.
 
     Raises:
         ConditioningError: another node has replaced the network's forward, from which its wrappers are called.
@@ -102,16 +102,15 @@ def around_call(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     finally:
         _patched.reset(before)
     network = _plain(executor.class_obj.diffusion_model)
-    if KEY in kwargs and not arrived and _replaced(network, "forward"):  # else a node that caches left the call out
+    if KEY in kwargs and not arrived and _replaced(network, "forward"):  # otherwise a caching node skipped the call
         refuse_bypassed(network)
     return result
 
 
 def noting(executor) -> list[bool]:
-    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may leave out.
+    """A list that is filled when the network itself runs, which a wrapper that caches whole calls may skip.
 
-    The network's run raises a ConditioningError where another node's function in it is called with arguments that it
-    does not know.
+    The network's run raises a ConditioningError if another node's function in it is called with unknown arguments.
     """
     ran: list[bool] = []
     original, network = executor.original, executor.class_obj
@@ -124,18 +123,18 @@ def noting(executor) -> list[bool]:
             _refuse_misfit(network, error)
             raise
 
-    executor.original = noting  # of this call alone: ComfyUI makes executors for each
+    executor.original = noting  # for this call only: ComfyUI makes new executors for each
     return ran
 
 
 def require_known(run: dict | None, options: dict) -> None:
-    """Refuse a positive conditioning without a condition, where no look at the whole run has allowed it."""
+    """Refuse a positive conditioning without a condition, unless a check of the whole run has allowed it."""
     if run is None and POSITIVE in options.get("cond_or_uncond", ()):
         refuse_unmarked()
 
 
 def refuse_unmarked() -> None:
-    """Say that a planner's model got no planner's conditioning."""
+    """Raise the error that a planner's model got no planner's conditioning."""
     raise ConditioningError(
         "positive conditioning must come from the Condition node that the model comes from, but it carries no "
         "first frame: connect that node's positive output to the sampler"
@@ -143,7 +142,7 @@ def refuse_unmarked() -> None:
 
 
 def refuse_bypassed(network) -> None:
-    """Say that the planner's patch did not run in a network, and which node's function runs in its place."""
+    """Raise the error that the planner's patch did not run in a network, naming the function that runs instead."""
     found = _replacements(network)
     if found:
         name, function = found[-1]
@@ -157,7 +156,7 @@ def refuse_bypassed(network) -> None:
 
 
 def _refuse_misfit(network, error: TypeError) -> None:
-    """Raise a ConditioningError if the error is that a replaced method could not be called at all."""
+    """Raise a ConditioningError if the error is that a replaced method could not be called."""
     ran = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
     for name, function in _replacements(network):
         if function.__name__ in str(error) and getattr(function, "__code__", None) not in ran:
@@ -168,18 +167,18 @@ def _refuse_misfit(network, error: TypeError) -> None:
 
 
 def _replacements(network) -> list[tuple[str, Callable]]:
-    """Names of the network's methods that other nodes have replaced, and what runs in their place."""
+    """Names of the network's methods that other nodes have replaced, and their replacements."""
     names = ("forward", "_forward", "forward_orig")
     return [(name, function) for name in names if (function := _replaced(network, name)) is not None]
 
 
 def _plain(network):
-    """The network itself, without the shell of torch.compile."""
+    """The network itself, without the wrapper of torch.compile."""
     return getattr(network, "_orig_mod", network)
 
 
 def _replaced(network, name: str) -> Callable | None:
-    """The function that runs in place of a method of ComfyUI's network; None where it is ComfyUI's own."""
+    """The function that runs in place of a method of ComfyUI's network; None if it is ComfyUI's own."""
     function = getattr(network, name, None)
     while (inner := next((getattr(function, part) for part in ("__func__", "func", "__wrapped__")
                           if hasattr(function, part)), None)) is not None:  # fmt: skip
@@ -190,7 +189,7 @@ def _replaced(network, name: str) -> Callable | None:
 
 
 def _origin(function: Callable) -> str:
-    """The pack that a function comes from, by its folder in custom_nodes; else its module."""
+    """The pack that a function comes from, by its folder in custom_nodes, or else its module."""
     file = Path(getattr(getattr(function, "__code__", None), "co_filename", ""))
     names = file.parts
     if "custom_nodes" in names[:-1]:

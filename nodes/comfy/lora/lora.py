@@ -25,7 +25,7 @@ BUILT_IN = " (built in)"
 def lora_names() -> list[str]:
     """Names for the loader's lists: the LoRAs that come with the plugin, then those in ComfyUI's loras folders.
 
-    The Meta-World planner's is among them even without its weights: choosing it says in one line what is missing.
+    The Meta-World planner's is listed even without its weights: choosing it reports in one line what is missing.
     """
     import folder_paths
 
@@ -58,7 +58,7 @@ def lora_path(name: str) -> Path:
 
 
 def read_spec(path: Path, name: str, preset: str) -> PlannerSpec:
-    """Planner record of a LoRA: its own, or the preset chosen for one that has none.
+    """Planner record of a LoRA: its own, or the chosen preset if it has none.
 
     Raises:
         LoraError: it has no record and no preset was chosen.
@@ -89,21 +89,21 @@ def apply_lora(
     how: str = lora_where.AUTO,
     blocks: str = "",
 ):
-    """Clone of a MODEL with a LoRA (or another adapter) on it.
+    """Clone of a MODEL with a LoRA (or another adapter) applied.
 
     Args:
         model: MODEL of ComfyUI.
         path: the file.
         name: its name, for messages.
         strength: factor.
-        notes: filled with what a user should know, a line each.
+        notes: filled with what a user should know, one line each.
         how: where it acts, one of `lora_where.HOW`.
         blocks: factors of the strength by block, as text (`adapters.blocks`).
 
     Raises:
-        LoraError: keys, shapes or values that do not fit the model, or no effect at all; nothing is applied then.
-        BlocksError: a text of strengths that cannot be read.
-        ModelFileError: the file is missing, cut short or no safetensors file.
+        LoraError: keys, shapes or values do not fit the model, or have no effect; nothing is applied then.
+        BlocksError: the strengths by block cannot be read.
+        ModelFileError: the file is missing, truncated or not a safetensors file.
     """
     file = LoraFile.of(model, path, name)
     notes = [] if notes is None else notes
@@ -144,7 +144,7 @@ def factors_of(model, blocks: str) -> Strengths:
 
 
 def _notes_of_blocks(name: str, factors: Strengths, patches: Mapping) -> list[str]:
-    """What a user should know of strengths by block: what they are, and where ComfyUI knows no strength."""
+    """What a user should know about strengths by block: their values, and where ComfyUI has no strength."""
     off = "" if patches else ", so that it does nothing"
     notes = [f"LoRA {name}: strength by block {factors.text()}{off}"]
     whole = [key for key, patch in patches.items() if isinstance(patch, tuple) and patch[0] == "set"]
@@ -156,7 +156,7 @@ def _notes_of_blocks(name: str, factors: Strengths, patches: Mapping) -> list[st
 
 
 def _merge(model, patches: Mapping, strengths: Mapping[object, float], name: str) -> None:
-    """Add patches to a MODEL, which is changed: those of one strength together, as all of them are without blocks.
+    """Add patches to a MODEL, in place: grouped by strength, which is the same for all without strengths by block.
 
     Raises:
         LoraError: the model has no such weights.

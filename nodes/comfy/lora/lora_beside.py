@@ -1,13 +1,13 @@
 """A LoRA beside the weights: y = W x + s B (A x), with W left as it is stored.
 
-Weights of 8 bits and fewer cannot hold a small change: merged into them it drowns in the noise of rounding. (GGUF
-loaders merge at each step, in floating point, which is slower than this.) So where a layer's weights are stored so, its
-low-rank matrices are applied to what the layer is given, in the type in which it computes; adapters of other kinds have
-formulas of their own (`lora_ops`). Everything hangs on the MODEL's clone, as ComfyUI's wrappers: layers are changed for
-the length of a call and are the same as before afterwards, so that other clones never see it.
+Weights of 8 bits or fewer cannot hold a small change: merged into them, it drowns in rounding noise. (GGUF loaders
+merge at each step, in floating point, which is slower than this.) For layers with such weights, the low-rank matrices
+are therefore applied to the layer's input, in the dtype in which it computes; adapters of other kinds have formulas of
+their own (`lora_ops`). Everything is attached to the MODEL's clone as ComfyUI's wrappers: layers are changed for the
+duration of a call and restored afterwards, so that other clones never see the change.
 
-All of a layer's LoRAs (base and planner, and q, k and v where they are one layer) become one pair of matrices, unless
-adapters of other kinds are among them.
+All of a layer's LoRAs (base and planner, and q, k and v if they are one layer) become one pair of matrices, unless
+there are adapters of other kinds among them.
 """
 
 import types
@@ -25,14 +25,14 @@ KEY = "visual_planner.lora_beside"
 """Name of the wrappers and of the attachment on a MODEL, and of a run's mark in its `transformer_options`."""
 
 Factors = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
-"""Matrices down (R, in) and up (out, R), and what is added to the bias (out)."""
+"""Matrices down (R, in) and up (out, R), and the change of the bias (out)."""
 
 
 class Layer:
     """What acts beside one layer of a model.
 
     Args:
-        entries: all of them for this layer.
+        entries: all entries of this layer.
         shape: (out, in) of the layer's weight, unpacked.
     """
 
@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def numel(self) -> int:
-        """How many numbers are held while the layer is in use."""
+        """Number of values held while the layer is in use."""
         out, width = self.shape
         biases = out if any(entry.of_bias for entry in self.entries) else 0
         weights = [entry for entry in self.entries if not entry.of_bias]
@@ -54,12 +54,12 @@ class Layer:
         return biases + sum(len(entry.patch.weights[1]) for entry in weights) * (out + width)
 
     def prepare(self, device: torch.device, dtype: torch.dtype, plain: Call) -> Factors | Chain:
-        """The layer's matrices on a device, in the type in which it computes; made at the first call.
+        """The layer's matrices on a device, in the dtype in which it computes; made at the first call.
 
         Args:
-            device: where the layer computes.
-            dtype: in which type.
-            plain: the layer without what acts beside it.
+            device: device on which the layer computes.
+            dtype: dtype in which it computes.
+            plain: the layer without its entries.
         """
         made = self._factors.get((device, dtype))
         if made is None:
@@ -68,7 +68,7 @@ class Layer:
         return made
 
     def prepare_for(self, module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        """Make the matrices before a call, outside of anything compiled."""
+        """Make the matrices before a call, outside compiled code."""
         self.forward_on(module)
         self.prepare(device, dtype, self._forwards[module][1])
 
@@ -77,7 +77,7 @@ class Layer:
         self._factors.clear()
 
     def forward_on(self, module: torch.nn.Module) -> types.FunctionType:
-        """Function in place of a module's forward; the same one each time, so that compiled code stays valid."""
+        """Function that replaces a module's forward; the same one each time, so that compiled code stays valid."""
         before = module.__dict__.get("forward")
         known = self._forwards.get(module)
         if known is None or known[0] is not before:
@@ -130,7 +130,7 @@ class Layer:
         return (torch.cat(downs).to(dtype), torch.cat(ups, dim=1).to(dtype), bias) if downs else (None, None, bias)
 
     def _chain(self, device: torch.device, dtype: torch.dtype, plain: Call) -> Chain:
-        """All entries in their order, each around those before it."""
+        """All entries in order, each around those before it."""
         like = torch.zeros(1, device=device, dtype=dtype)
         own = own_bias(plain, self.shape[1], like) if any(map(_moves_bias, self.entries)) else None
         chain = Chain((), own, self._bias(device, dtype))
@@ -141,7 +141,7 @@ class Layer:
         return chain
 
     def _bias(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
-        """What is added to the layer's bias."""
+        """Total change of the layer's bias."""
         bias = None
         for entry in self.entries:
             if entry.of_bias:
@@ -156,21 +156,21 @@ def _called(plain, args: tuple, kwargs: Mapping, x: torch.Tensor) -> torch.Tenso
 
 
 def _moves_bias(entry: Entry) -> bool:
-    """Whether an entry scales or turns W x, so that the bias must be kept out of it."""
+    """Whether an entry scales or rotates W x, so that the bias must be excluded."""
     return not entry.of_bias and is_product(entry.patch) and kind_of(entry.patch) != "glora"
 
 
 def shape_of(module: torch.nn.Module, weight: torch.Tensor) -> tuple[int, ...]:
-    """(out, in) of a linear layer whose weight may be stored in another shape; else the weight's own shape."""
+    """(out, in) of a linear layer, whose weight may be stored in another shape; for others the weight's own shape."""
     own = getattr(module, "out_features", None), getattr(module, "in_features", None)
     return own if all(isinstance(size, int) for size in own) else tuple(getattr(weight, "tensor_shape", weight.shape))
 
 
 def add(model, patches: Mapping, strengths: Mapping[object, float]) -> None:
-    """Let patches act beside the weights of a MODEL, which is changed: give a clone.
+    """Let patches act beside the weights of a MODEL, in place: pass a clone.
 
     Args:
-        model: MODEL, with what acts beside it already.
+        model: MODEL, with the patches that already act beside its weights.
         patches: from `split`.
         strengths: factor of each.
     """
@@ -179,17 +179,17 @@ def add(model, patches: Mapping, strengths: Mapping[object, float]) -> None:
 
 
 def merge_again(model, layers: set[str], name: str) -> None:
-    """Merge what acts beside some layers of a MODEL, which is changed.
+    """Merge what acts beside some layers of a MODEL, in place.
 
-    A patch that is computed from the weight itself (DoRA, OFT) must find in it what came before.
+    A patch that is computed from the weight itself (DoRA, OFT) needs a weight that includes all earlier patches.
 
     Args:
         model: MODEL.
         layers: names of the layers.
-        name: of the LoRA that is to be merged there, for messages.
+        name: name of the LoRA that will be merged there, for messages.
 
     Raises:
-        LoraError: PEFT's DoRA acts beside one of them, which ComfyUI cannot merge into weights that are packed.
+        LoraError: PEFT's DoRA acts beside one of them, which ComfyUI cannot merge into packed weights.
     """
     before = _entries(model)
     if not any(entry.layer in layers for entry in before):
@@ -205,12 +205,12 @@ def merge_again(model, layers: set[str], name: str) -> None:
 
 
 def products_beside(model) -> set[str]:
-    """Layers of a MODEL beside which something acts that depends on the weight."""
+    """Layers of a MODEL beside which an entry acts that depends on the weight."""
     return {entry.layer for entry in _entries(model) if not entry.of_bias and is_product(entry.patch)}
 
 
 def memory(model) -> int:
-    """Bytes that all that acts beside a MODEL's weights needs while it is sampled."""
+    """Bytes that everything beside a MODEL's weights needs during sampling."""
     return sum(layer.numel for layer in _layers(model).values()) * _compute_dtype(model.model).itemsize
 
 
@@ -241,7 +241,7 @@ def _entries(model) -> list[Entry]:
 
 
 def _around_run(layers: Mapping[str, Layer]):
-    """Wrapper around a sampling run: the matrices are on the device as long as the run lasts."""
+    """Wrapper around a sampling run that keeps the matrices on the device for its duration."""
 
     def around_run(executor, *args, **kwargs):
         # These options are a copy that ComfyUI made for this run.
@@ -258,7 +258,7 @@ def _around_run(layers: Mapping[str, Layer]):
 
 
 def _around_call(layers: Mapping[str, Layer]):
-    """Wrapper around a call of the model, outside of anything compiled: the layers' forward is another meanwhile."""
+    """Wrapper around a call of the model, outside compiled code, that replaces the layers' forward meanwhile."""
 
     def around_call(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         network = executor.class_obj
@@ -285,6 +285,6 @@ def _around_call(layers: Mapping[str, Layer]):
 
 
 def _compute_dtype(network) -> torch.dtype:
-    """The type in which ComfyUI's model computes."""
+    """The dtype in which ComfyUI's model computes."""
     dtype = getattr(network, "manual_cast_dtype", None)
     return network.get_dtype() if dtype is None else dtype

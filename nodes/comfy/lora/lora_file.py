@@ -1,4 +1,4 @@
-"""An adapter's file beside the MODEL that it is for: looked at before anything is loaded, then loaded and looked at."""
+"""An adapter's file and the MODEL that it is for: checked before anything is loaded, then loaded and checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class LoraFile:
     Args:
         path: the file.
         name: its name, for messages.
-        header: what stands in it beside the numbers.
+        header: its header.
         modules: its adapters, by layer.
         left_out: its keys of text encoders.
         key_map: names of the model's layers, from `comfy.lora.model_lora_keys_unet`.
@@ -37,11 +37,11 @@ class LoraFile:
 
     @classmethod
     def of(cls, model, path: Path, name: str) -> "LoraFile":
-        """Look at a file's header.
+        """Check a file's header.
 
         Raises:
-            LoraError: keys or shapes that do not fit the model.
-            ModelFileError: the file is missing, cut short or no safetensors file.
+            LoraError: keys or shapes do not fit the model.
+            ModelFileError: the file is missing, truncated or not a safetensors file.
         """
         import comfy.lora
 
@@ -54,11 +54,11 @@ class LoraFile:
         return cls(path, name, header, modules, left_out, key_map)
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The file's tensors by key, and alpha of the modules that have it elsewhere, by name.
+        """The file's tensors by key, and alpha by module name where it is not among the tensors.
 
         Raises:
-            LoraError: values that cannot be applied, or that do nothing.
-            ModelFileError: the file has changed since.
+            LoraError: values that cannot be applied, or that have no effect.
+            ModelFileError: the file has changed since it was checked.
         """
         tensors = load_tensors(self.path, f"LoRA {self.name}")
         alphas = scales(self.modules, tensors, self.header.metadata, self.path, self.name)
@@ -67,7 +67,7 @@ class LoraFile:
 
 
 def _weight_shapes(model) -> dict[str, tuple[int, ...]]:
-    """Shapes of the model's weights; packed ones are left out where neither they nor their layers say what it is."""
+    """Shapes of the model's weights, except packed ones whose shape neither they nor their layers tell."""
     shapes, modules = {}, dict(model.model.named_modules())
     for key, weight in model.model.state_dict().items():
         packed = weight.dtype in (torch.uint8, torch.int8)

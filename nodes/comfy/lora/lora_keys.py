@@ -1,7 +1,7 @@
-"""Adapter files of every trainer, brought to the names that ComfyUI knows: all of a file or nothing.
+"""Map adapter files of every trainer to ComfyUI's names: all of a file or nothing.
 
-ComfyUI's own loader only logs what it cannot place or apply: an adapter made for another model does nothing, silently.
-Here each key is brought to a layer of the model, each layer's parts are looked at, and anything left over is an error
+ComfyUI's own loader only logs what it cannot place or apply: an adapter made for another model silently does nothing.
+Here each key is assigned to a layer of the model, each layer's parts are checked, and anything left over is an error
 with counts and names. The patches themselves are then made by ComfyUI's own code (`lora`).
 """
 
@@ -12,9 +12,9 @@ from ....visual_planner.adapters import kinds, names
 from ....visual_planner.errors import PlannerError, plain
 
 _NAMED = 3
-"""How many keys an error names."""
+"""Number of keys that an error names."""
 _ENDINGS = 4
-"""How many words at the end of a key may say what kind of adapter it is of."""
+"""Number of words at the end of a key that may name the kind of adapter."""
 
 Target = tuple[str, tuple[int, int, int] | None]
 """A weight's key in the model, and the part of it (dimension, start, length); None: all of it."""
@@ -32,7 +32,7 @@ class Module:
         name: the layer's name in ComfyUI's key map.
         bare: its name in the file, without prefixes.
         keys: the file's key of each part (`names`).
-        kind: of adapter, one of `kinds`; known once `check` has looked at it.
+        kind: kind of adapter, one of `kinds`; known after `check`.
         letters: whether its matrices are called A and B, as PEFT and diffusers call them.
     """
 
@@ -44,7 +44,7 @@ class Module:
 
 
 def find_module(module: str, key_map: Mapping[str, object]) -> str | None:
-    """Name under which ComfyUI's key map knows a module of a LoRA file; None when it knows none."""
+    """Name of a LoRA file's module in ComfyUI's key map; None if it has none."""
     return next((name for name in names.candidates(module) if name in key_map), None)
 
 
@@ -52,7 +52,7 @@ def gather(keys: Iterable[str], key_map: Mapping[str, object], name: str) -> tup
     """Sort a file's keys by the layers that they change.
 
     Args:
-        keys: of the file.
+        keys: keys of the file.
         key_map: from `comfy.lora.model_lora_keys_unet`.
         name: the LoRA's name, for messages.
 
@@ -60,8 +60,8 @@ def gather(keys: Iterable[str], key_map: Mapping[str, object], name: str) -> tup
         The layers, and the keys that belong to text encoders, which a planner does not change.
 
     Raises:
-        LoraError: keys that match nothing, of an unknown kind of adapter, of several adapters, two for one place, or
-            none at all for the model.
+        LoraError: keys match nothing, are of an unknown kind of adapter or of several adapters, two have the same
+            place, or none is for the model.
     """
     keys = list(keys)
     modules: dict[Target, Module] = {}
@@ -112,13 +112,13 @@ def check(
 
     Args:
         modules: from `gather`.
-        shapes: of the file's tensors, by key.
+        shapes: shapes of the file's tensors, by key.
         key_map: from `comfy.lora.model_lora_keys_unet`: a weight's key, or (key, (dim, start, length), ...) for a part.
         model_shapes: shape of the model's weights by key; a weight that is stored packed is not in it.
         name: the LoRA's name, for messages.
 
     Raises:
-        LoraError: layers that lack a part, or whose parts make a matrix of another shape than the weight.
+        LoraError: a layer lacks a part, or its parts form a matrix of another shape than the weight.
     """
     halves, wrong, broken = [], [], []
     for module in modules:
@@ -170,7 +170,7 @@ def _shape(target: Target, model_shapes: Mapping[str, tuple[int, ...]]) -> tuple
 
 
 def _ends_on_a_module(key: str, key_map: Mapping[str, object]) -> bool:
-    """Whether a key is a layer's of the model and something behind it that is not known."""
+    """Whether a key is the name of a layer of the model followed by something unknown."""
     words = key.split(".")
     return any(find_module(".".join(words[:-n]), key_map) for n in range(1, min(_ENDINGS, len(words))))
 

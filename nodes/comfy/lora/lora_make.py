@@ -1,4 +1,4 @@
-"""From ComfyUI's adapters to what acts beside a layer (`lora_ops`): which can, and their matrices on a device."""
+"""From ComfyUI's adapters to operations beside a layer (`lora_ops`): which are possible, and their matrices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from . import lora_ops as ops
 from .lora_keys import Target, target_of
 
 _COUNTS = {"lora": 6, "loha": 8, "lokr": 9, "glora": 6, "oft": 4, "boft": 4}
-"""How many parts ComfyUI's adapters of each kind have; those of another count are not known here and are merged."""
+"""Number of parts of ComfyUI's adapters of each kind; those with another number are unknown here and are merged."""
 _DORA_AT = {"lora": 4, "loha": 7, "lokr": 8}
 LARGE = {"diff": "whole differences", "boft": "BOFT"}
-"""Kinds that take as much memory beside a layer as a layer in floating point does, by their name."""
+"""Kinds that need as much memory beside a layer as a layer in floating point does, by name."""
 NAMES = {
     "lora": "LoRA",
     "loha": "LoHa",
@@ -26,12 +26,12 @@ NAMES = {
 
 @dataclass(frozen=True)
 class PeftDora:
-    """PEFT's DoRA, whose rows are given lengths: those of the sum, whatever the base.
+    """PEFT's DoRA, which prescribes the lengths of the sum's rows, whatever the base.
 
-    ComfyUI's own adapter may count the lengths otherwise, so this one never reaches it.
+    ComfyUI's own adapter may compute the lengths differently, so this one is never passed to it.
 
     Args:
-        pair: ComfyUI's adapter of the matrices alone.
+        pair: ComfyUI's adapter with only the matrices.
         magnitude: (rows,), in the order of ComfyUI's layer.
     """
 
@@ -45,8 +45,8 @@ class Entry:
     """One patch that acts beside a layer.
 
     Args:
-        key: the patch's key: a weight's, or (weight's, part of it, change of the rows).
-        patch: ComfyUI's adapter, `PeftDora`, or ("diff", (values,)) of a bias or of a whole weight.
+        key: the patch's key: a weight's key, or (weight's key, part of it, change of the rows).
+        patch: ComfyUI's adapter, `PeftDora`, or ("diff", (values,)) for a bias or a whole weight.
         strength: factor.
     """
 
@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def target(self) -> Target:
-        """The weight, and the part of it."""
+        """The weight, and which part of it."""
         return target_of(self.key)
 
     @property
@@ -81,18 +81,18 @@ def layer_of(key: object) -> str:
 
 
 def turn_of(key: object) -> Callable | None:
-    """Order of the rows of ComfyUI's layer: it exchanges the halves of FLUX's last modulation."""
+    """Function that reorders rows for ComfyUI's layer, which exchanges the halves of FLUX's last modulation."""
     return key[2] if not isinstance(key, str) and len(key) > 2 else None
 
 
 def turned(key: object, rows: torch.Tensor) -> torch.Tensor:
-    """Rows in the order that ComfyUI's layer has them."""
+    """Rows in the order of ComfyUI's layer."""
     turn = turn_of(key)
     return rows if turn is None else turn(rows)
 
 
 def kind_of(patch: object) -> str:
-    """Kind of a patch: an adapter's name, or what ComfyUI calls the others (`diff`, `set`)."""
+    """Kind of a patch: an adapter's name, or ComfyUI's name for the others (`diff`, `set`)."""
     return patch[0] if isinstance(patch, tuple) else str(getattr(patch, "name", ""))
 
 
@@ -120,7 +120,7 @@ def can_stand(key: object, patch: object) -> bool:
     if len(weights) != _COUNTS.get(kind):
         return False
     if kind in ("glora", "oft", "boft"):
-        # a rotation of exchanged halves is not what ComfyUI makes of it; a part's GLoRA would ask the layer twice
+        # ComfyUI treats a rotation of exchanged halves differently; GLoRA of a part would run the layer twice
         return of_rows and weights[-1] is None and (part is None if kind == "glora" else turn_of(key) is None)
     if (kind == "lora" and weights[5] is not None) or (kind == "lokr" and weights[7] is not None):
         return False
@@ -141,7 +141,7 @@ def pair_of(patch: object) -> tuple[torch.Tensor, torch.Tensor, float]:
 
 
 def numel_of(entry: Entry) -> int:
-    """How many numbers an entry other than a plain pair takes."""
+    """Number of values held by an entry that is not a plain pair."""
     kind, patch = kind_of(entry.patch), entry.patch
     if kind == "diff":
         return patch[1][0].numel()
@@ -159,10 +159,10 @@ def make(entry: Entry, shape: tuple[int, int], before: ops.Call, like: torch.Ten
     """What an entry does beside its layer.
 
     Args:
-        entry: of a weight.
+        entry: entry of a weight.
         shape: (out, in) of the layer's weight.
-        before: the layer with all that came before, without its bias.
-        like: a tensor of the device and the type in which to compute.
+        before: the layer with all earlier entries, without its bias.
+        like: a tensor with the device and the dtype in which to compute.
     """
     kind, patch, strength = kind_of(entry.patch), entry.patch, entry.strength
     if kind == "dora":
@@ -180,7 +180,7 @@ def make(entry: Entry, shape: tuple[int, int], before: ops.Call, like: torch.Ten
 
 
 def by_lengths_of_the_sum(by_rows: bool) -> bool:
-    """Whether this ComfyUI's DoRA divides by the lengths of the sum, not of the weight; tried on a small example."""
+    """Whether this ComfyUI's DoRA divides by the lengths of the sum, not of the weight; tested on a small example."""
     from comfy.weight_adapter.base import weight_decompose
 
     weight, change, wanted = torch.eye(3), torch.eye(3), torch.ones((3, 1) if by_rows else (1, 3))
@@ -189,7 +189,7 @@ def by_lengths_of_the_sum(by_rows: bool) -> bool:
 
 
 def _added(key: object, patch: object, strength: float, shape: tuple[int, int], like: torch.Tensor) -> ops.Op:
-    """A patch that adds to the output what does not depend on the weight."""
+    """A patch whose addition to the output does not depend on the weight."""
     part = target_of(key)[1]
     place = (None if part is None else part[1:], turn_of(key), shape[0])
     kind = kind_of(patch)
@@ -222,7 +222,7 @@ class _Moved:
 
 
 def _factors_of_lokr(weights: list) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Both factors of a LoKr, and its scale: alpha counts beside products alone, with the last one's rank."""
+    """Both factors of a LoKr, and its scale: alpha only applies to products, with the rank of the last one."""
     w1, w2, alpha, w1_a, w1_b, w2_a, w2_b = weights[:7]
     rank = None
     if w1 is None:
@@ -250,7 +250,7 @@ def _generalised(weights: list, strength: float, shape: tuple[int, int], like: t
 
 
 def _rotated(entry: Entry, shape: tuple[int, int], like: torch.Tensor) -> ops.Op:
-    """The rotation that ComfyUI makes of an adapter, read off what it does to unit vectors."""
+    """The rotation that ComfyUI computes from an adapter, determined by applying it to unit vectors."""
     import comfy.lora
 
     part = entry.target[1]
@@ -274,7 +274,7 @@ def _decomposed(
     before: ops.Call,
     like: torch.Tensor,
 ) -> ops.Op:
-    """DoRA's factors, from the lengths that the layer has as it is."""
+    """DoRA's factors, from the lengths in the current layer."""
     of_peft = kind_of(entry.patch) == "dora"
     of_sum = of_peft or by_lengths_of_the_sum(by_rows)
     call = (lambda x: before(x) + added.added(x)) if of_sum else before

@@ -16,21 +16,21 @@ from .lora_patches import make_patches
 from .lora_where import packing_of
 
 _ROWS = 1024
-"""How many unit vectors a packed layer is given at once."""
+"""Number of unit vectors that a packed layer is given at once."""
 
 
 def changes_of(model, path: Path, name: str, factors: Strengths, relative: bool) -> tuple[list[Change], LoraFile]:
-    """Size of what a LoRA changes in each weight of a MODEL, as the loader would apply it at strength 1.
+    """Size of a LoRA's change to each weight of a MODEL, as the loader would apply it at strength 1.
 
     Args:
-        model: MODEL, with what is merged into it already.
+        model: MODEL, with the patches that are already merged into it.
         path: the file.
         name: its name, for messages.
         factors: strengths by block.
-        relative: whether to look at the weights themselves, too.
+        relative: whether to measure the weights themselves as well.
 
     Returns:
-        A change for each changed weight, in the model's order, and the file.
+        The change of each changed weight, in the model's order, and the file.
 
     Raises:
         LoraError: see `lora.apply_lora`.
@@ -66,7 +66,7 @@ def _norms(
     relative: bool,
     device: torch.device,
 ) -> tuple[float, float | None]:
-    """Frobenius norms of a weight's change and, where asked for, of the weight."""
+    """Frobenius norms of a weight's change and, if requested, of the weight."""
     pairs = _are_pairs(patches)
     weight = weight_of() if relative or not pairs else None
     size = float(weight.norm()) if relative else None
@@ -86,21 +86,21 @@ def _norm_of_patches(patches: Mapping, key: str, factor: float, weight: torch.Te
 
 
 def _are_pairs(patches: Mapping) -> bool:
-    """Whether all patches are low-rank pairs of parts that do not overlap: their norms are known without the weight."""
+    """Whether all patches are low-rank pairs for disjoint parts, whose norms do not depend on the weight."""
     parts = [target_of(key)[1] for key in patches]
     plain = all(kind_of(patch) == "lora" and not is_product(patch) for patch in patches.values())
     return plain and (len(parts) == 1 or (None not in parts and len(set(parts)) == len(parts)))
 
 
 def _norm_of_pair(key: object, patch, device: torch.device) -> float:
-    """‖s U D‖ from the matrices' own products: ‖U D‖² = tr(UᵀU DDᵀ), in which nothing has the weight's size."""
+    """‖s U D‖ from small products of the matrices: ‖U D‖² = tr(UᵀU DDᵀ), in which nothing has the weight's size."""
     up, down, scale = pair_of(patch)
     up, down = (matrix.to(device, torch.float64) for matrix in (turned(key, up), down))
     return abs(scale) * float(((up.T @ up) * (down @ down.T).T).sum().clamp_min(0)) ** 0.5
 
 
 def _weight(model, key: str, stored: torch.Tensor, convert, device: torch.device) -> torch.Tensor:
-    """A weight in float32, with what was merged into it before."""
+    """A weight in float32, including everything merged into it before."""
     import comfy.lora
     import comfy.model_management
 
@@ -113,20 +113,20 @@ def _weight(model, key: str, stored: torch.Tensor, convert, device: torch.device
         weight = convert(weight, inplace=True)
     else:
         weight = unpacked(module, shape_of(module, stored)[1], device)
-        before = [] if key in model.backup else before  # patched in place for a run, as the layer answers
+        before = [] if key in model.backup else before  # already patched in place for a run
     return comfy.lora.calculate_weight(before, weight, key)
 
 
 def unpacked(module: torch.nn.Module, width: int, device: torch.device) -> torch.Tensor:
-    """(out, in) float32: what a linear layer's stored weight stands for, whatever it is stored as.
+    """The unpacked weight (out, in) float32 of a linear layer, in whatever form it is stored.
 
-    The layer itself is asked, with the unit vectors and their opposites: half of the difference of its answers is the
-    weight, without the bias. ComfyUI's layers bring their weights to where what they are given is.
+    The layer is applied to the unit vectors and their negatives: half of the difference of its outputs is the weight,
+    without the bias. ComfyUI's layers move their weights to the device of their input.
 
     Args:
         module: the layer.
-        width: its inputs.
-        device: where to compute, if the layer comes along.
+        width: number of its inputs.
+        device: where to compute, if the layer can follow.
     """
     if not hasattr(module, "comfy_cast_weights"):
         device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), device)

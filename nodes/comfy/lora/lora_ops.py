@@ -1,18 +1,18 @@
-"""What adapters of other kinds than low-rank pairs do to a layer's output, with its weight left as it is stored.
+"""Apply adapters other than low-rank pairs to a layer's output, with its weight left as it is stored.
 
 A layer with its adapters is a chain of functions, each around the one before: f0(x) = W x, f1(x) = f0(x) + Δ(x), and so
-on, in the order in which they were loaded. ComfyUI's merging does the same with the weight. The bias is kept apart,
-since OFT and DoRA scale and turn W x alone.
+on, in the order in which they were loaded. ComfyUI's merging does the same with the weight. The bias is kept separate,
+since OFT and DoRA only scale and rotate W x.
 
 Formulas (r: rank, s: strength, a: alpha / r):
-- loha: f(x) + s a ((A1 B1) ∘ (A2 B2)) x; the product is made for each call, so that it takes no memory in between
+- loha: f(x) + s a ((A1 B1) ∘ (A2 B2)) x; the product is computed in each call, so that it takes no memory in between
 - lokr: f(x) + s a (w1 ⊗ w2) x, by two small products: no matrix of the layer's size is made
 - glora: f(x + s a A x) + s a B x
-- oft: R f(x), with the blocks of R as ComfyUI makes them
+- oft: R f(x), with the blocks of R as ComfyUI computes them
 - diff: f(x) + s D x
 - dora beside lora, loha and lokr: f(x) + s (c ∘ (f(x) + Δ(x)) - f(x)), or with c on the inputs; c = m / lengths of the
-  rows (or columns) of the matrix of f or of f + Δ, whichever ComfyUI takes. The lengths are found by giving the layer
-  unit vectors, so that the weight need not be known.
+  rows (or columns) of the matrix of f or of f + Δ, whichever ComfyUI uses. The lengths are measured by applying the
+  layer to unit vectors, so that the weight need not be known.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ from torch.nn.functional import linear, pad
 Call = Callable[[torch.Tensor], torch.Tensor]
 """x (..., in) → W x (..., out)."""
 Rows = tuple[int, int] | None
-"""Start and length of the rows that an adapter is for; None: all."""
+"""Start and length of the rows that an adapter applies to; None: all."""
 
 _UNITS = 1024
-"""How many unit vectors a layer is given at once."""
+"""Number of unit vectors that a layer is given at once."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Op:
     """One adapter of a layer, ready to compute.
 
     Args:
-        rows: which rows of the output it is for.
-        turn: order of the rows where ComfyUI's layer has another one.
-        out: rows of the layer.
+        rows: rows of the output that it applies to.
+        turn: function that reorders the rows, if ComfyUI's layer has another order.
+        out: number of rows of the layer.
     """
 
     rows: Rows
@@ -45,7 +45,7 @@ class Op:
     out: int
 
     def around(self, inner: Call) -> Call:
-        """The layer with this adapter on it."""
+        """The layer with this adapter applied."""
         return lambda x: inner(x) + self.added(x)
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ class Op:
 
     @property
     def numel(self) -> int:
-        """How many numbers are held."""
+        """Number of values held."""
         return sum(value.numel() for value in vars(self).values() if isinstance(value, torch.Tensor))
 
     def _placed(self, own: torch.Tensor) -> torch.Tensor:
@@ -84,7 +84,7 @@ class Pair(Op):
 
 @dataclass(frozen=True)
 class Dense(Op):
-    """A whole difference."""
+    """A full difference matrix."""
 
     matrix: torch.Tensor
 
@@ -95,7 +95,7 @@ class Dense(Op):
 
 @dataclass(frozen=True)
 class Hadamard(Op):
-    """LoHa: two low-rank products, multiplied number by number."""
+    """LoHa: two low-rank products, multiplied element by element."""
 
     a1: torch.Tensor
     b1: torch.Tensor
@@ -115,14 +115,14 @@ class Kronecker(Op):
     w2: torch.Tensor
 
     def change(self, x: torch.Tensor) -> torch.Tensor:
-        """(w1 ⊗ w2) x: rows of w2 on pieces of x, then w1 across the pieces."""
+        """(w1 ⊗ w2) x: w2 on pieces of x, then w1 across the pieces."""
         pieces = linear(x.unflatten(-1, (self.w1.shape[1], self.w2.shape[1])), self.w2)
         return torch.einsum("ab,...bc->...ac", self.w1, pieces).flatten(-2)
 
 
 @dataclass(frozen=True)
 class Generalised(Op):
-    """GLoRA: a low-rank change of what the layer is given, and one of what it gives."""
+    """GLoRA: a low-rank change of the layer's input, and one of its output."""
 
     inputs: Pair
     outputs: Pair
@@ -139,7 +139,7 @@ class Generalised(Op):
 
 @dataclass(frozen=True)
 class Rotated(Op):
-    """OFT: the output turned block by block, by R - 1 (blocks, n, n)."""
+    """OFT: the output rotated block by block; holds R - 1 (blocks, n, n)."""
 
     blocks: torch.Tensor
 
@@ -157,13 +157,13 @@ class Rotated(Op):
 
 @dataclass(frozen=True)
 class Decomposed(Op):
-    """DoRA: the sum's rows or columns at given lengths.
+    """DoRA: the sum's rows or columns scaled to given lengths.
 
     Args:
-        change_of: what is added before, at strength 1.
+        change_of: the adapter's addition before scaling, at strength 1.
         factors: c of the rows (rows,) or of the columns (in,).
-        by_rows: which of the two.
-        strength: between without and with.
+        by_rows: whether they are of the rows.
+        strength: interpolates from without (0) to with (1).
     """
 
     change_of: Op
@@ -202,10 +202,10 @@ def lengths(call: Call, width: int, rows: Rows, by_rows: bool, like: torch.Tenso
 
     Args:
         call: the function.
-        width: numbers in what it is given.
-        rows: those that count; None: all.
+        width: width of its input.
+        rows: rows that count; None: all.
         by_rows: lengths of rows, not of columns.
-        like: a tensor of the device and the type in which to compute.
+        like: a tensor with the device and the dtype in which to compute.
     """
     found: list[torch.Tensor] = []
     for start in range(0, width, _UNITS):
@@ -223,9 +223,9 @@ class Chain:
     """Adapters of a layer that are more than one pair of matrices.
 
     Args:
-        ops: in their order.
-        own: the layer's own bias, where an adapter must not touch it; None: it need not be known, or there is none.
-        bias: what is added to it.
+        ops: the adapters in order.
+        own: the layer's own bias, if an adapter must not touch it; None: it need not be known, or there is none.
+        bias: change of the bias.
     """
 
     ops: tuple[Op, ...]
@@ -233,7 +233,7 @@ class Chain:
     bias: torch.Tensor | None
 
     def without_bias(self, plain: Call) -> Call:
-        """The layer with the adapters, without its own bias where that is known."""
+        """The layer with the adapters, without its own bias if that is known."""
         own = self.own
         call = plain if own is None else lambda x: plain(x) - own
         for op in self.ops:
@@ -241,13 +241,13 @@ class Chain:
         return call
 
     def on(self, plain: Call) -> Call:
-        """The layer with the adapters and all of its bias."""
+        """The layer with the adapters and its full bias."""
         call, biases = self.without_bias(plain), [b for b in (self.own, self.bias) if b is not None]
         return lambda x: sum(biases, call(x))
 
 
 def own_bias(plain: Call, width: int, like: torch.Tensor) -> torch.Tensor | None:
-    """A layer's bias: the mean of its answers to a vector and to its opposite. Zeros may be hard on 8-bit layers."""
+    """A layer's bias: the mean of its outputs for a vector and its negative; zeros may be a problem in 8 bits."""
     units = like.new_zeros(2, width)
     units[0, 0], units[1, 0] = 1, -1
     bias = plain(units).float().mean(0).to(like.dtype)

@@ -1,4 +1,4 @@
-"""From an adapter file's tensors to ComfyUI's patches: alpha, values, and what ComfyUI itself reads otherwise."""
+"""From an adapter file's tensors to ComfyUI's patches: alpha, values, and what ComfyUI itself reads differently."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +12,7 @@ from .lora_keys import LoraError, Module, bias_of, target_of
 from .lora_make import PeftDora, by_lengths_of_the_sum, layer_of, turned
 
 _OWN = (names.BIAS, names.UP_BIAS, names.B_NORM, names.MAGNITUDE)
-"""Parts that ComfyUI's loader does not read, or not where a layer is a part of a larger one."""
+"""Parts that ComfyUI's loader does not read, or does not if a layer is part of a larger one."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -20,10 +20,10 @@ Tensors = Mapping[str, torch.Tensor]
 def scales(
     modules: list[Module], tensors: Tensors, metadata: Mapping[str, str], path: Path, name: str
 ) -> dict[str, float]:
-    """Alpha of the modules that have pairs of matrices and no tensor for it, by name; see `adapters.scale`.
+    """Alpha by name of the modules that have pairs of matrices but no alpha tensor; see `adapters.scale`.
 
     Raises:
-        LoraError: what stands in the header, or beside the file, cannot be read.
+        LoraError: the record in the header, or beside the file, cannot be read.
     """
     where = f"LoRA {name}"
     kohya = not any(module.letters or names.ALPHA in module.keys for module in modules)
@@ -47,10 +47,10 @@ def scales(
 
 
 def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, float], name: str) -> None:
-    """Look at the numbers before anything is applied.
+    """Check the values before anything is applied.
 
     Raises:
-        LoraError: a tensor that holds no numbers, NaN or infinity; a layer that alpha switches off; a file that changes
+        LoraError: a tensor holds NaN, infinity or anything but numbers, alpha switches a layer off, or the file changes
             nothing.
     """
     keys = [(part, key) for module in modules for part, key in module.keys.items()]
@@ -78,7 +78,7 @@ def check_values(modules: list[Module], tensors: Tensors, alphas: Mapping[str, f
 def layers_of_lengths(
     modules: list[Module], key_map: Mapping[str, object], beside: Callable[[object], bool]
 ) -> set[str]:
-    """Layers whose rows PEFT's DoRA gives lengths in the weight itself, with all that was added to it before.
+    """Layers in which PEFT's DoRA must set row lengths in the weight itself, including everything merged before.
 
     Args:
         modules: from `lora_keys.gather`.
@@ -101,16 +101,16 @@ def make_patches(
     """ComfyUI's patches for a file that has been checked.
 
     Args:
-        model: MODEL, with the patches on which this file's come.
+        model: MODEL, with the patches that precede this file's.
         modules: from `lora_keys.gather`.
-        tensors: the file's, by key.
+        tensors: the file's tensors, by key.
         alphas: from `scales`.
         key_map: from `comfy.lora.model_lora_keys_unet`.
         name: the LoRA's name, for messages.
-        beside: whether patches of a target act beside the weight; PEFT's DoRA then needs no weight.
+        beside: whether patches of a target act beside the weight; PEFT's DoRA then does not need the weight.
 
     Raises:
-        LoraError: DoRA magnitudes on a base whose weights cannot be read.
+        LoraError: there are DoRA magnitudes for a base whose weights cannot be read.
     """
     import comfy.lora
 
@@ -121,7 +121,7 @@ def make_patches(
         parts = {part: tensors[key] for part, key in module.keys.items()}
         if module.name in alphas:
             parts[names.ALPHA] = torch.tensor(alphas[module.name])
-        if module.kind == "oft" and parts["oft_blocks"].ndim == 4:  # ComfyUI compares an alpha that may be missing
+        if module.kind == "oft" and parts["oft_blocks"].ndim == 4:  # ComfyUI compares alpha, which may be missing
             parts.setdefault(names.ALPHA, torch.tensor(0.0))
         if "lokr_t2" in parts:
             _whole_factor(parts)
@@ -141,16 +141,16 @@ def make_patches(
 
 
 def _whole_factor(parts: dict[str, torch.Tensor]) -> None:
-    """Multiply a LoKr's second factor out, in place: ComfyUI's own product of three does not reach linear layers."""
+    """Multiply out a LoKr's second factor, in place: ComfyUI's own product of three does not work for linear layers."""
     core, a, b = (parts.pop(name).float() for name in ("lokr_t2", "lokr_w2_a", "lokr_w2_b"))
     factor = torch.einsum("ijkl,jr,ip->prkl", core, b, a).flatten(1).contiguous()
-    if "lokr_w1_a" not in parts:  # else ComfyUI scales the whole by the rank of whichever factor is a product
+    if "lokr_w1_a" not in parts:  # otherwise ComfyUI scales by the rank of whichever factor is a product
         factor = factor * (float(parts.pop(names.ALPHA, torch.tensor(float(len(b))))) / len(b))
     parts["lokr_w2"] = factor
 
 
 def _bias(parts: Tensors) -> torch.Tensor | None:
-    """What is added to a layer's bias."""
+    """Change of a layer's bias."""
     if names.UP_BIAS in parts:
         return parts[names.UP_BIAS].float() * _scale(parts)
     return parts.get(names.BIAS, parts.get(names.B_NORM))
@@ -161,16 +161,16 @@ def _scale(parts: Tensors) -> float:
 
 
 def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Tensor:
-    """PEFT's magnitudes (out,) as a `dora_scale` (out, 1) with which ComfyUI computes what PEFT does.
+    """PEFT's magnitudes (out,) as a `dora_scale` (out, 1) with which ComfyUI gives PEFT's result.
 
     PEFT: `m / |W + s B A| (W + s B A)`, with the lengths of the rows of the sum (arXiv 2402.09353, eq. 5). ComfyUI may
-    divide by the lengths of W's own rows; then the magnitudes make up for the difference.
+    divide by the lengths of W's own rows; the magnitudes then compensate for the difference.
     """
     import comfy.lora
     import comfy.model_management
 
     key, part = target_of(target)
-    # As stored, not as a run may have patched it in place: ComfyUI keeps that apart.
+    # The stored weight, not one that a run may have patched in place, of which ComfyUI keeps a backup.
     (stored, convert), *before = model.get_key_patches(key)[key]
     if hasattr(stored, "tensor_shape") or not stored.is_floating_point():
         raise LoraError(

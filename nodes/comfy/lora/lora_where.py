@@ -1,4 +1,4 @@
-"""Where a LoRA acts: merged into the weights, or beside those that are too coarse to hold it (`lora_beside`)."""
+"""Where a LoRA acts: merged into the weights, or beside weights too coarse to hold it (`lora_beside`)."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from .lora_keys import target_of
 from .lora_make import LARGE, NAMES, can_stand, kind_of, layer_of
 
 AUTO, MERGED, BESIDE = HOW = ("auto", "merged", "beside")
-"""Beside quantised weights and merged into others, merged into all, beside all."""
+"""Beside quantised weights and merged into others; merged into all; beside all."""
 
 GGUF = "GGUF"
 _WEIGHT, _BIAS = ".weight", ".bias"
 
 
 def packing_of(weight: torch.Tensor) -> str | None:
-    """How a weight is stored, in a word, where it is quantised; None for the usual types.
+    """How a weight is stored, in a word, if it is quantised; None for the usual dtypes.
 
-    Told by what the tensor has, not by its class: ComfyUI's own quantised tensors wrap the stored one, those of GGUF
-    loaders name the file's type, and others are plain tensors of 8 bits.
+    Determined from the tensor's attributes, not its class: ComfyUI's own quantised tensors wrap the stored one, those
+    of GGUF loaders name the file's type, and others are plain 8-bit tensors.
     """
     stored = getattr(weight, "_qdata", weight)
     if stored.dtype.is_floating_point and stored.dtype.itemsize > 1:
@@ -36,7 +36,7 @@ def split(model, patches: Mapping, how: str) -> tuple[dict, dict]:
 
     Args:
         model: MODEL.
-        patches: ComfyUI's, by key.
+        patches: ComfyUI's patches, by key.
         how: one of `HOW`.
 
     Returns:
@@ -52,11 +52,11 @@ def is_asked(model, key: object, how: str) -> bool:
 
 
 def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | None:
-    """What a user should know of where a LoRA acts, in one line; None where it is merged into weights of usual types.
+    """What a user should know of where a LoRA acts, in one line; None if it is merged into weights of usual dtypes.
 
     Args:
-        model: MODEL, with the LoRA on it.
-        name: the LoRA's.
+        model: MODEL, with the LoRA applied.
+        name: the LoRA's name.
         beside: patches that act beside the weights.
         merged: patches that are merged into them.
         how: one of `HOW`.
@@ -73,7 +73,7 @@ def note(model, name: str, beside: Mapping, merged: Mapping, how: str) -> str | 
 
 
 def rounded(model, merged: Mapping) -> dict[str, int]:
-    """How many layers of each kind of adapter round what is merged into them, by the kind's name.
+    """Number of layers that round what is merged into them, by the name of the kind of adapter.
 
     GGUF loaders merge at run time, in floating point.
     """
@@ -97,7 +97,7 @@ def _packing(model, key: object) -> str | None:
 
 
 def _place(model, key: object) -> tuple[torch.nn.Module | None, torch.Tensor | None]:
-    """The layer and the weight (or bias) that a patch is for; None where the model lacks them."""
+    """The layer and the weight (or bias) that a patch is for; None for what the model lacks."""
     name, _, kind = target_of(key)[0].rpartition(".")
     try:
         module = model.model.get_submodule(name)
@@ -107,7 +107,7 @@ def _place(model, key: object) -> tuple[torch.nn.Module | None, torch.Tensor | N
 
 
 def _stands_beside(model, key: object, patch: object, how: str) -> bool:
-    """Whether a patch acts beside its layer; those that take as much memory as the layer only where that is asked."""
+    """Whether a patch acts beside its layer; one that needs as much memory as the layer only does so on request."""
     if not is_asked(model, key, how) or not can_stand(key, patch):
         return False
     return how == BESIDE or kind_of(patch) not in LARGE or target_of(key)[0].endswith(_BIAS)

@@ -1,1 +1,1 @@
-"""Processes beside the server: commands that run to their end, and the one in which worlds are simulated."""
+"""Processes beside the server: one for commands that run to their end, and one in which worlds are simulated."""

@@ -1,6 +1,6 @@
 """Commands in a process beside the server (`runtime.beside`): started, watched, stopped by Cancel, ended with it.
 
-The process is in a session of its own, so that Ctrl-C in the server's terminal reaches it only as the end of the
+The process is in a separate session, so that Ctrl-C in the server's terminal reaches it only through the end of the
 server: a training then saves its steps, once.
 """
 
@@ -23,7 +23,7 @@ import comfy.model_management as management
 from ....visual_planner.errors import PlannerError, plain
 
 ROOT = Path(__file__).resolve().parents[3]
-"""Folder of the plugin: the process imports from it, and relative paths of recipes begin in it."""
+"""Folder of the plugin: the process imports from it, and paths in recipes are relative to it."""
 PYTHON_VARIABLE = "VISUAL_PLANNER_TRAINING_PYTHON"
 """Environment variable that names the Python of the process; default: the server's own."""
 _START = (
@@ -32,12 +32,12 @@ _START = (
 )
 _STAGE = "visual planner stage "
 _BAR = re.compile(r"(\d+)/(\d+) \[")
-"""Count and total in a progress bar of tqdm."""
+"""Count and total in tqdm's progress bar."""
 _NOT_FOR_THE_PROCESS = ("PYOPENGL_PLATFORM",)
 _PAUSE_S = 0.25
-"""Pause between two looks [s]."""
+"""Interval between checks [s]."""
 _PATIENCE_S = 30.0
-"""Time to end after an error of this side [s]."""
+"""Time that the process has to end after an error on this side [s]."""
 _CLOSE_S = 5.0
 _LONGEST = 600
 
@@ -48,12 +48,12 @@ class BesideError(PlannerError):
 
 @dataclass
 class State:
-    """How far the commands are.
+    """Progress of the commands.
 
     Attributes:
         stage: number of the running command, from 0; -1 before the first.
         done: count of its progress bar.
-        total: what the bar counts to; 0 while there is none.
+        total: total of the bar; 0 while there is none.
         stopping: whether the user has cancelled.
     """
 
@@ -66,10 +66,10 @@ class State:
 def run(commands: Sequence[Sequence[str]], look: Callable[[State], None]) -> None:
     """Run commands to their end.
 
-    Cancel asks the running one to stop and waits until it has; Cancel once more ends the process at once.
+    Cancel asks the running one to stop and waits until it has; Cancel pressed again ends the process at once.
 
     Args:
-        commands: room and arguments of each, such as ("training", "train", "--config", "a.yaml").
+        commands: package and arguments of each, such as ("training", "train", "--config", "a.yaml").
         look: called a few times per second; may raise ComfyUI's interrupt.
 
     Raises:
@@ -143,7 +143,7 @@ class _Process:
         return True
 
     def ask_to_stop(self) -> None:
-        """Let the running command save what it has and end; the end of its input is the sign."""
+        """Let the running command save its work and end; closing its input is the signal."""
         self.state.stopping = True
         try:
             self.process.stdin.close()
@@ -151,7 +151,7 @@ class _Process:
             return
 
     def close(self, patience: float) -> None:
-        """End it, if it runs: by asking, and by force after a time [s]."""
+        """End it if it runs: by request, and by force after `patience` [s]."""
         self.ask_to_stop()
         end = time.monotonic() + patience
         while not self.has_ended(0.05) and time.monotonic() < end:
@@ -165,7 +165,7 @@ class _Process:
             pipe.close()
 
     def failure(self) -> str:
-        """Its own line of what went wrong, or how it ended."""
+        """Its own error line, or how it ended."""
         for line in reversed(self._said):
             if line.startswith("error: "):
                 return plain(line.removeprefix("error: "), _LONGEST)
@@ -185,12 +185,12 @@ class _Process:
 
 
 def _listen(pipe: IO[bytes], hear: Callable[[str], None]) -> None:
-    """Pass on what a pipe says, line by line; a progress bar begins its line again and again."""
+    """Pass on a pipe's output line by line; a progress bar rewrites its line repeatedly."""
     try:
         for data in _pieces(pipe):
             if line := data.decode("utf-8", "replace").strip():
                 hear(line)
-    except (OSError, ValueError):  # closed while it was read
+    except (OSError, ValueError):  # closed while it was being read
         return
 
 

@@ -1,7 +1,7 @@
 """A process beside the server in which worlds are simulated and rendered (`worlds.child`).
 
-It is started at the first question, kept for the next ones, and ended with the server. OpenGL libraries that a server
-has loaded for itself cannot reach it, and a crash of it is an error of one node: the next question starts it again.
+It is started by the first question, kept for the next ones, and ended with the server. OpenGL libraries that the server
+has loaded for itself do not affect it, and if it crashes, only one node fails: the next question starts it again.
 """
 
 import atexit
@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[3]
 _START = "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; from worlds.child import main; main()"
 _LENGTH = struct.Struct("<Q")
 _NOT_FOR_THE_CHILD = ("PYOPENGL_PLATFORM",)
-"""Variables that a server sets for its own OpenGL; MuJoCo sets them itself, and refuses what it does not expect."""
+"""Variables that a server sets for its own OpenGL; MuJoCo sets them itself, and refuses unexpected values."""
 _PAUSE_S = 0.1
-"""Pause between two looks whether the user has cancelled [s]."""
+"""Interval between checks whether the user has cancelled [s]."""
 _CLOSE_S = 5.0
 _log = logging.getLogger("visual_planner")
 
@@ -38,7 +38,7 @@ class SimulatorError(PlannerError):
 
 
 class Child:
-    """The process, and the questions to it: one at a time, whichever thread asks."""
+    """The process and the questions to it, one at a time, whichever thread asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,16 +52,17 @@ class Child:
         return running.process.pid if running is not None and running.alive else None
 
     def call(self, world: str, name: str, /, check: Callable[[], None] | None = None, **arguments: Any) -> Any:
-        """Ask the process, which is started if there is none.
+        """Ask the process, which is started if necessary.
 
         Args:
             world: one of `worlds.child.CALLS`.
-            name: what is asked, a function of that world's module.
-            check: called while waiting; what it raises ends the process and is raised; default: ComfyUI's Cancel.
-            arguments: of that function; plain values and arrays.
+            name: name of a function of that world's module.
+            check: called while waiting; if it raises, the process is ended and the error passed on; default: ComfyUI's
+                Cancel.
+            arguments: arguments of that function; plain values and arrays.
 
         Raises:
-            SimulatorError: it refuses, or it ended before it had answered.
+            SimulatorError: it refuses, or it ended before it answered.
         """
         with self._lock:
             if self._running is None or not self._running.alive:
@@ -70,7 +71,7 @@ class Child:
             try:
                 kind, value = self._running.ask((world, name, arguments), check or _check_cancelled)
             except BaseException:
-                self._running.kill()  # what it would answer belongs to a question that nobody asks any more
+                self._running.kill()  # its answer would belong to a question that has been abandoned
                 raise
         if kind == "value":
             return value
@@ -115,7 +116,7 @@ class _Running:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked: a process that was forked off the server holds a copy of a child of another's."""
+        """Whether it can be asked: in a process forked from the server, this object is a copy of the server's child."""
         return self._owner == os.getpid() and self.process.poll() is None
 
     def ask(self, question: tuple, check: Callable[[], None]) -> tuple[str, Any]:
@@ -147,7 +148,7 @@ class _Running:
             self._finish()
 
     def close(self) -> None:
-        """Let it end: the end of its input is the sign."""
+        """Let it end, by closing its input."""
         if self._owner != os.getpid():
             return
         try:
@@ -164,11 +165,11 @@ class _Running:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             try:
                 pipe.close()
-            except OSError:  # what was still to be written cannot be
+            except OSError:  # pending data cannot be written any more
                 continue
 
     def _ended(self, call: str) -> SimulatorError:
-        """What to say of a process that is no more."""
+        """The error for a process that has ended."""
         code = self.process.wait()
         for thread in self._threads:
             thread.join(_CLOSE_S)
@@ -178,20 +179,20 @@ class _Running:
 
 
 def _collect(pipe: IO[bytes], answers: "queue.Queue[bytes | None]") -> None:
-    """Pass whole answers on; None is the end."""
+    """Pass on whole answers; None marks the end."""
     try:
         while len(head := pipe.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
             if len(data := pipe.read(length)) < length:
                 break
             answers.put(data)
-    except (OSError, ValueError):  # closed while it was read
+    except (OSError, ValueError):  # closed while it was being read
         pass
     answers.put(None)
 
 
 def _listen(pipe: Iterable[bytes], said: "collections.deque[str]") -> None:
-    """Keep the last lines of what it says of itself, and write all of it to the log for who looks for it."""
+    """Keep the last lines of its output, and write all of it to the log for debugging."""
     try:
         for line in pipe:
             if text := line.decode("utf-8", "replace").rstrip():
@@ -209,11 +210,11 @@ def _signal(number: int) -> str:
 
 
 def _check_cancelled() -> None:
-    """Raise what ComfyUI raises when the user has pressed Cancel."""
+    """Raise ComfyUI's exception if the user has pressed Cancel."""
     import comfy.model_management
 
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 child = Child()
-"""The one of this server."""
+"""This server's only child."""

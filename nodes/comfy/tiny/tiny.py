@@ -1,7 +1,7 @@
 """Load a tiny planner, a FLUX pipeline in diffusers' folder layout, as ComfyUI's own MODEL, CLIP and VAE.
 
-Nothing global is changed. Everything runs in float32: the planner is small, and so it gives what the diffusers pipeline
-gives.
+Nothing global is changed. Everything runs in float32: the planner is small, and this gives the same results as the
+diffusers pipeline.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from ....visual_planner.errors import brief
 from ..safetensors_files import ModelFileError, read_json
 
 TINY_FOLDER = Path(__file__).resolve().parents[3] / "models" / "tiny_planner"
-"""Where the plugin keeps its own planner."""
+"""Folder of the plugin's own planner."""
 TINY, METAWORLD = "tiny_planner", "metaworld_planner"
 PLANNERS = (TINY, METAWORLD)
-"""Names of the small planners, each a folder of models/: of the Jaco's table, and of Meta-World."""
+"""Names of the small planners, each a folder in models/: for the Jaco's table, and for Meta-World."""
 
 
 def folder_of(name: str) -> Path:
@@ -62,7 +62,7 @@ def load_vae(folder: Path):
 
 
 def fingerprint(folder: Path) -> tuple:
-    """Changes when a file of the planner does."""
+    """A value that changes when a file of the planner does."""
     names = ("transformer", "text_encoder", "text_encoder_2", "vae")
     files = [file for name in names for file in sorted((folder / name).glob("[!.]*.safetensors"))]
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)

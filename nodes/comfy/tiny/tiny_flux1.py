@@ -1,6 +1,6 @@
 """The parts of a tiny FLUX.1 pipeline for ComfyUI.
 
-ComfyUI's stock loaders know FLUX.1's sizes only (24 heads, 768 wide CLIP, 49408 words), so the parts are put together
+ComfyUI's stock loaders only support FLUX.1's sizes (24 heads, 768 wide CLIP, 49408 words), so the parts are assembled
 here from ComfyUI's public classes.
 """
 
@@ -25,7 +25,7 @@ def load_model(folder: Path):
     found = detection.detect_unet_config(converted, "") if converted else None
     if found is None or found.get("image_model") != "flux":
         raise ModelFileError(f"tiny planner's transformer must be a FLUX transformer in diffusers' format: {folder}")
-    # ComfyUI up to 0.3.75 takes every FLUX for one of 24 heads.
+    # ComfyUI up to 0.3.75 assumes 24 heads for every FLUX.
     found["num_heads"] = config["num_attention_heads"]
     found["axes_dim"] = list(config["axes_dims_rope"])
     model_config = detection.model_config_from_unet_config(found, converted)

@@ -1,7 +1,7 @@
 """The parts of a tiny FLUX.2 pipeline (klein's kind) for ComfyUI.
 
-ComfyUI's stock loaders know the released sizes only, and its converter of diffusers' transformers none of FLUX.2, so
-the parts are put together here from ComfyUI's public classes.
+ComfyUI's stock loaders only support the released sizes, and its converter of diffusers' transformers does not support
+FLUX.2, so the parts are assembled here from ComfyUI's public classes.
 """
 
 from pathlib import Path
@@ -42,13 +42,13 @@ def load_model(folder: Path):
         raise ModelFileError(
             f"{what} must be a FLUX.2 transformer that this ComfyUI knows, got {folder}: update ComfyUI"
         )
-    # ComfyUI up to 0.3.75 takes every FLUX.2 for one of 48 heads.
+    # ComfyUI up to 0.3.75 assumes 48 heads for every FLUX.2.
     found["num_heads"] = config["num_attention_heads"]
     model_config = detection.model_config_from_unet_config(found, converted)
     model_config.set_inference_dtype(torch.float32, None)
 
     class TinyFlux2(comfy.model_base.Flux2):
-        """FLUX.2 with its text as long as in training, not padded to 512 tokens."""
+        """FLUX.2 with text of the training length, not padded to 512 tokens."""
 
         def extra_conds(self, **kwargs):
             return comfy.model_base.Flux.extra_conds(self, **kwargs)
@@ -59,7 +59,7 @@ def load_model(folder: Path):
 
 
 def load_clip(folder: Path):
-    """CLIP of `folder/text_encoder`, a Qwen3 of which three layers are read, with its own tokenizer.
+    """CLIP of `folder/text_encoder`, a Qwen3 with three output layers, with its own tokenizer.
 
     Raises:
         ModelFileError: a file is missing or broken, or it is another text encoder.

@@ -1,10 +1,10 @@
-"""What the loaders of tiny pipelines share."""
+"""Shared code of the loaders of tiny pipelines."""
 
 from ..safetensors_files import ModelFileError
 
 
 def patcher(model):
-    """MODEL of a network that was put together here."""
+    """MODEL of a network that was assembled here."""
     import comfy.model_management as management
     import comfy.model_patcher
 
@@ -26,12 +26,12 @@ def pick(config: dict, names: tuple[str, ...], what: str) -> dict:
 
 
 def autoencoder_settings(config: dict, channels: int, **more) -> dict:
-    """What `comfy.sd.VAE` builds an autoencoder of FLUX's kind from: as wide and deep as its diffusers config says.
+    """Settings from which `comfy.sd.VAE` builds an autoencoder of FLUX's kind, as wide and deep as in its config.
 
     Args:
-        config: of diffusers' class.
-        channels: of its latents.
-        more: settings of its own.
+        config: configuration of diffusers' class.
+        channels: channels of its latents.
+        more: further settings.
     """
     width = config["block_out_channels"][0]
     structure = {
@@ -54,7 +54,7 @@ def load_text_weights(clip, weights: dict, optional: set[str], name: str) -> Non
     """Give a text encoder its weights.
 
     Raises:
-        ModelFileError: some are missing, which would stay uninitialised, or unknown.
+        ModelFileError: some are unknown, or missing and would stay uninitialised.
     """
     missing, unknown = clip.load_sd(weights)
     lacking = sorted(set(missing) - optional)

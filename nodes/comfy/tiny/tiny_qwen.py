@@ -1,6 +1,6 @@
-"""A tiny FLUX.2's text encoder for ComfyUI: Qwen3 with a small vocabulary, of which three layers are read.
+"""A tiny FLUX.2's text encoder for ComfyUI: Qwen3 with a small vocabulary and three output layers.
 
-Imported when the loader runs, since transformers comes with it.
+Imported only when the loader runs, since it imports transformers.
 """
 
 import logging
@@ -26,7 +26,7 @@ def text_target(folder: Path, config: dict) -> SimpleNamespace:
 
     Args:
         folder: the planner's folder.
-        config: of its text encoder.
+        config: configuration of its text encoder.
     """
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         file = folder / "tokenizer" / "tokenizer.json"
@@ -56,7 +56,7 @@ def text_target(folder: Path, config: dict) -> SimpleNamespace:
             )
 
     class Tokenizer(sd1_clip.SD1Tokenizer):
-        """The chat template around a prompt, as diffusers puts it; weights in brackets are words like others."""
+        """The chat template around a prompt, as in diffusers; weights in brackets are treated as ordinary text."""
 
         def __init__(self, embedding_directory=None, tokenizer_data=None):
             super().__init__(embedding_directory, tokenizer_data or {}, clip_name=NAME, tokenizer=Words, name=NAME)
@@ -74,7 +74,7 @@ def text_target(folder: Path, config: dict) -> SimpleNamespace:
             return {**tokens, NAME: [section[:length] for section in tokens[NAME]]}
 
     class Qwen(sd1_clip.SDClipModel):
-        """Qwen3, of which the hidden states after a quarter, a half and three quarters of its layers are read."""
+        """Qwen3 whose outputs are the hidden states after a quarter, a half and three quarters of its layers."""
 
         def __init__(self, device="cpu", dtype=None, model_options=None):
             super().__init__(

@@ -1,6 +1,6 @@
 """The tiny planner's text encoders for ComfyUI: FLUX's classes with a small vocabulary of their own.
 
-Imported when the loader runs, since transformers comes with it.
+Imported only when the loader runs, since it imports transformers.
 """
 
 import logging
@@ -48,7 +48,7 @@ def text_target(folder: Path, clip_config: dict) -> SimpleNamespace:
                 str(folder / "tokenizer_2"),
                 embedding_directory=embedding_directory,
                 embedding_key="t5xxl",
-                # By way of its file as it is: the T5 class of transformers 5 rebuilds it without its normaliser.
+                # Loaded directly from its file: the T5 class of transformers 5 rebuilds it without its normaliser.
                 tokenizer_class=PreTrainedTokenizerFast,
                 has_start_token=False,
                 pad_with_end=False,
@@ -59,7 +59,7 @@ def text_target(folder: Path, clip_config: dict) -> SimpleNamespace:
             )
 
         def tokenize_with_weights(self, text, return_word_ids=False, **kwargs):
-            """Tokens and weights, cut to the length of training with the end token kept, as diffusers cuts them."""
+            """Tokens and weights, cut to the training length with the end token kept, as in diffusers."""
             length = settings["model_max_length"]
             sections = super().tokenize_with_weights(text, return_word_ids, **kwargs)
             if any(len(section) > length for section in sections):
@@ -75,14 +75,14 @@ def text_target(folder: Path, clip_config: dict) -> SimpleNamespace:
             ]
 
     class Tokenizer(FluxTokenizer):
-        """Both tokenizers, as FLUX has them."""
+        """Both tokenizers, as in FLUX."""
 
         def __init__(self, embedding_directory=None, tokenizer_data=None):
             self.clip_l = ClipLTokenizer(embedding_directory, tokenizer_data)
             self.t5xxl = T5Tokenizer(embedding_directory, tokenizer_data)
 
     class ClipModel(FluxClipModel):
-        """FLUX's pair of encoders, CLIP with as many words as the planner's vocabulary has."""
+        """FLUX's pair of encoders, with a CLIP of the planner's vocabulary size."""
 
         def __init__(self, device="cpu", dtype=None, model_options=None):
             super().__init__(dtype_t5=None, device=device, dtype=dtype, model_options=model_options or {})

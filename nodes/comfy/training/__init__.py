@@ -1,1 +1,1 @@
-"""Behind Training Data and Train Planner: folders, data sets, runs, and what is shown of a run."""
+"""Implementation of Training Data and Train Planner: folders, data sets, runs, and the display of a run."""

@@ -1,6 +1,6 @@
 """Data sets for Train Planner: episodes, pairs and a cache in one folder, made by the project's own commands.
 
-Each part is made once; a stopped run goes on where it was.
+Each part is made once; a stopped run continues where it was.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _EPISODES, _PAIRS, _SHEET = "episodes", "pairs", "contact_sheet.jpg"
 _BAR = 1000
 """Parts of the progress bar per command."""
 _PREVIEW_PX = 512
-"""Longer side of the sheet that is shown meanwhile [px]."""
+"""Longer side of the sheet that is shown during the run [px]."""
 _LARGEST_PX = 512
 """Longest side of a frame that the simulator renders [px]."""
 _results = training_folders.Results()
@@ -35,7 +35,7 @@ _results = training_folders.Results()
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the node is asked for; see its inputs."""
+    """Values of the node's inputs."""
 
     recipe: str
     name: str
@@ -54,7 +54,7 @@ def make(wanted: Wanted) -> np.ndarray | None:
     """Make what is missing of a data set.
 
     Returns:
-        The contact sheet (H, W, 3) uint8 of its pairs; None where somebody has removed it.
+        The contact sheet (H, W, 3) uint8 of its pairs; None if it has been removed.
 
     Raises:
         TrainingNodeError: the inputs exclude each other, or the data set was made with others.
@@ -75,9 +75,9 @@ def make(wanted: Wanted) -> np.ndarray | None:
 
 
 def _run(commands: list[tuple[str, ...]], sheet: Path) -> None:
-    """Run commands, those of each room in a process of their own.
+    """Run commands, those of each package in a separate process.
 
-    Mesa, with which episodes are rendered, and Triton, which training imports, crash each other in one process.
+    Mesa, with which episodes are rendered, and Triton, which training imports, crash in one process together.
     """
     bar, before = comfy.utils.ProgressBar(_BAR * max(1, len(commands))), 0
 
@@ -104,7 +104,7 @@ def commands_for(wanted: Wanted, recipe: Path, folder: Path) -> list[tuple[str, 
     if simulated:
         section = {"source": str(folder / _EPISODES), "format": "simulated", "processes": 1}
         section |= {key: str(value) if isinstance(value, Path) else value for key, value in prepare.items()}
-        changes = [f"prepare={json.dumps(section)}"]  # the recipe's own section is about other episodes
+        changes = [f"prepare={json.dumps(section)}"]  # the recipe's own section is for other episodes
         if not (folder / _EPISODES).exists():
             commands.append(_demonstrate(wanted, recipe, folder))
     if not pairs.exists():
@@ -115,7 +115,7 @@ def commands_for(wanted: Wanted, recipe: Path, folder: Path) -> list[tuple[str, 
 
 
 def _demonstrate(wanted: Wanted, recipe: Path, folder: Path) -> tuple[str, ...]:
-    """Episodes with as many frames as the recipe's planner has cells, as large as they are."""
+    """The command for episodes with as many frames as the recipe's planner has cells, in the size of the cells."""
     spec = _spec(recipe)
     options = {
         "out": folder / _EPISODES, "episodes": wanted.episodes, "seed": wanted.seed, "frames": spec.layout.frames,
@@ -142,12 +142,12 @@ def _sets(changes: list[str]) -> tuple[str, ...]:
 
 
 def _yaml(value: object) -> str:
-    """A value as YAML of one line: a path quoted, whatever it is called."""
+    """A value as one line of YAML; paths are quoted, whatever their names."""
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
 def summary(name: str) -> str:
-    """How many pairs a finished data set has, and where it is."""
+    """Number of pairs of a finished data set, and its location."""
     folder = training_folders.data_folder(name)
     held_out, count = 0, 0
     for line in (folder / MANIFEST.parent / "pairs.jsonl").read_bytes().splitlines():

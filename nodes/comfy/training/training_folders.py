@@ -1,7 +1,7 @@
-"""Where trainings of the graph live: recipes, data sets and runs, in a folder of ComfyUI's that no route reaches.
+"""Folders of trainings started from the graph: recipes, data sets and runs, in a ComfyUI folder that no route serves.
 
-ComfyUI keeps `user/__NAME` from every client of its server, so that recipes, which name files, are its owner's alone.
-All that the nodes write lies here, apart from the LoRA that is installed.
+ComfyUI hides `user/__NAME` from every client of its server, so that only its owner controls recipes, which name files.
+Everything that the nodes write lies here, except for the installed LoRA.
 """
 
 import collections
@@ -22,7 +22,7 @@ from ..processes.beside import ROOT
 BUILT_IN = lora.BUILT_IN
 FROM_RECIPE = "from the recipe"
 MANIFEST = Path("cache") / "manifest.json"
-"""In a data set's folder: what a finished cache has."""
+"""File in a data set's folder that marks a finished cache."""
 _MADE, _INSTALLED = "made.json", "installed.json"
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -30,21 +30,21 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 class TrainingNodeError(PlannerError):
-    """A training cannot be started as it was asked for, or its LoRA cannot be installed."""
+    """A training cannot be started as requested, or its LoRA cannot be installed."""
 
 
 def root() -> Path:
-    """The folder of trainings; its folders are made when something is written."""
+    """The folder of trainings; subfolders are created when something is written."""
     import folder_paths
 
     return Path(folder_paths.get_system_user_directory("visual_planner")) / "training"
 
 
 def plain_name(name: object, what: str) -> str:
-    """A name that is going to be that of a folder and a file, on any system.
+    """Check a name that will be used for a folder and a file, on any system.
 
     Raises:
-        TrainingNodeError: it could be none, or lead elsewhere; `what` names the input.
+        TrainingNodeError: it is not a valid name, or could lead elsewhere; `what` names the input.
     """
     fits = isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith(".") and not _RESERVED.fullmatch(name)
     if not fits:
@@ -117,7 +117,7 @@ def run_folder(name: object) -> Path:
 
 
 def note_settings(folder: Path, settings: Mapping[str, object]) -> None:
-    """Note what a data set is made with, or compare it with what an earlier run of the node has noted.
+    """Record the settings of a data set, or compare them with those that an earlier run of the node recorded.
 
     Raises:
         TrainingNodeError: it was made with other settings, or by hand.
@@ -140,7 +140,7 @@ def note_settings(folder: Path, settings: Mapping[str, object]) -> None:
 def install(file: Path, run: Path) -> str:
     """Copy a run's LoRA into ComfyUI's loras folder, under the run's name, whole or not at all.
 
-    A file of that name is replaced only if this run has installed it and nobody has changed it since.
+    A file of that name is replaced only if this run has installed it and it has not been changed since.
 
     Args:
         file: the LoRA.
@@ -156,7 +156,7 @@ def install(file: Path, run: Path) -> str:
     data = file.read_bytes()
     try:
         own = check_free(run)
-        if own and _digest(target.read_bytes()) == _digest(data):  # whoever has loaded it need not load it again
+        if own and _digest(target.read_bytes()) == _digest(data):  # unchanged, so that loaders need not load it again
             return target.name
         _write(target, data, new=not own)
         _write(run / _INSTALLED, json.dumps({"sha256": _digest(data)}).encode())
@@ -168,7 +168,7 @@ def install(file: Path, run: Path) -> str:
 
 
 def check_free(run: Path) -> bool:
-    """Whether this run has installed a LoRA; False where there is none of its name.
+    """Whether this run has installed a LoRA; False if there is none of its name.
 
     Raises:
         TrainingNodeError: another file has that name.
@@ -192,14 +192,14 @@ def installed_file(run: Path) -> Path:
 
 
 class Results:
-    """What this server has finished, by name, so that a file that was removed or replaced since is noticed."""
+    """What this server has finished, by name, so that a file that was removed or replaced later is noticed."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Path, int]] = {}
         self._lost: collections.Counter[str] = collections.Counter()
 
     def note(self, name: str, file: Path) -> None:
-        """A result is finished, and this file is it."""
+        """Record the file of a finished result."""
         self._known[name] = file, file.stat().st_mtime_ns
 
     def times_lost(self, name: str) -> int:
@@ -212,7 +212,7 @@ class Results:
         return self._lost[name]
 
     def fingerprint(self, recipe: str | None, name: str | None) -> tuple:
-        """Another value when the recipe's file is another one, or a finished result is gone; None: not known yet."""
+        """A value that changes with the recipe's file and when a finished result is lost; None: unknown input."""
         file = recipes().get(recipe) if recipe is not None else None
         return file.stat().st_mtime_ns if file is not None else 0, self.times_lost(name) if name is not None else 0
 
@@ -232,11 +232,11 @@ def digest_of(file: Path) -> str:
 
 
 def _write(target: Path, data: bytes, new: bool = False) -> None:
-    """Give a file its content at once.
+    """Write a file's content atomically.
 
     Raises:
-        FileExistsError: it must be new, and there is one.
-        OSError: it cannot be written; it is as it was.
+        FileExistsError: it must be new, but exists.
+        OSError: it cannot be written; it is unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -255,7 +255,7 @@ def _write(target: Path, data: bytes, new: bool = False) -> None:
 
 
 def _place(name: str, target: Path) -> None:
-    """Rename without replacing; a disk without hard links is asked beforehand."""
+    """Rename without replacing; on a disk without hard links, existence is checked first."""
     try:
         os.link(name, target)
     except FileExistsError:

@@ -22,14 +22,14 @@ SET_BY_NODE = ("max_steps", "log_every", "validation.every")
 """Keys that the node's own inputs set."""
 _CHANGE = re.compile(r"train\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)=(.+)")
 _POINTS = 500
-"""About so many points has a loss curve."""
+"""Approximate number of points of a loss curve."""
 _LORA = "lora.safetensors"
 _results = training_folders.Results()
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the node is asked for; see its inputs."""
+    """Values of the node's inputs."""
 
     recipe: str
     data: str
@@ -47,7 +47,7 @@ class Done:
     Attributes:
         lora_name: its name in the loaders' lists.
         picture: loss curve and newest plans (H, W, 3) uint8.
-        plans: grids (H, W, 3) uint8 of the newest validation; none where it did not validate.
+        plans: grids (H, W, 3) uint8 of the newest validation; empty if there was none.
         text: the result in a few lines.
     """
 
@@ -113,7 +113,7 @@ def allowed_changes(text: str) -> list[str]:
     """Changes to the recipe, one per line; empty lines and those that begin with # are left out.
 
     Raises:
-        TrainingNodeError: a line is none, or changes a file or what another input says.
+        TrainingNodeError: a line is not a change, or changes a file or what another input sets.
     """
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):

@@ -1,7 +1,7 @@
-"""What a run says of itself while it goes on: its log, its validation pictures, and the picture made of both.
+"""What a run shows while it is going on: its log, its validation pictures, and the picture made of both.
 
-The folder of a run is written by `training`: `log.jsonl` (an object per line, half a line at the end while it is being
-written), and `validation/STEP/NAME.png` with the plan alone and `NAME_beside_truth.png` with the ground truth.
+The folder of a run is written by `training`: `log.jsonl` (one object per line, possibly half a line at the end while it
+is being written), and `validation/STEP/NAME.png` with the plan alone and `NAME_beside_truth.png` with the ground truth.
 """
 
 import time
@@ -19,11 +19,11 @@ from ..processes.beside import State
 _LOG, _PLANS, _BESIDE = "log.jsonl", "validation", "_beside_truth"
 _TRAIN = 0
 _AGAIN_S = 5.0
-"""A picture is sent again after this time, for a page that was opened meanwhile [s]."""
+"""Time after which a picture is sent again, for a page that was opened meanwhile [s]."""
 _AT_MOST_S = 0.5
-"""Pause between two pictures [s]."""
+"""Interval between two pictures [s]."""
 _LARGEST = 1e12
-"""Larger numbers, and those that are none, are left out."""
+"""Values of this size or larger, and NaN, are left out."""
 
 
 @dataclass
@@ -42,12 +42,12 @@ class RunLog:
 
     @property
     def step(self) -> int:
-        """The last step that it names; 0 without any."""
+        """The last step in it; 0 if there is none."""
         return max((points[-1][0] for points in (self.losses, self.held_out) if points), default=0)
 
 
 def read_log(run: Path) -> RunLog:
-    """The log so far; what is none of a log's lines is left out: it is being written."""
+    """The log so far; invalid lines are left out, since they are still being written."""
     log = RunLog()
     try:
         lines = (run / _LOG).read_bytes().split(b"\n")
@@ -91,19 +91,19 @@ def read_picture(file: Path) -> np.ndarray:
 
 
 def preview(pixels: np.ndarray, longest: int | None = None) -> tuple:
-    """What a progress bar takes to show a picture (H, W, 3) uint8, its longer side at most so many pixels."""
+    """A picture (H, W, 3) uint8 in the form of a progress bar's preview, its longer side at most `longest` [px]."""
     from PIL import Image
 
     return "PNG", Image.fromarray(pixels), longest
 
 
 class View:
-    """The live picture and the progress bar of a node whose run goes on.
+    """The live picture and the progress bar of a node whose run is in progress.
 
     Args:
         run: folder of the run.
-        name: of the planner.
-        steps: of the whole run.
+        name: name of the planner.
+        steps: number of steps of the whole run.
     """
 
     def __init__(self, run: Path, name: str, steps: int) -> None:
@@ -129,19 +129,19 @@ class View:
         return self.bar.update_absolute(step, self.steps, self._picture())
 
     def _picture(self) -> tuple | None:
-        """The picture for the progress bar; None where a file has just gone: the training goes on all the same."""
+        """The picture for the progress bar; None if a file has just disappeared, which does not affect the training."""
         try:
             return preview(self.draw())
         except (OSError, ValueError):
             return None
 
     def _marks(self) -> tuple:
-        """Changes with the log and with the newest pictures."""
+        """A value that changes with the log and with the newest pictures."""
         paths = [self.run / _LOG, *sorted((self.run / _PLANS).glob("[0-9]*"))[-1:]]
         return tuple((str(path), path.stat().st_mtime_ns if path.exists() else 0) for path in paths)
 
     def draw(self, step: int | None = None) -> np.ndarray:
-        """The picture (H, W, 3) uint8; `step` is that at which the run has ended."""
+        """The picture (H, W, 3) uint8; `step` is the one at which the run ended."""
         log = read_log(self.run)
         return draw_run(
             [self._headline(log, step), figures(log)], log.losses, log.held_out, max(self.steps, log.step),

@@ -15,16 +15,16 @@ from ..sources import Entry, Source
 from .rules import active_span, choose_frames, clock_of, motion_of, path_of_states, plan_time
 
 _FINE = 512
-"Half the moments among which a cut path's new start is sought."
+"Half the number of moments among which a cut path's new start is sought."
 
 
 class Choice:
     """The frames of one episode that fill a grid's cells.
 
     Args:
-        source: of the episode.
+        source: the episode's source.
         entry: the episode.
-        section: `frames` is the rule.
+        section: the settings, of which `frames` is the rule.
         count: cells of a grid.
     """
 
@@ -85,14 +85,14 @@ class Choice:
 
 
 def later_starts(section: PrepareSection, entry: Entry, first: int, last: int, count: int) -> list[int]:
-    """Frames, ascending, at which further pairs of an episode begin; they depend on the seed and its name alone.
+    """Frames, ascending, at which further pairs of an episode begin; they depend only on the seed and its name.
 
     Args:
-        section: `later_starts` is how many are wanted on average.
+        section: the settings, of which `later_starts` is the mean number of starts.
         entry: the episode.
         first: its first frame of interest.
         last: its last one.
-        count: frames that a pair needs: so many are left after each start.
+        count: frames that a pair needs; at least this many are left after each start.
     """
     room = last - first - count + 1
     if room < 1 or not section.later_starts:
@@ -109,16 +109,16 @@ def later_starts(section: PrepareSection, entry: Entry, first: int, last: int, c
 def rest_of(
     trajectory: Trajectory, whole: np.ndarray, chosen: np.ndarray, clock: np.ndarray | None
 ) -> Trajectory | None:
-    """What is still ahead of a path of the whole episode, with the times of a plan that begins later.
+    """The part of a path of the whole episode that is still ahead, with the times of a plan that begins later.
 
     Args:
-        trajectory: with times in the plan of the whole episode.
+        trajectory: trajectory with times in the plan of the whole episode.
         whole: numbers of the frames of that plan.
         chosen: numbers of the frames of the later one.
         clock: as `rules.clock_of` gives it.
 
     Returns:
-        the rest; None where a path has no times, or nothing of it is left.
+        The rest; None if a path has no times, or nothing of it is left.
     """
     if not is_timed(trajectory):
         return None
@@ -133,7 +133,7 @@ def rest_of(
         ahead = [Point(x, y, max(start, first)), *(point for point in path.points if point.t > max(start, first))]
         frames = np.interp([point.t for point in ahead], cells / max(len(whole) - 1, 1), numbers)
         times = plan_time(frames, chosen, clock)
-        new = np.concatenate([[True], np.diff(times) > 0])  # what lies behind the last chosen frame ends with it
+        new = np.concatenate([[True], np.diff(times) > 0])  # whatever follows the last chosen frame ends with it
         points = tuple(replace(point, t=float(t)) for point, t, keep in zip(ahead, times, new, strict=True) if keep)
         if len(points) < 2:
             return None

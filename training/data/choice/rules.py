@@ -24,7 +24,7 @@ def choose_frames(
     path: np.ndarray | None = None,
     clock: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Numbers (count,) of the chosen frames, ascending, first one first.
+    """Numbers (count,) of the chosen frames, ascending from the first one.
 
     Args:
         length: frames of the episode.
@@ -49,7 +49,7 @@ def choose_frames(
     lively[0] = 0.0
     passed = np.cumsum(lively) / lively.sum()
     chosen = np.abs(passed[:, None] - np.linspace(0.0, 1.0, count)).argmin(axis=0)
-    # every frame once: push doubles forward, then back from the end
+    # every frame at most once: push duplicates forward, then back from the end
     chosen = np.maximum.accumulate(chosen - np.arange(count)) + np.arange(count)
     return np.minimum(chosen, length - count + np.arange(count))
 
@@ -60,8 +60,8 @@ def path_of_states(
     """Path (T, 3 or 4) of states (T, D): place [m], and the gripper's opening as a length.
 
     Args:
-        states: one row a frame; the first three columns are the end effector's place.
-        gripper_column: the gripper's; None: unknown.
+        states: one row per frame; the first three columns are the end effector's place.
+        gripper_column: number of the gripper's column; None: unknown.
         gripper_range: its values when open and when closed.
 
     Raises:
@@ -90,9 +90,9 @@ def path_of_states(
 
 
 def clock_of(times: np.ndarray | None) -> np.ndarray | None:
-    """Times (T,) in units of the mean distance of frames, from 0 on; None where frames are evenly spaced.
+    """Times (T,) in units of the mean interval of frames, from 0 on; None where frames are evenly spaced.
 
-    Times that deviate from even ones by less than half a frame are a camera's or a container's rounding.
+    Times that deviate from even ones by less than half a frame are put down to a camera's or a container's rounding.
 
     Args:
         times: (T,) when each frame was taken [s], never descending; None: evenly.
@@ -123,7 +123,7 @@ def active_span(motion: np.ndarray, count: int) -> tuple[int, int]:
 
 
 def plan_time(frames: np.ndarray, chosen: np.ndarray, clock: np.ndarray | None = None) -> np.ndarray:
-    """Time in the plan, 0 to 1, of frames of the episode: a chosen frame has that of its cell, others lie between.
+    """Time in the plan, 0 to 1, of frames of the episode: a chosen frame has its cell's, the others are interpolated.
 
     Args:
         frames: numbers, not necessarily whole.
@@ -145,5 +145,5 @@ def _evenly(first: int, last: int, count: int, clock: np.ndarray | None) -> np.n
 
 
 def _floor(motion: np.ndarray) -> float:
-    """Change that is only noise of the camera: what the quietest frames show."""
+    """Change that is only camera noise: that of the quietest frames."""
     return float(np.percentile(motion[1:], 10)) if len(motion) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Where the end effector's path comes from, for planners that follow a drawn path: a module a kind.
+"""Where the end effector's path comes from, for planners that follow a drawn path: one module per kind.
 
 Each kind gives a trajectory in pixels of the source's own frames; its times are those of the chosen frames in the plan.
 """
@@ -20,16 +20,16 @@ from . import cvat, drawn, projected, recorded, tracked
 
 
 class OverlayMaker(Protocol):
-    """What gives the path of an episode."""
+    """Returns the path of an episode."""
 
     of_whole: bool
-    """It is that of the whole episode, whichever frames are chosen."""
+    """Whether the path is that of the whole episode, whichever frames are chosen."""
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """Trajectory on a frame.
 
         Args:
-            source: of the episode.
+            source: the episode's source.
             entry: the episode.
             chosen: (K,) numbers of the chosen frames.
             size: (h, w) of the frame [px].
@@ -61,12 +61,12 @@ def with_path(first: np.ndarray, trajectory: Trajectory | None, spec: PlannerSpe
 def shown_picture(
     mode: str, first: np.ndarray, trajectory: Trajectory | None, goal: np.ndarray, spec: PlannerSpec
 ) -> np.ndarray:
-    """What a planner is shown in a mode: the first frame, with the path and the goal that the mode has.
+    """Picture that a planner is shown in a mode: the first frame, with the mode's path and goal.
 
     Args:
         mode: one of `prompts.MODES`.
         first: (h, w, 3) uint8.
-        trajectory: on it; None is drawn as none.
+        trajectory: path on the first frame; None: nothing is drawn.
         goal: (h, w, 3) uint8.
         spec: the planner, for the style of the path.
 
@@ -81,7 +81,7 @@ def shown_picture(
 def open_overlay(
     kind: str, source: Source, data: Path | None, states: str, modes: Sequence[str]
 ) -> OverlayMaker | None:
-    """What gives the paths, or None where no mode draws any, none is named and the source has none of its own.
+    """Open the overlay that supplies paths; None if no mode draws any, none is named and the source has none itself.
 
     Args:
         kind: as `prepare.overlay`.

@@ -21,7 +21,7 @@ from ..sources.names import named_file, safe_id
 
 @dataclass(frozen=True)
 class _Part:
-    """What a file says of one episode: its picture or None, its tracks, and the size (w, h) of its frames or None."""
+    """What a file has of one episode: its picture or None, its tracks, and the size (w, h) of its frames or None."""
 
     image: ElementTree.Element | None
     tracks: list[ElementTree.Element]
@@ -68,16 +68,16 @@ class CvatPaths:
 
 
 def _part(root: ElementTree.Element, entry: Entry, file: Path, alone: bool) -> _Part:
-    """What belongs to an episode.
+    """Find what belongs to an episode.
 
     Args:
-        root: of the file.
+        root: root element of the file.
         entry: the episode.
-        file: for messages.
+        file: name of the file, for messages.
         alone: whether the file is this episode's own.
 
     Raises:
-        TrainingError: nothing does, or what does cannot be told from other tasks' shapes.
+        TrainingError: nothing does, or it cannot be distinguished from other tasks' shapes.
     """
     images = root.findall(".//image")
     tasks = root.findall(".//task")

@@ -19,7 +19,7 @@ from .recorded import path_over
 _KEYS = {"intrinsics", "extrinsics", "width", "height"}
 _NEAR_M = 1e-3
 _SEEN = 0.25
-"A path of which less than this fraction lies in the picture comes from other numbers than places [m]."
+"A path with less than this fraction in the picture was not computed from places [m]."
 
 
 class _File(Record):
@@ -44,8 +44,8 @@ class ProjectedPaths:
 
     The file: `{"cameras": {NAME: CAMERA}, "episodes": {ID: CAMERA}, "offset_m": [x, y, z]}`, where CAMERA is
     `{"intrinsics": 3x3 [px], "extrinsics": 3x4 or 4x4, "width": px, "height": px}`. The extrinsics take a point of the
-    robot's frame to the camera's (x right, y down, z forward, OpenCV's convention) [m]; an episode's camera goes before
-    that of the name; the offset is added to every place (such as from the flange to the finger tips).
+    robot's frame to the camera's (x right, y down, z forward, OpenCV's convention) [m]. An episode's own camera takes
+    precedence over the named one. The offset is added to every place (such as from the flange to the finger tips).
 
     Raises:
         TrainingError: a camera is missing or has matrices of a wrong shape, or NaN in them.
@@ -126,7 +126,7 @@ def project(places: np.ndarray, intrinsics: np.ndarray, extrinsics: np.ndarray) 
     """Pixels (N, 2) and depths (N,) [m] of places (N, 3) [m] seen by a pinhole camera.
 
     Args:
-        places: in the robot's frame.
+        places: places in the robot's frame.
         intrinsics: (3, 3) [px].
         extrinsics: (3, 4), robot's frame to camera's.
     """

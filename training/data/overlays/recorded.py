@@ -12,7 +12,7 @@ from ..choice.rules import plan_time
 from ..sources import Entry, Source
 
 _CONTROL_POINTS = 17
-"Number of points of a drawn path: enough to follow it, few enough for a smooth line."
+"Number of points of a drawn path: enough to follow the motion, few enough for a smooth line."
 
 
 def timed_trajectory(places: np.ndarray, times: np.ndarray, size: tuple[int, int]) -> Trajectory:
@@ -27,8 +27,8 @@ def episode_trajectory(record: dict, height: int, width: int) -> Trajectory:
 
     Args:
         record: the episode's line; `path_px` holds (x, y, t).
-        height: of a frame [px].
-        width: of a frame [px].
+        height: height of a frame [px].
+        width: width of a frame [px].
     """
     path = np.asarray(record["path_px"], float)
     return timed_trajectory(path[:, :2], path[:, 2], (height, width)).clipped("clamp")
@@ -40,7 +40,7 @@ def path_over(
     """Path through the places (T, 2) [px] of every frame, from the first chosen frame to the last.
 
     Args:
-        places: of every frame [px].
+        places: places in every frame [px].
         chosen: numbers of the chosen frames.
         size: (h, w) of a frame [px].
         clock: as `choice.rules.clock_of` gives it.

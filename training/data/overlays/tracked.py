@@ -18,10 +18,10 @@ from ..sources.pictures import read_picture
 from .recorded import path_over
 
 _AROUND = 0.05
-"Points are searched within this fraction of the frame's shorter side around a click."
+"Points are sought within this fraction of the frame's shorter side around a click."
 _POINTS = 24
 _FEW = 6
-"With fewer points left, new ones are searched around the position."
+"With fewer points left, new ones are sought around the position."
 _ROUND_TRIP_PX = 1.0
 "A point is lost if tracking it back misses its start by more than this [px]."
 
@@ -43,7 +43,7 @@ class TrackedPaths:
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """See `OverlayMaker`."""
-        # from the first frame on, where the click or the mask belongs, also when the chosen ones begin later
+        # from the first frame, to which the click or the mask belongs, even if the chosen ones begin later
         shown = (source.frames(entry, [index])[0] for index in range(int(chosen[-1]) + 1))
         grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown)
         places = follow(grey, self._mask(entry, size), f"episode {entry.id} ({entry.file})")

@@ -1,1 +1,1 @@
-"""A run of `prepare`: what is finished, its parts in several processes, and what it writes in the end."""
+"""A run of `prepare`: its progress, its parts in several processes, and what it writes at the end."""

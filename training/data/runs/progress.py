@@ -1,4 +1,4 @@
-"""What a run over many episodes has finished, so that a killed one goes on where it was."""
+"""What a run over many episodes has finished, so that a killed one continues where it stopped."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class Progress:
         stamp: digest of everything that the work depends on; with another one the folder is started over.
 
     Attributes:
-        done: id → where the record of what is finished begins in the file [bytes].
+        done: id of each finished episode → where its record begins in the file [bytes].
         begun_anew: whether another run's work was thrown away.
     """
 
@@ -48,7 +48,7 @@ class Progress:
         self._end += len(line)
 
     def records(self, ids: Sequence[str], others: dict[str, dict]) -> Iterator[dict]:
-        """The records of episodes in an order, one in memory at a time; those of unfinished ones are in `others`."""
+        """The episodes' records in the given order, one in memory at a time; `others` has those of unfinished ones."""
         with (self.folder / _DONE).open("rb") as stream:
             for name in ids:
                 if name in others:
@@ -58,7 +58,7 @@ class Progress:
                     yield json.loads(stream.readline())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._stream.close()
 
     def finish(self) -> None:
@@ -68,7 +68,7 @@ class Progress:
             (self.folder / name).unlink()
 
     def _read_lines(self) -> int:
-        """Take in the finished lines; returns where they end [bytes], since a kill may have cut the last one."""
+        """Read the finished lines; returns where they end [bytes], since a kill may have truncated the last one."""
         file, whole = self.folder / _DONE, 0
         if file.is_file():
             with file.open("rb") as stream:
@@ -81,7 +81,7 @@ class Progress:
 
 
 def forget_empty(folder: Path) -> bool:
-    """Remove a working folder in which no episode is finished; returns whether none is left."""
+    """Remove a working folder without finished episodes; returns whether there is no such folder any more."""
     done = folder / _DONE
     if not (done.is_file() and done.stat().st_size and _has_line(done)):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """What `prepare` writes when all episodes are finished: the split, the lines, the manifest and the contact sheet.
 
-The records of the episodes are read from the disk, once for each thing that is made of them: in memory are only the
-names and first frames of the episodes.
+The records of the episodes are read from disk, once for each output: only the names and first frames of the episodes
+are kept in memory.
 """
 
 import json
@@ -22,22 +22,22 @@ from ..pairs_folder import FORMAT, MANIFEST
 from ..splits import find_leaks, ranks, scenes_of, split_episodes
 
 Records = Callable[[], Iterable[dict]]
-"""The records of all episodes in order, again with each call; each is read when it is its turn."""
+"""The records of all episodes in order, from the start with each call; each is read when its turn comes."""
 
 
 class Lines(Sequence):
     """The lines of a file of JSON records, read when they are asked for.
 
     Args:
-        file: whose lines they are.
-        starts: where each begins [bytes].
+        file: the file.
+        starts: where each line begins [bytes].
     """
 
     def __init__(self, file: Path, starts: array) -> None:
         self._file, self._starts = file, starts
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of lines."""
         return len(self._starts)
 
     def __getitem__(self, index: int) -> dict:
@@ -119,7 +119,7 @@ def _write_manifest(file: Path, records: Records) -> None:
 
 @contextmanager
 def _rows(file: Path) -> Iterator[Callable[[str], int]]:
-    """A function that adds text to a new file and says where it begins [bytes]; the file is there at the end."""
+    """A function that adds text to a new file and returns where it begins [bytes]; the file appears at the end."""
     with replacing(file) as temporary, temporary.open("wb") as stream:
 
         def write(text: str) -> int:
@@ -131,9 +131,9 @@ def _rows(file: Path) -> Iterator[Callable[[str], int]]:
 
 
 def _scenes(job: Job, records: Records, firsts: dict[str, str]) -> dict[str, str]:
-    """Scene of each episode by its frames, and by what its source says.
+    """Scene of each episode, by its frames and by its source.
 
-    The digests of an episode's other frames count only where one of them is another's first frame.
+    The digests of an episode's other frames count only if one of these frames is another episode's first.
     """
     named = {entry.id: entry.scene for entry in job.source.entries if entry.scene}
     starts: dict[str, list[str]] = defaultdict(list)
@@ -154,7 +154,7 @@ def _scenes(job: Job, records: Records, firsts: dict[str, str]) -> dict[str, str
 
 
 def _more_than_first_frames(scenes: dict[str, str], firsts: dict[str, str]) -> dict[str, str]:
-    """Scenes of the episodes that share theirs without sharing the first frame."""
+    """Scenes of the episodes that share a scene without sharing the first frame."""
     frames = defaultdict(set)
     for name, scene in scenes.items():
         frames[scene].add(firsts[name])

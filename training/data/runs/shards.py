@@ -1,4 +1,4 @@
-"""A shard of `prepare` in its own folder: pictures and records of its episodes; and many of them as one result."""
+"""A shard of `prepare` in its own folder: pictures and records of its episodes; and the merge of all shards."""
 
 import hashlib
 import json
@@ -35,16 +35,16 @@ from .result import Records, write_result
 
 RECORDS = "records.jsonl"
 AFTERWARDS = ("out", "processes", "subsets", "split", "validation_episodes")
-"""Settings that say what becomes of the pairs when all are made."""
+"""Settings that take effect only when all pairs are made."""
 _PLACES = ("source", "instructions", "overlay_data", "prompts")
-"""Settings that are paths: the same data may be elsewhere on another machine; what is there is compared instead."""
+"""Settings that are paths, which may differ between machines; the data there is compared instead."""
 PICTURES = ("conditions", "targets")
 
 Process = Callable[[Job, tuple[Entry, ...], Progress], Records]
 
 
 def made_from(job: Job, entries: tuple[Entry, ...]) -> dict:
-    """All that the pictures and lines of a data set depend on, the same on every machine that sees the data."""
+    """Everything that the pictures and lines of a data set depend on, the same on every machine that sees the data."""
     settings = job.section.model_dump(mode="json", exclude={*AFTERWARDS, *_PLACES})
     told = {f"prepare.{name}": value for name, value in settings.items()}
     told |= {f"spec.{name}": value for name, value in asdict(job.spec).items()}
@@ -72,13 +72,13 @@ def _size(file: str | Path) -> int:
 
 
 def make_shard(job: Job, entries: tuple[Entry, ...], part: Part, stamp: str, process: Process) -> None:
-    """Make the pairs of one part of the episodes; one that is finished and whole stays as it is.
+    """Make the pairs of one part of the episodes; a part that is finished and intact stays as it is.
 
     Args:
-        job: what to make of any episode.
+        job: the job.
         entries: all episodes.
-        part: which of them.
-        stamp: digest of all that the work depends on, on this machine.
+        part: the part of them.
+        stamp: digest of everything that the work depends on, on this machine.
         process: makes the pairs of some episodes in the job's folder.
 
     Raises:
@@ -108,9 +108,9 @@ def make_shard(job: Job, entries: tuple[Entry, ...], part: Part, stamp: str, pro
 
 
 def merge_shards(job: Job, entries: tuple[Entry, ...], count: int) -> tuple[int, int]:
-    """Put all shards together as one process would have made them; returns numbers of pairs and episodes.
+    """Merge all shards into what one process would have made; returns numbers of pairs and episodes.
 
-    Nothing stands in the output's place before all of it is there; the shards are removed afterwards.
+    The output appears only when it is complete; the shards are removed afterwards.
 
     Raises:
         TrainingError: a shard is missing, surplus, of other settings or data, or damaged; the message names it.
@@ -146,13 +146,13 @@ def _records(folders: list[Path]) -> Iterator[dict]:
 
 
 def _damage(folder: Path, record: dict, into: Path | None = None, each: Callable = map) -> str:
-    """Which files of a finished shard are not as they were written, in words; "" for none.
+    """Which files of a finished shard are not as they were written, in words; "" if none.
 
     Args:
-        folder: of the shard.
+        folder: the shard's folder.
         record: its record.
-        into: where pictures that are whole are linked to; None: nowhere.
-        each: `map`, or one that works on several at once.
+        into: where intact pictures are linked to; None: nowhere.
+        each: `map`, or a concurrent version of it.
     """
     if record["files"].keys() != {RECORDS} or list(damaged_files(folder, record["files"])):
         return RECORDS

@@ -1,4 +1,4 @@
-"""Episodes in the formats that robot people have: a module a format, one small interface (`base.Source`)."""
+"""Episodes in the formats used in robotics: one module per format, one small interface (`base.Source`)."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ FORMATS = {
     "grids": ("grids", "GridsSource"),
     "simulated": ("simulated", "SimulatedSource"),
 }
-"""Name of a format → module and class, imported when it is used: they load PyAV or pyarrow."""
+"""Name of a format → module and class, imported only when used since they load PyAV or pyarrow."""
 
 
 HUB = "hf://"
@@ -35,10 +35,10 @@ def is_hub_id(text: str) -> bool:
 
 
 def hub_id(text: str) -> str | None:
-    """OWNER/NAME of `hf://OWNER/NAME`, as a path too, which has lost a slash; None for everything else.
+    """OWNER/NAME of `hf://OWNER/NAME`, also if a path has dropped one slash; None for everything else.
 
     Raises:
-        TrainingError: it begins so and goes on in another form.
+        TrainingError: it begins with `hf:` but continues in another form.
     """
     found = _HUB.fullmatch(text)
     if found is None:
@@ -52,7 +52,7 @@ def detect_format(path: Path) -> str:
     """Format of what lies at a path.
 
     Raises:
-        TrainingError: nothing known does, or several formats do.
+        TrainingError: no known format fits, or several do.
     """
     if path.is_file():
         if path.suffix.lower() == ".jsonl":
@@ -76,7 +76,7 @@ def detect_format(path: Path) -> str:
 
 
 def _readings(path: Path) -> dict[str, str]:
-    """Formats that what lies in a folder may be, with an example of each."""
+    """Formats that the files in a folder may be, with an example of each."""
     if not path.is_dir():
         return {}
     from . import grids, pictures, video
@@ -116,10 +116,10 @@ def open_source(
     """Open episodes.
 
     Args:
-        path: folder, file, or `hf://OWNER/NAME`, a LeRobot data set on the Hugging Face hub. Nothing else is looked for
-            there, except a plain OWNER/NAME where the format is given as "lerobot".
+        path: folder, file, or `hf://OWNER/NAME`, a LeRobot data set on the Hugging Face hub. A plain OWNER/NAME is
+            looked for there only if the format is given as "lerobot".
         name: one of `FORMATS`, or "auto".
-        camera: whose pictures; empty: the first.
+        camera: camera whose pictures are read; empty: the first.
         instructions: CSV, JSON lines or text with instructions, for folders of videos or frames.
         folders: as `prepare.folders`.
         strict: whether an episode that cannot be used is an error; otherwise its entry has a `problem`.

@@ -1,4 +1,4 @@
-"""What every format of episodes offers: entries that say what there is, and frames on demand."""
+"""Interface of every format of episodes: entries that describe them, and frames on demand."""
 
 import re
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ THUMBNAIL_PX = 64
 _NO_PICTURES = re.compile(
     r"(?<![a-z])(?:depths?|disparity|ir|infra\w*|masks?|segmentations?|normals?)(?![a-z])", re.IGNORECASE
 )
-"Names of streams that show no colors."
+"Names of streams that are not colour images."
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Entry:
 
     Args:
         id: name, unique in its source and usable as a file name.
-        instruction: what the robot was told; may be empty.
+        instruction: the robot's instruction; may be empty.
         length: number of frames.
         file: where its frames are, for messages.
-        place: what its source needs to find them.
+        place: what its source needs to find the frames.
         record: further facts, ready for JSON.
-        problem: why the episode cannot be used, as far as opening its source shows; its frames are not asked for.
-        scene: what it shares with other recordings of the same scene, such as another camera's; empty: unknown.
+        problem: why the episode cannot be used, as far as opening its source shows; its frames are never read.
+        scene: identifier shared by all recordings of the same scene, such as another camera's; empty: unknown.
     """
 
     id: str
@@ -50,17 +50,17 @@ class Entry:
 
 
 class Source(ABC):
-    """A set of episodes in some format. It can be pickled, so that each process reads for itself.
+    """A set of episodes in some format. It can be pickled, so that each process can read from it.
 
     Attributes:
         format: name of the format.
         path: folder or file that was opened.
         entries: its episodes.
-        camera: whose pictures are read.
-        cameras: all there are.
-        ready_grids: whether it holds grids that are made already.
+        camera: the one whose pictures are read.
+        cameras: all cameras.
+        ready_grids: whether it holds ready-made grids.
         keyframes: how its frames are spaced, one of `keyframe_choice.RULES`.
-        notes: what was taken for what, and what was left out, in lines to read.
+        notes: how the data was interpreted and what was left out, one line each.
     """
 
     format: str = ""
@@ -94,7 +94,7 @@ class Source(ABC):
         return all("path_px" in entry.record for entry in self.entries if not entry.problem)
 
     def check_entries(self) -> None:
-        """Raise TrainingError if an episode cannot be used; the message has all of them."""
+        """Raise TrainingError if an episode cannot be used; the message lists all of them."""
         problems = [entry.problem for entry in self.entries if entry.problem]
         if problems:
             raise TrainingError(in_one_line(problems))
@@ -112,7 +112,7 @@ class Source(ABC):
         """Frames (N, H, W, 3) uint8 RGB.
 
         Args:
-            entry: of which episode.
+            entry: the episode.
             indices: which frames, ascending, counted from 0; may repeat.
 
         Raises:
@@ -129,10 +129,10 @@ class Source(ABC):
             yield from self.frames(entry, range(start, min(start + 16, entry.length)))
 
     def positions(self, entry: Entry, states: str) -> np.ndarray:
-        """States (T, D) of the robot, one row a frame; the first three are the end effector's place [m].
+        """States (T, D) of the robot, one row per frame; the first three columns are the end effector's place [m].
 
         Args:
-            entry: of which episode.
+            entry: the episode.
             states: name of the feature; empty: the format's usual one.
 
         Raises:
@@ -151,12 +151,12 @@ def shrink(frame: np.ndarray) -> np.ndarray:
 
 
 def choose_camera(cameras: Sequence[str], wanted: str, where: Path) -> str:
-    """The camera of a name, whole or its last part; the first one that takes pictures when none is asked for.
+    """The camera that is wanted, by its name or the name's last part; by default, the first one that takes pictures.
 
-    Distances, infrared and masks stand beside the pictures of many recordings as further "cameras".
+    Many recordings list depth, infrared and masks beside the pictures as further "cameras".
 
     Raises:
-        TrainingError: there is none of that name; the message lists those there are.
+        TrainingError: there is none of that name; the message lists all names.
     """
     if not cameras:
         raise TrainingError(f"{where} contains no images: no camera found")

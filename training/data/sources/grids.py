@@ -55,7 +55,7 @@ class GridsSource(Source):
 
 
 class _Row(Record):
-    """A line; the names of the released training code."""
+    """A line, with the key names of the released training code."""
 
     source: SomeText
     target: SomeText

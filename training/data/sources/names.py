@@ -14,15 +14,15 @@ from ...errors import TrainingError
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"Names that Windows keeps for devices, whatever their suffix."
+"Names that Windows reserves for devices, whatever their suffix."
 _ID_BYTES = 150
-"Longest id [bytes in UTF-8]: file systems allow names of 255, and pictures get endings."
+"Longest id [bytes in UTF-8]: file systems allow names of 255 bytes, and suffixes are added."
 _SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
-"Folders that operating systems and network storage put between the data."
+"Folders that operating systems and network storage add to the data."
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is nobody's data: hidden, macOS's `._` companions, and folders of the system."""
+    """Whether a file or folder is not data: hidden, a `._` companion of macOS, or a folder of the system."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
@@ -41,12 +41,12 @@ def visible_files(folder: Path, suffixes: Sequence[str] | None = None) -> list[P
 
 
 def plain(name: str) -> str:
-    """A name as tables and file systems both may write it: composed Unicode, slashes, no leading `./`."""
+    """A name in the form in which tables and files are compared: composed Unicode, slashes, no leading `./`."""
     return unicodedata.normalize("NFC", name.strip()).replace("\\", "/").removeprefix("./").rstrip("/")
 
 
 def safe_id(text: str) -> str:
-    """A name that can stand in a file name on every system: letters and digits of any script, dot, dash, underscore."""
+    """A name that is a valid file name on every system: letters and digits of any script, dot, dash, underscore."""
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip("._") or "episode"
     if _RESERVED.fullmatch(name):
         name = f"_{name}"
@@ -54,9 +54,9 @@ def safe_id(text: str) -> str:
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
-    """`safe_id` of each name; those that would be one file on a system that ignores case get a digest of their name.
+    """`safe_id` of each name; names that would clash on a system that ignores case get a digest appended.
 
-    An id depends only on the names that it would be confused with, so that a growing data set keeps its ids.
+    An id depends only on the names that it would clash with, so that a growing data set keeps its ids.
     """
     ids = [safe_id(name) for name in names]
     alike: dict[str, list[int]] = defaultdict(list)
@@ -71,7 +71,7 @@ def unique_ids(names: Sequence[str]) -> list[str]:
 
 
 def folded(name: str) -> str:
-    """What two names share that are one file on a system that ignores case and forms of Unicode."""
+    """A name's key, equal for names that are one file on a system that ignores case and Unicode forms."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
@@ -103,7 +103,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
     try:
         path = (folder / name).resolve()
         exists = path.is_file()
-    except (OSError, ValueError) as error:  # too long, or with a zero
+    except (OSError, ValueError) as error:  # too long, or with a null character
         raise TrainingError(f"{what} must be the name of a file, got {brief(name)}") from error
     if not path.is_relative_to(folder.resolve()):
         raise TrainingError(f"{what} must lie in {folder}, got {brief(name)}")

@@ -12,13 +12,13 @@ from ...errors import TrainingError
 
 
 class Record(BaseModel):
-    """A record of known keys; others may stand beside them. Nothing is converted: "3" is no number."""
+    """A record of known keys; further keys are ignored. Nothing is converted: "3" is not a number."""
 
     model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
 
 
 def _whole(value: object) -> object:
-    """Tables with a hole store whole numbers as floats."""
+    """Turn whole floats into integers: tables with missing values store whole numbers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -35,33 +35,33 @@ def _some(text: str) -> str:
 
 
 _WORDS = {"Input should": "must", "must be a valid": "must be a", "must be a integer": "must be an integer"}
-"The library's words → those of our messages, one after the other."
+"The library's phrases → ours, replaced one after the other."
 Text = Annotated[str, AfterValidator(_readable)]
 SomeText = Annotated[str, AfterValidator(_readable), AfterValidator(_some)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, lt=2**31)]
 Index = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**31)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Instruction = Annotated[str, BeforeValidator(lambda value: instruction_of(value))]
-"""A text, or none: numbers, lists and null are no words."""
+"""A text; numbers, lists and null count as an empty one."""
 
 
 def instruction_of(value: object) -> str:
-    """An instruction on one line, without the NULs of arrays of a fixed width; "" for everything that is no text."""
+    """An instruction on one line, without the NULs of arrays of a fixed width; "" for anything that is not a text."""
     if not isinstance(value, str):
         return ""
     return one_line(value.encode("utf-8", "replace").decode("utf-8").replace("\0", ""))
 
 
 def checked(kind: type[Record], value: object, what: str) -> Any:
-    """A record of a kind.
+    """Validate a record.
 
     Args:
-        kind: the keys that are needed, and their values.
+        kind: class that declares the required keys and their values.
         value: what was read.
         what: names the file, and the line or row, in messages.
 
     Raises:
-        TrainingError: it is no object, or a key is missing or has another value; the message names the first one.
+        TrainingError: it is not an object, or a key is missing or has a wrong value; the message names the first one.
     """
     if not isinstance(value, Mapping):
         raise TrainingError(f"{what} must be an object, got {brief(value)}")

@@ -1,1 +1,1 @@
-"""Plans judged by execution: `python -m training evaluate --closed-loop`."""
+"""Judge plans by execution: `python -m training evaluate --closed-loop`."""

@@ -51,11 +51,11 @@ PROTOCOL = (
 def run(options: argparse.Namespace, asked: Processes = ALL) -> dict | None:
     """Evaluate and write the JSON file; returns what is in it.
 
-    Stopped, the same command goes on: finished scenes are kept beside the file.
+    If it is stopped, the same command continues it: finished scenes are kept beside the file.
 
     Args:
-        options: of the command line.
-        asked: a shard of the scenes, or finished shards to put together.
+        options: options of the command line.
+        asked: a shard of the scenes, or finished shards to merge.
 
     Raises:
         TrainingError: planner, read-out or settings cannot be used, or a shard is missing.
@@ -101,7 +101,7 @@ def _merge(loop: Loop, count: int, told: dict) -> dict:
 def _evaluate(loop: Loop, batches: Sequence[list[Run]], journal: Journal) -> None:
     """Plan and execute the batches that the journal does not have yet.
 
-    One of which it has a part is planned again as a whole: fewer scenes at once could round in another way.
+    A batch of which it has only a part is planned again as a whole: a smaller batch could round differently.
     """
     options, settings = loop.options, loop.settings
     waiting = [batch for batch in batches if any(entry not in journal.rows for entry in batch)]
@@ -131,7 +131,7 @@ def _evaluate(loop: Loop, batches: Sequence[list[Run]], journal: Journal) -> Non
 
 
 def _result(loop: Loop, rows: dict) -> dict:
-    """Write and print what the rows of all scenes say."""
+    """Write and print the figures from the rows of all scenes."""
     settings = loop.settings
     eyes = [task for task in world_class(settings.world).needs_eyes if task in settings.tasks]
     result = {"format": FORMAT, "version": 1, "protocol": PROTOCOL, "settings": settings.told(), **loop.told}
@@ -140,7 +140,7 @@ def _result(loop: Loop, rows: dict) -> dict:
     result |= {"needs_eyes": eyes}
     result |= summary(rows, [run for batch in loop.batches for run in batch], eyes)
     for mode, mode_rows in result["plans"].items():
-        # printed, since what is written must be the same each time
+        # only printed, since the written results must be the same each time
         took = [row["seconds_a_plan"] for row in mode_rows]
         print(f"{mode}: {sum(took) / len(took):.3g} s for each plan")
         result["plans"][mode] = [{k: v for k, v in row.items() if k != "seconds_a_plan"} for row in mode_rows]
@@ -175,7 +175,7 @@ def _baseline_rows(
 
 
 def _other_scene(world: World, entry: Run, settings: Settings, frames: int):
-    """Keyframes of the next seed's demonstration, in a circle; of one that succeeds."""
+    """Keyframes of the next successful demonstration by seed, cyclically."""
     seed, task, camera = entry
     seeds = sorted({other for other, name, _ in settings.runs() if name == task} | {seed + 1})
     place = seeds.index(seed)

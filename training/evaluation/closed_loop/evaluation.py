@@ -1,4 +1,4 @@
-"""Success of plans in a world: of a planner in every mode, and of what it is held against."""
+"""Success of plans in a world: of a planner in every mode, and of what it is compared with."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,13 @@ from .settings import Settings
 from .trial import Judged, attempt, carry_out, execute_frames, execute_plan
 
 Look = Callable[[Judged, Asked, str], None]
-"""Is shown the plan that is executed first, its request and the mode."""
+"""Called with the plan that is executed first, its request and the mode."""
 
 __all__ = ["Settings", "bounds", "difference", "draw_all", "evaluate_planner", "plan_and_execute", "rate"]
 
 
 def draw_all(world: World, settings: Settings, frames: int, runs: list[tuple[int, str, str]] | None = None) -> list:
-    """The requests of the settings' scenes (or of some of them), their demonstrations in so many frames."""
+    """The requests of the settings' scenes (or of `runs`), with their demonstrations in `frames` frames."""
     runs = settings.runs() if runs is None else runs
     return [
         draw(
@@ -46,7 +46,7 @@ def plan_and_execute(
     wording: Wording | None = None,
     look: Look | None = None,
 ) -> list[dict]:
-    """One row a request: success of the best-looking plan and of every one, with what was seen before execution."""
+    """One row per request: success of the best-looking plan and of every plan, with how it looked before execution."""
     choices = choose(planner, asked, mode, net, settings, wording)
     rows = [
         _row(choice, item, mode, world, settings)
@@ -61,7 +61,7 @@ def plan_and_execute(
 
 
 def _row(choice: Choice, item: Asked, mode: str, world: World, settings: Settings) -> dict:
-    """What came of the plans for one request."""
+    """Outcome of the plans for one request."""
     tried = [attempt(plan.keys(settings.follow_path), item, world) for plan in choice.judged]
     done, first = [success for success, _ in tried], choice.order[0]
     row = {
@@ -89,7 +89,7 @@ def _replanned(
     planner: PlannerPipeline, asked: list[Asked], choices: list[Choice], mode: str, world: World, net,
     settings: Settings,
 ) -> list[dict]:  # fmt: skip
-    """What re-planning by the settings' rule does for each request; nothing where it never happens."""
+    """Outcome of re-planning by the settings' rule for each request; empty if they ask for none."""
     if settings.rule == "stalled":
         first = [choice.best.keys(settings.follow_path) for choice in choices]
         return replan_when_stalled(asked, first, planner, mode, net, world, settings)
@@ -107,26 +107,26 @@ def _replanned(
 def planner_rows(
     planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings, look: Look | None = None
 ) -> dict:
-    """Of every mode, a row a request, as `plan_and_execute` gives it, and what re-planning did."""
+    """For every mode, one row per request as `plan_and_execute` returns it, and the outcome of re-planning."""
     return {mode: plan_and_execute(planner, asked, mode, world, net, settings, look=look) for mode in settings.modes}
 
 
 def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World, net, settings: Settings) -> dict:
-    """Rates of every mode, as `planner_rates` gives them, and the rows behind them (`plans`)."""
+    """Rates of every mode, as `planner_rates` returns them, and the rows behind them (`plans`)."""
     rows = planner_rows(planner, asked, world, net, settings)
     return {**planner_rates(rows, asked), "plans": rows}
 
 
 def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
-    """Rates of every mode: `success` (the best kept, or re-planned), `single` and `any` beside it where they differ.
+    """Rates of every mode: `success` (of the best plan, or with re-planning); `single` and `any` if they differ.
 
-    Where a path is drawn also `on_path`: the same plans with the end effector kept on it. Where plans were rejected,
-    how many (`rejected`); where the world was disturbed, in how many scenes each kind happened (`disturbed`). Where an
-    object is held, in how many scenes it keeps its colour in the plan that is executed first (`colour_kept`).
+    If a path is drawn, also `on_path`: the same plans with the end effector kept on it. If plans were rejected, how
+    many (`rejected`); if the world was disturbed, in how many scenes each kind happened (`disturbed`). If an object is
+    held, in how many scenes it keeps its colour in the plan that is executed first (`colour_kept`).
 
     Args:
         plans: by mode, rows of `planner_rows`.
-        asked: of each row, something that has its task.
+        asked: for each row, an object with its task.
     """
     result: dict = {"success": {}}
     for mode, rows in plans.items():
@@ -138,7 +138,7 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
             result.setdefault("single", {})[mode] = rate(single, asked)
             done = [[plan["success"] for plan in row["plans"]] for row in rows]
             result.setdefault("any", {})[mode] = rate([any(group) for group in done], asked)
-            # against one of the plans at random: the same in the mean as against the first, with less of chance in it
+            # against the mean over the plans: in expectation the same as against the first, but with less variance
             result.setdefault("best_of_gain", {})[mode] = difference(kept, [np.mean(group) for group in done])
         if "replanned" in rows[0]:
             again = [row["replanned"]["success"] for row in rows]
@@ -165,7 +165,7 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
 def bound_rows(
     asked: list[Asked], world: World, net, planner: PlannerPipeline | None = None, follow_path: bool = False
 ) -> dict[str, list[bool]]:
-    """Success of each request by what is no plan; see `bounds`. The first rows are bounds, the others baselines."""
+    """Success of each request without a plan; see `bounds`. The first rows are bounds, the others baselines."""
     still = [np.repeat(item.first[None], len(item.truth), axis=0) for item in asked]
     rows = {
         "true_keyframes": [carry_out(item.keyframes, item, world) for item in _bar(asked, "true keyframes")],
@@ -204,8 +204,9 @@ def bound_rates(rows: dict[str, list[bool]], asked: list) -> dict:
 def bounds(
     asked: list[Asked], world: World, net, planner: PlannerPipeline | None = None, follow_path: bool = False
 ) -> dict:
-    """What no plan can be expected to beat (with a planner also true frames through its autoencoder), and must beat.
+    """Bounds that no plan can be expected to beat, and baselines that it must; a planner adds its autoencoder's bound.
 
-    Where plans are executed on the drawn path, the static plan is too ("static_on_path"): what the path alone does.
+    That bound executes true frames that went through the autoencoder. If plans are executed on the drawn path, so is
+    the static plan ("static_on_path"), which shows what the path alone achieves.
     """
     return bound_rates(bound_rows(asked, world, net, planner, follow_path), asked)

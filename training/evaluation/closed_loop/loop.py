@@ -1,4 +1,4 @@
-"""What a closed loop evaluates and with what, known before a weight of the planner is loaded."""
+"""What a closed loop evaluates and with what, determined before the planner's weights are loaded."""
 
 import argparse
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from .options import settings_of
 from .settings import Settings
 
 _NOT_IN_ROWS = ("batch_size",)
-"""Settings that do not decide what a row is."""
+"""Settings that do not affect a row."""
 
 
 class Run(tuple):
@@ -34,12 +34,12 @@ class Loop:
     """What is evaluated, and with what.
 
     Args:
-        options: of the command line.
-        settings: what they ask for, the world's and the planner's own choices filled in.
+        options: options of the command line.
+        settings: the settings that they give, with the world's and the planner's own choices filled in.
         planner: folder of the planner.
         lora: its LoRA.
         readout: folder of the read-out.
-        spec: of the planner.
+        spec: spec of the planner.
     """
 
     options: argparse.Namespace
@@ -51,12 +51,12 @@ class Loop:
 
     @property
     def told(self) -> dict:
-        """Where planner and read-out lie, as results name it."""
+        """Paths of planner and read-out, as results record them."""
         return {name: shown(getattr(self, name)) for name in ("planner", "lora", "readout")}
 
     @cached_property
     def batches(self) -> list[list[Run]]:
-        """The scenes that are planned at once; they stay together whoever plans them."""
+        """The scenes that are planned at once; they stay together whichever process plans them."""
         runs, size = [Run(entry) for entry in self.settings.runs()], self.settings.batch_size
         return [runs[start : start + size] for start in range(0, len(runs), size)]
 
@@ -73,15 +73,15 @@ def open_loop(options: argparse.Namespace) -> Loop:
     if spec.cell_height != spec.cell_width:
         raise TrainingError(f"a world's frames are square, but {lora} plans {spec.cell_height}x{spec.cell_width}")
     readout = options.readout or ROOT / kind.readout
-    open_readout(readout)  # says now what is wrong with it
+    open_readout(readout)  # fails early if something is wrong with it
     return Loop(options, settings, planner, lora, readout, spec)
 
 
 def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]:
-    """The modes to plan in: the one that is named, or all that the planner has.
+    """The modes to plan in: the named one, or all that the planner has.
 
     Raises:
-        TrainingError: it has not been trained in that one.
+        TrainingError: the planner was not trained in the named mode.
     """
     if wanted == "all":
         return known
@@ -91,7 +91,7 @@ def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]
 
 
 def made_from(loop: Loop) -> dict:
-    """What rows depend on, as this machine can tell it quickly."""
+    """What rows depend on, in a form that this machine can check quickly."""
     options, settings = loop.options, loop.settings
     chosen = {name: value for name, value in settings.told().items() if name not in _NOT_IN_ROWS}
     stamps = [stat_of(file) for file in (loop.lora, loop.readout / WEIGHTS)]
@@ -99,7 +99,7 @@ def made_from(loop: Loop) -> dict:
 
 
 def made_from_anywhere(loop: Loop) -> dict:
-    """The same on every machine: contents instead of paths and times; the size of batches counts, rounding with it."""
+    """What rows depend on, the same on every machine: contents, not paths and times; also batch size (for rounding)."""
     return {
         **{f"setting {name}": value for name, value in loop.settings.told().items()},
         "--no-baselines": loop.options.no_baselines,

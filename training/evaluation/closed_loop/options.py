@@ -18,7 +18,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     def names(text: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in text.split(",") if name.strip())
 
-    # A plan that the world has departed from has wrong frames ahead: with its past kept, a new one repeats them.
+    # When the world has departed from a plan, its remaining frames are wrong; a new plan with that past repeats them.
     usual = MOMENT if options.replan_when_departed else Settings.replan_from
     return Settings(
         USUAL_MODES, options.first_seed, options.scenes, names(options.tasks), options.wordings, options.camera_jitter,

@@ -1,4 +1,4 @@
-"""Plans to look at: a strip a scene, the planned frames above those of their execution, and one sheet of many."""
+"""Plans to look at: one strip per scene, planned frames above executed ones, and one sheet of many strips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from .trial import Judged
 
 SHEET = "sheet.png"
 ON_SHEET = 33
-"Strips on a sheet."
+"Number of strips on a sheet."
 _LEAST_SIDE = 96
 "Smaller frames are enlarged to this [px]."
 _TEXT, _GAP = 14, 6
@@ -27,7 +27,7 @@ class Strips:
     """Writes a strip of each plan that is executed first.
 
     Args:
-        folder: where to.
+        folder: where to write them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Strips:
             picture.save(temporary, "PNG")
 
     def sheet(self, modes: Sequence[str], runs: Sequence[tuple[int, str, str]]) -> None:
-        """Write `sheet.png` of the first strips that are there, of some runs (seed, task, camera) in each mode."""
+        """Write `sheet.png` of the first existing strips of `runs` (seed, task, camera) in each mode."""
         files = [file for mode in modes for run in runs if (file := self._file(*run, mode)).is_file()][:ON_SHEET]
         if not files:
             return

@@ -23,8 +23,8 @@ class Choice:
     Args:
         judged: the plans, in the order in which they were sampled.
         order: their numbers, the one to execute first.
-        rejected: how many were sampled and did not look good enough; None: none was asked to.
-        seconds: that sampling took, of all requests together and for each plan.
+        rejected: how many were sampled and did not look good enough; None: plans were not rejected.
+        seconds: sampling time, in total for all requests and per plan.
     """
 
     judged: list[Judged]
@@ -49,16 +49,16 @@ def choose(
 ) -> list[Choice]:
     """Plans of each request: the best-looking of `settings.best_of`, sampled again until one looks good.
 
-    Each further round, of `settings.until_good` at most, has the next seed. The first plan that looks good by
+    There are at most `settings.until_good` rounds, each with the next seed. The first plan that looks good by
     `ranking.is_good` is executed, or the best-looking of its round; if none does, the best-looking of all.
 
     Args:
-        planner: with or without its LoRA.
+        planner: the planner, with or without its LoRA.
         asked: the requests.
         mode: one of the planner's modes.
         net: the read-out.
         settings: `best_of`, `until_good`, `batch_size` and `steps`.
-        wording: how they are put.
+        wording: how the requests are put to the planner.
         seen: (requests, K, h, w, 3) uint8, see `make_plans`.
     """
     choices: list[Choice | None] = [None] * len(asked)
@@ -103,14 +103,14 @@ def make_plans(
     """Plans (plans, F, h, w, 3) uint8 of each request.
 
     Args:
-        planner: with or without its LoRA.
+        planner: the planner, with or without its LoRA.
         asked: the requests.
         mode: one of the planner's modes.
-        plans: how many of each.
-        wording: how they are put.
-        batch_size: plans that are made at once.
+        plans: number of plans per request.
+        wording: how the requests are put to the planner.
+        batch_size: plans that are sampled at once.
         seen: (requests, K, h, w, 3) uint8, the frames that have happened already and stay; only the rest is planned.
-        steps: of the sampler; None: the planner's own for plans that are executed.
+        steps: steps of the sampler; None: the planner's own for plans that are executed.
     """
     wording = wording or Wording()
     spec = planner.spec

@@ -1,4 +1,4 @@
-"""Success rates of scenes, with intervals: of all, of each task, of each camera, of tasks that need eyes."""
+"""Success rates of scenes, with intervals: of all, by task, by camera, and of tasks that cannot be done blindly."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from ..statistics import bootstrap, wilson
 
 
 class HasTask(Protocol):
-    """A scene, as far as a rate asks."""
+    """The part of a scene that a rate needs."""
 
     @property
     def task(self) -> str:
@@ -43,9 +43,9 @@ def with_groups(row: dict, successes: Sequence[bool], runs: Sequence, needs_eyes
 
     Args:
         row: from `rate`.
-        successes: of the scenes.
+        successes: those of the scenes.
         runs: (seed, task, camera) of each.
-        needs_eyes: the tasks.
+        needs_eyes: tasks that a blind plan mostly fails.
     """
     cameras = dict.fromkeys(camera for _, _, camera in runs)
     more: dict = {}

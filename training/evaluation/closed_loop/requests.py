@@ -1,4 +1,4 @@
-"""Requests in unseen scenes: what a planner is given, and what a scripted demonstration really did there."""
+"""Requests in unseen scenes: a planner's input, and what a scripted demonstration really did there."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ class Asked:
 
     Args:
         request: scene, task and camera.
-        seed: from which the noise of its plans is drawn; the scene's, unless it is planned for again.
+        seed: seed of its plans' noise; the scene's, unless the request is planned again.
         first: first frame (h, w, 3) uint8.
         trajectory: the demonstration's path in the first frame, with times.
         truth: frames of the demonstration (F, h, w, 3) uint8, as many as a plan has.
@@ -37,17 +37,17 @@ class Asked:
 
     @property
     def task(self) -> str:
-        """What is to be done."""
+        """The scene's task."""
         return self.request.task
 
     @property
     def instruction(self) -> str:
-        """The same in words."""
+        """The task in words."""
         return self.request.instruction
 
     @property
     def view(self) -> View:
-        """The camera as the read-out takes it."""
+        """The camera in the read-out's form."""
         return self.request.view
 
     def places_norm(self, count: int) -> np.ndarray:
@@ -56,12 +56,12 @@ class Asked:
         return self.trajectory.resample(count)[:, 0] / (width, height)
 
     def later(self, first: np.ndarray, passed: float, tool_px: np.ndarray) -> "Asked":
-        """The same request seen later: what is left of the path, from where the end effector is now.
+        """The same request at a later moment: the rest of the path, from where the end effector is now.
 
         Args:
             first: picture of this moment (h, w, 3) uint8.
             passed: fraction of the path's time that is over, below 1.
-            tool_px: where the end effector is in it (2,) [px].
+            tool_px: place of the end effector in the picture (2,) [px].
         """
         points = np.array([(p.x, p.y, p.t) for p in self.trajectory.paths[0].points], float)
         rest = points[points[:, 2] > passed + 1e-6]
@@ -82,9 +82,9 @@ def draw(
     disturb: tuple[str, ...] = (),
     strength: float = 1.0,
 ) -> Asked:
-    """The request of a seed, with its demonstration in so many frames; a demonstration that fails is not replaced.
+    """The request of a seed, with its demonstration in `frames` frames; a demonstration that fails is not replaced.
 
-    What disturbs it (kinds and strength, see `World.disturbed`) happens in attempts at it, not in its demonstration.
+    Disturbances (kinds and strength, see `World.disturbed`) happen in attempts at it, not in its demonstration.
     """
     request = world.draw(seed, task, wordings, viewpoint)
     return asked_of(world, world.disturbed(request, disturb, strength) if disturb else request, frames, spacing)
@@ -107,7 +107,7 @@ class Wording:
         template: put the instruction into the planner's sentence.
         overlay: draw the path, in the modes that have one.
         guidance: embedded guidance; None: the planner's own.
-        instruction: said instead of the request's own.
+        instruction: replaces the request's own.
     """
 
     template: bool = True
@@ -117,7 +117,7 @@ class Wording:
 
 
 def planner_input(asked: Asked, mode: str, spec: PlannerSpec, wording: Wording | None = None) -> tuple[np.ndarray, str]:
-    """What the planner is shown, see `shown_picture`, and prompt; the goal is how the demonstration ended."""
+    """Picture for the planner (see `shown_picture`), and prompt; the goal is the demonstration's last frame."""
     wording = wording or Wording()
     words = asked.instruction if wording.instruction is None else wording.instruction
     picture = shown_picture(mode, asked.first, asked.trajectory if wording.overlay else None, asked.truth[-1], spec)

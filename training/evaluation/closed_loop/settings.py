@@ -17,42 +17,42 @@ REPLAN_FROM = (START, MOMENT)
 LEAST = {
     "first_seed": 0, "scenes": 1, "best_of": 1, "replan": 0, "replans": 0, "batch_size": 1, "steps": 0, "until_good": 1,
 }  # fmt: skip
-"""Numbers and the smallest that each may be."""
+"""Smallest value of each number."""
 DEPARTED_M, MAX_DEPARTED_M = 0.04, 1.0
-"""Usual and largest distance between the end effector as seen and as planned from which on is planned again [m]."""
+"""Usual and largest distance between the end effector as seen and as planned that triggers a new plan [m]."""
 _LATER = ("disturb", "disturb_strength", "departed_m", "until_good")
-"""Settings that are told only where they are not their default: results from before they existed stay as they are."""
+"""Settings that results record only if they differ from the default, so that older results remain comparable."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is evaluated. What is left empty is what the world does by default.
+    """What is evaluated. Empty settings take the world's defaults.
 
     Args:
-        modes: of planning.
-        first_seed: of the scenes.
-        scenes: how many for each mode; what one is, the world's `runs` says.
-        tasks: which.
+        modes: modes of planning.
+        first_seed: first seed of the scenes.
+        scenes: how many for each mode; the world's `runs` defines what counts as one.
+        tasks: names of tasks.
         wordings: one of the world's sets of phrasings.
         camera_jitter_m: spread of the camera's place [m].
-        camera_turn_deg: where it stands without that, carried so far around the table [degrees].
+        camera_turn_deg: angle by which the camera is moved around the table before the jitter [degrees].
         best_of: plans of which the best-looking is kept.
-        replan: moves after which is planned again; 0: never. With `replans`, so often at most.
+        replan: moves after which a new plan is made; 0: never. `replans` limits how often.
         replan_from: where a new plan begins: at the task's "start", its past kept, or at this "moment".
-        follow_path: keep the gripper on the drawn path; the plan's frames then say height, gripper and nothing else.
-        batch_size: plans made at once.
+        follow_path: keep the end effector on the drawn path; the plan's frames then give only height and gripper state.
+        batch_size: plans sampled at once.
         world: name of the world.
-        cameras: which of its cameras.
+        cameras: names of its cameras.
         look: how it is rendered.
-        replans: further plans at most; with neither `replan` nor `departed_m`, each is made where the end effector no
+        replans: further plans at most; with neither `replan` nor `departed_m`, each is made when the end effector no
             longer moves.
-        steps: of the sampler; 0: the planner's own for plans that are executed (`PlannerSpec.execution_steps`).
+        steps: steps of the sampler; 0: the planner's own for plans that are executed (`PlannerSpec.execution_steps`).
         keyframes: how the frames of demonstrations and plans are spaced, one of `keyframe_choice.RULES`.
-        disturb: kinds of disturbance that happen in every scene, of those that its task can have.
-        disturb_strength: their amounts are multiplied by it.
-        departed_m: plan again where the end effector is seen so far from where the plan has it [m], or an object's
+        disturb: kinds of disturbance that happen in every scene whose task can have them.
+        disturb_strength: factor of their amounts.
+        departed_m: plan again when the end effector is seen this far from where the plan has it [m], or an object's
             colour is elsewhere (see `replanning.replan.departure`); 0: never.
-        until_good: rounds of sampling at most, until a plan looks good (see `ranking.is_good`); 1: every plan will do.
+        until_good: most rounds of sampling until a plan looks good (see `ranking.is_good`); 1: any plan is accepted.
     """
 
     modes: tuple[str, ...] = USUAL_MODES
@@ -117,13 +117,13 @@ class Settings:
 
     @property
     def rule(self) -> str:
-        """When it is planned again: `never`, `after` so many moves, where things `departed` or the arm `stalled`."""
+        """When a new plan is made: `never`, `after` some moves, when the world `departed` or the arm `stalled`."""
         if self.replan:
             return "after"
         return "departed" if self.departed_m else "stalled" if self.replans else "never"
 
     def told(self) -> dict:
-        """The settings for results: those that came later only where they say something, so that old results stay."""
+        """The settings for results; those added later only if not default, so that older results remain comparable."""
         defaults = {field.name: field.default for field in fields(self) if field.name in _LATER}
         if self.disturb:
             defaults.pop("disturb_strength")
@@ -139,7 +139,7 @@ class Settings:
         return self.world_class.runs(self.first_seed, self.scenes, self.tasks, self.cameras)
 
     def viewpoint(self, camera: str) -> Viewpoint:
-        """From where a scene is seen."""
+        """The viewpoint of a scene's camera."""
         return Viewpoint(camera, self.camera_jitter_m, self.camera_turn_deg)
 
     def _check_disturbances(self, world: type[World]) -> None:

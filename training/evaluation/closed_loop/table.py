@@ -1,10 +1,10 @@
-"""The figures of a closed loop as text: a line a figure, or with many tasks a Markdown table with a line a task."""
+"""The figures of a closed loop as text: one line per figure or, with many tasks, a Markdown table with them as rows."""
 
 _MANY_TASKS = 5
 
 
 def table(result: dict) -> str:
-    """All figures, in Markdown where there are many tasks; before them what disturbed the world, if anything did."""
+    """All figures, in Markdown if there are many tasks; preceded by what disturbed the world, if anything did."""
     columns = list(_columns(result))
     tasks = list(columns[0][1]["tasks"]) if columns else []
     figures = _by_task(columns, tasks, result) if len(tasks) >= _MANY_TASKS else _by_figure(columns)
@@ -12,7 +12,7 @@ def table(result: dict) -> str:
 
 
 def _conditions(result: dict):
-    """A line each on disturbances, on the rule of re-planning beside them, and on plans that were rejected."""
+    """One line each on disturbances, on the re-planning rule beside them, and on rejected plans."""
     settings = result.get("settings", {})
     if kinds := settings.get("disturb"):
         yield f"disturbed by {', '.join(kinds)} (strength {settings['disturb_strength']:g})"
@@ -28,7 +28,7 @@ def _conditions(result: dict):
 
 
 def _colours(result: dict):
-    """A line each on the colour of held objects."""
+    """One line for each mode on the colour of held objects."""
     for mode, row in result.get("colour_kept", {}).items():
         yield f"{mode}: the held object keeps its colour in {rate_text(row)} plans"
 

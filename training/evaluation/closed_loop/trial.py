@@ -1,4 +1,4 @@
-"""A plan's frames → read-out → keyframes → simulator → was it done; and how good the plan had looked before."""
+"""A plan's frames → read-out → keyframes → simulator → success; and how good the plan looked before."""
 
 from dataclasses import dataclass, replace
 
@@ -26,11 +26,11 @@ class Judged:
 
     Args:
         frames: (F, h, w, 3) uint8.
-        reading: what the read-out says.
+        reading: its reading.
         report: the diagnostics.
         score: for the choice among several.
-        objects_left: fraction of its first pixels that the worst-off object has in the last frame.
-        followed: the reading with the end effector on the drawn path; what is read, where none is drawn.
+        objects_left: fraction of its pixels in the first frame that the worst-off object has in the last one.
+        followed: the reading with the end effector on the drawn path; the plain reading if none is drawn.
     """
 
     frames: np.ndarray
@@ -41,17 +41,17 @@ class Judged:
     followed: Reading
 
     def keys(self, follow_path: bool) -> np.ndarray:
-        """Keyframes (F, 4) to execute, the end effector kept on the drawn path or only where the frames show it."""
+        """Keyframes (F, 4) to execute, the end effector kept on the drawn path or just where the frames show it."""
         return keyframes(self.followed if follow_path else self.reading)
 
 
 def read_plan(frames: np.ndarray, asked: Asked, net: ReadoutNet) -> Reading:
-    """What the read-out says of frames (F, h, w, 3), seen by the request's camera if it belongs to none."""
+    """Reading of frames (F, h, w, 3), seen by the request's camera unless the read-out was trained without a view."""
     return read_frames(net, frames, asked.view if net.spec.view is not None else None)
 
 
 def judge_plan(frames: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> Judged:
-    """Look at a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
+    """Judge a plan: read-out, diagnostics and score; the drawn path counts in the modes that have one."""
     reading = read_plan(frames, asked, net)
     count, height, width = frames.shape[:3]
     path = asked.places_norm(count) if parts_of(mode).path else None
@@ -66,7 +66,7 @@ def remaining(frames: np.ndarray, colours: list[str]) -> float:
 
     Args:
         frames: (F, h, w, 3) uint8.
-        colours: of the scene's objects.
+        colours: colours of the scene's objects.
     """
     shares = [1.0]
     for colour in (colour for colour in colours if colour in HUES):
@@ -77,16 +77,16 @@ def remaining(frames: np.ndarray, colours: list[str]) -> float:
 
 
 def rank(plans: np.ndarray, asked: Asked, mode: str, net: ReadoutNet) -> tuple[list[Judged], list[int]]:
-    """The plans (N, F, h, w, 3) looked at, and their numbers, best first."""
+    """The plans (N, F, h, w, 3), judged, and their numbers, best first."""
     judged = [judge_plan(frames, asked, mode, net) for frames in plans]
     scores = compare([plan.score for plan in judged], [plan.reading for plan in judged])
     return [replace(plan, score=score) for plan, score in zip(judged, scores, strict=True)], order_of(scores)
 
 
 def attempt(keys: np.ndarray, asked: Asked, world: World) -> tuple[bool, tuple[str, ...]]:
-    """Whether the request is done by keyframes (F, 4) from the scene's start, and which disturbances happened.
+    """Whether keyframes (F, 4) fulfil the request from the scene's start, and which disturbances happened.
 
-    It is not done if the arm cannot get to one of them.
+    The request is not fulfilled if the arm cannot reach one of them.
     """
     rollout = None
     try:
@@ -98,17 +98,17 @@ def attempt(keys: np.ndarray, asked: Asked, world: World) -> tuple[bool, tuple[s
 
 
 def carry_out(keys: np.ndarray, asked: Asked, world: World) -> bool:
-    """The same without what disturbed it."""
+    """Whether keyframes (F, 4) fulfil the request; `attempt` without the disturbances."""
     return attempt(keys, asked, world)[0]
 
 
 def execute_plan(plan: Judged, asked: Asked, world: World, follow_path: bool = False) -> bool:
-    """Whether the request is done by a plan, the gripper kept on the drawn path or only where the frames show it."""
+    """Whether a plan fulfils the request, the gripper kept on the drawn path or just where the frames show it."""
     return carry_out(plan.keys(follow_path), asked, world)
 
 
 def execute_frames(frames: np.ndarray, asked: Asked, net: ReadoutNet, world: World, follow_path: bool = False) -> bool:
-    """Whether the request is done by frames (F, h, w, 3) of any origin; with the gripper on the drawn path if asked."""
+    """Whether frames (F, h, w, 3) of any origin fulfil the request; with the gripper on the drawn path if asked."""
     reading = read_plan(frames, asked, net)
     if follow_path:
         reading = on_path(reading, asked.places_norm(len(frames)), asked.view)

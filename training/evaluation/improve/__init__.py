@@ -1,1 +1,1 @@
-"""Learning from execution: a planner is trained on with what its own plans achieved."""
+"""Learn from execution: a planner is trained further on what its own plans achieved."""

@@ -1,4 +1,4 @@
-"""Plans of fresh scenes, executed; those that succeeded, and demonstrations where none did, as episode data sets."""
+"""Execute plans of fresh scenes; write successful ones, and demonstrations where none succeeded, as data sets."""
 
 import json
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ EXECUTED, FAILED = "executed", "failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request.
+    """Outcome of one request.
 
     Args:
         asked: the request.
-        mode: of its plans.
+        mode: mode of its plans.
         plans: how many were executed.
         frames: pictures (F, h, w, 3) uint8 of the attempt that succeeded; None: none did.
-        keyframes: end effector as it went [m] and gripper as planned (F, 4), with `frames`.
+        keyframes: actual end effector places [m] and planned gripper states (F, 4); None as `frames`.
     """
 
     asked: Asked
@@ -52,16 +52,16 @@ def try_plans(
     plans: int,
     batch_size: int = 16,
 ) -> list[Outcome]:
-    """Plan each request until a plan succeeds, `plans` times at most; every further plan has the next seed.
+    """Plan each request until a plan succeeds, at most `plans` times; each further plan has the next seed.
 
     Args:
-        planner: with its LoRA.
+        planner: the planner with its LoRA.
         asked: the requests.
         mode: text, trajectory or both.
-        world: where they are executed.
+        world: world in which they are executed.
         net: the read-out.
-        plans: at most, from 1.
-        batch_size: plans that are made at once.
+        plans: most plans per request, at least 1.
+        batch_size: plans that are sampled at once.
     """
     outcomes: list[Outcome] = [Outcome(item, mode, 0) for item in asked]
     for number in range(plans):
@@ -88,12 +88,12 @@ def _executed(keys: np.ndarray, asked: Asked, mode: str, plans: int, world: Worl
 
 
 def write_outcomes(folder: Path, outcomes: list[Outcome], world: World, demonstrate: bool) -> dict[str, int]:
-    """Write the data sets that outcomes give, each in a folder of its name; one without an episode is not written.
+    """Write the data sets of outcomes, each in a folder of its name; one without an episode is not written.
 
     Args:
         folder: where the folders `EXECUTED` and `FAILED` are made.
-        outcomes: of all requests.
-        world: that they were executed in.
+        outcomes: outcomes of all requests.
+        world: the world in which they were executed.
         demonstrate: also write the world's own demonstrations where no plan succeeded.
 
     Returns:
@@ -127,7 +127,7 @@ def _drawn_path(asked: Asked) -> list[list[float]]:
 
 
 def _write(folder: Path, episodes: list[tuple], world: World) -> None:
-    """An episode data set in the form that `prepare` reads."""
+    """Write an episode data set in the form that `prepare` reads."""
     with new_folder(folder) as part:
         (part / "frames").mkdir()
         with (part / "episodes.jsonl").open("w", encoding="utf-8") as file:
@@ -153,7 +153,7 @@ def _save(folder: Path, name: str, asked: Asked, frames: np.ndarray, keys: np.nd
 
 
 def in_turn(runs: list[tuple[int, str, str]], modes: tuple[str, ...]) -> Iterator[tuple[tuple[int, str, str], str]]:
-    """Each run (seed, task, camera) with a mode, so that each task and camera has the modes in turn."""
+    """Each run (seed, task, camera) with a mode; every task and camera gets the modes in turn."""
     seen: dict[tuple[str, str], int] = {}
     for run in runs:
         number = seen.get(run[1:], 0)

@@ -1,8 +1,8 @@
-"""Rounds of planning, executing and training on, until held-out success no longer rises.
+"""Rounds of planning, executing and further training, until held-out success no longer rises.
 
-The idea is VideoAgent's (Soni et al., arXiv 2410.10076): a planner that trains on its own executed successes gets
-better without further demonstrations. What is trained on is what really happened: the frames as executed, under the
-instruction that was asked for, with the path that the end effector really took.
+The idea is VideoAgent's (Soni et al., arXiv 2410.10076): a planner that trains on its own executed successes
+improves without further demonstrations. The training data are what really happened: the frames as executed, with the
+requested instruction and the path that the end effector really took.
 """
 
 import shutil
@@ -30,7 +30,7 @@ from .collect import EXECUTED, FAILED, Outcome, in_turn, try_plans, write_outcom
 
 RESULTS, BEST, PLOT = "improve.json", "best.safetensors", "improve.png"
 EVALUATION_SEEDS = 1000
-"""So many seeds from a world's first evaluation seed on are never planned in here."""
+"""Number of seeds, from a world's first evaluation seed on, that are reserved for evaluation."""
 _MAY_CHANGE = ("rounds", "batch_size", "out")
 
 
@@ -40,9 +40,9 @@ class Round:
 
     Args:
         number: from 1; 0 is the planner to start from.
-        folder: of its data sets, caches, run and LoRA.
+        folder: folder of its data sets, caches, run and LoRA.
         lora: its planner.
-        episodes: number of episodes that it was trained on, by data set, of its own scenes.
+        episodes: number of episodes from its own scenes that it was trained on, by data set.
         success: held-out rates by mode.
     """
 
@@ -63,14 +63,14 @@ class Round:
 
 
 def improve(config: Config) -> Path:
-    """Run the rounds; results, plot and the best LoRA are in `improve.out`. Stopped, the same command goes on.
+    """Run the rounds; results, plot and the best LoRA go to `improve.out`. The same command continues a stopped run.
 
     Returns:
         The best LoRA.
 
     Raises:
-        TrainingError: seeds that evaluation keeps, settings other than those of the rounds in the folder, or a round
-            without any episode to train on.
+        TrainingError: seeds are reserved for evaluation, settings differ from those of the rounds in the folder, or a
+            round has no episode to train on.
     """
     section: ImproveSection = config.section("improve")
     check_seeds(section)
@@ -93,10 +93,10 @@ def improve(config: Config) -> Path:
 
 
 def check_seeds(section: ImproveSection) -> None:
-    """Refuse seeds that evaluation keeps, and scenes that would both be trained on and decide when to stop.
+    """Check that no seed is reserved for evaluation and that scenes to train on do not also decide when to stop.
 
     Raises:
-        TrainingError: see above.
+        TrainingError: a seed is reserved, or the two sets of scenes overlap.
     """
     first = world_class(section.world).seeds
     kept = range(first, first + EVALUATION_SEEDS)
@@ -120,7 +120,7 @@ def _overlap(one: range, other: range) -> bool:
 
 
 def _round(config: Config, section: ImproveSection, net: ReadoutNet, rounds: list[Round]) -> Round:
-    """Collect with the last round's planner, train it on, and measure."""
+    """Collect with the last round's planner, train it further, and measure."""
     number, before = len(rounds), rounds[-1]
     folder = Path(section.out) / f"round_{number:02d}"
     counted = folder / "episodes.json"
@@ -148,7 +148,7 @@ def _folders(section: ImproveSection, number: int) -> list[Path]:
 def _collect(
     config: Config, section: ImproveSection, net: ReadoutNet, number: int, folder: Path, lora: Path
 ) -> dict[str, int]:
-    """Plan and execute in the round's scenes, and write what came of it."""
+    """Plan and execute in the round's scenes, and write the outcomes."""
     planner = PlannerPipeline.load(config.section("train").base, lora)
     first = section.first_seed + (number - 1) * section.scenes
     settings = _loop_settings(section, planner, first, section.scenes)
@@ -160,7 +160,7 @@ def _collect(
 def _outcomes(
     planner: PlannerPipeline, section: ImproveSection, settings: Settings, net: ReadoutNet, world: World, name: str
 ) -> list[Outcome]:
-    """Of every scene, each planned for in one mode."""
+    """Outcomes of all scenes, each planned in one mode."""
     entries, outcomes = list(in_turn(settings.runs(), settings.modes)), []
     with tqdm(total=len(entries), desc=f"{name}: scenes", unit="scene", disable=None) as bar:
         for mode in settings.modes:
@@ -219,7 +219,7 @@ def _cache_of(data: Path) -> Path:
 def _with_run(
     config: Config, section: ImproveSection, folder: Path, lora: Path, found: dict[str, list[Path]]
 ) -> Config:
-    """The configuration to train a round's planner: earlier caches and all rounds' own, each with its weight."""
+    """The configuration to train a round's planner: earlier caches and those of all rounds, each with its weight."""
     train = config.section("train")
     weights = {name: section.earlier * share for name, share in _shares(train.cache).items()}
     for name, weight in ((EXECUTED, section.executed), (FAILED, section.failed)):
@@ -238,7 +238,7 @@ def _with_run(
 
 
 def _shares(cache: object) -> dict[str, float]:
-    """Of each of the configuration's caches, its fraction of the sampling weight."""
+    """Fraction of the sampling weight of each of the configuration's caches."""
     if isinstance(cache, dict):
         total = sum(cache.values())
         return {str(name): weight / total for name, weight in cache.items()}
@@ -247,7 +247,7 @@ def _shares(cache: object) -> dict[str, float]:
 
 
 def _settings(config: Config, section: ImproveSection) -> dict:
-    """What decides the rounds, as JSON."""
+    """The settings that the rounds depend on, as JSON."""
     own = {n: v for n, v in section.model_dump(mode="json").items() if n not in _MAY_CHANGE}
     return {"improve": own, "train": config.section("train").model_dump(mode="json")}
 

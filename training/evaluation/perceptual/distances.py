@@ -1,7 +1,7 @@
 """LPIPS and FVD: distances in the features of published networks, whose weights the user names by path.
 
 Nothing is downloaded and nothing unpickled: weights are safetensors files with the names of the published checkpoints
-(docs/training.md says how to make them). A distance on any other features has no name here.
+(docs/training.md says how to make them). Distances on other features are not offered.
 
 - LPIPS (Zhang et al. 2018, version 0.1, AlexNet): torchvision's `features.N.weight/bias` and `linK.model.1.weight`.
 - FVD (Unterthiner et al. 2018): Fréchet distance of the logits of I3D (Carreira & Zisserman 2017, RGB, Kinetics-400).
@@ -24,7 +24,7 @@ _ALEX = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 
 _NUMBERS = (0, 3, 6, 8, 10)
 """Their places in torchvision's `features`."""
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""ImageNet's mean and deviation for pictures in [-1, 1], as LPIPS 0.1 has them."""
+"""ImageNet's mean and standard deviation for pictures in [-1, 1], as in LPIPS 0.1."""
 _LEAST_FRAMES, _I3D_PX = 10, 224
 
 
@@ -68,7 +68,7 @@ class Perceptual:
     Args:
         lpips: safetensors file of LPIPS' weights, or None.
         fvd: safetensors file of I3D's weights, or None.
-        device: where they compute.
+        device: device on which they are computed.
 
     Raises:
         TrainingError: a file is missing or does not hold that network's weights.
@@ -80,7 +80,7 @@ class Perceptual:
         self.i3d = None if fvd is None else _load(I3D(), fvd, "evaluate.fvd").to(device)
 
     def protocol(self, frames: int) -> list[str]:
-        """How the distances are taken, for the result."""
+        """How the distances are computed, for the results."""
         lines = []
         if self.lpips is not None:
             lines.append("LPIPS 0.1 (AlexNet) per frame at the frames' own size, mean over frames and scenes")
@@ -110,14 +110,14 @@ class Perceptual:
         )
 
     def distance(self, made: list[np.ndarray], real: list[np.ndarray]) -> dict:
-        """FVD of plans against the truth, where both have two videos at least."""
+        """FVD of plans against the truth, if both have at least two videos."""
         if self.i3d is None or min(len(made), len(real)) < 2:
             return {}
         return {"fvd_i3d": {"value": frechet(np.stack(made), np.stack(real)), "n": len(made)}}
 
 
 def i3d_input(video: np.ndarray) -> torch.Tensor:
-    """A video (F, h, w, 3 uint8) as I3D takes it: (1, 3, T, 224, 224) in [-1, 1], a short one padded at its end."""
+    """A video (F, h, w, 3 uint8) in I3D's form: (1, 3, T, 224, 224) in [-1, 1], a short one padded at its end."""
     frames = functional.interpolate(_signed(video), size=(_I3D_PX, _I3D_PX), mode="bilinear", align_corners=False)
     missing = max(0, _LEAST_FRAMES - len(frames))
     return torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)]).transpose(0, 1)[None]
@@ -147,7 +147,7 @@ def _load(network: nn.Module, file: Path, name: str) -> nn.Module:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{name} {file} cannot be read as safetensors: {error}") from error
-    # the count of seen batches is not used, and older files lack it
+    # the number of batches seen is not used, and older files lack it
     wanted = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     wrong = [key for key, value in wanted.items() if key not in tensors or tensors[key].shape != value.shape]
     if wrong:

@@ -22,7 +22,7 @@ _MIXED = {
 
 
 def _same_padding(x: torch.Tensor, kernel: tuple, stride: tuple) -> torch.Tensor:
-    """Zeros around x as TensorFlow's SAME puts them: the odd one behind."""
+    """Pad x with zeros like TensorFlow's SAME: an odd one goes to the end."""
     padding: list[int] = []
     for size, width, step in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         total = max(width - step if size % step == 0 else width - size % step, 0)
@@ -83,7 +83,7 @@ class I3D(nn.Module):
         self.logits = Unit(1024, classes, (1, 1, 1), last=True)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes), mean over time, of videos (B, 3, T, 224, 224) in [-1, 1], T of 9 at least."""
+        """Logits (B, classes), averaged over time, of videos (B, 3, T, 224, 224) in [-1, 1], T at least 9."""
         x = _pool(self.Conv3d_1a_7x7(video), (1, 3, 3), (1, 2, 2))
         x = _pool(self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x)), (1, 3, 3), (1, 2, 2))
         for name in _MIXED:

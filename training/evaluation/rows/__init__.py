@@ -1,1 +1,1 @@
-"""Rows of finished scenes on the disk, from one process or many."""
+"""Rows of finished scenes on disk, from one process or many."""

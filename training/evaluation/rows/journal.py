@@ -1,4 +1,4 @@
-"""What a long evaluation has finished, scene by scene, so that it can be stopped and goes on with the same command."""
+"""What a long evaluation has finished, scene by scene, so that the same command continues it after a stop."""
 
 import json
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ FORMAT = "visual_planner.closed_loop_runs"
 
 
 class Journal:
-    """Rows of what is finished, a line each, in a file beside the results; without a file they are only remembered.
+    """Finished rows, one per line, in a file beside the results; without a file they are only kept in memory.
 
     Args:
         path: the file; None: none.
         made_from: settings and weights that the rows depend on, ready for JSON.
-        begin_again: whether a file that belongs to something else is written over; else it is refused.
-        remember: whether the rows stay in memory as well; otherwise only what they are of, and `lines` reads them.
+        begin_again: whether a file that belongs to something else is overwritten; otherwise it is refused.
+        remember: whether the rows stay in memory as well; otherwise only their keys do, and `lines` reads the rows.
 
     Attributes:
-        rows: of what is finished; None each where they are not remembered.
+        rows: finished rows by key; each is None if rows are not remembered.
 
     Raises:
-        TrainingError: the file is there and belongs to something else.
+        TrainingError: the file exists and belongs to something else.
     """
 
     def __init__(self, path: Path | None, made_from: dict, begin_again: bool = False, remember: bool = True) -> None:
@@ -35,7 +35,7 @@ class Journal:
             self._read(self._head, begin_again)
 
     def add(self, finished: list[tuple[tuple, dict]]) -> None:
-        """Keep rows by what they are of (seed, task, camera); they are on the disk when this returns.
+        """Keep rows by their key (seed, task, camera); they are on disk when this returns.
 
         Raises:
             WritingError: the file cannot be written; it is as it was.
@@ -48,12 +48,12 @@ class Journal:
         append_text(self.path, text, sync=True)
 
     def begin(self) -> None:
-        """Write the file, if it is missing."""
+        """Write the file if it is missing."""
         if self.path is not None and not self.path.is_file():
             write_text(self.path, json.dumps(self._head) + "\n")
 
     def remove(self) -> None:
-        """Take the file away: its results are written."""
+        """Remove the file once its results are written."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
@@ -62,7 +62,7 @@ class Journal:
         try:
             with self.path.open("rb") as stream:
                 for number, line in enumerate(stream):
-                    if not line.endswith(b"\n"):  # a run that was killed may have left half a line
+                    if not line.endswith(b"\n"):  # a killed run may have left half a line
                         break
                     whole += len(line)
                     record = json.loads(line)
@@ -93,7 +93,7 @@ def _said(found: object, head: dict) -> str:
 
 
 def lines(path: Path) -> Iterator[tuple[tuple, dict]]:
-    """What a journal's rows are of, and the rows, one in memory at a time."""
+    """Keys and rows of a journal, one in memory at a time."""
     with path.open("rb") as stream:
         next(stream)
         for line in stream:

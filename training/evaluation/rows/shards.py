@@ -1,7 +1,7 @@
-"""What is measured on each scene, kept on the disk batch by batch, and put together from one process or many.
+"""What is measured on each scene, kept on disk batch by batch, and merged from one process or many.
 
-A batch of scenes is planned at once, so its numbers are the unit that is never divided: whoever plans it, in whatever
-order, its rows are the same.
+A batch of scenes is planned at once and never divided, so its rows are the same whichever process plans it, in
+whatever order.
 """
 
 import json
@@ -41,8 +41,8 @@ class Batch:
     """What was measured on the scenes of a batch.
 
     Args:
-        rows: by name of plans, one of each scene that was asked for.
-        features: likewise, features for distances of whole sets; empty where none is measured.
+        rows: by the plans' name, one row per requested scene.
+        features: likewise, features for distances of whole sets; empty if none are measured.
         truth: features of what really happened.
     """
 
@@ -58,7 +58,7 @@ class ShardOfRows:
         out: where the results go.
         part: which part.
         made_from: settings and weights on which the rows depend.
-        command: whose part it is.
+        command: the command that the part belongs to.
 
     Attributes:
         finished: whether nothing is left to do.
@@ -92,7 +92,7 @@ class ShardOfRows:
 
 
 def check_rows(out: Path, count: int, made_from: dict, command: str) -> list[tuple[Path, dict]]:
-    """Folder and record of each part, all of which are there and whole.
+    """Folder and record of each part, after checking that all parts exist and are intact.
 
     Raises:
         TrainingError: a part is missing, surplus, made from something else, or damaged; the message names it.
@@ -113,7 +113,7 @@ def check_rows(out: Path, count: int, made_from: dict, command: str) -> list[tup
 
 
 def forget_rows(out: Path) -> None:
-    """Remove all parts: the results are written."""
+    """Remove all parts once the results are written."""
     shutil.rmtree(parts_folder(out), ignore_errors=True)
 
 
@@ -133,7 +133,7 @@ def keep_picture(folder: Path, mode: str, number: int, truth: np.ndarray, plan: 
 
 
 def write_sheet(file: Path, folders: Sequence[Path], mode: str, most: int) -> None:
-    """Write the first pictures of all parts below each other; nothing where there is none."""
+    """Write the first pictures of all parts one below the other; no file if there are none."""
     found = sorted((held for folder in folders for held in folder.glob(f"{mode}-*.png")), key=lambda held: held.name)
     if found:
         pictures = [read_picture(held, f"picture {held}") for held in found[:most]]
@@ -160,13 +160,13 @@ def features_of(folders: Sequence[Path], name: str | None) -> list[np.ndarray]:
 
 
 def _batches(folders: Sequence[Path]) -> Iterator[tuple[tuple, dict]]:
-    """All batches in order: a part resumes where it was, and parts follow each other."""
+    """All batches in order: within a part in the order of its file, part after part."""
     for folder in folders:
         yield from lines(folder / ROWS)
 
 
 def write_rows(file: Path, names: Sequence[str], rows: Callable[[str], list[dict]]) -> None:
-    """Write rows by name as indented JSON, those of one name in memory at a time."""
+    """Write rows by name as indented JSON, with the rows of only one name in memory at a time."""
     with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("{")
         for place, name in enumerate(names):
@@ -177,7 +177,7 @@ def write_rows(file: Path, names: Sequence[str], rows: Callable[[str], list[dict
 
 
 def stat_of(file: Path) -> object:
-    """Size and time of a file: whether it is the same one on this machine."""
+    """Size and time of a file, which identify it on this machine."""
     with suppress(OSError):
         status = file.stat()
         return [status.st_size, status.st_mtime_ns]
@@ -185,11 +185,11 @@ def stat_of(file: Path) -> object:
 
 
 def digest_of(file: Path) -> object:
-    """SHA-256 of a file: whether it is the same one on any machine."""
+    """SHA-256 of a file, which identifies it on any machine."""
     return file_digest(file) if file.is_file() else None
 
 
 def base_files(folder: Path, stamp: Callable[[Path], object]) -> dict[str, object]:
-    """Stamps of the weights in a base's folder, by what they are; LoRAs beside them are none of it."""
+    """Stamps of the weights in a base's folder, by their role; LoRAs beside them do not count."""
     files = (file for file in sorted(folder.rglob("[!.]*.safetensors")) if file.parent.name != "loras")
     return {f"base: {file.relative_to(folder).as_posix()}": stamp(file) for file in files}

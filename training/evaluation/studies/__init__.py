@@ -1,1 +1,1 @@
-"""Studies: one command, seeds and settings in a file, results as JSON, a plot and a page."""
+"""Studies: one command each, with seeds and settings in a file, and results as JSON, a plot and a page."""

@@ -1,4 +1,4 @@
-"""What the LoRA, the prompt's sentence and the drawn path are worth: each left out in turn."""
+"""How much the LoRA, the prompt's sentence and the drawn path contribute: each is left out in turn."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def measure(settings: StudySettings, out: Path) -> dict:
 
 
 def plot(result: dict):
-    """Success with each thing left out, a panel a mode."""
+    """Success with each thing left out, one panel per mode."""
     made, axes = figure(3.8 * len(result["success"]), 3.4, len(result["success"]))
     for axis, (mode, rows) in zip(axes, result["success"].items(), strict=True):
         bars(axis, rows, {"nothing": SERIES[mode]})

@@ -1,4 +1,4 @@
-"""Which cells of the grid look at which while a plan is made, over layers and sampling steps."""
+"""Which cells of the grid attend to which while a plan is sampled, over layers and sampling steps."""
 
 from pathlib import Path
 
@@ -25,10 +25,10 @@ class AttentionSettings(StudySettings):
 
 
 class AttentionMaps(TorchFunctionMode):
-    """While active, adds up how much the tokens of each frame attend to those of each group.
+    """While active, sums how much the tokens of each frame attend to those of each group.
 
     Groups are the frames in time order, the condition, and the text. Only attention over the whole sequence of the
-    transformer is looked at: that of text encoders and autoencoder has other lengths.
+    transformer counts: that of text encoders and autoencoder has other lengths.
 
     Args:
         spec: layout and condition tokens.
@@ -47,7 +47,7 @@ class AttentionMaps(TorchFunctionMode):
         self.maps: list[np.ndarray] = []
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Look at attention on its way."""
+        """Intercept calls of attention."""
         kwargs = kwargs or {}
         if function is torch.nn.functional.scaled_dot_product_attention:
             query, key = (args[i] if len(args) > i else kwargs[name] for i, name in enumerate(("query", "key")))
@@ -91,7 +91,7 @@ def measure(settings: AttentionSettings, out: Path) -> dict:
 
 
 def shares_of(maps: np.ndarray, layout: GridLayout) -> dict[str, np.ndarray]:
-    """Where the attention of a frame goes, mean over the frames: arrays (...) from maps (..., frames, frames + 2)."""
+    """Where a frame's attention goes, averaged over the frames: arrays (...) from maps (..., frames, frames + 2)."""
     frames = layout.frames
     time = np.abs(np.subtract.outer(range(frames), range(frames))) == 1
     cells = np.array([layout.cell_of(frame) for frame in range(frames)])
@@ -107,17 +107,17 @@ def shares_of(maps: np.ndarray, layout: GridLayout) -> dict[str, np.ndarray]:
 
 
 def even_shares(tokens: np.ndarray, layout: GridLayout) -> dict[str, float]:
-    """The shares if every token looked at all tokens alike, from the number of each group's tokens (frames + 2)."""
+    """The fractions under uniform attention, from the number of each group's tokens (frames + 2)."""
     even = np.tile(tokens / tokens.sum(), (layout.frames, 1))
     return {name: round(float(share), 5) for name, share in shares_of(even, layout).items()}
 
 
 def summary(maps: np.ndarray, layout: GridLayout) -> dict:
-    """The mean map, and over layers and steps where attention goes.
+    """The mean map, and where attention goes over layers and steps.
 
     Args:
         maps: (steps, layers, frames, frames + 2).
-        layout: of the grid.
+        layout: layout of the grid.
     """
     shares = shares_of(maps, layout)
     return {

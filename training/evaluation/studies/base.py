@@ -1,4 +1,4 @@
-"""What the studies share: planners to study, scenes to study them in, plots and tables."""
+"""Shared code of the studies: planners and scenes to study, plots and tables."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class StudySettings(Section):
-    """What every study is told."""
+    """Settings of every study."""
 
     world: str = Field("jaco", description="name of the world")
     planner: Path = Field(ROOT / "models" / "tiny_planner", description="folder of the planner")
@@ -42,7 +42,7 @@ class StudySettings(Section):
     threads: int = Field(0, ge=0, description="CPU threads (0: torch's default)")
 
     def closed_loop(self, **more: Any) -> Settings:
-        """The same as the closed loop takes it."""
+        """The settings in the closed loop's form."""
         return Settings(
             world=self.world, modes=self.modes, first_seed=self.first_seed, scenes=self.scenes, wordings=self.wordings,
             camera_jitter_m=self.camera_jitter_m, camera_turn_deg=self.camera_turn_deg,
@@ -52,10 +52,10 @@ class StudySettings(Section):
 
 @dataclass(frozen=True)
 class Bench:
-    """What plans are made and executed with.
+    """Everything with which plans are generated and executed.
 
     Args:
-        planner: with its LoRA.
+        planner: the planner with its LoRA.
         net: the read-out.
         world: the open world.
         asked: the requests.
@@ -88,7 +88,7 @@ class Study:
         measure: (settings, folder for intermediate files) → results, ready for JSON.
         plot: results → matplotlib figure.
         page: results → Markdown; the word PLOT becomes the plot's file name.
-        worlds: in which it can be run, because it looks into them; empty: in every one.
+        worlds: the only worlds in which it can run, because it depends on their internals; empty: all.
     """
 
     settings: type[StudySettings]
@@ -98,7 +98,7 @@ class Study:
     worlds: tuple[str, ...] = ()
 
     def check(self, settings: StudySettings) -> None:
-        """Refuse, with one line, settings that cannot be studied.
+        """Refuse settings that cannot be studied.
 
         Raises:
             TrainingError: a world that this study does not know, or values that the world refuses.
@@ -125,7 +125,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def sentence_lines(text: str) -> str:
-    """Markdown with one sentence a line; headings, tables, lists and pictures stay as they are.
+    """Markdown with one sentence per line; headings, tables, lists and pictures stay as they are.
 
     A sentence ends at `.`, `!` or `?` before a space and a capital letter.
     """
@@ -144,10 +144,10 @@ def sentence_lines(text: str) -> str:
 
 
 def method_lines(settings: dict) -> str:
-    """Sentences of a page that say what was measured on."""
-    turn = settings.get("camera_turn_deg", 0.0)  # results of before it could be turned have none
+    """A page's sentences on what was measured and where."""
+    turn = settings.get("camera_turn_deg", 0.0)  # older results, from before the camera could be turned, have none
     camera = f"moved by {settings['camera_jitter_m']} m" + (f", turned by {turn:g} degrees" if turn else "")
-    world = settings.get("world", "jaco")  # results of before there were several name none
+    world = settings.get("world", "jaco")  # older results, from before there were several worlds, have none
     scenes = "scenes per mode" if world == "jaco" else f"scenes per mode of world {world}"
     tasks = "the four tasks in turn" if world == "jaco" else "as the world's protocol has them"
     return (

@@ -14,7 +14,7 @@ from ..statistics import bootstrap
 from .base import Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
 WAYS = {START: "replan", MOMENT: "restart"}
-"""Where a new plan begins, and what its results are called."""
+"""Where a new plan begins → name of its results."""
 BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
 
 
@@ -26,10 +26,10 @@ class BestOfSettings(StudySettings):
 
 
 def measure(settings: BestOfSettings, out: Path) -> dict:
-    """Success of one of several plans, of the best-looking, of any of them, and of single plans, replanned."""
+    """Success of one of several plans, of the best-looking, of any of them, and of single plans with re-planning."""
     with bench(settings) as b:
         chosen = evaluate_planner(b.planner, b.asked, b.world, b.net, settings.closed_loop(best_of=settings.best_of))
-        write_json(out / "plans.json", chosen["plans"])  # another way of choosing can be tried on them
+        write_json(out / "plans.json", chosen["plans"])  # so that other selection rules can be tried on them
         again = {
             key: evaluate_planner(
                 b.planner, b.asked, b.world, b.net, settings.closed_loop(replan=settings.replan, replan_from=begin)
@@ -45,11 +45,11 @@ def measure(settings: BestOfSettings, out: Path) -> dict:
 
 
 def with_choice(result: dict, plans: dict[str, list[dict]]) -> dict:
-    """The results of each mode with what all plans, the chosen one and a perfect choice do; and the gain in all modes.
+    """Add to each mode's results the success of all plans, the chosen one and a perfect choice; and the overall gain.
 
     Args:
         result: results by mode.
-        plans: by mode, a row a scene, as `plan_and_execute` gives them.
+        plans: by mode, one row per scene, as `plan_and_execute` returns them.
     """
     drawn, kept = {}, {}
     for mode, rows in plans.items():
@@ -64,13 +64,13 @@ def with_choice(result: dict, plans: dict[str, list[dict]]) -> dict:
 
 
 def share(values: list[float]) -> dict:
-    """Mean of the scenes' shares, with its interval over scenes."""
+    """Mean of the scenes' fractions, with its interval over scenes."""
     low, high = bootstrap(np.asarray(values, float))
     return {"rate": float(np.mean(values)), "low": low, "high": high}
 
 
 def plot(result: dict):
-    """Success of each way, a panel a mode."""
+    """Success of each method, one panel per mode."""
     modes = result["settings"]["modes"]
     made, axes = figure(3.6 * len(modes), 3.6, len(modes))
     count, every = result["settings"]["best_of"], result["settings"]["replan"]
@@ -90,7 +90,7 @@ def plot(result: dict):
 
 
 def verdict(gain: dict) -> str:
-    """What an interval of a difference allows to say."""
+    """What the interval of a difference allows one to conclude."""
     return BETTER if gain["low"] > 0 else WORSE if gain["high"] < 0 else OPEN
 
 

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     """Run the command on the arguments after `study`.
 
     Raises:
-        TrainingError: unknown settings, or the study cannot be made.
+        TrainingError: settings are unknown, or the study cannot be run.
     """
     parser = argparse.ArgumentParser(
         prog="python -m training study",
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def measure(study: Study, file: Path, changes: list[str], out: Path) -> dict:
-    """Read the settings and measure; the settings stand in the result."""
+    """Read the settings and measure; the result includes the settings."""
     if not file.is_file():
         raise TrainingError(f"settings {file} do not exist")
     data = read_yaml_mapping(file, "settings file")

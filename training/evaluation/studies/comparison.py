@@ -1,4 +1,4 @@
-"""Is a grid a better plan than a video, or than no pictures? Three planners executed in the same scenes."""
+"""Is a grid a better plan than a video, or than no pictures? Executes three planners in the same scenes."""
 
 import time
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class ComparisonSettings(StudySettings):
 
 
 def measure(settings: ComparisonSettings, out: Path) -> dict:
-    """Success, likeness and CPU seconds of each planner in the same scenes, the rest beside them."""
+    """Success, similarity and CPU seconds of each planner in the same scenes, with bounds and training effort."""
     require_baseline(settings.video, VIDEO)
     require_baseline(settings.cloning, CLONING)
     if settings.lora_run is not None:
@@ -59,7 +59,7 @@ def measure(settings: ComparisonSettings, out: Path) -> dict:
         policy, policy_record = open_cloning(settings.cloning, b.planner, settings.planner)
         makers = makers_of(b, video, settings)
         for _, make in makers.values():
-            make(b.asked[:1])  # what is set up once must not count
+            make(b.asked[:1])  # one-time set-up must not count
         policy_keys(policy, b.asked[:1], settings.batch_size)
         real = perceptual.features([item.truth for item in b.asked])
         plans, rows = {}, {}
@@ -134,7 +134,7 @@ def policy_keys(policy: CloningPolicy, asked: list[Asked], batch_size: int) -> l
 
 
 def unplanned(b: Bench) -> dict[str, Frames]:
-    """What no planner painted: true frames through the autoencoder, and the first frame repeated."""
+    """Frames without a planner: true frames through the autoencoder, and the first frame repeated."""
     return {
         "true frames through the autoencoder": [b.planner.through_autoencoder(item.truth) for item in b.asked],
         "first frame repeated": [np.repeat(item.first[None], len(item.truth), axis=0) for item in b.asked],
@@ -142,7 +142,7 @@ def unplanned(b: Bench) -> dict[str, Frames]:
 
 
 def timed(make: Callable[[list[Asked]], list], asked: list[Asked]) -> tuple[list, float]:
-    """What a function makes of the requests, and its CPU seconds for each, of all threads."""
+    """A function's result for the requests, and its CPU seconds per request over all threads."""
     start = time.process_time()
     made = make(asked)
     return made, (time.process_time() - start) / len(made)
@@ -167,7 +167,7 @@ def rows_of(plans: Frames, b: Bench) -> list[dict]:
 
 
 def executed(keys: list[np.ndarray], b: Bench) -> list[dict]:
-    """The same of keyframes (F, 4), which have none."""
+    """What is measured on keyframes (F, 4), which have no frames."""
     return [{"success": carry_out(one, item, b.world)} for one, item in zip(keys, b.asked, strict=True)]
 
 
@@ -188,14 +188,14 @@ def summary(planner: dict, reference: list[dict], asked: list[Asked]) -> dict:
 
 
 def best_of_each(plans: dict[str, Frames], settings: ComparisonSettings) -> dict[str, Frames]:
-    """The plans of the most steps of each planner that paints frames."""
+    """The plans with the most steps of each planner that paints frames."""
     counts = {"grid": settings.steps, "video": settings.video_steps}
     names = [f"{NAMES[kind]}, {count_text(max(steps))}" for kind, steps in counts.items()]
     return {name: plans[name] for name in names}
 
 
 def grid_training(settings: ComparisonSettings, parameters: int) -> dict:
-    """What is known of the grid planner's training: its size and, with its run, steps and hours."""
+    """Facts on the grid planner's training: its size and, if its run is given, steps and hours."""
     told = {"lora": lora_of(settings.planner, settings.lora).name, "parameters": parameters}
     return told if settings.lora_run is None else told | effort_of_run(settings.lora_run)
 
@@ -211,7 +211,7 @@ def plot(result: dict):
 
 
 def verdict(name: str, change: dict, reference: str) -> str:
-    """What the interval of a paired difference allows to say."""
+    """What the interval of a paired difference allows one to conclude."""
     if change["low"] <= 0 <= change["high"]:
         return f"- {name}: no difference from the {reference} that these scenes could tell."
     return f"- {name}: succeeds {'more' if change['low'] > 0 else 'less'} often than the {reference}."
@@ -264,7 +264,7 @@ little about a large one and a real robot.
 
 
 def cells(row: dict) -> list[str]:
-    """Figures of a line of the page's table."""
+    """Cells of one row of the page's table."""
     if "ssim" in row:
         parts = [(row["ssim"], "{:.3f}"), (row["psnr_db"], "{:.1f}"), (row["motion_ratio"], "{:.2f}")]
         seen = [interval_text(values, form) for values, form in parts]
@@ -282,7 +282,7 @@ def interval_text(values: dict, form: str) -> str:
 
 
 def training_cells(told: dict) -> list[str]:
-    """Size and effort of one training, as far as its run was named."""
+    """Size of one planner and, if its run was given, its training effort."""
     hours = f"{told['hours']:.2f}" if "hours" in told else "not recorded"
     return [f"{told['parameters'] / 1e6:.1f} M", f"{told['steps']}" if "steps" in told else "not recorded", hours]
 

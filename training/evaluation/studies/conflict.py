@@ -1,4 +1,4 @@
-"""Instruction and drawn path disagree about the object: which is followed, over guidance?"""
+"""If instruction and drawn path disagree about the object, which is followed, depending on guidance?"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +77,7 @@ def with_path_of(asked: Asked, other: Task, world: JacoTable) -> Asked:
 
 
 def outcome(frames: np.ndarray, asked: Asked, other: Task, world: JacoTable, net) -> str:
-    """`text`, `trajectory` or `neither`: whose request the plan fulfils."""
+    """Which request the plan fulfils: `text`, `trajectory` or `neither`."""
     reading = read_plan(frames, asked, net)
     rollout = world.start(asked.request, len(frames))
     trace, _ = rollout.carry_out(keyframes(reading)).own
@@ -87,7 +87,7 @@ def outcome(frames: np.ndarray, asked: Asked, other: Task, world: JacoTable, net
 
 
 def share(outcomes: list[str], name: str) -> dict:
-    """How many ended so, with the interval."""
+    """Fraction of outcomes with a name, with its interval."""
     count, n = outcomes.count(name), len(outcomes)
     low, high = wilson(count, n)
     return {"successes": count, "n": n, "rate": count / n, "low": low, "high": high}

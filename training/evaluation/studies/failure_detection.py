@@ -16,7 +16,7 @@ from ..statistics import wilson
 from .base import Study, StudySettings, bench, markdown_table, method_lines
 
 VANISHED = 0.35
-"An object counts as vanished if less than this fraction of its initial pixels is left in the last frame."
+"An object has vanished if less than this fraction of its initial pixels is left in the last frame."
 _ROUNDS = 1000
 
 
@@ -35,10 +35,10 @@ class FailureSettings(StudySettings):
 
 
 def measure(settings: FailureSettings, out: Path) -> dict:
-    """Execute plans and compare what the checks had said.
+    """Execute plans and compare the outcome with the checks.
 
     Raises:
-        TrainingError: all plans fail or all succeed, so that nothing can be foretold.
+        TrainingError: all plans fail or all succeed, so that nothing can be predicted.
     """
     if settings.closed_loop_file is not None:
         made = read_json(settings.closed_loop_file, "results of a closed loop")
@@ -56,7 +56,7 @@ def measure(settings: FailureSettings, out: Path) -> dict:
 
 
 def seen_and_done(done: list[dict], mode: str) -> list[dict]:
-    """One row a plan of `plan_and_execute`: what was seen in its frames, and whether it failed."""
+    """One row per plan of `plan_and_execute`: what was seen in its frames, and whether it failed."""
     return [
         {
             "seed": row["seed"], "mode": mode, "task": row["task"], "failed": not plan["success"],
@@ -74,8 +74,8 @@ def seen_and_done(done: list[dict], mode: str) -> list[dict]:
 def analyse(rows: list[dict]) -> dict:
     """Figures of every check, over the plans that have it.
 
-    A check is right when it warns of a plan that fails. AUC is the chance that a failing plan has a worse value than a
-    working one (Mann and Whitney, 1947). The threshold from data is that with the largest sum of sensitivity and
+    A check is right if it warns of a plan that fails. AUC is the probability that a failing plan has a worse value than
+    a working one (Mann and Whitney, 1947). The threshold from data is that with the largest sum of sensitivity and
     specificity (Youden, 1950) on one half of the scenes; its precision and recall are those of the other half.
     """
     if len({row["failed"] for row in rows}) < 2:
@@ -105,7 +105,7 @@ def analyse(rows: list[dict]) -> dict:
 
 
 def auc(badness: np.ndarray, failed: np.ndarray) -> float:
-    """Chance that a failing plan is worse than a working one, ties counted half; NaN without both kinds."""
+    """Probability that a failing plan is worse than a working one, ties counted half; NaN unless there are both."""
     bad, good = badness[failed], badness[~failed]
     if not len(bad) or not len(good):
         return float("nan")
@@ -114,7 +114,7 @@ def auc(badness: np.ndarray, failed: np.ndarray) -> float:
 
 
 def youden(badness: np.ndarray, failed: np.ndarray) -> float:
-    """Value above which a plan is best called bad."""
+    """Threshold above which plans are classified as bad, by Youden's index."""
     candidates = np.unique(badness)
     middles = np.concatenate([candidates[:1] - 1e-9, (candidates[1:] + candidates[:-1]) / 2])
     gains = [

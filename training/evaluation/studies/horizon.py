@@ -1,4 +1,4 @@
-"""How far ahead can be planned by chaining: each plan starts from the last frame of the one before."""
+"""How far ahead can one plan by chaining, where each plan starts from the last frame of the one before?"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ class HorizonSettings(StudySettings):
 
 
 def measure(settings: HorizonSettings, out: Path) -> dict:
-    """Success and gripper error of chains of every length, of true frames in that number, and of a plan that stands."""
+    """Success and gripper error of chains of every length, of as many true frames, and of a static plan."""
     result: dict = {"chains": {}}
     with bench(settings) as b:
         for count in settings.plans:
@@ -55,8 +55,8 @@ def measure(settings: HorizonSettings, out: Path) -> dict:
 def chain(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, batch_size: int) -> list[np.ndarray]:
     """Joined plans (F, h, w, 3) uint8 of each request, `count` one after the other.
 
-    Every plan is asked for the whole instruction and for its part of the path, in time; the first frame of all but
-    the first is the last frame that the plan before has painted, and is shown once.
+    Every plan gets the whole instruction and its part of the path in time; the first frame of all but the first plan is
+    the last frame of the plan before, and is shown once.
     """
     joined: list[np.ndarray] = []
     for number in range(count):
@@ -65,7 +65,7 @@ def chain(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, b
                 item,
                 first=joined[place][-1] if joined else item.first,
                 trajectory=cut_in_time(item.trajectory, number / count, (number + 1) / count),
-                seed=item.seed + number,  # the noise of a plan comes from it
+                seed=item.seed + number,  # the noise of a plan depends on it
             )
             for place, item in enumerate(asked)
         ]
@@ -80,17 +80,17 @@ def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def errors_of(plans: list[np.ndarray], asked: list[Asked]) -> np.ndarray:
-    """Distance [px] of the end effector from where it really is (scenes, F - 1), NaN where it cannot be seen."""
+    """Distance [px] of the end effector from its true place (scenes, F - 1), NaN where it cannot be seen."""
     return np.array([hand_errors(item.truth, plan) for plan, item in zip(plans, asked, strict=True)])
 
 
 def per_frame(errors: np.ndarray) -> list[float]:
-    """Median over the scenes, of each frame but the first (F - 1)."""
+    """Median over the scenes for each frame but the first (F - 1)."""
     return [float(np.median(column[~np.isnan(column)])) if (~np.isnan(column)).any() else 0.0 for column in errors.T]
 
 
 def plot(result: dict):
-    """End effector error over the frames, a panel a length of chain."""
+    """End effector error over the frames, one panel per length of chain."""
     chains, modes = result["chains"], result["settings"]["modes"]
     made, axes = figure(3.3 * len(chains), 3.4, len(chains))
     highest = 1.1 * max(max(row["static_hand_error_px"]) for row in chains.values())

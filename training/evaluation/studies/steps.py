@@ -1,4 +1,4 @@
-"""How many steps of the sampler does a plan need that is executed, and what does its picture lose with fewer?"""
+"""How many sampler steps does a plan need for execution, and what does its picture lose with fewer?"""
 
 import time
 from pathlib import Path
@@ -25,10 +25,10 @@ class StepsSettings(StudySettings):
 
 
 def measure(settings: StepsSettings, out: Path) -> dict:
-    """Success, colours, likeness and CPU seconds of the same requests at each number of steps, against the most."""
+    """Success, colours, similarity and CPU seconds of the same requests at each number of steps, against the most."""
     counts = sorted(set(settings.steps))
     with bench(settings) as b:
-        make_plans(b.planner, b.asked[:1], settings.modes[0], steps=1)  # what is set up once must not count
+        make_plans(b.planner, b.asked[:1], settings.modes[0], steps=1)  # one-time set-up must not count
         rows = {mode: {count: plans(b, mode, count, settings) for count in counts} for mode in settings.modes}
         spec = b.planner.spec
         decoded = [b.planner.through_autoencoder(item.truth) for item in b.asked]
@@ -44,8 +44,8 @@ def measure(settings: StepsSettings, out: Path) -> dict:
 
 
 def plans(b: Bench, mode: str, count: int, settings: StepsSettings) -> list[dict]:
-    """A row for each request, of a plan of so many steps."""
-    start = time.process_time()  # of all threads: other programs on the machine do not count
+    """One row for each request, of a plan with `count` steps."""
+    start = time.process_time()  # over all threads; other programs on the machine do not count
     made = make_plans(b.planner, b.asked, mode, batch_size=settings.batch_size, steps=count)
     seconds = (time.process_time() - start) / len(made)
     rows = [row_of(group[0], item, b, mode) for group, item in zip(made, b.asked, strict=True)]
@@ -62,11 +62,11 @@ def row_of(frames: np.ndarray, item: Asked, b: Bench, mode: str) -> dict:
 
 
 def summary(rows: list[dict], most: list[dict], asked: list[Asked]) -> dict:
-    """Rates of plans, and their paired differences from those of the most steps.
+    """Rates of plans, and their paired differences from those with the most steps.
 
     Args:
-        rows: of the requests, from `row_of`.
-        most: the same of the most steps.
+        rows: rows of the requests, from `row_of`.
+        most: rows of the same requests with the most steps.
         asked: the requests.
     """
     done, likeness = [row["success"] for row in rows], np.array([row["ssim"] for row in rows])
@@ -106,7 +106,7 @@ def plot(result: dict):
 
 
 def verdict(change: dict, most: str) -> str:
-    """What an interval of a paired difference allows to say."""
+    """What the interval of a paired difference allows one to conclude."""
     if change["low"] <= 0 <= change["high"]:
         return f"no difference from {most} that these scenes could tell"
     return f"{'more' if change['low'] > 0 else 'less'} than with {most}"
@@ -159,7 +159,7 @@ large ones would show. Nothing here was distilled: these are the planner's own s
 
 
 def cells(row: dict) -> list[str]:
-    """Figures of a line of the page's table."""
+    """Cells of one row of the page's table."""
     likeness, held = row["ssim"], "colour_kept" in row
     return [
         rate_cell(row["success"]),

@@ -1,6 +1,6 @@
-"""Planners that are trained differently, each judged by execution: data, order, ids, tokens, one episode.
+"""Planners trained differently, each judged by execution: data, order, ids, tokens, one episode.
 
-Every variant is a training configuration with some values changed; what a stopped study has finished is kept.
+Every variant is a training configuration with some values changed; the finished parts of a stopped study are kept.
 """
 
 from dataclasses import replace
@@ -65,7 +65,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     """Train what is not trained yet, execute what is not executed yet.
 
     Raises:
-        TrainingError: a variant's training was stopped: the same command goes on with it.
+        TrainingError: a variant's training was stopped; the same command continues it.
     """
     places = [variant.x is not None for variant in settings.variants.values()]
     if any(places) != all(places):
@@ -73,7 +73,7 @@ def measure(settings: SweepSettings, out: Path) -> dict:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     result: dict = {"variants": {}}
-    trained: list[tuple[dict, Config]] = []  # variants that differ in their scenes only share a planner
+    trained: list[tuple[dict, Config]] = []  # variants that differ only in their scenes share a planner
     for name, variant in settings.variants.items():
         file_name(name, "variants: a name, which is also that of a folder,")
         own = config_for(settings, variant, out / name)
@@ -104,10 +104,10 @@ def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Confi
 
 
 def planner_of(variant: Variant, config: Config, name: str) -> Path:
-    """The variant's LoRA; those commands are run whose results do not exist.
+    """The variant's LoRA; runs the commands whose results do not exist yet.
 
     Raises:
-        TrainingError: its training was stopped, or it is not to be trained and starts from nothing.
+        TrainingError: its training was stopped, or it is not to be trained and has no initial LoRA.
     """
     if not variant.trained:
         start = config.section("train").lora.base
@@ -121,7 +121,7 @@ def planner_of(variant: Variant, config: Config, name: str) -> Path:
 
 
 def train_variant(config: Config, name: str) -> None:
-    """Prepare, cache, train, export: go on where it was stopped."""
+    """Prepare, cache, train and export, continuing where a previous run stopped."""
     make_cache(config)
     make_lora(config, f"variant {name}")
 
@@ -146,7 +146,7 @@ def execute(settings: SweepSettings, variant: Variant, config: Config, lora: Pat
 
 
 def by_scene(rows: list[dict], asked: list[Asked]) -> list[dict]:
-    """Of each request: whether it succeeded, and how far the plan's gripper is from the truth, on average [mm].
+    """For each request: whether it succeeded, and the plan's mean gripper error [mm].
 
     The first frame is given and left out.
     """
@@ -166,9 +166,9 @@ def hand_error(scenes: list[dict]) -> dict:
 
 
 def requests(settings: SweepSettings, variant: Variant, config: Config, world: World, spec: PlannerSpec) -> list[Asked]:
-    """Unseen scenes, or those of the episodes that the variant was trained on, in frames as the planner's.
+    """Unseen scenes, or those of the variant's training episodes, with as many frames as the planner's plans.
 
-    The latter come again with other noise until there are as many as asked for.
+    The latter are repeated with other noise until there are as many as requested.
     """
     if variant.scenes == "unseen":
         return draw_all(world, settings.closed_loop(keyframes=spec.keyframes), spec.layout.frames)

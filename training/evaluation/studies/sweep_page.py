@@ -7,11 +7,11 @@ from ..closed_loop.evaluation import difference
 from .base import change_cell, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
-"""Of the variants' loss curves."""
+"""Colours of the variants' loss curves."""
 
 
 def plot(result: dict):
-    """Success over the variants: a curve a mode where they have places on an axis, else bars."""
+    """Success over the variants: one curve per mode if they have places on an axis, otherwise bars."""
     variants, settings = result["variants"], result["settings"]
     modes = list(dict.fromkeys(mode for row in variants.values() for mode in row["success"]))
     if all(row["variant"]["x"] is not None for row in variants.values()):
@@ -32,7 +32,7 @@ def plot(result: dict):
 
 
 def _success_curves(axis, variants: dict[str, dict], modes: list[str]) -> None:
-    """Success of every mode with its interval, and what true frames reach, over the variants' places on the axis."""
+    """Success of every mode with its interval, and of true frames, over the variants' places on the axis."""
     places = [row["variant"]["x"] for row in variants.values()]
     bound = [row["bounds"]["true_frames"]["rate"] for row in variants.values()]
     axis.plot(places, bound, "--", color=GREY)
@@ -63,7 +63,7 @@ def _name_ends(axis, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _loss_curves(axis, losses: dict[str, list]) -> None:
-    """Training loss of every variant, in a mean over five lines of the log, with its name at its end."""
+    """Training loss of every variant, averaged over five lines of the log, with its name at its end."""
     width = 5
     ends = []
     for colour, (name, curve) in zip(COLOURS, losses.items(), strict=False):
@@ -120,7 +120,7 @@ def _millimetres(row: dict) -> str:
 
 
 def _compared(variants: dict[str, dict], modes: list[str]) -> str:
-    """A table of differences from the first variant; nothing where no scenes are the same."""
+    """A table of differences from the first variant; empty if no scenes are the same."""
     (base, first), *others = variants.items()
     rows = []
     for name, row in others:

@@ -1,1 +1,1 @@
-"""Families of base models in diffusers' classes: what one has of its own, as data and one class each."""
+"""Families of base models in diffusers' classes: what is specific to each, as data and one class."""

@@ -1,4 +1,4 @@
-"""What the training needs to know of a family's classes in diffusers."""
+"""What training needs to know about a family's classes in diffusers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ class Base(ABC):
     """One family's classes, and how they are called.
 
     Attributes:
-        family: its record.
+        family: the family's data.
         transformer: diffusers' class.
         autoencoder: diffusers' class.
         text_folders: folders of a base that hold text encoders.
         tokenizer: folder of the tokenizer that prompts are counted with.
         targets: preset of `LoraSection.targets` → endings of the layers in blocks that it names.
-        model_version: what model browsers call the family.
+        model_version: the family's name in model browsers.
     """
 
     family: Family
@@ -33,7 +33,7 @@ class Base(ABC):
 
     @abstractmethod
     def released_shapes(self) -> nn.Module:
-        """A transformer of the released base's size; to be called where tensors are made on the meta device."""
+        """A transformer of the released base's size; call this where tensors are created on the meta device."""
 
     @abstractmethod
     def architecture(self, transformer: nn.Module) -> str:
@@ -51,12 +51,12 @@ class Base(ABC):
     def load_text(self, folder: Path, tokens: int, dtype: torch.dtype) -> nn.Module:
         """Text encoders of a base: prompts → text embeddings (B, T, D), and a pooled vector (B, P) or None.
 
-        They also say by `token_counts` which prompts are too long for them.
+        Their `token_counts` tells which prompts are too long for them.
 
         Args:
             folder: diffusers folder of the base.
             tokens: length of the text; 0 takes the tokenizer's own.
-            dtype: of the weights.
+            dtype: dtype of the weights.
         """
 
     @abstractmethod
@@ -65,15 +65,15 @@ class Base(ABC):
 
     @abstractmethod
     def text_length(self, folder: Path) -> int:
-        """Length of the text that the tokenizer's own files give."""
+        """Length of the text according to the tokenizer's own files."""
 
     @abstractmethod
     def blank_text(self, config: Mapping, count: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Text embeddings and pooled vector of a transformer's configuration, without values."""
+        """Text embeddings and pooled vector in the shapes of a transformer's configuration, without values."""
 
     @abstractmethod
     def split_attention(self, transformer: nn.Module) -> None:
-        """Prepare attention, in place, for conditions that pass through the transformer apart."""
+        """Prepare attention, in place, for conditions that pass through the transformer separately."""
 
     @abstractmethod
     def condition_keys(
@@ -102,9 +102,9 @@ class Base(ABC):
         """Velocity (B, N, C) of noise tokens.
 
         Args:
-            transformer: of the family's class.
+            transformer: a transformer of the family's class.
             tokens: (B, N, C) packed noisy latents.
-            condition: (B, M, C) tokens for the same sequence, what `condition_keys` gave, or None.
+            condition: (B, M, C) tokens for the same sequence, the result of `condition_keys`, or None.
             ids: (N + M, axes) position ids of noise tokens and condition.
             text: (B, T, D).
             pooled: (B, P), None in families without one.
@@ -124,4 +124,4 @@ class Base(ABC):
         sigma: torch.Tensor,
         guidance: torch.Tensor | None,
     ) -> torch.Tensor:
-        """As `velocity`, with a condition (B, M, C) apart whose keys and values are computed in this call."""
+        """As `velocity`, with a separate condition (B, M, C) whose keys and values are computed in this call."""

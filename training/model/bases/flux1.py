@@ -30,13 +30,13 @@ class Flux1(Base):
     text_folders, tokenizer = ("text_encoder", "text_encoder_2"), "tokenizer_2"
     targets: ClassVar = {
         "attention": _ATTENTION,
-        # layers of the released weights: attention, and feed-forwards of the double blocks
+        # layers of the released weights: attention, and feed-forward layers of the double blocks
         "paper": (*_ATTENTION, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
     }
     model_version = "flux1"
 
     def released_shapes(self) -> FluxTransformer2DModel:
-        """FLUX.1-dev's."""
+        """A transformer of FLUX.1-dev's size."""
         return FluxTransformer2DModel(guidance_embeds=True)  # diffusers' defaults are FLUX.1's sizes
 
     def architecture(self, transformer) -> str:
@@ -56,18 +56,18 @@ class Flux1(Base):
         return TextEncoders.load(folder, tokens, dtype)
 
     def text_widths(self, folder: Path) -> tuple[int, int]:
-        """Of T5 and of CLIP."""
+        """Widths of T5 and of CLIP."""
         t5 = read_json(folder / "text_encoder_2" / "config.json", _WHAT)
         clip = read_json(folder / "text_encoder" / "config.json", _WHAT)
         return int(t5["d_model"]), int(clip["hidden_size"])
 
     def text_length(self, folder: Path) -> int:
-        """Of T5."""
+        """Length of T5's text."""
         settings = read_json(folder / "tokenizer_2" / "tokenizer_config.json", "configuration of the tokenizer")
         return int(settings["model_max_length"])
 
     def blank_text(self, config, count: int, tokens: int):
-        """T5 states and a pooled CLIP state."""
+        """T5 embeddings and a pooled CLIP embedding."""
         text = torch.empty(count, tokens, config.joint_attention_dim)
         return text, torch.empty(count, config.pooled_projection_dim)
 

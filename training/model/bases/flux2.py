@@ -2,8 +2,8 @@
 
 A cached condition is diffusers' own key-value scheme (BFL's klein-kv): the condition's tokens attend to themselves
 only, at timestep 0. Training computes it in one pass ("extract"); a plan extracts once and then uses what was kept
-("cached"). The second mode is never trained in: under gradient checkpointing diffusers changes one dictionary from
-block to block, and gradients go wrong.
+("cached"). The second mode is never used in training: under gradient checkpointing diffusers changes one dictionary
+from block to block, which makes gradients wrong.
 """
 
 from pathlib import Path
@@ -49,7 +49,7 @@ class Flux2(Base):
     model_version = "flux2"
 
     def released_shapes(self) -> Flux2Transformer2DModel:
-        """FLUX.2-klein-4B's."""
+        """A transformer of FLUX.2-klein-4B's size."""
         return Flux2Transformer2DModel(
             num_layers=5, num_single_layers=20, num_attention_heads=24, joint_attention_dim=7680, guidance_embeds=False
         )
@@ -65,7 +65,7 @@ class Flux2(Base):
         return (latents - mean) / spread
 
     def raw(self, vae, latents):
-        """The statistics undone, and the channels as 2x2 patches again."""
+        """Denormalised, with the channels as 2x2 patches again."""
         mean, spread = _statistics(vae, latents)
         return nn.functional.pixel_shuffle(latents * spread + mean, _PATCH)
 
@@ -74,7 +74,7 @@ class Flux2(Base):
         return QwenEncoder.load(folder, tokens, dtype)
 
     def text_widths(self, folder: Path) -> tuple[int, int]:
-        """Three layers side by side; nothing pooled."""
+        """Three layers side by side; no pooled vector."""
         config = read_json(folder / "text_encoder" / "config.json", "configuration of the text encoder")
         return len(TAPS) * int(config["hidden_size"]), 0
 
@@ -88,7 +88,7 @@ class Flux2(Base):
         return torch.empty(count, tokens, config.joint_attention_dim), None
 
     def split_attention(self, transformer: nn.Module) -> None:
-        """Diffusers' attention processors that know keys and values of references."""
+        """Diffusers' attention processors that can use keys and values of references."""
         changed = 0
         for module in transformer.modules():
             for kind, processor in (
@@ -120,7 +120,7 @@ class Flux2(Base):
         return self._call(transformer, hidden, ids[: hidden.shape[1]], text, sigma, guidance)[0][:, :count]
 
     def cached_velocity(self, transformer, tokens, condition, ids, text, pooled, sigma, guidance) -> torch.Tensor:
-        """In one pass; the condition's tokens come first, as BFL has them."""
+        """In one pass; the condition's tokens come first, as in BFL's code."""
         self.split_attention(transformer)
         count = tokens.shape[1]
         return self._call(

@@ -10,8 +10,8 @@ def require_class(folder: Path, known: tuple[str, ...], what: str) -> str:
     """Name of the class that a part was saved from.
 
     Args:
-        folder: of the part.
-        known: classes that are possible; a configuration that names none counts as the first.
+        folder: folder of the part.
+        known: possible classes; a configuration without a class counts as the first.
         what: the part, for messages.
 
     Raises:

@@ -60,7 +60,7 @@ class QwenEncoder(nn.Module):
         return held.input_ids, held.attention_mask
 
     def token_counts(self, prompts: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
-        """Longest text and tokens of each prompt, by encoder: what is longer is cut."""
+        """Maximum length and tokens of each prompt, by encoder; longer prompts are cut."""
         ids = self.tokenizer(self._in_template(prompts), verbose=False).input_ids
         return {"Qwen3": (self.tokens, list(map(len, ids)))}
 

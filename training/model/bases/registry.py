@@ -33,13 +33,13 @@ def base_of_folder(folder: str | Path) -> Base:
         raise TrainingError(
             f"base model {folder} has no transformer/config.json: it must be a FLUX pipeline in diffusers layout"
         )
-    # diffusers would read the settings of another class, leave the weights on the meta device, and say nothing
+    # diffusers would silently read the settings of another class and leave the weights on the meta device
     known = {base.transformer.__name__: base for base in BASES}
     return known[require_class(part, tuple(known), f"base model {folder}: transformer")]
 
 
 def base_of_autoencoder(folder: Path, family: Family | None = None) -> Base:
-    """Base of an autoencoder's folder, by its class; refused unless it is of a family, where one is given.
+    """Base of an autoencoder's folder, by its class; refused if `family` is given and is another one.
 
     Raises:
         TrainingError: it is of an unknown class, or of another family.
@@ -67,7 +67,7 @@ def base_of_module(module: nn.Module) -> Base:
 
 
 def require_base(folder: str | Path, family: Family) -> Base:
-    """`base_of_folder`, refused unless it is of a family.
+    """`base_of_folder`, refused unless it is of `family`.
 
     Raises:
         TrainingError: as `base_of_folder`, or it is of another family.

@@ -3,8 +3,8 @@
 The first pass runs the condition's tokens alone (no text, timestep 0, pooled text of zeros) and records the keys and
 values of every attention layer. The second runs text and noise, and every attention layer adds the recorded ones to its
 own. Nothing of the first pass depends on prompt, noise level or noise: a plan needs it once. Gradients flow through
-both passes. How it is done goes with each call, not into the model's state, so that a layer which is computed again
-(gradient checkpointing) does what it did before.
+both passes. The pass is an argument of each call, not state of the model, so that a layer that is recomputed (gradient
+checkpointing) does the same again.
 """
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import TrainingError
 
 SHORT = 256
-"Keys up to which attention on a CPU is trained by matrix products."
+"Largest number of keys for which attention is trained by matrix products on a CPU."
 
 
 class ConditionKeys:
@@ -38,8 +38,8 @@ def condition_keys(
         transformer: FluxTransformer2DModel; its attention layers get attention processors that can record.
         condition: (B, M, 64) packed condition latents.
         ids: (M, 3) their position ids.
-        text: (B, T, D) T5 states; only their type and width are used.
-        pooled: (B, P) pooled CLIP state; only its type and size are used.
+        text: (B, T, D) T5 embeddings; only their dtype and width are used.
+        pooled: (B, P) pooled CLIP embedding; only its dtype and size are used.
         guidance: (B,) guidance to embed, None for a model without that input.
     """
     split_attention(transformer)
@@ -90,8 +90,8 @@ def attend(
 ) -> torch.Tensor:
     """Attention (B, heads, N, head size), as `torch.nn.functional.scaled_dot_product_attention`.
 
-    Trained on a CPU, a short sequence is cheaper by matrix products: of 184 tokens torch's fused attention takes 2.3
-    times as long in float32 and 3.3 times in bfloat16, most of it in the backward pass.
+    In training on a CPU, matrix products are faster for short sequences: with 184 tokens torch's fused attention takes
+    2.3 times as long in float32 and 3.3 times in bfloat16, mostly in the backward pass.
     """
     short = query.device.type == "cpu" and torch.is_grad_enabled() and key.shape[-2] <= SHORT
     if mask is not None or not short:

@@ -1,1 +1,1 @@
-"""Planners that a planner LoRA is compared with: a video-diffusion model, and a policy that shows no pictures."""
+"""Planners that a planner LoRA is compared with: a video-diffusion model, and a policy that paints no pictures."""

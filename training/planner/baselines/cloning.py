@@ -1,4 +1,4 @@
-"""`python -m training cloning_baseline`: train a policy that names keyframes without painting them."""
+"""`python -m training cloning_baseline`: train a policy that predicts keyframes without painting them."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -23,15 +23,15 @@ from .cloning_model import CloningNet, CloningRecord, pixels_of
 from .weights import CLONING, write_baseline
 
 _AT_ONCE = 64
-"""Prompts and pictures that are encoded or measured at once."""
+"""Number of prompts or pictures that are encoded or measured at once."""
 _LEAST_SPREAD_M = 1e-3
 _MIX, _SHIFT, _NOISE = 0.06, 8.0, 8.0
-"""Augmentation: deviations of the colours' mixture and shift, and the largest of the pixels' noise (of 255)."""
+"""Augmentation: standard deviations of colour mixing and shift, and the largest one of pixel noise (of 255)."""
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """What the policy is shown and should answer.
+    """Inputs and targets of the policy.
 
     Args:
         first: first frames (N, h, w, 3) uint8.
@@ -83,14 +83,14 @@ class Batches:
 
 
 def augmented(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture (h, w, 3) uint8 with its colours slightly mixed and shifted, and with noise: other light and sensor."""
+    """A picture (h, w, 3) uint8 with colours slightly mixed and shifted, and noise, as of other light or sensors."""
     mix = np.eye(3) + rng.normal(0.0, _MIX, (3, 3))
     changed = picture @ mix.T + rng.normal(0.0, _SHIFT, 3) + rng.normal(0.0, rng.uniform(0.0, _NOISE), picture.shape)
     return np.clip(changed, 0, 255).astype(np.uint8)
 
 
 def train_cloning(config: Config) -> None:
-    """Train (or go on training) the policy and write it to `cloning_baseline.model`.
+    """Train (or resume training) the policy and write it to `cloning_baseline.model`.
 
     Raises:
         TrainingError: the episodes are of another size, or have no keyframes.
@@ -126,7 +126,7 @@ def train_cloning(config: Config) -> None:
 
 
 def make_net(section: CloningBaselineSection, spec: PlannerSpec, data: Demonstrations) -> CloningNet:
-    """An untrained network for such keyframes and text."""
+    """An untrained network for the data's keyframes and text."""
     widths = data.text.shape[-1], 0 if data.pooled is None else data.pooled.shape[-1]
     return CloningNet(
         spec.layout.frames, section.channels, section.blocks, section.points, section.hidden, *widths
@@ -215,11 +215,11 @@ def encoded(prompts: list[str], base: Path, spec: PlannerSpec) -> tuple[torch.Te
 def cloning_loss(
     places: torch.Tensor, logits: torch.Tensor, wanted: torch.Tensor, closed: torch.Tensor
 ) -> torch.Tensor:
-    """Error of the places and likelihood of the gripper, weighted as in the training of the read-out.
+    """Error of the places and likelihood of the gripper states, weighted as in the read-out's training.
 
     Args:
         places: (B, F, 3), normalised.
-        logits: (B, F) of the gripper.
+        logits: (B, F) that the gripper is closed.
         wanted: (B, F, 3), the truth.
         closed: (B, F) in [0, 1], the truth.
     """
@@ -229,7 +229,7 @@ def cloning_loss(
 
 @torch.no_grad()
 def measured(net: CloningNet, draw: Batches) -> dict[str, float]:
-    """Median error of the held-out places [mm] and rate of right grippers, over all keyframes but the first."""
+    """Median error of the held-out places [mm] and rate of correct gripper states, over all keyframes but the first."""
     net.eval()
     data, device = draw.data, next(net.parameters()).device
     errors, right = [], []

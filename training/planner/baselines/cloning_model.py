@@ -2,7 +2,7 @@
 
 Behaviour cloning as in BC-Z (Jang et al. 2021, arXiv 2202.02005): convolutions that the text modulates (FiLM, Perez
 et al. 2018, arXiv 1709.07871), feature points by spatial softmax (Levine et al. 2016, arXiv 1504.00702, section 5.1)
-beside pooled context, and a small head that names all keyframes at once.
+beside pooled context, and a small head that predicts all keyframes at once.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from ...model.pipeline import PlannerPipeline
 from .weights import CLONING, BaselineRecord, Bounded, check_belongs, filled, read_baseline
 
 _HEADS = 4
-"""Weighted means of the text embeddings that the network takes."""
+"""Number of weighted means of the text embeddings that the network uses."""
 Three = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
@@ -41,11 +41,11 @@ class CloningNet(nn.Module):
     """The policy's network.
 
     Args:
-        frames: F, keyframes of a plan.
-        channels: of the first convolution and of the others; each divides by 8.
-        blocks: residual blocks.
-        points: feature points.
-        hidden: width of the text's and of the last layers.
+        frames: number F of keyframes of a plan.
+        channels: widths of the first convolution and of the others, divisible by 8.
+        blocks: number of residual blocks.
+        points: number of feature points.
+        hidden: width of the text layers and of the last layers.
         text_width: D of the text embeddings.
         pooled_width: P of the pooled text; 0: there is none.
     """
@@ -98,7 +98,7 @@ class CloningNet(nn.Module):
 
 
 class _Modulated(nn.Module):
-    """A residual block whose channels the text scales and shifts; at first it does neither."""
+    """A residual block whose channels the text scales and shifts; at initialisation it does neither."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def feature_points(heat: torch.Tensor) -> torch.Tensor:
 
 
 def pixels_of(pictures: np.ndarray) -> torch.Tensor:
-    """Pictures (B, H, W, 3) uint8 as the network takes them."""
+    """Pictures (B, H, W, 3) uint8 in the network's form."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -133,7 +133,7 @@ class CloningPolicy:
 
     Args:
         net: the network.
-        record: of its weights.
+        record: the record of its weights.
         encoders: the text encoders.
     """
 
@@ -143,11 +143,11 @@ class CloningPolicy:
 
     @torch.no_grad()
     def keyframes(self, first_frames: np.ndarray, instructions: list[str]) -> np.ndarray:
-        """Keyframes (B, F, 4): x, y, z [m] and gripper, 0 open or 1 closed, as they are read off a plan's frames.
+        """Keyframes (B, F, 4): x, y, z [m] and gripper, 0 open or 1 closed, in the form of those read off plans.
 
         Args:
             first_frames: (B, h, w, 3) uint8.
-            instructions: one a frame.
+            instructions: one per first frame.
         """
         texts = self.encoders([self.spec.prompt("text", words) for words in instructions])
         device = next(self.net.parameters()).device
@@ -158,12 +158,12 @@ class CloningPolicy:
 
 
 def open_cloning(file: Path, planner: PlannerPipeline, folder: Path) -> tuple[CloningPolicy, CloningRecord]:
-    """A trained policy beside the planner that it is compared with.
+    """Open a trained policy with the text encoders of the planner that it is compared with.
 
     Args:
-        file: written by `training cloning_baseline`.
-        planner: whose text encoders it uses.
-        folder: of that planner.
+        file: file written by `training cloning_baseline`.
+        planner: the planner.
+        folder: folder of that planner.
 
     Raises:
         TrainingError: the file is missing or broken, or was trained for another planner.

@@ -29,7 +29,7 @@ _DECIDES_NOTHING = ("held_out_batches",)
 
 
 def train_video(config: Config) -> None:
-    """Train (or go on training) the video-diffusion planner and write it to `video_baseline.model`.
+    """Train (or resume training) the video-diffusion planner and write it to `video_baseline.model`.
 
     Raises:
         TrainingError: the cache does not suit it.
@@ -113,7 +113,7 @@ def video_loss(
     sigma = draw_sigma(total, section, generator)[own].to(device)
     noise = torch.randn(total, *batch.target.shape[1:], generator=generator)[own].to(device)
     clean, noise = frames_of(batch.target, spec.layout), frames_of(noise, spec.layout)
-    first = batch.condition[..., : clean.shape[-1]]  # beside it there may be room for a goal picture
+    first = batch.condition[..., : clean.shape[-1]]  # to its right there may be space for a goal picture
     predicted = net(add_noise(clean, noise, sigma), sigma, first, batch.text, batch.pooled)
     error = (predicted.float() - velocity(clean, noise)).square()
     weights = loss_weights(batch, InContext(spec, device), section)
@@ -126,7 +126,7 @@ def video_loss(
 def held_out_loss(
     net: torch.nn.Module, mixture: Mixture, section: VideoBaselineSection, device: torch.device
 ) -> dict[str, float]:
-    """Mean loss on the validation split; nothing where the cache has none in the modes that are trained."""
+    """Mean loss on the validation split; empty if the cache has none in the trained modes."""
     modes = {mode for mode, weight in section.mode_weights.items() if weight}
     held = any(pair["split"] == "validation" and pair["mode"] in modes for pair in mixture.pairs)
     if not held or not section.held_out_batches:

@@ -24,7 +24,7 @@ from ...model.pipeline import PlannerPipeline
 from .weights import VIDEO, BaselineRecord, Bounded, check_belongs, filled, read_baseline
 
 _TIMESTEPS = 1000
-"""The U-Net is told the noise level in thousandths, for which diffusers' time embedding is made."""
+"""The U-Net takes the noise level in thousandths, as diffusers' time embedding expects."""
 
 
 class VideoRecord(BaselineRecord):
@@ -40,9 +40,9 @@ class VideoNet(nn.Module):
 
     Args:
         latent_channels: C of the autoencoder's latents.
-        channels: of the U-Net, from full resolution down.
+        channels: widths of the U-Net, from full resolution down.
         layers: residual layers per resolution.
-        heads: attention heads.
+        heads: number of attention heads.
         text_width: D of the text embeddings.
         pooled_width: P of the pooled text; 0: there is none.
     """
@@ -65,11 +65,11 @@ class VideoNet(nn.Module):
             block_out_channels=tuple(channels),
             layers_per_block=layers,
             cross_attention_dim=text_width,
-            attention_head_dim=heads,  # diffusers takes it for the number of heads in this class
+            attention_head_dim=heads,  # this diffusers class takes it as the number of heads
         )
         self.pooled = nn.Linear(pooled_width, text_width) if pooled_width else None
         for module in self.unet.modules():
-            if isinstance(module, nn.Dropout):  # its masks come from a generator that a resumed run does not have
+            if isinstance(module, nn.Dropout):  # its masks come from a generator that a resumed run does not restore
                 module.p = 0.0
 
     def forward(
@@ -129,8 +129,8 @@ class VideoPlanner:
 
         Args:
             first_frames: (B, h, w, 3) uint8.
-            prompts: one a frame.
-            noise: (B, C, H, W), as the grid planner takes it; each frame has the noise of its cell.
+            prompts: one per first frame.
+            noise: (B, C, H, W), as for the grid planner; each frame gets the noise of its cell.
             steps: Euler steps.
             cfg: classifier-free guidance against the empty prompt; 1: without.
         """
@@ -162,12 +162,12 @@ class VideoPlanner:
 
 
 def open_video(file: Path, planner: PlannerPipeline, folder: Path) -> tuple[VideoPlanner, VideoRecord]:
-    """A trained video-diffusion planner beside the grid planner that it is compared with.
+    """Open a trained video-diffusion planner with the encoders of the grid planner that it is compared with.
 
     Args:
-        file: written by `training video_baseline`.
-        planner: whose autoencoder and text encoders it uses.
-        folder: of that planner.
+        file: file written by `training video_baseline`.
+        planner: the grid planner, whose autoencoder and text encoders are used.
+        folder: folder of that planner.
 
     Raises:
         TrainingError: the file is missing or broken, or was trained for another planner.

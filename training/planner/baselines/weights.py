@@ -21,24 +21,24 @@ from ...loop.checkpoints import latest_checkpoint
 KEY = "visual_planner.baseline"
 """Key of the record in a safetensors header."""
 VIDEO, CLONING = "video_baseline", "cloning_baseline"
-"""The kinds of baseline, called as the commands that train them."""
+"""The kinds of baseline, named after the commands that train them."""
 Bounded = Annotated[int, Field(ge=1, le=8192)]
-"""A size in a record, which comes with somebody's file: a network is built from it."""
+"""A size in a record: bounded, since a network is built from it and the file may come from anyone."""
 
 
 class BaselineRecord(Record):
-    """What every baseline's file says of itself.
+    """The record in every baseline's file.
 
     Args:
         kind: one of the kinds of baseline.
-        spec: PlannerSpec of what it plans: frames, cell size, prompts, noise schedule.
+        spec: PlannerSpec of its plans: frames, cell size, prompts, noise schedule.
         encoders: SHA-256 of each weight file of the encoders that it was trained with.
         text_width: width of the text embeddings.
         pooled_width: width of the pooled text; 0: there is none.
-        steps: of its training.
-        hours: of its training, as `run_hours` counts them.
+        steps: steps of its training.
+        hours: hours of its training, as `run_hours` counts them.
         parameters: number of trained values.
-        held_out: figures on what it was not trained on.
+        held_out: figures on data that it was not trained on.
     """
 
     kind: Text
@@ -53,16 +53,16 @@ class BaselineRecord(Record):
 
     @property
     def planner_spec(self) -> PlannerSpec:
-        """The spec as one."""
+        """The spec as a PlannerSpec."""
         return spec_from(self.spec)
 
     def told(self) -> dict:
-        """What a study's result says of the training."""
+        """The training's description for a study's result."""
         return {name: getattr(self, name) for name in ("steps", "hours", "parameters", "held_out")}
 
 
 class _Effort(Record):
-    """state.json of a checkpoint, as far as it says how much was trained."""
+    """The training effort in a checkpoint's state.json."""
 
     step: Index
     seconds: Annotated[Finite, Field(ge=0)]
@@ -86,7 +86,7 @@ def read_baseline(file: Path, kind: str, model: type[Kind]) -> tuple[dict[str, t
     """Tensors and record of a baseline's file.
 
     Raises:
-        TrainingError: it is missing, not safetensors, or of something else.
+        TrainingError: it is missing, is not safetensors, or belongs to something else.
     """
     require_baseline(file, kind)
     try:
@@ -108,7 +108,7 @@ def filled(net: nn.Module, tensors: dict[str, torch.Tensor], file: Path) -> nn.M
     """The network with a file's weights, for use.
 
     Raises:
-        TrainingError: they are not those that the record asks for.
+        TrainingError: they do not match the record.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -122,7 +122,7 @@ def filled(net: nn.Module, tensors: dict[str, torch.Tensor], file: Path) -> nn.M
 def check_belongs(record: BaselineRecord, file: Path, spec: PlannerSpec, folder: Path) -> None:
     """Raise TrainingError if a baseline cannot be compared with the planner of a folder.
 
-    Both must plan as many frames of the same size, and read and show them by the same encoders.
+    Both must plan the same number of frames of the same size, and use the same encoders.
     """
     own = record.planner_spec
     for name, mine, other in (

@@ -1,4 +1,4 @@
-"""Folders of folders of pictures, one an episode."""
+"""Folders of picture folders, one per episode."""
 
 import re
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ _CLOCK = re.compile(r"(\D*)(1\d{9})[_-](\d{9})(\D*)")
 
 
 class FramesSource(Source):
-    """Folders of numbered pictures, one an episode; names that are times are times."""
+    """Folders of numbered pictures, one per episode; names that are time stamps are read as times."""
 
     format = "frames"
 
@@ -78,7 +78,7 @@ def _entries(path: Path, layout: Layout, texts: dict[str, str], scenes: dict[str
 
 
 def _texts_beside(path: Path, items: Sequence[str]) -> str:
-    """Whether instruction.txt lies with the last folders or with those above them."""
+    """Whether instruction.txt is in the innermost folders or in those above them."""
     above = any((path / item).parent.joinpath("instruction.txt").is_file() for item in items if "/" in item)
     below = any((path / item / "instruction.txt").is_file() for item in items)
     return "" if above == below else "cameras" if above else "episodes"
@@ -88,7 +88,7 @@ def _picture_folders(path: Path) -> tuple[list[str], list[str]]:
     """Folders of pictures relative to the source, and what was left out.
 
     Raises:
-        TrainingError: pictures lie directly in the source, or as many beside folders of pictures as in these.
+        TrainingError: pictures lie directly in the source, or as many beside picture folders as inside them.
     """
     counts = Counter(file.parent for file in visible_files(path, pictures.SUFFIXES))
     notes = []
@@ -134,7 +134,7 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
         raise TrainingError(f"folder {folder} must hold each frame once, got {twice[0]} in several formats")
     numbered = [file for file in files if re.search(r"\d", file.stem)]
     if len(numbered) > 1:
-        files = numbered  # a title or a mask among them is no frame
+        files = numbered  # a title or a mask among them is not a frame
     stamps = stamps_of([file.stem for file in files])
     if stamps is not None:
         order = sorted(range(len(files)), key=lambda number: stamps[number])
@@ -147,10 +147,10 @@ def _natural(stem: str) -> list:
 
 
 def stamps_of(stems: Sequence[str]) -> list[float] | None:
-    """Times [s] that names are; None where they are numbers.
+    """Times [s] that names stand for; None if they are plain numbers.
 
     Seconds have a decimal point or comma, which a whole number among them may lack. Stamps since 1970 are whole numbers
-    of seconds, or parts of it, or seconds and nanoseconds side by side.
+    of seconds or of a smaller unit, or seconds and nanoseconds side by side.
     """
     parts = [_CLOCK.fullmatch(stem) for stem in stems]
     if all(parts) and len({(part[1], part[4]) for part in parts}) == 1:
@@ -161,7 +161,7 @@ def stamps_of(stems: Sequence[str]) -> list[float] | None:
         return None
     if 2 * sum(part[3] is not None for part in parts) > len(parts):
         values = [float(f"{part[2]}.{part[3] or 0}") for part in parts]
-        # 1.1, 1.2, .., 1.10: the tenth of the first
+        # 1.1, 1.2, .., 1.10: the last is number ten of the first series, not a time
         counted = len({part[2] for part in parts}) == 1 and _counts([part[3] or "0" for part in parts])
         return None if counted or len(set(values)) < len(values) else values
     digits = {len(part[2]) for part in parts}

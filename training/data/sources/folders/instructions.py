@@ -1,4 +1,4 @@
-"""Which file was told what: CSV, JSON lines or text beside the videos."""
+"""The instruction of each file: from CSV, JSON lines or text beside the videos."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ _TEXT_KEYS = ("instruction", "text", "caption", "task", "prompt")
 
 
 def read_instructions(folder: Path, given: Path | None) -> dict[str, str]:
-    """Instruction by name, as `plain` writes it, of the file given or found in the folder; none gives nothing.
+    """Instruction by name (as `plain` writes it) from the file given or found in the folder; empty without a file.
 
     CSV has a heading and commas, semicolons or tabs between its cells; JSON lines have objects; a name is in one of
     `_FILE_KEYS`, a text in one of `_TEXT_KEYS`. A line of text is a name, a tab, and the instruction; a single line
@@ -38,7 +38,7 @@ def read_instructions(folder: Path, given: Path | None) -> dict[str, str]:
         try:
             differs = _read(other) != first
         except TrainingError:
-            continue  # of another purpose
+            continue  # serves another purpose
         if differs:
             raise TrainingError(
                 f"{files[0]} and {other.name} say different things: choose one with prepare.instructions, or remove one"

@@ -34,11 +34,11 @@ class Layout:
     """A reading of the folders.
 
     Args:
-        items: item → name of its episode, of the chosen camera alone.
+        items: item → name of its episode, for the chosen camera only.
         absent: episodes that the chosen camera lacks.
-        camera: the chosen one; empty where folders are no cameras.
+        camera: the chosen one; empty if folders are not cameras.
         cameras: all of them.
-        notes: what was taken for what.
+        notes: how the folders were interpreted.
     """
 
     items: dict[str, str]
@@ -54,12 +54,12 @@ def read_layout(
     """Decide what folders are.
 
     Args:
-        items: see the module.
+        items: see the module's docstring.
         path: the source, for messages.
         wanted: camera that was asked for; empty: none.
         folders: as `prepare.folders`.
         camera_last: whether EPISODE/CAMERA is the documented form of this format, rather than CAMERA/EPISODE.
-        hint: "cameras" or "episodes", where instructions name the ones or the others.
+        hint: "cameras" or "episodes", if the instructions name either.
 
     Raises:
         TrainingError: two readings are possible, or there is no such camera.
@@ -92,14 +92,14 @@ def read_layout(
 
 
 def is_camera_name(name: str) -> bool:
-    """Whether a name says nothing but where a camera is, or what kind of pictures it takes."""
+    """Whether a name only says where a camera is, or what kind of pictures it takes."""
     words = [word for word in re.split(r"[^a-z0-9']+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()) if word]
     plain = [word for word in words if not word.isdecimal()]
     return bool(plain) and all(map(_CAMERA.fullmatch, plain))
 
 
 def scenes_of(names: Iterable[str]) -> dict[str, str]:
-    """What names have in common that differ in camera words alone (`ep1_front`, `ep1_side`); others are left out."""
+    """The common part of names that differ only in camera words (`ep1_front`, `ep1_side`); others are left out."""
     rest = {}
     for name in names:
         words = re.split(r"([^A-Za-z0-9]+)", name)
@@ -111,7 +111,7 @@ def scenes_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def _split(items: Sequence[str], last: bool) -> dict[str, dict[str, str]]:
-    """Camera → episode → item, of the items that have folders."""
+    """Camera → episode → item, for the items that have folders."""
     held: dict[str, dict[str, str]] = defaultdict(dict)
     for item in items:
         head, found, tail = item.rpartition("/") if last else item.partition("/")
@@ -127,7 +127,7 @@ def _is_shared(held: dict[str, dict[str, str]]) -> bool:
 
 
 def _is_whole(held: dict[str, dict[str, str]]) -> bool:
-    """Whether several folders hold exactly the same several names: task folders with as many episodes do so, too."""
+    """Whether several folders hold exactly the same names, more than one; equally large task folders can do so too."""
     groups = {frozenset(group) for group in held.values()}
     return len(held) > 1 and len(groups) == 1 and len(next(iter(groups))) > 1
 

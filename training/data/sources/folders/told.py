@@ -1,4 +1,4 @@
-"""Which episode was told what."""
+"""Assign instructions to episodes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from ..video import SUFFIXES
 
 
 def text_of(texts: dict[str, str], name: str, item: str, beside: Iterable[Path]) -> str:
-    """Instruction of an episode: its line, a text file of its own, or the one that holds for all.
+    """Instruction of an episode: from its line, a text file of its own, or the one that holds for all.
 
     Args:
         texts: instruction by name, see `read_instructions`.
-        name: of the episode: path of a folder or a video.
+        name: name of the episode: path of a folder or a video.
         item: path of its files below the source.
         beside: text files that would hold for this episode.
 
@@ -35,10 +35,10 @@ def text_of(texts: dict[str, str], name: str, item: str, beside: Iterable[Path])
 
 
 def check_names(texts: dict[str, str], names: Iterable[str], folder: Path) -> None:
-    """A line that names no file is a slip of the pen and would lose an instruction.
+    """Check that every line names a file: a typo would lose an instruction.
 
     Raises:
-        TrainingError: there is one.
+        TrainingError: a line names no file.
     """
     known = {form for name in names for form in _forms(name)} | {"*"}
     unknown = [name for name in texts if name not in known]
@@ -57,12 +57,12 @@ def names_hint(texts: dict[str, str], items: Iterable[str]) -> str:
 
 
 def without_suffix(name: str) -> str:
-    """A name without the ending of a video; a folder's name may hold dots and keeps them."""
+    """A name without a video's suffix; dots in a folder's name are kept."""
     return name[: -len(end)] if (end := Path(name).suffix) and end.lower() in SUFFIXES else name
 
 
 def _forms(name: str) -> Sequence[str]:
-    """How lines may name something: by path or name, with or without the ending."""
+    """How lines may name something: by path or name, with or without the suffix."""
     name = plain(name)
     bare = without_suffix(name)
     return name, bare, name.rpartition("/")[2], bare.rpartition("/")[2]

@@ -15,7 +15,7 @@ from .told import check_names, names_hint, text_of
 
 
 class VideosSource(Source):
-    """Video files under a folder; with several cameras, a folder a camera."""
+    """Video files under a folder; with several cameras, one folder per camera."""
 
     format = "videos"
 
@@ -34,7 +34,7 @@ class VideosSource(Source):
             raise TrainingError(f"videos data set {path} contains no {', '.join(video.SUFFIXES)} file")
         texts = read_instructions(path, instructions)
         whole = {name.removesuffix(file.suffix): name for name, file in files.items()}
-        if len(whole) < len(files):  # one name in two containers: each is an episode, and both show one scene
+        if len(whole) < len(files):  # one name in two containers: each is an episode, and both show the same scene
             whole = {name: name for name in files}
         hint = names_hint(texts, whole) if any("/" in name for name in texts) else ""
         layout = read_layout(list(whole), path, camera, folders, camera_last=False, hint=hint)
@@ -75,5 +75,5 @@ def _entry(name: str, file: Path, texts: dict[str, str], item: str, episode: str
 
 
 def _beside(file: Path) -> tuple[Path, ...]:
-    """Where a text of this video alone may lie."""
+    """Where a text file for this video alone may be."""
     return tuple(place for end in (".txt", ".TXT") if (place := file.with_suffix(end)).name.lower() not in NAMES)

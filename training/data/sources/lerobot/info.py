@@ -15,7 +15,7 @@ from ....files import read_json
 from ..records import Count, Finite, Record, SomeText, Text, checked
 
 _SPEC = re.compile(r"(0?[1-9])?d?")
-"Format of a number in a path template, such as 06d: wider ones only make long names."
+"Format of a number in a path template, such as 06d: greater widths would only make names long."
 _JOINTS = re.compile(
     r"joint|shoulder|elbow|wrist|waist|forearm|upper_?arm|motor|angle|degree|radian|"
     r"(^|[._ -])(pan|lift|flex|roll|q|j)\d*($|[._ -])",
@@ -25,7 +25,7 @@ _AXIS = re.compile(r"(^|[^a-z])[xyz]($|[^a-z])", re.IGNORECASE)
 
 
 class Info(Record):
-    """The keys that are needed; `features` keeps what each feature says of itself."""
+    """The keys that are needed; `features` holds each feature's own description."""
 
     codebase_version: Text
     fps: Annotated[Finite, Field(gt=0, le=100_000)]
@@ -64,11 +64,11 @@ def read_info(path: Path) -> Info:
 
 
 def fill(path: Path, template: str, **values: object) -> Path:
-    """A path of a template of info.json, within the data set's folder.
+    """The path that a template of info.json gives, within the data set's folder.
 
     Raises:
-        TrainingError: the template has a field that is not known or a format that is not a plain number's, or it leads
-            out of the folder.
+        TrainingError: the template has an unknown field or a format other than a plain number's, or the path leads out
+            of the folder.
     """
     where = f"{path / 'meta' / 'info.json'}: path template {brief(template)}"
     try:
@@ -91,14 +91,14 @@ def fill(path: Path, template: str, **values: object) -> Path:
 
 
 def may_be_states(feature: Mapping) -> bool:
-    """Whether a feature's values can begin with a place: floats, three or more a row where its shape says how many."""
+    """Whether a feature's values can begin with a place: floats, three or more per row if its shape is given."""
     shape = feature.get("shape")
     few = isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int) and shape[0] < 3
     return str(feature.get("dtype")).startswith("float") and not few
 
 
 def check_states(feature: Mapping, name: str, choices: list[str]) -> None:
-    """Raise TrainingError if a feature says that its first values are joint angles: they are no place in space."""
+    """Raise TrainingError if a feature declares its first values as joint angles, which are not a place in space."""
     names = _flat(feature.get("names"))[:3]
     joints = [text for text in names if _JOINTS.search(text)]
     if len(joints) >= 2 and not all(_AXIS.search(text) for text in names):

@@ -131,7 +131,7 @@ class LeRobotSource(Source):
 
 
 def _of_values(value: list, shape: object, what: str) -> np.ndarray:
-    """Picture (H, W, 3) uint8 of nested lists: rows of pixels, planes, or flat values in the feature's shape."""
+    """Picture (H, W, 3) uint8 from nested lists: rows of pixels, planes, or flat values in the feature's shape."""
     try:
         pixels = np.array(value)
         if pixels.ndim == 1 and isinstance(shape, list):
@@ -144,7 +144,7 @@ def _of_values(value: list, shape: object, what: str) -> np.ndarray:
 
 
 class _Episode(Record):
-    """What a record of any version says of an episode."""
+    """The fields of an episode that records of every version have."""
 
     episode_index: Index
     length: Count
@@ -187,7 +187,7 @@ def _rows_v2(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _entry(path: Path, info: Info, camera: str, words: dict[int, str], what: str, row: dict, number: int) -> Entry:
-    """Episode of a row; what is wrong with it is its problem alone."""
+    """Episode of a row; what is wrong with the row becomes that episode's `problem`."""
     name = f"row-{number:06d}"
     try:
         record = checked(_Stored if info.is_v3 else _Episode, row, what)

@@ -16,7 +16,7 @@ from ....errors import TrainingError
 
 @contextmanager
 def reading(table: Path, what: str = "") -> Iterator[None]:
-    """Turns what the library raises for a file that is missing, damaged or of other types into a TrainingError."""
+    """Turn what the library raises for a file that is missing, damaged or of other types into a TrainingError."""
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
@@ -27,7 +27,7 @@ def reading(table: Path, what: str = "") -> Iterator[None]:
 
 
 def read_table(file: Path, columns: list[str] | None) -> pa.Table:
-    """A whole table, or those of `columns` that it has.
+    """A whole table, or those of its columns that `columns` names.
 
     Raises:
         TrainingError: it cannot be read.
@@ -39,7 +39,7 @@ def read_table(file: Path, columns: list[str] | None) -> pa.Table:
 
 
 def _sound(values):
-    """Values whose texts are UTF-8 and whose offsets lie within their data; the library reads others as they are."""
+    """Check that texts are UTF-8 and offsets lie within the data, which the library does not; returns the values."""
     values.validate(full=True)
     return values
 
@@ -56,7 +56,7 @@ def column(table: Path, episode: int, name: str, heavy: bool = False) -> pa.Arra
     Args:
         table: file.
         episode: number of the episode.
-        name: of the column.
+        name: name of the column.
         heavy: whether the column holds pictures, of which only the needed row groups are read.
 
     Raises:

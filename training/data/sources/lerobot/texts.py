@@ -49,8 +49,8 @@ def instruction(tasks: object, texts: dict[int, str], table: Path, episode: int)
     """Instruction of an episode; "" if nothing is a text.
 
     Args:
-        tasks: what the episode's record says: texts or numbers of texts, one or a list.
-        texts: those by number.
+        tasks: from the episode's record: texts or numbers of texts, one or a list.
+        texts: text by number.
         table: file with the episode's rows; it may be missing.
         episode: number of the episode.
 

@@ -40,7 +40,7 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def masked_crc32c(data: bytes | memoryview) -> int:
-    """Checksum as TFRecord files store it: rotated and shifted, so that a checksum of checksums is no trap."""
+    """Checksum as TFRecord files store it: rotated and shifted, so that data may itself contain checksums."""
     value = crc32c(data)
     return (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -55,7 +55,7 @@ def _join(states: np.ndarray, length: int) -> int:
 
 
 def _advance(count: int) -> np.ndarray:
-    """What `count` zero bytes do to each bit of the register, (32,): a matrix over GF(2), a column a bit."""
+    """What `count` zero bytes do to each bit of the register, (32,): a matrix over GF(2), one column per bit."""
     result = np.uint32(1) << np.arange(32, dtype=np.uint32)
     power = _TABLE[result & 0xFF] ^ (result >> np.uint32(8))
     while count:

@@ -1,4 +1,4 @@
-"""RLDS data sets as a source: TFRecord shards with an episode a record.
+"""RLDS data sets as a source: TFRecord shards with one episode per record.
 
 The fields of a step are flattened to `steps/...`, one list over all steps. Field names are those of Jaco Play, Bridge
 V2 and RT-1 (fractal20220817_data); pictures are recognised by their content, so other RLDS sets work as well.
@@ -29,9 +29,9 @@ _POSITIONS = (
 _SHARD = re.compile(r"(?:.*-)?(?P<split>[A-Za-z_]+)\.tfrecord(?:-(?P<number>\d+)(?:-of-\d+)?)?$")
 _NUMBERED = re.compile(r"(?P<name>.*\.tfrecord)-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})$")
 _SHOWN = 6
-"Absent shards that are named."
+"How many absent shards are listed by name."
 _DEPTH = 3
-"Folders below the source in which shards are searched, the source included."
+"How many levels of folders are searched for shards, the source included."
 
 
 class RldsSource(Source):
@@ -90,7 +90,7 @@ class RldsSource(Source):
 
 
 def _records(files: list[Path]) -> Iterator[tuple[str, Path, int, bytes | TrainingError]]:
-    """Name, file, offset and data of every record; a damaged one ends its file: nothing behind it can be found."""
+    """Name, file, offset and data of every record; a damaged one ends its file, since nothing after it can be found."""
     for file in files:
         match = _SHARD.match(file.name)
         prefix = safe_id("-".join(part for part in match.groups() if part) if match else file.name)
@@ -122,7 +122,7 @@ def shards_of(path: Path) -> list[Path]:
 
 
 def _absent_shards(files: list[Path]) -> list[str]:
-    """A line for each set of numbered shards that is not whole."""
+    """One line for each incomplete set of numbered shards."""
     held: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in files:
         if match := _NUMBERED.match(file.name):

@@ -1,4 +1,4 @@
-"""Instructions in an episode: texts, or texts as code points, under the names that data sets give them."""
+"""Instructions in an episode: texts or code points, under the names that various data sets use."""
 
 import re
 
@@ -18,11 +18,11 @@ _NAMES = (
 _LIKE = re.compile(
     r"(natural_)?(language_)?instructions?(_\d+)?|task_description|task_language|language", re.IGNORECASE
 )
-"Last part of other names: second phrasings (DROID), and the words of further data sets."
+"Last part of other names: second phrasings (DROID), and names in further data sets."
 
 
 def instruction(example: Example, steps: int, what: str) -> str:
-    """First text that is not empty: over all names, and of each over all steps; "" if there is none.
+    """First text that is not empty, searching the names in order and each over all steps; "" if there is none.
 
     Args:
         example: the episode.
@@ -46,9 +46,9 @@ def instruction(example: Example, steps: int, what: str) -> str:
 
 
 def _of_code_points(values: list[int], steps: int) -> str:
-    """First text of rows of code points, one row a step, with zeros behind (Language-Table's int32[512])."""
+    """First text in rows of code points, one row per step, padded with zeros (Language-Table's int32[512])."""
     if not values or len(values) % steps or len(values) == steps:
-        return ""  # one number a step is a number
+        return ""  # a single number per step is a number, not a text
     width = len(values) // steps
     for start in range(0, len(values), width):
         letters = values[start : start + width]

@@ -75,7 +75,7 @@ class Example:
         what: names it in messages.
 
     Raises:
-        TrainingError: it is no Example.
+        TrainingError: it is not an Example.
     """
 
     def __init__(self, data: bytes, what: str) -> None:
@@ -97,7 +97,7 @@ class Example:
         return tuple(self._features)
 
     def texts(self, name: str) -> list[bytes]:
-        """Values of a list of bytes; empty where the feature is none."""
+        """Values of a list of bytes; empty if the feature is not one."""
         return [bytes(value) for value in self._values(name, 1)]
 
     def count(self, name: str) -> int:
@@ -114,7 +114,7 @@ class Example:
         return bytes(next(self._values(name, 1), b""))
 
     def floats(self, name: str) -> np.ndarray:
-        """Values of a list of floats (N,) float32; empty where the feature is none."""
+        """Values of a list of floats (N,) float32; empty if the feature is not one."""
         parts = [np.frombuffer(value, "<f4") for value in self._values(name, 2)]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 

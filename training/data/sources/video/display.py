@@ -34,7 +34,7 @@ def rgb_of(frame: av.VideoFrame, aspect: Fraction | None, what: str) -> np.ndarr
 
 
 def shown_size(height: int, width: int, aspect: Fraction | None, what: str) -> tuple[int, int]:
-    """Size (h, w) with square pixels [px]: the side that is too short grows, so that nothing is lost.
+    """Size (h, w) with square pixels [px]: the side with too few pixels is enlarged, so that no detail is lost.
 
     Raises:
         TrainingError: it would be larger than any picture.
@@ -63,7 +63,7 @@ def turned(picture: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """Display matrix of a frame (3, 3), 16.16 fixed point but for signs; None where it is shown as it is stored."""
+    """Display matrix of a frame (3, 3), in 16.16 fixed point; None: shown as stored."""
     data = frame.side_data.get(Type.DISPLAYMATRIX)
     if data is None:
         return None

@@ -17,20 +17,20 @@ from .riff import riff_is_whole
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 _FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg", "flv", "asf",
             "ogg", "ivf", "gif", "wav", "mp3")  # fmt: skip
-"FFmpeg's formats that hold what they show. Others are lists of further files and addresses (concat, hls, dash, sdp)."
+"FFmpeg's formats that contain their pictures. Others only list further files and addresses (concat, hls, dash, sdp)."
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
 _TRIAL_FRAMES = 32
-"Frames that are decoded to find out whether their times can be trusted."
+"Number of frames that are decoded to find out whether their times can be trusted."
 _REORDERING = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "vc1", "wmv3", "msmpeg4v3")
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"Codecs whose transparency only another decoder gives."
+"Codecs whose transparency needs another decoder."
 
 
 class VideoFile:
     """A video whose packets are indexed once.
 
-    Most containers say when each frame is shown, and frames are then reached from the key frame before them. Where
-    they do not (AVI with B frames, streams without times), all frames are decoded in order, counted, and take the
+    Most containers record when each frame is shown, and frames are then reached from the key frame before them. If
+    they do not (AVI with B frames, streams without times), all frames are decoded in order, counted, and get the
     times at which the container releases them.
 
     Args:
@@ -40,7 +40,7 @@ class VideoFile:
         times: (N,) when each frame is shown [s], ascending.
 
     Raises:
-        TrainingError: the file is missing, is no video, or is cut off.
+        TrainingError: the file is missing, is not a video, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,8 +71,8 @@ class VideoFile:
         """Numbers (N,) of the frames nearest to `times` (N,) [s].
 
         Args:
-            times: when.
-            tolerance: how far a frame may be away [s]; half the distance of the video's own frames always may.
+            times: the wanted times.
+            tolerance: how far away a frame may be [s]; half the video's own frame interval is always allowed.
 
         Raises:
             TrainingError: there is no frame that near.
@@ -82,7 +82,7 @@ class VideoFile:
         nearest = np.where(np.abs(self.times[before] - times) <= np.abs(self.times[after] - times), before, after)
         apart = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
         far = np.abs(self.times[nearest] - times) > max(tolerance, 0.5 * apart) + 1e-6
-        # between two frames the earlier one is shown, however long
+        # between two frames the earlier one is shown, for however long
         between = far & (times >= self.times[0]) & (times <= self.times[-1])
         nearest, far = np.where(between, before, nearest), far & ~between
         if far.any():
@@ -125,7 +125,7 @@ class VideoFile:
         self._stream = streams[0]
         if self._stream.codec_context is None:
             raise TrainingError(f"video {self.path} has a codec that this FFmpeg does not know")
-        # one thread: frames are few and far apart, and the work is spread over processes already
+        # one thread: frames are few and far apart, and the work is already distributed over processes
         self._stream.codec_context.thread_count = 1
         self._codec = None
         name = _WITH_ALPHA.get(self._stream.codec_context.name)
@@ -142,9 +142,9 @@ class VideoFile:
             yield from self._codec.decode(packet if packet.size else None)
 
     def _times_hold(self, pts: list[int]) -> bool:
-        """Whether decoded frames come with ascending times: a codec that reorders frames needs the container's help.
+        """Whether decoded frames have ascending times: a codec that reorders frames needs the container's times.
 
-        Where the packets' times show that frames are reordered, it is given.
+        If the packets' times show that frames are reordered, the container provides them.
         """
         context = self._stream.codec_context
         by_decoding = self._container.format.name == "avi" or not context.has_b_frames or pts == sorted(pts)
@@ -168,9 +168,9 @@ class VideoFile:
         if None not in pts and all(one < other for one, other in itertools.pairwise(pts)):
             self.times = np.array(pts) * unit
         elif len(handed) == len(decoded):
-            # The decoder returns a frame when later ones have come, the last ones at the end, with no packet. The
-            # container releases packets likewise: a frame's time is that of the packet with which it comes out, and
-            # the last ones follow at the usual distance.
+            # The decoder returns a frame only after later ones have arrived, and the last ones at the end, without a
+            # packet. The container releases packets likewise: a frame's time is that of the packet with which it comes
+            # out, and the last ones follow at the usual interval.
             late = sum(dts is None for _, dts in decoded)
             late = late if late < len(handed) else 0
             usual = int(np.median(np.diff(handed))) if len(handed) > 1 else 0
@@ -205,12 +205,12 @@ class VideoFile:
         raise TrainingError(f"video {self.path} cannot be decoded at frame {index}: damaged or truncated")
 
     def _rewind(self) -> None:
-        """Start again: streams without times cannot be sought in."""
+        """Start again from the beginning: streams without times do not support seeking."""
         self._container.close()
         self._open()
 
     def _seek(self, pts: int, key: int) -> av.VideoFrame:
-        """Decode from the last key frame that is not behind `pts`; containers may land later than they were asked."""
+        """Decode from the last key frame that is not after `pts`; containers may seek to a later place than asked."""
         for attempt in range(key, -2, -1):
             start = int(self._keys[attempt]) if attempt >= 0 else min(int(self._pts[0]), 0)
             self._container.seek(start, stream=self._stream, backward=True)
@@ -234,9 +234,9 @@ class VideoFile:
         )
 
     def _check_length(self, count: int) -> None:
-        """The header of MP4 counts what an edit list leaves out as well, and that of AVI its empty packets.
+        """Check that no frames are missing; headers of MP4 also count what an edit list omits, AVI's empty packets.
 
-        MP4 has an index that does not; an AVI file with fewer frames is cut off if its chunks go on behind its end.
+        MP4 has an index that does not; an AVI file with fewer frames is truncated if its chunks extend past its end.
         """
         form, announced = self._container.format.name, self._stream.frames
         if "mp4" in form:
@@ -247,7 +247,7 @@ class VideoFile:
 
     def _broken(self, error: av.FFmpegError) -> TrainingError:
         reason = "damaged or truncated"
-        if isinstance(error, av.ArgumentError):  # also what FFmpeg says of formats that it is not to open
+        if isinstance(error, av.ArgumentError):  # FFmpeg also raises this for formats that it was told not to open
             reason += ", or of a format that is no video in itself"
         return TrainingError(f"video {self.path} cannot be read: {error.strerror or error} ({reason})")
 

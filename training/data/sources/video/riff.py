@@ -3,11 +3,11 @@
 from pathlib import Path
 
 _MOST = 1000
-"Chunks that are looked at: OpenDML begins one a gigabyte."
+"Number of chunks that are looked at: OpenDML begins one per gigabyte."
 
 
 def riff_is_whole(path: Path) -> bool:
-    """Whether a file ends where its last RIFF chunk ends, or behind it."""
+    """Whether a file ends where its last RIFF chunk ends, or after it."""
     end, at = path.stat().st_size, 0
     with path.open("rb") as stream:
         for _ in range(_MOST):

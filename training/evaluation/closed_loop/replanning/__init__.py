@@ -1,1 +1,1 @@
-"""Planning again while a plan is executed: after so many moves, where things departed from it, where it is stuck."""
+"""Plan again while a plan is executed: after some moves, when the world departs from it, or when it is stuck."""

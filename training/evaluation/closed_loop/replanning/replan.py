@@ -1,4 +1,4 @@
-"""Re-planning: execute the first frames of a plan, look, plan again; after so many moves, or when the world departs."""
+"""Re-planning: execute the first frames of a plan, look, plan again; after some moves, or when the world departs."""
 
 from dataclasses import dataclass, replace
 
@@ -17,28 +17,28 @@ from ..settings import START, Settings
 from ..trial import Judged, read_plan
 
 DEPARTED_SIDES = 0.08
-"""Distance between an object's colour as seen and as planned from which on is planned again [sides of the picture].
+"""Distance between an object's colour as seen and as planned that triggers a new plan [sides of the picture].
 
 It and `settings.DEPARTED_M` are from 16 plans of the tiny planner (8 scenes from seed 9600000, modes text and both, 2
-steps): at their worst moment 15 undisturbed ones were 0.004 to 0.070 sides and all 16 0.005 to 0.031 m off (in one plan
-an object changed its colour); with the object moved all were 0.094 or more, with a grasp that slipped 0.137 or more.
+steps). At their worst moment, undisturbed, 15 were off by 0.004 to 0.070 sides and all 16 by 0.005 to 0.031 m (in one
+plan an object changed its colour); with the object moved all by 0.094 or more, with a slipped grasp by 0.137 or more.
 """
 
 
 @dataclass(frozen=True)
 class Departure:
-    """How far a moment is from its plan, by what can be seen.
+    """How far a moment is from its plan, judged by the pictures.
 
     Args:
-        tool_m: distance of the end effector [m], both read off the pictures by the same read-out.
-        objects: largest distance of an object's colour, in sides of the picture; of colours that both pictures show.
+        tool_m: distance of the end effector [m], read off both pictures by the same read-out.
+        objects: largest distance of an object's colour, in sides of the picture, over colours that both pictures show.
     """
 
     tool_m: float
     objects: float
 
     def beyond(self, tool_m: float) -> bool:
-        """Whether it is so far that the plan no longer holds."""
+        """Whether it is so far off that the plan is no longer valid."""
         return self.tool_m > tool_m or self.objects > DEPARTED_SIDES
 
 
@@ -91,11 +91,11 @@ class Monitor:
 def replan_when_departed(
     asked: Asked, first: Judged, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, settings: Settings
 ) -> dict:
-    """`success` of a request whose plans are their own monitors, and `ends`, what each of them ended with.
+    """`success` of a request whose plans serve as monitors of their own execution, and `ends`, how each plan ended.
 
-    After every keyframe what is seen is compared with the plan's frame. Where they are too far apart it is planned
-    again, as `settings.replan_from` says, at most `settings.replans` times; the last plan is executed to its end. A
-    plan ends with: departed, end, success or steps (of worlds that end by themselves), or unreachable.
+    After every keyframe the picture is compared with the plan's frame. If they are too far apart, a new plan is made
+    as `settings.replan_from` says, at most `settings.replans` times; the last plan is executed to its end. A plan ends
+    with: departed, end, success or steps (in worlds that end by themselves), or unreachable.
 
     Args:
         asked: the request.
@@ -104,7 +104,7 @@ def replan_when_departed(
         mode: one of the planner's modes.
         net: the read-out.
         world: the open world.
-        settings: `departed_m`, `replans`, `replan_from`, `follow_path`, and what `choose` asks for.
+        settings: `departed_m`, `replans`, `replan_from`, `follow_path`, and those that `choose` needs.
     """
     best, now, moves, ends = first, asked, len(first.frames) - 1, []
     seen, from_start = [asked.first], settings.replan_from == START
@@ -134,7 +134,7 @@ def replan_when_departed(
 
 
 def _seen_later(asked: Asked, seen: list[np.ndarray], tool_m: np.ndarray) -> Asked:
-    """The request from the last picture on, what is left of its path beginning at the end effector (3,) [m]."""
+    """The request from the last picture on; the rest of its path begins at the end effector (3,) [m]."""
     height, width = seen[-1].shape[:2]
     moves = len(asked.truth) - 1
     tool_px = asked.view.see(tool_m)[:2] * (width, height)
@@ -144,12 +144,12 @@ def _seen_later(asked: Asked, seen: list[np.ndarray], tool_m: np.ndarray) -> Ask
 def replan(
     asked: Asked, planner: PlannerPipeline, mode: str, net: ReadoutNet, world: World, settings: Settings
 ) -> bool:
-    """Whether the request is done when the rest is replanned after every few frames.
+    """Whether the request succeeds if the rest is re-planned after every few frames.
 
-    From the start: every plan is of the whole task, and what has happened stays in its frames as the camera saw it, so
-    only the rest is planned. From this moment: the picture of now is the new plan's first frame, and where a path is
-    drawn, what is left of it is drawn; the first plan's rhythm is kept: after `settings.replan` of its moves there is a
-    new plan for the rest. The last plan is executed to its end; a plan that the arm cannot follow ends the attempt.
+    From the start: every plan covers the whole task, and what has happened stays in its frames as the camera saw it, so
+    only the rest is planned. From this moment: the current picture is the new plan's first frame, and if a path is
+    drawn, only the rest of it is; the first plan's rhythm is kept: after `settings.replan` of its moves there is a new
+    plan for the rest. The last plan is executed to its end; a plan that the arm cannot follow ends the attempt.
 
     Args:
         asked: the request.
@@ -158,7 +158,7 @@ def replan(
         net: the read-out.
         world: a table with pictures of the planner's frame size.
         settings: `replan`, the moves between plans; `replans`, further plans at most (0: as many as there is time for);
-            `replan_from`, `follow_path`, and what `choose` asks for.
+            `replan_from`, `follow_path`, and those that `choose` needs.
 
     Raises:
         TrainingError: `replan` is not between 1 and the moves of a plan.
@@ -193,5 +193,5 @@ def replan(
 
 
 def _moves_to_make(every: int, passed: int, moves: int) -> int:
-    """Moves of the running plan that stand for `every` moves of the first: a later plan covers less in as many."""
+    """Moves of the running plan that equal `every` moves of the first: a later plan covers less per move."""
     return max(1, round(every * moves / (moves - passed)))

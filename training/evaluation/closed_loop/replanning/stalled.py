@@ -1,7 +1,7 @@
-"""Re-planning where a plan gets stuck or has ended without success: the rule of benchmarks that count any success.
+"""Re-plan when a plan gets stuck or ends without success: the rule for benchmarks that count any success.
 
-Scenes are planned for together and executed one after the other: the simulator of a world holds one scene at a time, so
-a scene that goes on is brought back by executing its earlier plans again. Physics is the same every time.
+Scenes are planned together and executed one after the other: the simulator of a world holds one scene at a time, so a
+scene that continues is restored by executing its earlier plans again. Physics is the same every time.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from ..settings import Settings
 
 @dataclass
 class Attempt:
-    """One scene on its way.
+    """One scene in progress.
 
     Args:
         asked: the request as it is seen now.
@@ -28,7 +28,7 @@ class Attempt:
         executed: those of earlier plans.
         success: whether the task is done.
         ended: whether there is nothing more to do.
-        ends: what each plan ended with: success, stalled, end, steps (no step is left) or unreachable.
+        ends: how each plan ended: success, stalled, end, steps (no step is left) or unreachable.
     """
 
     asked: Asked
@@ -48,7 +48,7 @@ def replan_when_stalled(
     world: World,
     settings: Settings,
 ) -> list[dict]:
-    """Of each request: `success`, and `ends` of its plans, with at most `settings.replans` plans after the first.
+    """For each request: `success`, and `ends` of its plans, with at most `settings.replans` plans after the first.
 
     Args:
         asked: the requests.
@@ -57,7 +57,7 @@ def replan_when_stalled(
         mode: text, trajectory or both.
         net: the read-out.
         world: the open world.
-        settings: `replans`, `follow_path`, and what `choose` asks for.
+        settings: `replans`, `follow_path`, and those that `choose` needs.
     """
     attempts = [Attempt(item, keys) for item, keys in zip(asked, first, strict=True)]
     for number in range(settings.replans + 1):
@@ -73,7 +73,7 @@ def replan_when_stalled(
 
 
 def advance(attempt: Attempt, world: World, last: bool) -> None:
-    """Execute an attempt's next plan, the last one to its end, others until they are stuck; then look again."""
+    """Execute an attempt's next plan, the last one to its end, others until they get stuck; then look again."""
     rollout = world.start(attempt.asked.request, len(attempt.asked.truth), attempt.asked.spacing)
     try:
         for keys in attempt.executed:
@@ -98,7 +98,7 @@ def _end(rollout: Rollout, done: Executed) -> str:
 
 
 def _seen_now(asked: Asked, rollout: Rollout, done: Executed) -> Asked:
-    """The request with the picture of now, and with what is left of its path after the keyframes that were reached."""
+    """The request with the current picture, and with the rest of its path after the keyframes that were reached."""
     picture, moves = rollout.frame(), len(asked.truth) - 1
     height, width = picture.shape[:2]
     tool_px = asked.view.see(done.tool_m[-1])[:2] * (width, height)
