@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from training.evaluation.closed_loop.evaluation import (
     plan_and_execute,
     rate,
 )
+from training.evaluation.closed_loop.loop import modes_of
 from training.evaluation.closed_loop.planning import make_plans
 from training.evaluation.closed_loop.replanning.replan import _moves_to_make, replan
 from training.evaluation.closed_loop.requests import Wording, planner_input
@@ -304,6 +306,14 @@ def test_replanning_refuses_what_a_plan_has_not(asked, table):
         replan(asked[2], Nine, "text", _net(asked), table, Settings(replan=9))
     with pytest.raises(TrainingError, match="--replan-from must be start or moment, got 'now'"):
         Settings(replan_from="now")
+
+
+def test_modes_are_named_once_and_known():
+    known = ("text", "trajectory", "both")
+    assert modes_of("all", known, Path("a")) == known
+    assert modes_of("both, text,both", known, Path("a")) == ("both", "text")
+    with pytest.raises(TrainingError, match=r"--mode must be some of text, trajectory, both for a, got 'goal, '"):
+        modes_of("text,goal,", known, Path("a"))
 
 
 def test_the_command_writes_everything(planner_folder, readout_folder, tmp_path, capsys):

@@ -153,6 +153,7 @@ def test_a_stopped_distillation_goes_on_exactly_and_with_its_own_teacher(config_
         ({"student_steps": 3}, r"student_steps must divide the teacher's 8 steps, got 3"),
         ({"student_steps": 8}, r"student_steps must be fewer than the teacher's 8, got 8"),
         ({"shard": True}, r"distill\.shard must be false"),
+        ({"objective": {"decoded_weight": 1.0}}, r"distill\.objective\.decoded_weight must be 0"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(config_of, changes, message):

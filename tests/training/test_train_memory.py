@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from training.__main__ import main
+from training.errors import TrainingError
 from training.model.in_context import InContext
 from training.model.lora import add_lora
 from training.planner.memory import PeakMemory, base_shapes, memory_plan, step_peak
 from training.planner.objective import Batch
 from training.sections.config import load_config
-from training.sections.planner import LoraSection, TrainSection
+from training.sections.planner import LoraSection, TrainSection, VaeSection
 from training.tiny_base.parts import make_transformer
+from training.tiny_base.vae import make_vae
 from visual_planner.planner.spec import PlannerSpec
 
 SPEC = PlannerSpec(cell_height=32, cell_width=32, condition_tokens="first_cell")
@@ -63,6 +65,17 @@ def test_shapes_give_the_peak_that_values_give(checkpointing):
         peaks.append(step_peak(transformer, InContext(SPEC, device), batch, section(batch_size=2)))
     assert peaks[0] == pytest.approx(peaks[1], rel=0.02)
     assert peaks[0] > 1_000_000
+
+
+def test_decoded_frames_need_the_decoder_and_its_activations(tmp_path):
+    vae = make_vae(VaeSection(source=["none"], out="none", channels=(32, 32, 32, 32)))
+    given = {"base": tmp_path, "batch_size": 2, "objective": {"decoded_weight": 1.0}}
+    with pytest.raises(TrainingError, match=r"decoded_weight needs the base's autoencoder, but .* has no config\.json"):
+        plan(**given)
+    vae.save_pretrained(tmp_path / "vae")
+    plain, decoded = plan(batch_size=2), plan(**given)
+    assert decoded.base - plain.base == sum(p.nbytes for p in vae.parameters())
+    assert decoded.activations > plain.activations
 
 
 def test_a_plan_keeps_the_laws():

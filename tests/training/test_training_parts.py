@@ -15,10 +15,12 @@ from training.loop.muon import Muon, orthogonalize
 from training.loop.optim import make_optimizers, rate_factor
 from training.model.in_context import InContext
 from training.model.lora import add_lora, fold_alpha, target_names
+from training.planner.decoded import DecodedError
 from training.planner.objective import Batch, draw_sigma, flow_matching_loss, loss_weights
-from training.sections.planner import LoraSection
+from training.sections.planner import LoraSection, VaeSection
 from training.sections.run import ObjectiveSection, OptimizerSection
 from training.tiny_base.parts import make_transformer
+from training.tiny_base.vae import make_vae
 from visual_planner.planner.conditioning import pack_latents
 from visual_planner.planner.spec import PlannerSpec
 
@@ -202,6 +204,51 @@ def test_end_effector_weights_peak_where_it_is_in_each_cell_and_leave_unknown_fr
     # as round in pixels as cells are wide
     cell = weights[0, 0, :height, :width] - weights.min()
     assert torch.allclose(cell[0, 1] / cell[0, 0], torch.exp(torch.tensor(-1 / (2 * (0.2 * height) ** 2))), rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def decoded() -> DecodedError:
+    torch.manual_seed(3)
+    vae = make_vae(VaeSection(source=["none"], out="none", channels=(32, 32, 32, 32)))
+    return DecodedError(vae.eval(), SPEC.layout)
+
+
+def test_decoded_frames_add_nothing_for_the_true_velocity(decoded):
+    batch, section = batch_of(SPEC), ObjectiveSection(decoded_weight=2.0)
+
+    def loss(**how):
+        generator = torch.Generator().manual_seed(0)
+        return flow_matching_loss(Oracle(batch), InContext(SPEC), batch, section, generator, True, **how)
+
+    assert loss(decoded=decoded) < 1e-4
+    with pytest.raises(TrainingError, match="decoded_weight must be 0 here"):
+        loss()
+
+
+def test_the_error_of_decoded_frames_looks_at_one_later_frame_and_most_around_the_end_effector(decoded, monkeypatch):
+    batch, section = batch_of(SPEC), ObjectiveSection(end_effector_weight=50.0, end_effector_radius=0.1)
+    height, width = (side // 3 for side in batch.target.shape[-2:])
+
+    def error(estimate, seed=0, **changes):
+        return decoded(estimate, replace(batch, **changes), section, torch.Generator().manual_seed(seed))
+
+    estimate = batch.target.clone().requires_grad_(True)
+    other = torch.randn_like(estimate)
+    gradient = torch.autograd.grad(error(estimate + 0.1 * other), estimate)[0].abs().sum(dim=1)
+    cells = gradient.unflatten(1, (3, height)).unflatten(3, (3, width)).sum(dim=(2, 4)).flatten(1)
+    assert ((cells > 0).sum(dim=1) == 1).all() and (cells[:, 0] == 0).all()
+    first = batch.target.clone()
+    first[..., :height, :width] = 5.0
+    assert all(error(first, seed) == 0 for seed in range(20))
+
+    # an error in the left half of every cell, and an end effector on the left or on the right, seen without a decoder
+    enlarge = torch.nn.Upsample(scale_factor=8)
+    monkeypatch.setattr("training.planner.decoded.decoded_pixels", lambda _, latents: enlarge(latents[:, :3]))
+    left = batch.target.clone().unflatten(3, (3, width))
+    left[..., : width // 2] += 1.0
+    left = left.flatten(3)
+    sides = [error(left, end_effector=torch.tensor([x, 0.5]).expand(2, 9, 2)) for x in (0.2, 0.8)]
+    assert sides[0] > 5 * sides[1]
 
 
 def test_the_merged_forward_is_pefts():

@@ -73,6 +73,10 @@ def round_trip(vae: nn.Module, frames: np.ndarray, layout: GridLayout) -> np.nda
 @torch.no_grad()
 def decode_latents(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """Pictures (B, H, W, 3) float32 in [0, 1] of normalised latents (B, C, h, w)."""
+    return (decoded_pixels(vae, latents).float().permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
+
+
+def decoded_pixels(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) in about [-1, 1] of normalised latents (B, C, h, w), with gradients."""
     raw = base_of_module(vae).raw(vae, latents.to(vae.device, vae.dtype))
-    pixels = vae.decode(raw.contiguous(memory_format=torch.channels_last)).sample.float()
-    return (pixels.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
+    return vae.decode(raw.contiguous(memory_format=torch.channels_last)).sample

@@ -59,6 +59,8 @@ def make_distillation(config: Config) -> Loop:
     spec = config.planner_spec()
     if section.lora.init is None:
         raise TrainingError("distill.lora.init must name the exported LoRA of the teacher, got none")
+    if section.objective.decoded_weight:
+        raise TrainingError("distill.objective.decoded_weight must be 0: only `train` decodes frames")
     if section.shard:
         raise TrainingError("distill.shard must be false: teacher and student exchange whole weights")
     levels = teacher_levels(spec, section)

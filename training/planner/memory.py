@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -24,13 +25,14 @@ from visual_planner.planner.spec import PlannerSpec
 from ..errors import TrainingError
 from ..loop.precision import expect_mixed_norms
 from ..loop.randomness import step_generator
-from ..model.bases.registry import base_of, require_base
+from ..model.bases.registry import base_of, base_of_autoencoder, require_base
 from ..model.in_context import InContext
 from ..model.lora import add_lora, computes_fused
 from ..model.quantize import PackedLinear, quantize_frozen
 from ..model.transformer import load_config_only
 from ..sections.config import Config
 from ..sections.planner import TrainSection
+from .decoded import DecodedError
 from .objective import Batch, flow_matching_loss
 from .offload import COPIES, chosen_blocks, frozen_tensors
 
@@ -171,7 +173,10 @@ def memory_plan(
     away, copies = _offloaded_bytes(model, section.offload)
     base = _base_bytes(model, section.quantize) - away + copies
     in_context = InContext(spec, "meta")
-    peak = step_peak(model, in_context, _batch(section, spec, text_tokens, model), section)
+    decoded = _decoded_error(section, spec)
+    if decoded is not None:
+        base += sum(p.nbytes for p in decoded.vae.parameters())
+    peak = step_peak(model, in_context, _batch(section, spec, text_tokens, model), section, decoded)
     condition = len(in_context.ids) - len(in_context.target_ids)
     return MemoryPlan(
         base=base,
@@ -225,19 +230,45 @@ def _batch(section: TrainSection, spec: PlannerSpec, text_tokens: int, model: to
         )
 
 
-def step_peak(model: torch.nn.Module, in_context: InContext, batch: Batch, section: TrainSection) -> int:
+def _decoded_error(section: TrainSection, spec: PlannerSpec) -> DecodedError | None:
+    """The error of decoded frames on the meta device, None where it has no weight.
+
+    Raises:
+        TrainingError: the base has no autoencoder yet, whose sizes are needed.
+    """
+    if not section.objective.decoded_weight:
+        return None
+    folder = Path(section.base) / "vae"
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"objective.decoded_weight needs the base's autoencoder, but {folder} has no config.json")
+    kind = base_of_autoencoder(folder, spec.base_family).autoencoder
+    with torch.device("meta"):
+        return DecodedError(kind.from_config(kind.load_config(folder)), spec.layout)
+
+
+def step_peak(
+    model: torch.nn.Module,
+    in_context: InContext,
+    batch: Batch,
+    section: TrainSection,
+    decoded: DecodedError | None = None,
+) -> int:
     """Largest number of bytes that forward and backward hold beside weights and inputs, gradients included."""
     kinds = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16, "auto": torch.bfloat16}
     dtype = kinds[section.mixed_precision]  # the plan is for a GPU
     expect_mixed_norms()
     counter, guidance = PeakMemory(), model.config.guidance_embeds
     counter.know([list(model.parameters()), list(model.buffers()), list(vars(batch).values()), in_context.ids])
+    if decoded is not None:
+        counter.know(list(decoded.vae.parameters()))
     if model.is_gradient_checkpointing:
         # modes are off in the backward pass: recomputed layers must enter them again
         again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsOnDevice(dtype)))
         model.enable_gradient_checkpointing(lambda module, *arguments: again(module.__call__, *arguments))
     with _packed_under_autocast(model, dtype), counter, _AsOnDevice(dtype):
-        loss = flow_matching_loss(model, in_context, batch, section.objective, step_generator(0, 0), guidance)
+        loss = flow_matching_loss(
+            model, in_context, batch, section.objective, step_generator(0, 0), guidance, decoded=decoded
+        )
         loss.backward()
     return counter.peak
 

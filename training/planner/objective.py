@@ -16,6 +16,7 @@ from visual_planner.grid.layout import GridLayout
 from visual_planner.planner.conditioning import (
     add_noise,
     pack_latents,
+    unpack_latents,
     velocity,
 )
 
@@ -59,6 +60,15 @@ class BatchLoss(Protocol):
         """Arguments as in `flow_matching_loss`."""
 
 
+class FrameError(Protocol):
+    """Error of frames that are decoded from clean latents (B, C, H, W), as `DecodedError` has it."""
+
+    def __call__(
+        self, estimate: torch.Tensor, batch: Batch, section: ObjectiveSection, generator: torch.Generator
+    ) -> torch.Tensor:
+        """A scalar."""
+
+
 def draw_sigma(count: int, section: ObjectiveSection, generator: torch.Generator) -> torch.Tensor:
     """Noise levels (count,) in (0, 1) from the configured distribution."""
     if section.timesteps != "logit_normal":
@@ -76,6 +86,7 @@ def flow_matching_loss(
     generator: torch.Generator,
     guidance_embedded: bool,
     share: tuple[int, int] = (0, 1),
+    decoded: FrameError | None = None,
 ) -> torch.Tensor:
     """The loss of one batch (a scalar).
 
@@ -89,6 +100,10 @@ def flow_matching_loss(
         generator: CPU generator of noise levels, noise and guidance.
         guidance_embedded: whether the transformer takes a guidance value.
         share: number of this process and count of processes.
+        decoded: error of decoded frames, for `decoded_weight`.
+
+    Raises:
+        TrainingError: decoded frames have a weight, and nothing decodes them here.
     """
     pack = partial(pack_latents, family=in_context.family)
     clean = pack(batch.target)
@@ -97,10 +112,16 @@ def flow_matching_loss(
     sigma = draw_sigma(total, section, generator)[own].to(clean.device)
     noise, guidance = draw_noise_and_guidance(clean, section, generator, guidance_embedded, share)
     condition = None if batch.condition is None else pack(batch.condition)
-    predicted = in_context(
-        transformer, add_noise(clean, noise, sigma), condition, batch.text, batch.pooled, sigma, guidance
-    )
-    return weighted_error(predicted, velocity(clean, noise), batch, in_context, section)
+    noisy = add_noise(clean, noise, sigma)
+    predicted = in_context(transformer, noisy, condition, batch.text, batch.pooled, sigma, guidance)
+    loss = weighted_error(predicted, velocity(clean, noise), batch, in_context, section)
+    if not section.decoded_weight:
+        return loss
+    if decoded is None:
+        raise TrainingError("objective.decoded_weight must be 0 here: only `train` decodes frames")
+    estimate = noisy.float() - sigma.view(-1, 1, 1) * predicted.float()
+    grids = unpack_latents(estimate, *batch.target.shape[-2:], family=in_context.family)
+    return loss + section.decoded_weight * decoded(grids, batch, section, generator)
 
 
 def draw_noise_and_guidance(

@@ -15,6 +15,7 @@ from ..cache.mixture import Mixture
 from ..errors import TrainingError
 from ..loop.loop import Loop, make_accelerator
 from ..loop.record import json_digest, make_record
+from ..model.autoencoder import load_vae
 from ..model.bases.registry import base_of_module
 from ..model.in_context import InContext
 from ..model.lora import add_lora, fuse_lora, start_from
@@ -25,6 +26,7 @@ from ..sections.planner import TrainSection
 from ..sections.result import ExportSection
 from .batches import CachedPairs
 from .compiling import compile_blocks, compiles
+from .decoded import DecodedError
 from .objective import BatchLoss, flow_matching_loss
 from .offload import offload_blocks
 from .validation import Validation
@@ -114,6 +116,11 @@ def make_loop(config: Config) -> Loop:
     """
     parts = make_parts(config, config.section("train"))
     loss = partial(flow_matching_loss, in_context=parts.in_context, guidance_embedded=parts.guidance_embedded)
+    if parts.section.objective.decoded_weight:
+        vae = load_vae(
+            parts.section.base / "vae", device=parts.accelerator.device, family=parts.mixture.spec.base_family
+        )
+        loss = partial(loss, decoded=DecodedError(vae, parts.mixture.spec.layout))
     return parts.loop("train", config.export, config.planner_spec(), loss)
 
 

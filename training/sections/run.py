@@ -65,6 +65,11 @@ class ObjectiveSection(Section):
     end_effector_radius: Annotated[float, Field(gt=0)] = Field(
         0.15, description="standard deviation of that neighbourhood, in heights of a cell"
     )
+    decoded_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="weight of the error of decoded frames, beside that of latents: one frame of each grid goes "
+        "through the base's decoder (`train` alone)",
+    )
     guidance: Annotated[tuple[float, float], AfterValidator(ascending)] = Field(
         (1.0, 1.0), description="guidance embedded in training: range, drawn uniformly"
     )

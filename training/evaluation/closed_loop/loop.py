@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 from worlds.registry import world_class
 
@@ -78,16 +79,17 @@ def open_loop(options: argparse.Namespace) -> Loop:
 
 
 def modes_of(wanted: str, known: tuple[str, ...], lora: Path) -> tuple[str, ...]:
-    """The modes to plan in: the named one, or all that the planner has.
+    """The modes to plan in: the named ones, comma-separated, or all that the planner has.
 
     Raises:
-        TrainingError: the planner was not trained in the named mode.
+        TrainingError: the planner was not trained in a named mode.
     """
     if wanted == "all":
         return known
-    if wanted not in known:
-        raise TrainingError(f"--mode must be one of {', '.join(known)} for {lora}, got {wanted}")
-    return (wanted,)
+    named = tuple(dict.fromkeys(name.strip() for name in wanted.split(",")))
+    if unknown := [name for name in named if name not in known]:
+        raise TrainingError(f"--mode must be some of {', '.join(known)} for {lora}, got {brief(', '.join(unknown))}")
+    return named
 
 
 def made_from(loop: Loop) -> dict:

@@ -46,8 +46,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--world", default="jaco", help=f"{' or '.join(WORLDS)} (default jaco)")
     planner_arguments(parser)
     parser.add_argument(
-        "--mode", choices=[*MODES, "all"], default="all", help="what plans are conditioned on (default all)"
-    )
+        "--mode", default="all",
+        help=f"what plans are conditioned on, comma-separated: {', '.join(MODES)} (default: all of the planner's)",
+    )  # fmt: skip
     parser.add_argument("--first-seed", type=int, help="seed of the first scene (default: the world's)")
     parser.add_argument(
         "--scenes", type=int,
