@@ -41,6 +41,14 @@ def test_good_pairs_have_no_problem(pairs, capsys):
     assert "no problem found" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["targets/" + 300 * "a" + ".png", "../000000.png", "targets", "a\0b", ""])
+def test_a_picture_that_is_no_file_of_the_folder_is_one_line(pairs, name):
+    (pairs.parent / "000000.png").write_bytes((pairs / "targets" / "000001.png").read_bytes())
+    change_lines(pairs, lambda rows: rows[0].update(target=name))
+    (problem,) = check(pairs)
+    assert "target" in problem and "\n" not in problem
+
+
 def test_all_problems_are_reported_at_once_with_their_files(pairs, capsys):
     overlay = (pairs / "conditions" / "000002_overlay.png").read_bytes()
     clean = (pairs / "conditions" / "000002_clean.png").read_bytes()

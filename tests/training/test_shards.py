@@ -299,6 +299,10 @@ def test_a_record_of_anything_else_counts_as_not_finished():
         if (name, value) not in (("version", 1), ("shard", 1), ("of", 1)):
             found = read_record(json.dumps({**good, name: value}).encode())
             assert found is None or (name == "made_from" and isinstance(value, dict)), (name, value)
+    for value in (None, 1, ["cache"]):
+        assert read_record(json.dumps({**good, "command": value}).encode()) is None
+    for name in ("", "..", "a/b", "a\\b", "a\0", 300 * "a", "\ud800"):
+        assert read_record(json.dumps({**good, "files": {name: [1, "x"]}}).encode()) is None
     for data in (None, b"", b"{", b"[]", b"\xff\xfe"):
         assert read_record(data) is None
     with pytest.raises(RuntimeError, match="shard 0/1 must be of prepare, its record says 'cache' 0/1"):
