@@ -72,9 +72,15 @@ def _rates(value: object):
 def test_meta_worlds_page_and_card_have_the_closed_loops_own_figures():
     from training.evaluation.closed_loop.table import table
 
-    result = json.loads((ROOT / "models" / "metaworld_planner" / "closed_loop.json").read_text())
-    assert table(result) in (ROOT / "docs" / "benchmarks" / "metaworld.md").read_text()
+    page = (ROOT / "docs" / "benchmarks" / "metaworld.md").read_text()
+    result, paths = (
+        json.loads((ROOT / "models" / "metaworld_planner" / f"closed_loop{name}.json").read_text())
+        for name in ("", "_paths")
+    )
+    assert table(result) in page and table(paths) in page
     card = (ROOT / "models" / "metaworld_planner" / "README.md").read_text()
     for group in ("once", "success"):
         row = result[group]["text"]
         assert f"{row['successes']} ({row['rate']:.1%}, {row['low']:.0%} to {row['high']:.0%})" in card
+    for mode, text in (("trajectory", "sentence it is {} and {}"), ("both", "with both {} and {}")):
+        assert text.format(*(paths[group][mode]["successes"] for group in ("once", "success"))) in card

@@ -24,8 +24,8 @@ FULL, NO_FILE, READ_ONLY = "full", "no file", "read-only"
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 _LINE = re.compile(r"error: .*(?:cannot be written: .+|the disk is full \(.+\).*|no permission to write \(.+\).*)")
-_RESUMED = re.compile(r"\.pairs\.part(?:/.*)?|\.closed_loop\.json\.runs\.jsonl")
-"""Work in progress that the same command goes on with: of `prepare` and of the closed loop."""
+_RESUMED = re.compile(r"\.pairs\.part(?:/.*)?|\.divided\.shards/[^/]*/.*|\.closed_loop\.json\.runs\.jsonl")
+"""Work in progress that the same command goes on with: of `prepare`, its shards and the closed loop."""
 
 
 @dataclass

@@ -49,8 +49,11 @@ def try_kills(world: World, command: str, kills: int, seed: int) -> Tally:
             continue  # it had ended before
         tally.kills += 1
         tally.while_writing += any(not name.endswith(".lock") for name in world.strays())
+        ended = not [line for line in world.differences(wanted) if not line.endswith(".lock")]
         code, text = world.run(command)
-        what = ([f"exit code {code} ({text[-200:]})"] if code else []) + world.differences(wanted)
+        what = world.differences(wanted)
+        if code and not ended:  # one that was killed behind its last write may say that its output is there already
+            what.insert(0, f"exit code {code} ({text[-200:]})")
         if what:
             tally.broken.append(f"{'aimed' if aimed else 'random'} kill {number}: {', '.join(what[:6])}")
     return tally

@@ -13,9 +13,11 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop import command, planning
 from training.evaluation.closed_loop.evaluation import bounds
+from training.evaluation.closed_loop.loop import Run
 from training.evaluation.closed_loop.pictures import strip
 from training.evaluation.closed_loop.replanning.stalled import replan_when_stalled
 from training.evaluation.closed_loop.settings import Settings
+from training.evaluation.closed_loop.table import table
 from training.evaluation.rows.journal import Journal
 from training.planner.export import export
 from training.planner.train import train
@@ -55,6 +57,25 @@ def test_bounds_hold_in_the_toy_world(asked, toy):
     result = bounds(asked, toy, _net(asked))
     assert result["bounds"]["true_keyframes"]["successes"] == 4
     assert result["baselines"]["static"]["n"] == 4
+
+
+def test_every_figure_has_its_cameras_and_the_tasks_that_need_eyes():
+    """Also those of drawn paths, of several plans and of re-planning; and the table has a cell for each."""
+    names = ("one", "two", "three", "four", "five")
+    runs = [Run((0, task, camera)) for task in names for camera in ("above", "mirror")]
+    rows = {}
+    for number, run in enumerate(runs):
+        plans = [{"success": number % 2 == 0}, {"success": True}]
+        row = {"success": False, "success_on_path": True, "plans": plans, "replanned": {"success": number < 5}}
+        rows[run] = {"plans": {"both": row}}
+    result = command.summary(rows, runs, ["two"])
+    wanted = {"success": (5, 2, 3), "once": (0, 0, 0), "on_path": (10, 2, 5), "single": (5, 1, 5), "any": (10, 2, 5)}
+    for group, figures in wanted.items():
+        row = result[group]["both"]
+        found = row["successes"], row["needs_eyes"]["successes"], row["cameras"]["above"]["successes"]
+        assert found == figures, group
+    lines = table(result | {"needs_eyes": ["two"]}).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and "| **all** | 5/10" in "\n".join(lines)
 
 
 def test_a_planner_is_evaluated_in_the_toy_world(weights, tmp_path, capsys):

@@ -217,10 +217,15 @@ def summary(rows: dict, runs: list[Run], needs_eyes: list[str]) -> dict:
             for mode in first["no_lora"]
         }
     for mode, mode_rows in plans.items():
-        once = [row["success"] for row in mode_rows]
-        again = [row.get("replanned", row)["success"] for row in mode_rows]
-        for group, done in (("success", again), ("once", once)):
-            if group in result:
+        done_in = {
+            "success": [row.get("replanned", row)["success"] for row in mode_rows],
+            "once": [row["success"] for row in mode_rows],
+            "on_path": [row.get("success_on_path", False) for row in mode_rows],
+            "single": [row["plans"][0]["success"] for row in mode_rows],
+            "any": [any(plan["success"] for plan in row["plans"]) for row in mode_rows],
+        }
+        for group, done in done_in.items():
+            if mode in result.get(group, {}):
                 result[group][mode] = with_groups(result[group][mode], done, runs, needs_eyes)
     return result
 
