@@ -243,7 +243,7 @@ def _decoded_error(section: TrainSection, spec: PlannerSpec) -> DecodedError | N
         raise TrainingError(f"objective.decoded_weight needs the base's autoencoder, but {folder} has no config.json")
     kind = base_of_autoencoder(folder, spec.base_family).autoencoder
     with torch.device("meta"):
-        return DecodedError(kind.from_config(kind.load_config(folder)), spec.layout)
+        return DecodedError(kind.from_config(kind.load_config(folder, local_files_only=True)), spec.layout)
 
 
 def step_peak(

@@ -73,7 +73,9 @@ def prepare_pairs(folder: str, device: str) -> None:
 
     place = Path(folder)
     write_episodes(place / "episodes", EPISODES)
-    config = configuration(place, 2)
+    config = configuration(
+        place, {"train.batch_size": 2, "train.gradient_accumulation": 1, "train.compile_blocks": False}
+    )
     prepare(config)
     cache(config)
     changes = {"device": "cpu" if device == "cpu" else "auto", "save_every": SAVE_EVERY, "keep": 1}

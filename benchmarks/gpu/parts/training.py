@@ -74,7 +74,7 @@ def training(
 
 
 def _config(size: Size, recipe: str, changes: dict[str, object], tiny_planner: bool) -> Config:
-    own = {"validation.every": 0, "tensorboard": False, "out": "unused"}
+    own = {"validation.every": 0, "tensorboard": False, "out": "unused", "compile_blocks": False}
     given = {**own, **changes, **({} if size.released else size.training)}
     overrides = [f"train.{key}={value}" for key, value in given.items()]
     if not tiny_planner:
