@@ -10,6 +10,8 @@ from itertools import islice
 
 BRIEF = 80
 """Longest value in a message [characters]."""
+_PROBLEM = 600
+"""Longest problem in a message [characters]; several are separated by semicolons."""
 _LONGEST = 4000
 """Longest message [characters]; only lists of many problems come near it."""
 _DEEPEST = 4
@@ -86,8 +88,9 @@ class PlannerError(ValueError):
     """Something given to the planner cannot be used; the message says what and how to fix it."""
 
     def __str__(self) -> str:
-        """The message, always on one line."""
-        return plain(super().__str__(), _LONGEST)
+        """The message: one line, every problem and the whole of bounded length."""
+        problems = plain(super().__str__(), _LONGEST).split("; ")
+        return "; ".join(_cut(problem, _PROBLEM) for problem in problems)
 
 
 class LayoutError(PlannerError):

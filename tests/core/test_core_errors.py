@@ -77,8 +77,14 @@ def test_a_huge_value_costs_nothing(value):
 def test_a_message_is_one_line_whatever_it_was_made_of():
     error = PlannerError("key \x1b[31mred\r\nerror: fine\u2028\ud800" + "x" * 10**6)
     assert str(error).startswith("key \\x1b[31mred\\r\\nerror: fine\\u2028\\ud800xxx")
-    assert len(str(error)) == 4000
+    assert len(str(error)) == 600
     str(error).encode()
+
+
+def test_every_problem_of_a_message_is_cut_by_itself():
+    error = PlannerError("; ".join(["a" * 1000, "b", "c" * 10**6]))
+    assert str(error).split("; ") == ["a" * 597 + "...", "b", "c" * 597 + "..."]
+    assert len(str(PlannerError("; ".join(["short"] * 10_000)))) <= 4000
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def _records(random: Random) -> bytes:
     data = (DATA / "rlds" / "jaco_play" / SHARD).read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     body = bytes_change(random, data[12 : 12 + size]) if random.random() < 0.8 else data[12 : 12 + size]
-    sizes = (2**63, 2**40, 0, 1, 2**64 - 1, len(body) + 1, len(body) - 1)
+    sizes = (2**63, 2**40, 0, 1, 2**64 - 1, len(body) + 1, max(len(body) - 1, 0))
     head = struct.pack("<Q", random.choice(sizes) if random.random() < 0.3 else len(body))
     parts = (head, struct.pack("<I", masked_crc32c(head)), body, struct.pack("<I", masked_crc32c(body)))
     return b"".join(parts) if random.random() < 0.9 else bytes_change(random, data)

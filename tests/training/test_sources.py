@@ -203,6 +203,9 @@ def test_templates_do_not_lead_out_of_the_folder(tmp_path):
     file.write_text(json.dumps({**info, "video_path": "../{episode_index}/{video_key}.mp4"}))
     with pytest.raises(TrainingError, match=r"path template .* leaves the data set's folder"):
         open_source(tmp_path / "set")
+    file.write_text(json.dumps({**info, "video_path": "v" * 300 + "/{episode_index}/{video_key}.mp4"}))
+    with pytest.raises(TrainingError, match=r"path template .* cannot be filled: File name too long"):
+        open_source(tmp_path / "set")
     Image.new("RGB", (8, 8)).save(tmp_path / "out.png")
     lines = tmp_path / "set" / "pairs.jsonl"
     lines.write_text(json.dumps({"source": "../out.png", "target": "../out.png", "caption": "x"}) + "\n")

@@ -159,7 +159,7 @@ def read_xml(file: Path) -> ElementTree.Element:
     except (expat.ExpatError, AssertionError, LookupError, ValueError) as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"annotations {file} are not XML: {error}") from error
+        raise TrainingError(f"annotations {file} are not XML: {plain(str(error), 200)}") from error
 
 
 def _points(shape: ElementTree.Element, file: Path) -> np.ndarray:

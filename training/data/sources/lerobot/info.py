@@ -83,10 +83,12 @@ def fill(path: Path, template: str, **values: object) -> Path:
         file = path / template.format(**values)
         if not file.resolve().is_relative_to(path.resolve()):
             raise TrainingError(f"{where} leaves the data set's folder")
+        file.exists()  # of a name that is too long nothing else can be asked either
     except (OSError, ValueError) as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"{where} cannot be filled: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f"{where} cannot be filled: {reason}") from error
     return file
 
 

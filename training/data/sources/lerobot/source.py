@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from visual_planner.errors import PlannerError, brief
+from visual_planner.errors import PlannerError, brief, listed
 from visual_planner.grid.frame import to_bytes, to_rgb
 
 from ....errors import TrainingError
@@ -74,7 +74,7 @@ class LeRobotSource(Source):
         name, features = states or "observation.state", self.info.features
         numeric = [key for key, value in features.items() if may_be_states(value)]
         if name not in features:
-            raise TrainingError(f"states must be one of {', '.join(numeric)} in {self.path}, got {name!r}")
+            raise TrainingError(f"states must be one of {listed(numeric)} in {self.path}, got {brief(name)}")
         check_states(features[name], name, [key for key in numeric if key != name])
         rows = [row.as_py() for row in self._column(entry, name)]
         try:
