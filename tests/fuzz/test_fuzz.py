@@ -44,6 +44,12 @@ def _broken(read, good=b"a"):
     return run(target, 0, 2, cpu_s=0.05).broken
 
 
+class Uncut(PlannerError):
+    """Without the base class's bound on the message."""
+
+    __str__ = Exception.__str__
+
+
 def _raises(error):
     def read(data):
         raise error
@@ -65,7 +71,7 @@ def _greedy(data):
     [
         (_raises(KeyError("x")), r"KeyError at test_fuzz\.py:\d+: \"'x'\""),
         (_raises(PlannerError("")), "an error without a message"),
-        (_raises(PlannerError("x" * 700)), "a message of 700 characters"),
+        (_raises(Uncut("x" * 700)), "a message of 700 characters"),
         (_raises(ValueError("x")), "ValueError at"),
         (_endless, r"took more than 0\.25 s"),
     ],
