@@ -43,7 +43,7 @@ class Setting:
     """
 
     heads: int = 24
-    cell: int = 96
+    cell: int = 48
     words: int = 64
     rank: int = 16
     steps: int = 20

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from .names import LONGEST, is_file_name
+
 Item = TypeVar("Item")
 RECORD = "shard.json"
 """File name of a finished part's record."""
@@ -25,8 +27,6 @@ MOST = 100_000
 """Largest number of parts."""
 _NAME = re.compile(r"([0-9]{5})-of-([0-9]{5,6})")
 _TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
-_NOT_IN_NAMES = re.compile(r"[/\\\x00\ud800-\udfff]")
-_NAME_BYTES = 255
 _LAUNCHERS = (
     ("RANK", "WORLD_SIZE"),  # accelerate launch, torchrun
     ("SLURM_PROCID", "SLURM_NTASKS"),  # srun
@@ -135,16 +135,11 @@ def read_record(data: bytes | None) -> dict | None:
         return None
     whole = all(
         isinstance(value, list) and len(value) == 2 and isinstance(value[0], int) and isinstance(value[1], str)
-        and _is_file_name(name)
+        and is_file_name(name, LONGEST)
         for name, value in files.items()
     )  # fmt: skip
     kinds = {"command": str, "shard": int, "of": int}
     return held if whole and all(isinstance(held.get(key), kind) for key, kind in kinds.items()) else None
-
-
-def _is_file_name(name: str) -> bool:
-    """Whether it is a file of the part's own folder, as far as file systems take it."""
-    return name not in ("", ".", "..") and not _NOT_IN_NAMES.search(name) and len(name.encode()) <= _NAME_BYTES
 
 
 def read_records(folder: Path) -> dict[Part, dict | None]:

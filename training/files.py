@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from runtime import writing
+from runtime.names import NAME_BYTES, is_file_name
 from visual_planner.errors import PlannerError, brief, plain
 from visual_planner.json_text import json_record
 from visual_planner.text import decode_text, text_lines
@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
 _FAILURES = (OSError, SafetensorError)
 """Errors of the libraries that write files."""
-_NAME_BYTES = 200
-_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u2028\u2029\ud800-\udfff]|^[A-Za-z]:")
 
 
 def replacing(path: str | Path) -> AbstractContextManager[Path]:
@@ -143,20 +141,6 @@ def as_record(what: str) -> Iterator[None]:
         raise TrainingError(f"{what} is not the record that was written there: {reason}") from error
 
 
-def is_file_name(name: object) -> bool:
-    """Whether a name from data can be a file name, in any folder and on any system.
-
-    It may have letters of any script, but no separator, drive or control character; it must not be "." or "..", nor
-    so long that no suffix fits after it.
-    """
-    return (
-        isinstance(name, str)
-        and name not in ("", ".", "..")
-        and _NOT_IN_NAMES.search(name) is None
-        and len(name.encode()) <= _NAME_BYTES
-    )
-
-
 def file_name(name: object, what: str) -> str:
     """Check a name from data that will be used as a file name.
 
@@ -165,11 +149,11 @@ def file_name(name: object, what: str) -> str:
         what: names the data and the key in messages.
 
     Raises:
-        TrainingError: it is not a plain name (see `is_file_name`) and could lead out of the folder.
+        TrainingError: it is not a plain name (see `runtime.names.is_file_name`) and could lead out of the folder.
     """
     if not is_file_name(name):
         raise TrainingError(
-            f"{what} must be a plain file name of at most {_NAME_BYTES} bytes (no folders, no control characters), "
+            f"{what} must be a plain file name of at most {NAME_BYTES} bytes (no folders, no control characters), "
             f"got {brief(name)}"
         )
     return name

@@ -6,6 +6,7 @@ machine's packages, so the machine itself is not changed.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,8 @@ WHEELS = {
     ),
 }  # fmt: skip
 """Folder → packages: always installed; needed by one part only; for a Python that has torch and little else."""
+COMFYUI_WHEELS, COMFYUI_PACKAGES = "wheels_comfyui", ("comfy-kitchen", "comfy-aimdo")
+"""Folder and packages that newer versions of ComfyUI import with its models, at the versions that they pin."""
 EXPECTED = (
     "numpy", "transformers", "tokenizers", "accelerate", "peft", "safetensors", "huggingface_hub", "yaml", "PIL", "cv2",
     "einops", "psutil", "scipy", "requests", "regex", "tqdm",
@@ -52,6 +55,7 @@ CAN_STAY = (
     (f"project/{PLANNER}/loras", "nothing: parity then compares plans of the base alone"),
     (f"project/{PLANNER}", "the plans of parity, resume after a kill"),
     ("comfyui", "the parts in ComfyUI"),
+    (COMFYUI_WHEELS, "the parts in ComfyUI, if it is one that needs them"),
 )
 """What may be left behind, and the parts that are skipped without it."""
 START = """#!/bin/sh
@@ -74,6 +78,7 @@ if [ ! -f "$site/complete" ]; then
   [ -z "$(missing @EXPECTED@)" ] || add wheels_bare || exit 1
   add wheels || exit 1
   add wheels_more || exit 1
+  add wheels_comfyui || exit 1
   mkdir -p "$site" && touch "$site/complete" || exit 1
 fi
 lack=$(missing @EXPECTED@)
@@ -97,8 +102,12 @@ def pack(folder: Path) -> str:
     planner = [file for name in PLANNER_FOLDERS for file in (ROOT / PLANNER / name).rglob("*")]
     _copy([*rooms, *planner, ROOT / PLANNER / "model_index.json"], ROOT, folder / "project")
     _copy((comfyui.folder / "comfy").rglob("*.py"), comfyui.folder, folder / "comfyui")
+    pinned = {normalise(pin.name): str(pin) for pin in read_pins(LOCK_FILE)}
     for name, packages in WHEELS.items():
-        _download(packages, folder / name)
+        _download([pinned[package] for package in packages], folder / name)
+    (folder / COMFYUI_WHEELS).mkdir()
+    if needs := comfyui_needs(comfyui.folder):
+        _download(needs, folder / COMFYUI_WHEELS)
     start = folder / "start.sh"
     start.write_text(START.replace("@EXPECTED@", " ".join(EXPECTED)), encoding="utf-8")
     start.chmod(0o755)
@@ -107,13 +116,22 @@ def pack(folder: Path) -> str:
     return text
 
 
+def comfyui_needs(folder: Path) -> list[str]:
+    """Those of `COMFYUI_PACKAGES` that the ComfyUI in a folder requires, as `name==version`."""
+    file = folder / "requirements.txt"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    wanted = [line.split("#")[0].strip() for line in lines]
+    return [line for line in wanted if normalise(re.split(r"[^\w.-]", line)[0]) in COMFYUI_PACKAGES]
+
+
 def listing(folder: Path) -> str:
     """What a packed folder contains, and what may be left behind."""
-    rows = [(name, _size(folder / name)) for name in ("project", "comfyui", *WHEELS)]
+    wheels = (*WHEELS, COMFYUI_WHEELS)
+    rows = [(name, _size(folder / name)) for name in ("project", "comfyui", *wheels)]
     lines = [f"{size / MIB:7.1f} MiB  {name}" for name, size in rows]
     lines += [f"{_size(folder) / MIB:7.1f} MiB  together", "", "may stay behind (delete it), and what is skipped then:"]
     lines += [f"{_size(folder / name) / MIB:7.1f} MiB  {name}: {lost}" for name, lost in CAN_STAY]
-    for name in WHEELS:
+    for name in wheels:
         files = sorted((folder / name).glob("*.whl"))
         lines += ["", f"{name}:", *(f"{file.stat().st_size / MIB:7.1f} MiB  {file.name}" for file in files)]
     lines += ["", f"the machine brings: Python {TARGET_PYTHON} with torch on {TARGET_SYSTEM} Linux"]
@@ -130,18 +148,17 @@ def _copy(files: Iterable[Path], base: Path, target: Path) -> None:
         shutil.copyfile(file, place)
 
 
-def _download(names: tuple[str, ...], target: Path) -> None:
-    """Fetch the pinned versions of packages as wheels for the target.
+def _download(packages: list[str], target: Path) -> None:
+    """Fetch packages (`name==version`) as wheels for the target.
 
     Raises:
         LauncherError: pip could not.
     """
-    pinned = {normalise(pin.name): str(pin) for pin in read_pins(LOCK_FILE)}
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--dest", str(target)]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--implementation", "cp"]
     command += ["--python-version", TARGET_PYTHON]
     command += [word for kind in _MANYLINUX for word in ("--platform", f"{kind}_{TARGET_SYSTEM}")]
-    result = subprocess.run([*command, *(pinned[name] for name in names)], capture_output=True, text=True)
+    result = subprocess.run([*command, *packages], capture_output=True, text=True)
     if result.returncode != 0:
         raise LauncherError(
             f"wheels cannot be fetched: {explain((result.stdout + result.stderr).strip().splitlines())}"

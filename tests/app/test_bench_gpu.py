@@ -28,6 +28,7 @@ from launcher.errors import LauncherError
 from launcher.options import build_parser, gpu_parser
 from launcher.paths import ROOT
 from support.gpu_parts import part
+from support.inprocess import packages_of
 from support.planner import has_shipped_planner
 
 TWINS = (
@@ -51,10 +52,10 @@ def packed(comfyui, tmp_path_factory) -> Path:
     """A package, with empty files in the place of the wheels."""
     folder = tmp_path_factory.mktemp("package") / "packed"
 
-    def download(names, target: Path) -> None:
-        target.mkdir()
-        for name in names:
-            (target / f"{name}-1.0-py3-none-any.whl").write_bytes(b"x")
+    def download(packages, target: Path) -> None:
+        target.mkdir(exist_ok=True)
+        for package in packages:
+            (target / f"{package.partition('==')[0]}-1.0-py3-none-any.whl").write_bytes(b"x")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack, "_download", download)
@@ -64,10 +65,19 @@ def packed(comfyui, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rehearsed(packed, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A rehearsal in the package, with this Python in the place of the GPU machine's."""
+def rehearsed(packed, comfyui, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A rehearsal in the package, with this Python in the place of the GPU machine's.
+
+    What ComfyUI alone needs is in its Python, not in this one: it is lent, as the wheels would bring it.
+    """
     for wheel in packed.glob("wheels*/*.whl"):
         wheel.unlink()
+    if pack.comfyui_needs(comfyui.folder) and comfyui.python != Path(sys.executable):
+        site = packed / "site"
+        site.mkdir()
+        for folder in packages_of(comfyui.python):
+            for package in Path(folder).glob("comfy_*"):
+                (site / package.name).symlink_to(package)
     folder = tmp_path_factory.mktemp("rehearsal")
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     only = ",".join(chosen.name for chosen in REHEARSED)
@@ -88,6 +98,21 @@ def test_a_package_holds_what_travels_and_says_what_may_stay(packed) -> None:
     assert all(f"  {name}-1.0-py3-none-any.whl" in text for names in pack.WHEELS.values() for name in names)
     with pytest.raises(LauncherError, match="--pack must name a folder that is empty or does not exist"):
         pack.pack(packed)
+
+
+@pytest.mark.parametrize(
+    ("text", "needs"),
+    [
+        (None, []),
+        ("torch\naiohttp>=3.11.8\n", []),
+        ("torch\n\n#deps\ncomfy-kitchen==0.2.31\ncomfy_aimdo>=0.4  # memory\ncomfy-angle\n",
+         ["comfy-kitchen==0.2.31", "comfy_aimdo>=0.4"]),
+    ],
+)  # fmt: skip
+def test_a_package_brings_what_its_comfyui_imports(tmp_path: Path, text: str | None, needs: list[str]) -> None:
+    if text is not None:
+        (tmp_path / "requirements.txt").write_text(text)
+    assert pack.comfyui_needs(tmp_path) == needs
 
 
 @pytest.mark.comfyui

@@ -20,6 +20,8 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
 }
+NO_OFFERS = {"Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.RightSidePanel.ShowErrorsTab": False}
+"""Settings without the offer to download missing models, which lies over the graph; frontends know one or both."""
 BARS = (70, 140, 60)  # the editor's bars that lie over the canvas: left, top, bottom [px]
 BEFORE_START = """localStorage.setItem('vueNodesBannerDismissed', 'true')
 localStorage.setItem('comfy.vueNodesMigration.dismissed', 'true')"""
@@ -199,12 +201,19 @@ class Editor:
         found = self.page.locator(".p-dialog:visible, .p-toast-message:visible, .comfy-modal:visible")
         return [text.strip() for text in found.all_inner_texts()]
 
-    def close_dialog(self) -> str:
-        """Text of the one dialog that stands over the graph, which is closed."""
-        dialog = self.page.locator(".p-dialog:visible")
-        text = dialog.inner_text()
-        self.page.keyboard.press("Escape")
-        dialog.wait_for(state="hidden")
+    def offered_models(self) -> str:
+        """Text of the offer to download missing models, which is closed: a dialog, in newer frontends a side panel."""
+        dialog, notice = self.page.locator(".p-dialog:visible"), self.page.get_by_test_id("error-overlay")
+        dialog.or_(notice).wait_for()
+        if dialog.count():
+            text = dialog.inner_text()
+            self.page.keyboard.press("Escape")
+            dialog.wait_for(state="hidden")
+            return text
+        self.page.get_by_test_id("error-overlay-see-errors").click()
+        text = self.page.get_by_test_id("error-group-missing-model").inner_text()
+        self.page.get_by_test_id("properties-panel").get_by_label("Toggle properties panel").click()
+        self.settle()
         return text
 
     def nodes(self) -> list[JsonObject]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 from browser.chrome import chrome
-from browser.editor import SETTINGS, Editor
+from browser.editor import NO_OFFERS, SETTINGS, Editor
 from browser.layout import ROOM_BELOW, TITLE, JsonObject, faults, heights_by_kind, respace, widen
 from browser.workflow_files import ALL, RUNNABLE, forget_results, read, upload_examples
 from launcher.client import ComfyClient
@@ -22,8 +22,6 @@ from launcher.comfyui import find_comfyui
 from launcher.paths import OUTPUT, WORKFLOWS, shown
 from launcher.server import ComfyServer
 from support.frontend import newer_frontend
-
-QUIET = {"Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.RightSidePanel.ShowErrorsTab": False}
 
 
 def main(arguments: list[str]) -> None:
@@ -84,7 +82,7 @@ def measured(names: list[str], newer: bool) -> Iterator[tuple[str, dict[str, flo
     with ComfyServer(find_comfyui(), cpu=True, extra_arguments=more) as server, chrome() as browser:
         client = ComfyClient(server.url, timeout=180)
         upload_examples(client)
-        client.post("/settings", SETTINGS | QUIET)
+        client.post("/settings", SETTINGS | NO_OFFERS)
         editor = Editor(browser, server.url)
         for name in names:
             for vue in (False, True):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from browser.chrome import chrome
 from browser.contact_sheet import SHEETS, contact_sheet, plan_node, plan_prompt
-from browser.editor import SETTINGS, Editor
+from browser.editor import NO_OFFERS, SETTINGS, Editor
 from browser.workflow_files import METAWORLD, TEMPLATES, upload_examples
 from launcher.client import ComfyClient, Run
 from launcher.comfyui import find_comfyui
@@ -31,7 +31,7 @@ THUMBNAIL_WIDTH, README_WIDTH = 640, 1600  # [px]
 MARGIN = 8  # around the graph [px]
 ENLARGED, GAP = 2, 6  # frames in the README's strip: factor, and space between them [px]
 PHOTOGRAPHED = {
-    "Comfy.Workflow.ShowMissingModelsWarning": False,  # the dialog would lie over the picture
+    **NO_OFFERS,
     "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.0,  # a graph that is shown whole keeps its words
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }

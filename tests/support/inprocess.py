@@ -28,6 +28,15 @@ def lend_packages(python: Path) -> None:
     Raises:
         RuntimeError: The other Python is of another version, so that its compiled packages cannot be imported here.
     """
+    sys.path.extend(folder for folder in packages_of(python) if folder not in sys.path)
+
+
+def packages_of(python: Path) -> list[str]:
+    """Folders of another Python's own packages.
+
+    Raises:
+        RuntimeError: It is of another version, so that its compiled packages cannot be imported here.
+    """
     answer = subprocess.run([str(python), "-c", _WHERE], capture_output=True, text=True, check=True)
     version, *folders = json.loads(answer.stdout)
     if tuple(version) != sys.version_info[:2]:
@@ -35,7 +44,7 @@ def lend_packages(python: Path) -> None:
         raise RuntimeError(
             f"COMFYUI_PYTHON must be a Python {own} for the node tests, as theirs is, got {other}: {python}"
         )
-    sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
+    return list(dict.fromkeys(folders))
 
 
 class InProcessComfyUI:

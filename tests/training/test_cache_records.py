@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from runtime.names import is_file_name
 from support.small_world import SPEC
 from training.cache.mixture import Mixture
 from training.cache.read import FORMAT, Cache
 from training.errors import TrainingError
-from training.files import file_name, is_file_name
+from training.files import file_name
 from training.loop.checkpoints import load_checkpoint, save_checkpoint
 from training.planner.validation import Validation
 from visual_planner.errors import PlannerError

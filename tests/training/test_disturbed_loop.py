@@ -16,7 +16,7 @@ from training.evaluation.closed_loop import planning
 from training.evaluation.closed_loop.options import parse, settings_of
 from training.evaluation.closed_loop.planning import choose
 from training.evaluation.closed_loop.replanning import replan as module
-from training.evaluation.closed_loop.replanning.replan import departure, replan, replan_when_departed
+from training.evaluation.closed_loop.replanning.replan import Departure, departure, replan, replan_when_departed
 from training.evaluation.closed_loop.settings import Settings
 from training.evaluation.closed_loop.trial import Judged
 from training.planner.export import export
@@ -134,7 +134,7 @@ def test_replanning_after_moves_has_a_budget_too(asked, toy, monkeypatch, budget
 def test_departure_sees_arm_and_objects(asked):
     item = asked[0]
     same = departure(item.truth[:4], item.truth[:4], item, None)
-    assert (same.tool_m, same.objects) == (0.0, 0.0) and not same.beyond(0.001)
+    assert same.tool_m == 0 and len(same.objects) == 0 and not same.beyond(0.001)
     away = departure(item.truth[:2], item.truth[[0, 8]], item, None)
     assert away.tool_m > 0.2 and away.beyond(0.1) and not away.beyond(1.0)
     coloured = replace(item, request=replace(item.request, colours=("green", "blue")))
@@ -143,7 +143,18 @@ def test_departure_sees_arm_and_objects(asked):
         frames[plan, 0, 8:14, column : column + 6] = (13, 158, 31)
         frames[plan, 0, 20:24, 20:24] = (230, 20, 20)
     apart = departure(frames[0], frames[1], coloured, None)
-    assert apart.objects == pytest.approx(10 / 32) and apart.tool_m == 0 and apart.beyond(1.0)
+    assert apart.objects == pytest.approx([10 / 32]) and apart.tool_m == 0 and apart.beyond(1.0)
+
+
+def test_a_path_follows_objects_that_moved_and_stays_elsewhere():
+    """The part about the moved object goes with it; distant points, and moves too small to matter, stay as they are."""
+    planned, seen = np.array([[0.2, 0.5], [0.9, 0.1]]), np.array([[0.2, 0.7], [0.93, 0.1]])
+    path = np.array([[0.2, 0.5], [0.25, 0.5], [0.9, 0.1]])
+    bent = Departure(0.0, planned, seen).bend(path)
+    assert bent[0] == pytest.approx([0.2, 0.7])
+    assert bent[1, 0] == 0.25 and 0.66 < bent[1, 1] < 0.7
+    assert bent[2] == pytest.approx([0.9, 0.1], abs=1e-4)
+    assert Departure(0.0, seen, seen).bend(path) == pytest.approx(path)
 
 
 # ---- until a plan looks good

@@ -8,13 +8,14 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 from safetensors import SafetensorError, safe_open
 
+from runtime.names import is_file_name
 from visual_planner.errors import brief
 from visual_planner.planner.spec import PlannerSpec
 
 from ..data.pairs_folder import END_EFFECTOR, Places, spec_from
 from ..data.sources.records import Count, Index, Record, Text, checked
 from ..errors import TrainingError
-from ..files import file_name, is_file_name, json_object, tensor_digest
+from ..files import file_name, json_object, tensor_digest
 from ..model.bases.registry import base_of
 from .storage import Folder
 

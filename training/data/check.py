@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from runtime.names import is_file_name
 from visual_planner.errors import brief, plain
 from visual_planner.grid.cells import cell_of
 from visual_planner.planner.prompts import parts_of
 from visual_planner.planner.spec import PlannerSpec
 
 from ..errors import TrainingError
-from ..files import is_file_name
 from .pairs_folder import first_frame_of, goal_of, read_info, read_manifest, read_pairs
 from .sources.names import inside
 from .sources.pictures import picture_size, read_picture

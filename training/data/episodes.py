@@ -7,10 +7,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from runtime.names import is_file_name
 from visual_planner.errors import brief
 
 from ..errors import TrainingError
-from ..files import file_name, is_file_name, read_json, read_json_lines
+from ..files import file_name, read_json, read_json_lines
 from .sources.names import safe_id
 from .sources.pictures import read_picture
 from .sources.records import Count, Finite, Record, SomeText, Text, checked

@@ -4,10 +4,11 @@ import base64
 from html import escape
 from pathlib import Path
 
+from runtime.names import is_file_name
 from visual_planner.errors import brief, plain
 
 from ..errors import TrainingError
-from ..files import is_file_name, read_json, write_text
+from ..files import read_json, write_text
 from ..loop.runlog import BESIDE, LOG, PLANS, read_log
 from ..sections.config import Config
 from .charts import interval_chart, loss_curve, svg

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser.editor import SETTINGS, WATCH, Editor
+from browser.editor import NO_OFFERS, SETTINGS, WATCH, Editor
 from browser.workflow_files import APPS, JsonObject, read
 
 from launcher.client import ComfyClient
@@ -25,13 +25,12 @@ ENDED = """() => Promise.race([
     window.plannerRun.then(({kind}) => kind),
     new Promise(resolve => setTimeout(() => resolve('not ended'), 150_000)),
 ])"""
-WITHOUT_DOWNLOADS = {"Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.RightSidePanel.ShowErrorsTab": False}
 
 
 @pytest.fixture(scope="module")
 def newer(browser: Browser, newer_server: ComfyServer) -> Iterator[Editor]:
     """A page of the newer frontend with Nodes 2.0, which App mode is made of."""
-    ComfyClient(newer_server.url).post("/settings", SETTINGS | WITHOUT_DOWNLOADS | {"Comfy.VueNodes.Enabled": True})
+    ComfyClient(newer_server.url).post("/settings", SETTINGS | NO_OFFERS | {"Comfy.VueNodes.Enabled": True})
     editor = Editor(browser, newer_server.url, "newer_app")
     yield editor
     editor.close()

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import pytest
 from browser import layout
-from browser.editor import SETTINGS, Editor
+from browser.editor import NO_OFFERS, SETTINGS, Editor
 from browser.workflow_files import ALL, RUNNABLE, TINY, JsonObject, forget_results, read
 from playwright.sync_api import Browser
 
@@ -46,10 +46,10 @@ def test_a_workflow_opens_as_it_was_saved(editor: Editor, client: ComfyClient, p
     editor.screenshot(pictures / f"{name}_opened.png")
     models = [model for node in saved["nodes"] for model in node.get("properties", {}).get("models", [])]
     if models:  # no test has them: the editor offers each for download
-        offer = editor.close_dialog()
-        assert offer.startswith("Missing Models") and [m["name"] for m in models if m["name"] not in offer] == []
+        offer = editor.offered_models()
+        assert "Missing Models" in offer and [m["name"] for m in models if m["name"] not in offer] == []
     assert editor.messages() == []
-    # The dialog asks the internet for the size of each, which no test may reach.
+    # The editor asks the internet for the size of each, which no test may reach.
     expected = (*(model["url"] for model in models), *(["console: Error fetching file size"] if models else []))
     assert [text for text in editor.problems if not any(part in text for part in expected)] == []
     assert [node["type"] for node in editor.nodes() if not node["known"]] == []
@@ -91,9 +91,11 @@ def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
 @pytest.fixture
 def canvas_again(editor: Editor) -> Iterator[None]:
     """No offer of models over the graph; afterwards the module's page has it, and canvas nodes, again."""
-    editor.set("Comfy.Workflow.ShowMissingModelsWarning", False)
+    for setting in NO_OFFERS:
+        editor.set(setting, False)
     yield
-    editor.set("Comfy.Workflow.ShowMissingModelsWarning", True)
+    for setting in NO_OFFERS:
+        editor.set(setting, True)
     editor.set("Comfy.VueNodes.Enabled", False)
 
 

@@ -203,30 +203,15 @@ def summary(rows: dict, runs: list[Run], needs_eyes: list[str]) -> dict:
     def column(group: str, name: str) -> list:
         return [rows[entry][group][name] for entry in runs]
 
+    def grouped(done: list, asked: list) -> dict:
+        return with_groups(rate(done, asked), done, asked, needs_eyes)
+
     plans = {mode: column("plans", mode) for mode in first["plans"]}
-    result = {**planner_rates(plans, runs), "plans": plans}
+    result = {**planner_rates(plans, runs, grouped), "plans": plans}
     if "bounds" in first:
-        done = {name: column("bounds", name) for name in first["bounds"]}
-        result |= bound_rates(done, runs)
-        for group in ("bounds", "baselines"):
-            for name, row in result[group].items():
-                result[group][name] = with_groups(row, done[name], runs, needs_eyes)
+        result |= bound_rates({name: column("bounds", name) for name in first["bounds"]}, runs, grouped)
     if "no_lora" in first:
-        result["baselines"]["no_lora"] = {
-            mode: with_groups(rate(column("no_lora", mode), runs), column("no_lora", mode), runs, needs_eyes)
-            for mode in first["no_lora"]
-        }
-    for mode, mode_rows in plans.items():
-        done_in = {
-            "success": [row.get("replanned", row)["success"] for row in mode_rows],
-            "once": [row["success"] for row in mode_rows],
-            "on_path": [row.get("success_on_path", False) for row in mode_rows],
-            "single": [row["plans"][0]["success"] for row in mode_rows],
-            "any": [any(plan["success"] for plan in row["plans"]) for row in mode_rows],
-        }
-        for group, done in done_in.items():
-            if mode in result.get(group, {}):
-                result[group][mode] = with_groups(result[group][mode], done, runs, needs_eyes)
+        result["baselines"]["no_lora"] = {mode: grouped(column("no_lora", mode), runs) for mode in first["no_lora"]}
     return result
 
 

@@ -117,7 +117,7 @@ def evaluate_planner(planner: PlannerPipeline, asked: list[Asked], world: World,
     return {**planner_rates(rows, asked), "plans": rows}
 
 
-def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
+def planner_rates(plans: dict[str, list[dict]], asked: list, rate_of: Callable[[list, list], dict] = rate) -> dict:
     """Rates of every mode: `success` (of the best plan, or with re-planning); `single` and `any` if they differ.
 
     If a path is drawn, also `on_path`: the same plans with the end effector kept on it. If plans were rejected, how
@@ -127,25 +127,26 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
     Args:
         plans: by mode, rows of `planner_rows`.
         asked: for each row, an object with its task.
+        rate_of: of successes and what was asked.
     """
     result: dict = {"success": {}}
     for mode, rows in plans.items():
         kept = [row["success"] for row in rows]
         if on_path := [row["success_on_path"] for row in rows if "success_on_path" in row]:
-            result.setdefault("on_path", {})[mode] = rate(on_path, asked)
+            result.setdefault("on_path", {})[mode] = rate_of(on_path, asked)
         if any(len(row["plans"]) > 1 for row in rows):
             single = [row["plans"][0]["success"] for row in rows]
-            result.setdefault("single", {})[mode] = rate(single, asked)
+            result.setdefault("single", {})[mode] = rate_of(single, asked)
             done = [[plan["success"] for plan in row["plans"]] for row in rows]
-            result.setdefault("any", {})[mode] = rate([any(group) for group in done], asked)
+            result.setdefault("any", {})[mode] = rate_of([any(group) for group in done], asked)
             # against the mean over the plans: in expectation the same as against the first, but with less variance
             result.setdefault("best_of_gain", {})[mode] = difference(kept, [np.mean(group) for group in done])
         if "replanned" in rows[0]:
             again = [row["replanned"]["success"] for row in rows]
-            result.setdefault("once", {})[mode] = rate(kept, asked)
+            result.setdefault("once", {})[mode] = rate_of(kept, asked)
             result.setdefault("replan_gain", {})[mode] = difference(again, kept)
             kept = again
-        result["success"][mode] = rate(kept, asked)
+        result["success"][mode] = rate_of(kept, asked)
         if "rejected" in rows[0]:
             result.setdefault("rejected", {})[mode] = {
                 "plans": sum(len(row["plans"]) for row in rows),
@@ -153,7 +154,7 @@ def planner_rates(plans: dict[str, list[dict]], asked: list) -> dict:
                 "scenes_without_a_good_one": sum(row["rejected"] == len(row["plans"]) for row in rows),
             }
         if of_held := [(row["colour"]["kept"], item) for row, item in zip(rows, asked, strict=True) if "colour" in row]:
-            result.setdefault("colour_kept", {})[mode] = rate(*zip(*of_held, strict=True))
+            result.setdefault("colour_kept", {})[mode] = rate_of(*zip(*of_held, strict=True))
         if "disturbed" in rows[0]:
             kinds = dict.fromkeys(kind for row in rows for kind in row["disturbed"])
             result.setdefault("disturbed", {})[mode] = {
@@ -192,9 +193,9 @@ BOUNDS = ("true_keyframes", "true_frames", "autoencoder")
 """Rows of `bound_rows` that no plan can be expected to beat; the others must be beaten."""
 
 
-def bound_rates(rows: dict[str, list[bool]], asked: list) -> dict:
-    """Rates of `bound_rows`, in groups."""
-    rates = {name: rate(done, asked) for name, done in rows.items()}
+def bound_rates(rows: dict[str, list[bool]], asked: list, rate_of: Callable[[list, list], dict] = rate) -> dict:
+    """Rates of `bound_rows`, in groups; `rate_of` as in `planner_rates`."""
+    rates = {name: rate_of(done, asked) for name, done in rows.items()}
     return {
         "bounds": {name: rates[name] for name in BOUNDS if name in rates},
         "baselines": {name: row for name, row in rates.items() if name not in BOUNDS},

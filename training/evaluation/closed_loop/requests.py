@@ -1,5 +1,6 @@
 """Requests in unseen scenes: a planner's input, and what a scripted demonstration really did there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,17 +56,22 @@ class Asked:
         height, width = self.first.shape[:2]
         return self.trajectory.resample(count)[:, 0] / (width, height)
 
-    def later(self, first: np.ndarray, passed: float, tool_px: np.ndarray) -> "Asked":
+    def later(
+        self, first: np.ndarray, passed: float, tool_px: np.ndarray,
+        bend: Callable[[np.ndarray], np.ndarray] = lambda path: path,
+    ) -> "Asked":  # fmt: skip
         """The same request at a later moment: the rest of the path, from where the end effector is now.
 
         Args:
             first: picture of this moment (h, w, 3) uint8.
             passed: fraction of the path's time that is over, below 1.
             tool_px: place of the end effector in the picture (2,) [px].
+            bend: changes the rest of the path (P, 2), in fractions of the frame's sides.
         """
+        size = (first.shape[1], first.shape[0])
         points = np.array([(p.x, p.y, p.t) for p in self.trajectory.paths[0].points], float)
         rest = points[points[:, 2] > passed + 1e-6]
-        places = np.concatenate([[tool_px], rest[:, :2]])
+        places = np.concatenate([[tool_px], bend(rest[:, :2] / size) * size])
         times = np.concatenate([[0.0], (rest[:, 2] - passed) / (1.0 - passed)])
         left = timed_trajectory(places, times, first.shape[:2]).clipped("clamp")
         return replace(self, first=first, trajectory=left)

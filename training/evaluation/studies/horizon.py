@@ -1,4 +1,8 @@
-"""How far ahead can one plan by chaining, where each plan starts from the last frame of the one before?"""
+"""How far ahead can one plan in more than one plan?
+
+Chained: each plan starts from the last frame of the one before. Filled in: a first plan covers everything in its
+frames; the next ones lead from one of its frames to a later one, which is their goal picture.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +52,10 @@ def measure(settings: HorizonSettings, out: Path) -> dict:
                     "hand_error_px": per_frame(errors),
                     "median_hand_error_px": {"value": median, "low": low, "high": high},
                 }
+                if can_fill(b.planner, mode, count):
+                    plans = fill(b.planner, asked, mode, count, settings.batch_size)
+                    done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
+                    row["modes"][mode]["filled"] = rate(done, asked)
             result["chains"][str(count)] = row
     return result
 
@@ -61,17 +69,44 @@ def chain(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, b
     joined: list[np.ndarray] = []
     for number in range(count):
         now = [
-            replace(
-                item,
-                first=joined[place][-1] if joined else item.first,
-                trajectory=cut_in_time(item.trajectory, number / count, (number + 1) / count),
-                seed=item.seed + number,  # the noise of a plan depends on it
-            )
+            replace(part_of(item, number, count), first=joined[place][-1] if joined else item.first)
             for place, item in enumerate(asked)
         ]
         made = [plans[0] for plans in make_plans(planner, now, mode, 1, None, batch_size)]
         joined = [joined_with(*pair) for pair in zip(joined, made, strict=True)] if joined else made
     return joined
+
+
+def can_fill(planner: PlannerPipeline, mode: str, count: int) -> bool:
+    """Whether `count` plans can be put between frames of a first one: it has such frames, the planner knows goals."""
+    moves = planner.spec.layout.frames - 1
+    return count > 1 and moves % count == 0 and f"{mode}_goal" in planner.spec.modes
+
+
+def fill(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, batch_size: int) -> list[np.ndarray]:
+    """Joined plans as of `chain`, but each leads to the frame of a first plan that shows the end of its part.
+
+    A frame in which two plans meet is that of the first plan.
+    """
+    coarse = [plans[0] for plans in make_plans(planner, asked, mode, 1, None, batch_size)]
+    every = (planner.spec.layout.frames - 1) // count
+    joined: list[np.ndarray] = []
+    for number in range(count):
+        start, end = number * every, (number + 1) * every
+        now = [
+            replace(part_of(item, number, count), first=plan[start], truth=plan[start : end + 1])
+            for item, plan in zip(asked, coarse, strict=True)
+        ]
+        made = [plans[0] for plans in make_plans(planner, now, f"{mode}_goal", 1, None, batch_size)]
+        made = [np.concatenate([plan[:-1], first[end][None]]) for plan, first in zip(made, coarse, strict=True)]
+        joined = [joined_with(*pair) for pair in zip(joined, made, strict=True)] if joined else made
+    return joined
+
+
+def part_of(asked: Asked, number: int, count: int) -> Asked:
+    """A request's part of several in time, each with noise of its own; its first frame is still that of the whole."""
+    path = cut_in_time(asked.trajectory, number / count, (number + 1) / count)
+    return replace(asked, trajectory=path, seed=asked.seed + number)
 
 
 def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -115,7 +150,8 @@ def page(result: dict) -> str:
     def cell(row: dict) -> str:
         error = row["median_hand_error_px"]
         distance = f"{error['value']:.1f} px ({error['low']:.1f} to {error['high']:.1f})"
-        return f"{rate_cell(row['success'])}; end effector {distance}"
+        filled = f"; filled in {rate_cell(row['filled'])}" if "filled" in row else ""
+        return f"{rate_cell(row['success'])}; end effector {distance}{filled}"
 
     rows = [
         [f"{row['frames']} ({count})", *(cell(row["modes"][mode]) for mode in modes), rate_cell(row["true_frames"])]
@@ -132,7 +168,9 @@ plan generated, without observing the world.
 
 ## Method
 {method_lines(result["settings"])}
-In a chain, every plan is given the whole instruction and its own part of the drawn path. The end effector is located by
+In a chain, every plan is given the whole instruction and its own part of the drawn path. *Filled in*: one plan covers
+the whole task in its frames, and the others lead from frame to frame of it, each with the later frame as its goal
+picture, the instruction and its part of the path. The end effector is located by
 its colour in plan and demonstration; if a plan does not show it, it counts as still at its start. Dotted lines mark
 where one plan ends and the next begins.
 

@@ -23,6 +23,8 @@ It and `settings.DEPARTED_M` are from 16 plans of the tiny planner (8 scenes fro
 steps). At their worst moment, undisturbed, 15 were off by 0.004 to 0.070 sides and all 16 by 0.005 to 0.031 m (in one
 plan an object changed its colour); with the object moved all by 0.094 or more, with a slipped grasp by 0.137 or more.
 """
+NEAR_SIDES = 0.15
+"""Distance from an object's planned place within which a path is about that object (`Departure.bend`) [sides]."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,34 @@ class Departure:
 
     Args:
         tool_m: distance of the end effector [m], read off both pictures by the same read-out.
-        objects: largest distance of an object's colour, in sides of the picture, over colours that both pictures show.
+        planned: where the plan has the objects whose colours both pictures show (N, 2), in sides of the picture.
+        seen: where they are seen (N, 2).
     """
 
     tool_m: float
-    objects: float
+    planned: np.ndarray
+    seen: np.ndarray
+
+    @property
+    def objects(self) -> np.ndarray:
+        """Distance of each object (N,), in sides of the picture."""
+        return np.linalg.norm(self.seen - self.planned, axis=-1)
 
     def beyond(self, tool_m: float) -> bool:
         """Whether it is so far off that the plan is no longer valid."""
-        return self.tool_m > tool_m or self.objects > DEPARTED_SIDES
+        return self.tool_m > tool_m or bool((self.objects > DEPARTED_SIDES).any())
+
+    def bend(self, path: np.ndarray) -> np.ndarray:
+        """A path (P, 2), in sides of the picture, moved along with the objects that are not where they were planned.
+
+        What the path does near an object's planned place it does near the seen one; further away it stays.
+        """
+        bent = path.copy()
+        for place, now in zip(self.planned, self.seen, strict=True):
+            if np.linalg.norm(now - place) > DEPARTED_SIDES:
+                near = np.exp(-0.5 * (np.linalg.norm(path - place, axis=-1) / NEAR_SIDES) ** 2)
+                bent += near[:, None] * (now - place)
+        return bent
 
 
 def departure(planned: np.ndarray, seen: np.ndarray, asked: Asked, net: ReadoutNet) -> Departure:
@@ -52,12 +73,11 @@ def departure(planned: np.ndarray, seen: np.ndarray, asked: Asked, net: ReadoutN
         net: the read-out.
     """
     places = [read_plan(frames, asked, net).positions_m[-1] for frames in (planned, seen)]
-    apart = [0.0]
-    for colour in (colour for colour in asked.request.colours if colour in HUES):
-        found = [centroid(frames[-1], colour) for frames in (planned, seen)]
-        if all(place is not None for place in found):
-            apart.append(float(np.linalg.norm(found[0] - found[1])) / planned.shape[1])
-    return Departure(float(np.linalg.norm(places[0] - places[1])), max(apart))
+    colours = [colour for colour in asked.request.colours if colour in HUES]
+    found = [[centroid(frames[-1], colour) for frames in (planned, seen)] for colour in colours]
+    both = np.array([pair for pair in found if all(place is not None for place in pair)]).reshape(-1, 2, 2)
+    both /= planned.shape[1]
+    return Departure(float(np.linalg.norm(places[0] - places[1])), both[:, 0], both[:, 1])
 
 
 @dataclass
@@ -70,7 +90,7 @@ class Monitor:
         net: the read-out.
         limit_m: see `Settings.departed_m`.
         seen: pictures of the plan's frames so far; more are added.
-        departed: whether the last of them is too far from the plan.
+        apart: how far the last of them is from the plan; None before the first.
     """
 
     planned: np.ndarray
@@ -78,13 +98,17 @@ class Monitor:
     net: ReadoutNet
     limit_m: float
     seen: list[np.ndarray]
-    departed: bool = False
+    apart: Departure | None = None
+
+    @property
+    def departed(self) -> bool:
+        """Whether the last picture is too far from the plan."""
+        return self.apart is not None and self.apart.beyond(self.limit_m)
 
     def __call__(self, number: int, picture: np.ndarray) -> bool:
         """Whether to stop at a keyframe."""
         self.seen = [*self.seen, picture]
-        apart = departure(self.planned[: len(self.seen)], np.stack(self.seen), self.asked, self.net)
-        self.departed = apart.beyond(self.limit_m)
+        self.apart = departure(self.planned[: len(self.seen)], np.stack(self.seen), self.asked, self.net)
         return self.departed
 
 
@@ -127,18 +151,19 @@ def replan_when_departed(
         if from_start:
             seen = monitor.seen
         else:
-            now, seen = _seen_later(now, monitor.seen, done.tool_m[len(monitor.seen) - 1]), monitor.seen[-1:]
+            now, seen = _seen_later(now, monitor, done.tool_m[len(monitor.seen) - 1]), monitor.seen[-1:]
         again, past = replace(now, seed=asked.seed + len(ends)), np.stack(seen)[None] if from_start else None
         best = choose(planner, [again], mode, net, settings, seen=past)[0].best
     return {"success": bool(rollout.success), "ends": ends}
 
 
-def _seen_later(asked: Asked, seen: list[np.ndarray], tool_m: np.ndarray) -> Asked:
+def _seen_later(asked: Asked, monitor: Monitor, tool_m: np.ndarray) -> Asked:
     """The request from the last picture on; the rest of its path begins at the end effector (3,) [m]."""
-    height, width = seen[-1].shape[:2]
+    picture = monitor.seen[-1]
+    height, width = picture.shape[:2]
     moves = len(asked.truth) - 1
     tool_px = asked.view.see(tool_m)[:2] * (width, height)
-    return asked.later(seen[-1], min(len(seen) - 1, moves - 1) / moves, tool_px)
+    return asked.later(picture, min(len(monitor.seen) - 1, moves - 1) / moves, tool_px, monitor.apart.bend)
 
 
 def replan(
