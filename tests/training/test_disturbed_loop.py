@@ -146,15 +146,26 @@ def test_departure_sees_arm_and_objects(asked):
     assert apart.objects == pytest.approx([10 / 32]) and apart.tool_m == 0 and apart.beyond(1.0)
 
 
+@pytest.mark.parametrize(("planned_column", "moved_px", "expected"), [(4, 2, True), (4, 1, False), (9, 2, False)])
+def test_an_object_that_the_plan_leaves_alone_is_looked_at_more_closely(asked, planned_column, moved_px, expected):
+    """Two of 32 px are too much for an object at rest, and allowed for one that the plan moves."""
+    item = replace(asked[0], request=replace(asked[0].request, colours=("green",)))
+    planned, seen = np.full((2, 2, 32, 32, 3), 90, np.uint8)
+    for frames, columns in ((planned, (4, planned_column)), (seen, (4, planned_column + moved_px))):
+        for frame, column in zip(frames, columns, strict=True):
+            frame[8:14, column : column + 6] = (13, 158, 31)
+            frame[20:24, 20:24] = (230, 20, 20)
+    apart = departure(planned, seen, item, None)
+    assert list(apart.at_rest) == [planned_column == 4] and apart.beyond(1.0) is expected
+
+
 def test_a_path_follows_objects_that_moved_and_stays_elsewhere():
     """The part about the moved object goes with it; distant points, and moves too small to matter, stay as they are."""
     planned, seen = np.array([[0.2, 0.5], [0.9, 0.1]]), np.array([[0.2, 0.7], [0.93, 0.1]])
-    path = np.array([[0.2, 0.5], [0.25, 0.5], [0.9, 0.1]])
-    bent = Departure(0.0, planned, seen).bend(path)
-    assert bent[0] == pytest.approx([0.2, 0.7])
-    assert bent[1, 0] == 0.25 and 0.66 < bent[1, 1] < 0.7
-    assert bent[2] == pytest.approx([0.9, 0.1], abs=1e-4)
-    assert Departure(0.0, seen, seen).bend(path) == pytest.approx(path)
+    path = np.array([[0.2, 0.5], [0.3, 0.5], [0.45, 0.5], [0.9, 0.1]])
+    bent = Departure(0.0, planned, seen, np.array([True, True])).bend(path)
+    assert bent == pytest.approx(np.array([[0.2, 0.7], [0.3, 0.7], [0.45, 0.6], [0.9, 0.1]]))
+    assert Departure(0.0, seen, seen, np.array([True, True])).bend(path) == pytest.approx(path)
 
 
 # ---- until a plan looks good
