@@ -12,21 +12,32 @@ from cases import Case, conditioned
 pytestmark = pytest.mark.comfyui
 TOKENS = ["full_grid", "first_cell", "first_cell_cached"]
 BYPASSED = "the planner's patch must run inside the model, but "
-OTHER_PACK = '''
-def quick_forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None,
-                  transformer_options={}, attn_mask=None, **newer):
-    """A copy of the network's forward from before it had the patch point; `kept` are the options that it passes on."""
-    options = {key: value for key, value in transformer_options.items() if key in kept}
-    return stock(self, img, img_ids, txt, txt_ids, timesteps, y, guidance, control,
-                 transformer_options=options, attn_mask=attn_mask, **newer)
-'''
+
+
+def in_pack(function, pack, **names):
+    """A function as if it stood in a file of another pack, with `names` as that file's globals."""
+    file, name = f"/srv/ComfyUI/custom_nodes/{pack}/nodes.py", function.__name__
+    code = function.__code__.replace(co_filename=file, co_qualname=name)
+    return types.FunctionType(code, {"__name__": "their_nodes", **names}, name, function.__defaults__)
 
 
 def quick_forward(network, kept=()):
-    """Another pack's function for `forward_orig`, in a file of that pack's."""
-    names = {"stock": type(network).forward_orig, "kept": kept, "__name__": "quick_nodes"}
-    exec(compile(OTHER_PACK, "/srv/ComfyUI/custom_nodes/ComfyUI-Quick/nodes.py", "exec"), names)
-    return names["quick_forward"]
+    """Another pack's copy of the network's forward, from before it had the patch point.
+
+    `kept` are the options that it passes on.
+    """
+
+    def quick_forward(
+        self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None, transformer_options=None,
+        attn_mask=None, **newer,
+    ):  # fmt: skip
+        options = {key: value for key, value in transformer_options.items() if key in kept_options}  # noqa: F821
+        return stock(  # noqa: F821
+            self, img, img_ids, txt, txt_ids, timesteps, y, guidance, control,
+            transformer_options=options, attn_mask=attn_mask, **newer,
+        )  # fmt: skip
+
+    return in_pack(quick_forward, "ComfyUI-Quick", stock=type(network).forward_orig, kept_options=kept)
 
 
 def on_the_network(model, network, function):
@@ -114,10 +125,11 @@ def test_a_forward_for_another_version_of_comfyui_is_named(pair, in_context, cas
     """Public packs stay behind: ComfyUI calls their copy of the function with arguments that it does not know."""
     made = case()
     patched, positive = conditioned(in_context, pair[0], made)
-    names = {"__name__": "old_nodes"}
-    text = "def old_forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None): return img"
-    exec(compile(text, "/srv/ComfyUI/custom_nodes/ComfyUI-Old/nodes.py", "exec"), names)
-    replaced = replace(patched, restored, names["old_forward"])
+
+    def old_forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None):
+        return img
+
+    replaced = replace(patched, restored, in_pack(old_forward, "ComfyUI-Old"))
     with pytest.raises(ValueError, match=r"ComfyUI-Old replaces its forward_orig .*another version \(.*unexpected"):
         sampling.predict(replaced, made.latent, made.sigma, positive)
 
