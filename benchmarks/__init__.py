@@ -11,7 +11,7 @@ from launcher.options import GPU_OPTIONS
 
 from .harness import Benchmark, print_table, write_json
 
-# Name → module with `run(repeats) -> Benchmark`. Imported only when requested: most of them load torch.
+# Name -> module with `run(repeats) -> Benchmark`. Imported only when requested: most of them load torch.
 BENCHMARKS = {
     "import": "benchmarks.bench_import",
     "conditioning": "benchmarks.conditioning",

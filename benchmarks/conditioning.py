@@ -26,13 +26,13 @@ REPEATS = 3
 PLAN_STEPS = 20
 """Steps of a plan with FLUX.1-dev, as published."""
 FAMILIES = {"flux1": "", "flux2": "klein_"}
-"""Family → prefix of its cases' names."""
+"""Family -> prefix of its cases' names."""
 BLOCKS = {"flux1": 19 + 38, "flux2": 5 + 20}
 """Blocks of FLUX.1-dev and of FLUX.2-klein-4B."""
 STEPS = {"flux1": PLAN_STEPS, "flux2": 4}
 """Steps of a plan: as published, and of the distilled klein."""
 BOUNDS = {"klein_plan/flux1_plan": 0.06}
-"""Ratio → upper bound at the widths of the real models; each result says whether it holds."""
+"""Ratio -> upper bound at the widths of the real models; each result says whether it holds."""
 ONCE = "condition"
 "Case of the single pass of a cached condition."
 

@@ -175,7 +175,7 @@ def told(run: Callable[[], None]) -> dict[str, float]:
 
 
 def table_of(sizes: list[int], steps: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Step → number of episodes → cost."""
+    """Step -> number of episodes -> cost."""
     rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in steps}
     with tempfile.TemporaryDirectory(prefix="visual-planner-growth-") as name:
         tools = Path(name) / "tools"
@@ -240,7 +240,7 @@ def summary(rows: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 
 def _exponent(low: float, high: float, few: int, many: int) -> float:
-    """Exponent p of cost ∝ episodes^p: 1 is a straight line of slope 1 in a log-log plot."""
+    """Exponent p of cost ~ episodes^p: 1 is a straight line of slope 1 in a log-log plot."""
     return math.log(max(high, 1e-9) / max(low, 1e-9)) / math.log(many / few)
 
 

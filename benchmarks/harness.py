@@ -24,8 +24,8 @@ class Benchmark:
     Attributes:
         name: Its name.
         unit: Unit of the raw values.
-        raw: Case → one value per repeat, with all cases in the same order of repeats.
-        ratios_of: Ratio's name → (case, case it is divided by).
+        raw: Case -> one value per repeat, with all cases in the same order of repeats.
+        ratios_of: Ratio's name -> (case, case it is divided by).
         notes: Further facts, by name.
     """
 
@@ -37,7 +37,7 @@ class Benchmark:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Ratio's name → median ratio."""
+        """Ratio's name -> median ratio."""
         return {name: statistics.median(self.paired(name)) for name in self.ratios_of}
 
     def paired(self, ratio: str) -> list[float]:
@@ -46,7 +46,7 @@ class Benchmark:
         return [ours / other for ours, other in zip(self.raw[case], self.raw[reference], strict=True)]
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Case → median, quartiles and raw values."""
+        """Case -> median, quartiles and raw values."""
         return {case: {**spread(values), "raw": values} for case, values in self.raw.items()}
 
 
@@ -67,13 +67,13 @@ def interleave(
     """Time functions in turn.
 
     Args:
-        cases: Name → function to time.
+        cases: Name -> function to time.
         repeats: Timed rounds; each calls every case once, in alternating order.
         warmup: Untimed rounds before.
         clock: Clock [s].
 
     Returns:
-        Case → seconds of each round [s].
+        Case -> seconds of each round [s].
     """
     for _ in range(warmup):
         for function in cases.values():

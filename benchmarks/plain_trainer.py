@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import autocast
 
 from training.loop.precision import resolved
 from training.model.autoencoder import encode_pictures, load_vae
@@ -60,7 +61,7 @@ class PlainTrainer:
         mixed = (1 - sigma.view(-1, 1, 1, 1)) * target + sigma.view(-1, 1, 1, 1) * noise
         tokens = pack_latents(mixed)
         ids = image_ids(mixed.shape[2] // 2, mixed.shape[3] // 2)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.short):
+        with autocast("cpu", torch.bfloat16, enabled=self.short):
             predicted = self.transformer(
                 hidden_states=torch.cat([tokens, pack_latents(condition)], dim=1),
                 encoder_hidden_states=text,

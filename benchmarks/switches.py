@@ -26,7 +26,7 @@ CASES: dict[str, tuple[dict, dict]] = {
     "offload": ({"gradient_checkpointing": True}, {"offload": 2}),
     "compile": ({}, {"compile_blocks": True}),
 }
-"""Switch → the settings on both sides, and the switch's own."""
+"""Switch -> the settings on both sides, and the switch's own."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "copies and concatenation": ("copy_", "cat", "clone", "fill_", "zero_", "index", "slice_backward", "constant_pad"),
     "sums and elementwise": ("mul", "add", "sum", "sub", "div", "neg", "silu", "exp", "sin", "cos", "stack"),
 }
-"""Kind → names of ATen operations, or how they begin; the first kind that fits counts."""
+"""Kind -> names of ATen operations, or how they begin; the first kind that fits counts."""
 OTHER = "everything else"
 
 

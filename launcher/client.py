@@ -46,8 +46,8 @@ class Run:
 
     Attributes:
         prompt_id: The server's id.
-        outputs: Node id → what the node shows (`images`, `text`, ...).
-        node_seconds: Node id → how long it ran [s]; nodes whose result was cached are absent.
+        outputs: Node id -> what the node shows (`images`, `text`, ...).
+        node_seconds: Node id -> how long it ran [s]; nodes whose result was cached are absent.
         seconds: Whole run, from queueing to the last node [s].
     """
 
@@ -127,7 +127,7 @@ class ComfyClient:
         """Queue an API prompt and return its id.
 
         Args:
-            prompt: Node id → class_type and inputs.
+            prompt: Node id -> class_type and inputs.
             workflow: The workflow file that it was made from; ComfyUI writes it into saved pictures and videos.
 
         Raises:
@@ -151,7 +151,7 @@ class ComfyClient:
         """Queue a prompt, follow it to its end and return its outputs.
 
         Args:
-            prompt: Node id → class_type and inputs.
+            prompt: Node id -> class_type and inputs.
             workflow: See `queue`.
             on_event: Called with the type and the data of each message about this prompt.
             timeout: Longest time without any message [s].

@@ -28,7 +28,7 @@ OTHERS = ("tiny_extend", "tiny_plan_and_execute", "tiny_replan", "tiny_train", "
 API = (*PLANS, *OTHERS)
 """Workflows that have an API copy."""
 APP_NAMES = {name: f"robot_planner_{name}.app" for name in PLANS}
-"""Workflows that have an App mode copy → its name."""
+"""Workflows that have an App mode copy -> its name."""
 API_FOLDER = WORKFLOWS / "api"
 APP_INPUTS = (
     ("LoadImage", "image", "The scene before the robot moves"),
@@ -45,7 +45,7 @@ APP_OUTPUTS = ("SaveVideo", "SaveImage", "VisualPlannerCheck")
 
 
 def api_copy(workflow: Workflow) -> JsonObject:
-    """The API prompt of a workflow file: node id → class_type, inputs, `_meta` with title, pack and version.
+    """The API prompt of a workflow file: node id -> class_type, inputs, `_meta` with title, pack and version.
 
     Raises:
         WorkflowError: A node's type is unknown to the server.
@@ -81,7 +81,7 @@ def app_copy(data: JsonObject) -> JsonObject:
 
 
 def texts(object_info: JsonObject) -> dict[str, str]:
-    """Every copy: its path below `workflows` → content of the file.
+    """Every copy: its path below `workflows` -> content of the file.
 
     Args:
         object_info: Node types of a server that has the plugin.

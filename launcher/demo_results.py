@@ -30,7 +30,7 @@ from .workflow import Workflow
 
 JsonObject = dict[str, Any]
 
-# Node type → phase in the report; everything else counts as "other".
+# Node type -> phase in the report; everything else counts as "other".
 PHASES = {
     "VisualPlannerTinyLoader": "load",
     "VisualPlannerLoraLoader": "load",

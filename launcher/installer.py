@@ -155,7 +155,7 @@ def uv_program(python: Path) -> Path | None:
 
 
 def pip_settings(listed: str) -> dict[str, str]:
-    """Name → value from the output of `pip config list`; the environment takes precedence over files."""
+    """Name -> value from the output of `pip config list`; the environment takes precedence over files."""
     found: dict[str, str] = {}
     for line in listed.splitlines():
         match = _PIP_SETTING.match(line.strip())
@@ -215,4 +215,4 @@ def explain(lines: list[str]) -> str:
     # The last ERROR line is a general one; the first names the package.
     if errors:
         return re.sub(r"^(ERROR|error):", "", errors[0]).strip()
-    return lines[-1].strip(" ×╰─▶") if lines else "the installer printed nothing"
+    return lines[-1].strip(" ×\u2570\u2500\u25b6") if lines else "the installer printed nothing"

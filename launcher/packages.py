@@ -63,7 +63,7 @@ def site_packages(venv: Path) -> Path | None:
 
 
 def installed(folder: Path) -> dict[str, Path]:
-    """Normalised name → `*.dist-info` folder of every package installed in `folder`."""
+    """Normalised name -> `*.dist-info` folder of every package installed in `folder`."""
     return {normalise(info.name.rsplit("-", 2)[0]): info for info in folder.glob("*.dist-info")}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from .testing import REPORT_VARIABLE
 
-# pytest's category → word in the summary line.
+# pytest's category -> word in the summary line.
 _WORDS = {"error": "errors"}
 _folders: dict[str, dict[str, float]] = {}
 _CATEGORIES = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")

@@ -21,7 +21,7 @@ EXAMPLE_PICTURES = {
     "visual_planner_first_frame.png": EXAMPLES / "first_frame.png",
     "visual_planner_goal.png": EXAMPLES / "goal.png",
 }
-"""Pictures that the example workflows load: name in ComfyUI's input folder → file."""
+"""Pictures that the example workflows load: name in ComfyUI's input folder -> file."""
 
 
 def offer_workflows(base: Path, workflows: Path = WORKFLOWS) -> list[Path]:

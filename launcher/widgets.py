@@ -27,7 +27,7 @@ class Widget(NamedTuple):
 
 
 def read_widgets(info: JsonObject, values: list[Any] | Mapping[str, Any]) -> dict[str, Widget]:
-    """Name → widget, for all widgets of a node.
+    """Name -> widget, for all widgets of a node.
 
     A value that the file lacks, because the node had fewer inputs when it was saved, becomes the input's default, as in
     the editor; inputs without a default are left out.

@@ -145,7 +145,7 @@ class Workflow:
         return read_widgets(self.object_info[node["type"]], node.get("widgets_values") or [])
 
     def to_prompt(self) -> JsonObject:
-        """Convert to the server's form: node id → class_type, inputs, title.
+        """Convert to the server's form: node id -> class_type, inputs, title.
 
         Raises:
             WorkflowError: A node's type is unknown to the server.

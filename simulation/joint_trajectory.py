@@ -1,4 +1,4 @@
-"""Actions: keyframes of the tool → a smooth trajectory of the arm's joints within limits, 50 samples per second."""
+"""Actions: keyframes of the tool -> a smooth trajectory of the arm's joints within limits, 50 samples per second."""
 
 from __future__ import annotations
 

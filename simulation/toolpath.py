@@ -1,4 +1,4 @@
-"""The tool's path: keyframes → places and gripper states, one per control step, in the plan's own rhythm."""
+"""The tool's path: keyframes -> places and gripper states, one per control step, in the plan's own rhythm."""
 
 from __future__ import annotations
 

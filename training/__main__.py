@@ -19,9 +19,9 @@ CONFIGURED = {
     "pretrain": (".tiny_base.pretrain:pretrain", "train the tiny base from scratch on images that show no task"),
     "prepare": (
         ".data.prepare:prepare",
-        "episodes → condition and target grids, prompts, overlays (prepare --help: its own options)",
+        "episodes \u2192 condition and target grids, prompts, overlays (prepare --help: its own options)",
     ),
-    "cache": (".cache.write:cache", "pairs → latents and text embeddings on disk"),
+    "cache": (".cache.write:cache", "pairs \u2192 latents and text embeddings on disk"),
     "train": (".planner.train:train", "train a planner LoRA on a cache; resumes from the newest checkpoint"),
     "distill": (
         ".planner.distill:distill",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from .errors import brief, listed
 
 Upgrade = Callable[[dict], dict]
-"""A record of one version → the fields that the next version adds to it."""
+"""A record of one version -> the fields that the next version adds to it."""
 
 
 def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name: str, error: type[Exception]) -> dict:
@@ -13,7 +13,7 @@ def upgrade(record: Mapping, upgrades: Mapping[int, Upgrade], current: int, name
 
     Args:
         record: as it was read; its `version` says which one it is.
-        upgrades: version → the step to the next one, for every version before `current`.
+        upgrades: version -> the step to the next one, for every version before `current`.
         current: the newest version that is known here.
         name: name of the kind of record, for messages.
         error: class of the error that is raised.

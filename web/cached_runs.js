@@ -66,7 +66,7 @@ async function showAgain(promptId) {
 }
 
 app.registerExtension({
-  name: "VisualPlanner.CachedRuns",
+  name: "visualplanner.CachedRuns",
   setup() {
     api.addEventListener("execution_cached", ({ detail }) => cached.set(detail.prompt_id, detail.nodes));
     api.addEventListener("execution_success", ({ detail }) => showAgain(detail.prompt_id));

@@ -164,7 +164,7 @@ function keepFingers() {
 }
 
 app.registerExtension({
-  name: "VisualPlanner.TrajectoryEditor",
+  name: "visualplanner.TrajectoryEditor",
   setup: keepFingers,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== NODE) return;

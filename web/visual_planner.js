@@ -47,7 +47,7 @@ function showText(node, lines) {
 }
 
 app.registerExtension({
-  name: "VisualPlanner.Text",
+  name: "visualplanner.Text",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!OUR_IDS.test(nodeData.name) || EDITOR_IDS.test(nodeData.name)) return;
     const onExecuted = nodeType.prototype.onExecuted;

@@ -25,7 +25,7 @@ from visual_planner.errors import PlannerError
 from .calls import Calls
 
 CALLS = {"jaco": "worlds.jaco_calls"}
-"""Name of a world → module whose functions in `CALLS` may be called; other worlds use `Calls`."""
+"""Name of a world -> module whose functions in `CALLS` may be called; other worlds use `Calls`."""
 _others: dict[str, Calls] = {}
 LENGTH = struct.Struct("<Q")
 _LOOK_S = 1.0

@@ -6,7 +6,7 @@ from .errors import WorldError
 from .protocol import World
 
 WORLDS = {"jaco": "worlds.jaco:JacoTable", "metaworld": "worlds.metaworld.world:MetaWorld"}
-"""Name → module and class, imported only when used since simulators are optional."""
+"""Name -> module and class, imported only when used since simulators are optional."""
 
 
 def world_class(name: str) -> type[World]:

@@ -39,7 +39,7 @@ WHEELS = {
         "scipy", "shellingham", "tokenizers", "tqdm", "transformers", "truststore", "typer", "urllib3",
     ),
 }  # fmt: skip
-"""Folder → packages: always installed; needed by one part only; for a Python that has torch and little else."""
+"""Folder -> packages: always installed; needed by one part only; for a Python that has torch and little else."""
 COMFYUI_WHEELS, COMFYUI_PACKAGES = "wheels_comfyui", ("comfy-kitchen", "comfy-aimdo")
 """Folder and packages that newer versions of ComfyUI import with its models, at the versions that they pin."""
 EXPECTED = (

@@ -86,7 +86,7 @@ def _target(key: str, place: Place) -> object:
 
 
 def swap_halves(weight):
-    """(scale, shift) → (shift, scale) of a modulation's rows, and back."""
+    """(scale, shift) -> (shift, scale) of a modulation's rows, and back."""
     import torch
 
     first, second = weight.chunk(2, dim=0)

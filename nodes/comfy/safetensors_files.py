@@ -1,7 +1,7 @@
 """Read headers of safetensors files without loading them, and report clearly what is wrong with a broken one.
 
-Format: 8 bytes with the header's length (little endian), the header as JSON (`name → {dtype, shape, data_offsets}`
-and `__metadata__`, text → text), then the data (https://github.com/huggingface/safetensors).
+Format: 8 bytes with the header's length (little endian), the header as JSON (`name -> {dtype, shape, data_offsets}`
+and `__metadata__`, text -> text), then the data (https://github.com/huggingface/safetensors).
 """
 
 import math

@@ -44,7 +44,7 @@ BAD = {
     "killed": ("crashed", "ended by signal 9 (SIGKILL)", 4),
     "leaves": ("crashed", "ended with exit code 7 before it was done", 5),
 }
-"""Part → status, text, and the figure that it had reported before."""
+"""Part -> status, text, and the figure that it had reported before."""
 
 
 @pytest.fixture(scope="module")

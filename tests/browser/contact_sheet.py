@@ -99,7 +99,7 @@ SHEETS = {
         "Two frames of a plan, joined by Wan", "needs weights; Wan paints what lies between", "tiny_text", (0, 8)
     ),
 }
-"""Workflow → its thumbnail. Meta-World's is a picture of its graph: neither its planner nor a plan of it ships."""
+"""Workflow -> its thumbnail. Meta-World's is a picture of its graph: neither its planner nor a plan of it ships."""
 
 
 def drawn_path(name: str) -> str | None:

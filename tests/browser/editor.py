@@ -20,7 +20,8 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
 }
-NO_OFFERS = {"Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.RightSidePanel.ShowErrorsTab": False}
+ERRORS_TAB = "Comfy.RightSidePanel.ShowErrorsTab"
+NO_OFFERS = {"Comfy.Workflow.ShowMissingModelsWarning": False, ERRORS_TAB: False}
 """Settings without the offer to download missing models, which lies over the graph; frontends know one or both."""
 BARS = (70, 140, 60)  # the editor's bars that lie over the canvas: left, top, bottom [px]
 BEFORE_START = """localStorage.setItem('vueNodesBannerDismissed', 'true')
@@ -54,6 +55,7 @@ READY = """() => window.app?.graph?.nodes?.length > 0 && window.app.extensionMan
 OPEN_FILE = """async ([name, text]) => {
     await window.app.handleFile(new File([text], name, {type: 'application/json'}))
 }"""
+HAS_SETTING = "name => window.app.extensionManager.setting.get(name) !== undefined"
 NODES = """() => window.app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.title, known: node.type in LiteGraph.registered_node_types
         || node.isVirtualNode === true,
@@ -201,18 +203,23 @@ class Editor:
         found = self.page.locator(".p-dialog:visible, .p-toast-message:visible, .comfy-modal:visible")
         return [text.strip() for text in found.all_inner_texts()]
 
-    def offered_models(self) -> str:
-        """Text of the offer to download missing models, which is closed: a dialog, in newer frontends a side panel."""
-        dialog, notice = self.page.locator(".p-dialog:visible"), self.page.get_by_test_id("error-overlay")
-        dialog.or_(notice).wait_for()
-        if dialog.count():
+    @property
+    def has_errors_tab(self) -> bool:
+        """Whether the frontend shows what a workflow lacks in a side panel; older ones open a dialog."""
+        return self.page.evaluate(HAS_SETTING, ERRORS_TAB)
+
+    def missing(self) -> str:
+        """Text of what the editor says that the workflow lacks (models, nodes), which is closed."""
+        if not self.has_errors_tab:
+            dialog = self.page.locator(".p-dialog:visible")
             text = dialog.inner_text()
             self.page.keyboard.press("Escape")
             dialog.wait_for(state="hidden")
             return text
         self.page.get_by_test_id("error-overlay-see-errors").click()
-        text = self.page.get_by_test_id("error-group-missing-model").inner_text()
-        self.page.get_by_test_id("properties-panel").get_by_label("Toggle properties panel").click()
+        panel = self.page.get_by_test_id("properties-panel")
+        text = panel.inner_text()
+        panel.get_by_label("Toggle properties panel").click()
         self.settle()
         return text
 
@@ -229,7 +236,7 @@ class Editor:
         return json.loads(self.page.evaluate("() => JSON.stringify(window.app.graph.serialize())"))
 
     def prompt(self) -> JsonObject:
-        """What the editor would send to the server: node id → class_type, inputs, title."""
+        """What the editor would send to the server: node id -> class_type, inputs, title."""
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
     def run(self) -> JsonObject:

@@ -67,7 +67,7 @@ def respace(data: JsonObject, heights: dict[str, float]) -> None:
 
     Args:
         data: Content of a workflow file, which is changed.
-        heights: Node's number → height that it needs below its title [px].
+        heights: Node's number -> height that it needs below its title [px].
     """
     groups, nodes = data["groups"], data["nodes"]
     members = {id(group): [node for node in nodes if _belongs(node, group)] for group in groups}
@@ -89,7 +89,7 @@ def respace(data: JsonObject, heights: dict[str, float]) -> None:
 
 
 def heights_by_kind(workflows: list[JsonObject]) -> dict[tuple[str, float], float]:
-    """(type, width) of nodes → their greatest height; notes are left out, whose heights are those of their texts."""
+    """(type, width) of nodes -> their greatest height; notes are left out, whose heights are those of their texts."""
     found: dict[tuple[str, float], float] = {}
     for node in (node for data in workflows for node in data["nodes"] if node["type"] != NOTE):
         kind = node["type"], node["size"][0]

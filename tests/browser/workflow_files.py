@@ -34,7 +34,7 @@ RUNNABLE = (*TINY, GOAL, *SIMULATED, *HANDED_ON)
 """Workflows that need nothing but this repository and its packages; their thumbnails show them after a run."""
 ALL = (*RUNNABLE, TRAINED, *FLUX, *KLEIN, WAN, METAWORLD)
 NEWER = {"ltx_first_last_frame": "0.18.1", "minimax_first_last_frame": "0.33.0", "tiny_interpolate": "0.20.0"}
-"""Workflows with nodes that the oldest supported ComfyUI lacks → the version that their stock nodes name."""
+"""Workflows with nodes that the oldest supported ComfyUI lacks -> the version that their stock nodes name."""
 FILES = (*ALL, *NEWER)
 """Every workflow; those of `ALL` open in each supported ComfyUI."""
 APPS = tuple(APP_NAMES.values())

@@ -16,7 +16,7 @@ MODES = (*USUAL, "goal", "text_goal", "trajectory_goal", "both_goal")
 
 
 def rates() -> dict[str, dict]:
-    """Row of the card → result of the closed loop."""
+    """Row of the card -> result of the closed loop."""
     result = CLOSED_LOOP
     return {
         **{mode: result["success"][mode] for mode in MODES},

@@ -20,7 +20,7 @@ ALLOWED = {
     "run.py": {"launcher"},
     "__init__.py": {"nodes"},
 }
-"""nodes → visual_planner ← simulation ← worlds ← training, and nothing else; commands stand on runtime."""
+"""nodes -> visual_planner <- simulation <- worlds <- training, and nothing else; commands stand on runtime."""
 ROOMS = tuple(name for name in ALLOWED if not name.endswith(".py"))
 
 ALLOWED_IN_FILES = {

@@ -204,7 +204,7 @@ def test_a_lost_point_ends_its_path():
 
 
 def test_a_drawn_path_can_be_traced_back():
-    """Overlay → mask of what was drawn → stroke: the same curve."""
+    """Overlay -> mask of what was drawn -> stroke: the same curve."""
     path = Trajectory(200, 150, (DrawnPath.from_array([(20, 30), (90, 120), (180, 60)], "gripper", "spline"),))
     drawn = draw_overlay(np.zeros((150, 200, 3), np.float32), path, thickness=5.0)
     traced = read_stroke(drawn.max(axis=2), "left", 0.5).paths[0]

@@ -9,7 +9,7 @@ import pytest
 from support.imports import ROOT, all_imports
 
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
-"""Import name → package, where they differ."""
+"""Import name -> package, where they differ."""
 SAID_ELSEWHERE = {
     "huggingface_hub",  # asked for in one line when a hub id is given
     "scipy",  # brought by scikit-image

@@ -11,7 +11,7 @@ MAX_LEVELS = 10
 
 
 def folders(room: str) -> dict[str, set[str]]:
-    """The folder graph of a room: its folders and the files beside them → those that they import."""
+    """The folder graph of a room: its folders and the files beside them -> those that they import."""
     base = ROOT / room
     edges: dict[str, set[str]] = {}
     for path, imported in graph(room).items():

@@ -25,8 +25,8 @@ class Target:
     Args:
         name: of what it reads.
         good: inputs that it reads.
-        broken: `(random) → bytes`, a broken form of one of them.
-        read: `(bytes, folder) → result`; the folder is the target's own and is kept between inputs.
+        broken: `(random) -> bytes`, a broken form of one of them.
+        read: `(bytes, folder) -> result`; the folder is the target's own and is kept between inputs.
     """
 
     name: str

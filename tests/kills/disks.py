@@ -74,7 +74,7 @@ def break_disk(kind: str, number: int, folder: str) -> None:
 
 Setup = Callable[[], None]
 BrokenDisk = Callable[[World, str, int], AbstractContextManager[Setup]]
-"""(world, kind, number) → while it is entered the disk is broken, for a command that is run with the given setup."""
+"""(world, kind, number) -> while it is entered the disk is broken, for a command that is run with the given setup."""
 
 
 @contextmanager
@@ -140,7 +140,7 @@ ROOMY = "size=1g,nr_inodes=100000"
 """Options of a tmpfs that takes whatever the commands write."""
 EXT4_BYTES, EXT4_INODES = 2**30, 4096
 DISKS = {"tmpfs": broken_tmpfs, "ext4": broken_ext4}
-"""File system → how it is broken."""
+"""File system -> how it is broken."""
 
 
 @contextmanager

@@ -22,7 +22,7 @@ FAULTS = {
     "export": [(FULL, 3000)],
     "scene": [(READ_ONLY, 1)],
 }
-"""Command → what happens to its disk; the first number lets it come as far as it is while it writes."""
+"""Command -> what happens to its disk; the first number lets it come as far as it is while it writes."""
 
 
 @pytest.mark.timeout(900)

@@ -169,7 +169,7 @@ class World:
         shutil.copytree(self.before, self.folder, dirs_exist_ok=True)
 
     def digests(self) -> dict[str, str]:
-        """Every file → the digest of its bytes; empty where they have times in them."""
+        """Every file -> the digest of its bytes; empty where they have times in them."""
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return {
             path.relative_to(self.folder).as_posix(): ""

@@ -19,6 +19,7 @@ import numpy as np
 import quantised
 import torch
 from PIL import Image
+from torch.nn import Linear
 
 ROOT = Path(__file__).parents[2]
 FLUX = {"qkv": (9216, 3072), "second of the MLP": (3072, 12288)}
@@ -60,7 +61,7 @@ def losses(lora_beside, stored: str, shape: tuple[int, int], size: float, comput
     generator = torch.Generator().manual_seed(0)
     out, width = shape
     network = torch.nn.Module()
-    linear = torch.nn.Linear(width, out, bias=False).requires_grad_(False)
+    linear = Linear(width, out, bias=False).requires_grad_(False)
     linear.weight.copy_(torch.randn(out, width, generator=generator) * width**-0.5)
     down, up = torch.randn(rank, width, generator=generator), torch.randn(out, rank, generator=generator)
     up *= size * linear.weight.norm() / (up @ down).norm()

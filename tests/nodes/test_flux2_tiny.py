@@ -10,7 +10,7 @@ from support.tiny_flux2 import TEXT_TOKENS, TEXT_WIDTH
 
 pytestmark = pytest.mark.comfyui
 
-PROMPTS = ("push the red cube to the left", "", "zürich ☃ 12.5% (blue:1.3)", "one {two} three")
+PROMPTS = ("push the red cube to the left", "", "zürich \u2603 12.5% (blue:1.3)", "one {two} three")
 LONG = "push the red cube along the path that is drawn on the first frame, " * 8
 
 

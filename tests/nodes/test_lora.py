@@ -6,6 +6,7 @@ from dataclasses import replace
 import lora_factory
 import pytest
 import torch
+from torch.nn import Linear
 
 from support.small_spec import SMALL_SPEC
 
@@ -180,8 +181,8 @@ def test_a_lora_of_another_architecture_is_refused(load, folder, spec):
 
 def test_a_lora_of_a_wider_model_is_refused(load, folder, spec):
     transformer = torch.nn.Module()
-    transformer.x_embedder = torch.nn.Linear(64, 3072)
-    transformer.context_embedder = torch.nn.Linear(4096, 3072)
+    transformer.x_embedder = Linear(64, 3072)
+    transformer.context_embedder = Linear(4096, 3072)
     tensors = lora_factory.diffusers_keys(lora_factory.random_lora(transformer))
     message = refused(load, folder, tensors, spec, "2 of its 2 modules have another shape")
     assert "transformer.context_embedder: LoRA 3072x4096, model 256x128" in message

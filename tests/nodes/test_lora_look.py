@@ -7,6 +7,7 @@ import pytest
 import quantised
 import torch
 from adapter_factory import in_file, parts_of, size_of
+from torch.nn import Linear
 
 from support.small_spec import SMALL_SPEC
 
@@ -99,7 +100,7 @@ def test_packed_weights_are_read(tiny, tiny_folder, measure, stored, lora):
 
 def test_a_layer_of_unknown_packing_is_asked(module):
     """Unit vectors through the layer give its weight, without the bias."""
-    layer = torch.nn.Linear(1500, 7)
+    layer = Linear(1500, 7)
     got = module("nodes.comfy.lora.lora_norms").unpacked(layer, 1500, torch.device("cpu"))
     torch.testing.assert_close(got, layer.weight.detach(), atol=1e-6, rtol=0)
 

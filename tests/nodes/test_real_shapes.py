@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("real_shapes.py")
 
 
 KINDS = {"first_cell": [1, 16, 90, 120], "first_cell_cached": [1, 16, 18, 24]}
-"""Condition tokens → latent of a grid of 960x720, and of one that keeps two steps short (real_shapes.CELLS)."""
+"""Condition tokens -> latent of a grid of 960x720, and of one that keeps two steps short (real_shapes.CELLS)."""
 
 
 @pytest.fixture(scope="module")

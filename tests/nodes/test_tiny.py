@@ -12,7 +12,7 @@ PROMPTS = (
     "push the red cube to the left",
     "",
     "A 3x3 grid of NINE frames showing, step by step, how the robot will pick up the blue cylinder.",
-    "zürich ☃ 12.5%",
+    "zürich \u2603 12.5%",
 )
 
 

@@ -236,7 +236,7 @@ def test_every_key_that_names_a_file_is_left_to_the_recipe(module):
     assert sorted(paths(TrainSection)) == sorted(module("nodes.comfy.training.training_run").FILES)
 
 
-@pytest.mark.parametrize("name", ["a", "klein_4b-v2.1", "プランナー", "9"])
+@pytest.mark.parametrize("name", ["a", "klein_4b-v2.1", "\u30d7\u30e9\u30f3\u30ca\u30fc", "9"])
 def test_names_of_folders(module, name):
     assert module("nodes.comfy.training.training_folders").plain_name(name, "name") == name
 

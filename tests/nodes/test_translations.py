@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.comfyui
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
-SUFFIX = re.compile(r"\s*[(（].*[)）]$")
+SUFFIX = re.compile(r"\s*[(\uff08].*[)\uff09]$")
 # What vue-i18n reads as syntax. Older frontends compile every text, newer ones show tooltips as they are, so neither
 # the plain characters nor their escaped form {'x'} are shown rightly by both.
 SYNTAX = re.compile(r"[@${}|%\\]")

@@ -126,11 +126,11 @@ def write_t5_tokenizer(folder: Path) -> int:
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<pad>", "</s>", "<unk>"],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,;:'!?-▁"),
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,;:'!?-\u2581"),
         show_progress=False,
     )
     tokenizer.train_from_iterator(WORDS, trainer)

@@ -89,7 +89,7 @@ def write_lerobot(
         info: info.json.
         tasks: lines of tasks.jsonl.
         lengths: rows of each table.
-        column: (episode, step) → value of the picture's cell; None: PNG bytes of a grey of its own.
+        column: (episode, step) -> value of the picture's cell; None: PNG bytes of a grey of its own.
     """
     (folder / "meta").mkdir(parents=True)
     (folder / "meta" / "info.json").write_text(json.dumps(info))

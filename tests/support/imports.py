@@ -88,7 +88,7 @@ def dotted(path: Path) -> str:
 
 
 def graph(room: str) -> dict[Path, set[Path]]:
-    """Each file of a room → the files of the same room that it imports, anywhere in it."""
+    """Each file of a room -> the files of the same room that it imports, anywhere in it."""
     files = source_files(room)
     return {
         path: {file for entry in imports_of(path) if (file := own_file(entry.name)) in files and file != path}
@@ -114,7 +114,7 @@ def circles(edges: dict) -> list[set]:
 
 
 def levels(edges: dict) -> dict:
-    """Node → its level: 1 imports nothing, every other stands one above the highest that it imports.
+    """Node -> its level: 1 imports nothing, every other stands one above the highest that it imports.
 
     Raises:
         ValueError: nodes import each other in a circle, which has no levels.

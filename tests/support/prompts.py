@@ -26,7 +26,7 @@ def prompt_faults(prompt: JsonObject, info: JsonObject) -> set[Fault]:
     """What is wrong with the inputs of a prompt's nodes.
 
     Args:
-        prompt: node id → class_type, inputs.
+        prompt: node id -> class_type, inputs.
         info: `/object_info`.
 
     Raises:

@@ -158,7 +158,7 @@ def _tag(data: bytes) -> str:
 
 @contextmanager
 def s3_server() -> Iterator[ThreadingHTTPServer]:
-    """A running server with `objects` (bucket/name → content) and `requests` (method, path); any bucket exists."""
+    """A running server with `objects` (bucket/name -> content) and `requests` (method, path); any bucket exists."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.objects, server.parts, server.requests, server.numbers = {}, {}, [], itertools.count(1)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

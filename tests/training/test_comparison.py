@@ -50,7 +50,7 @@ def states(world, tmp_path_factory):
 
 @pytest.fixture
 def config_of(world, states, tmp_path):
-    """A function (maximal steps, name, kinds, changes of their sections) → configuration of these trainings."""
+    """A function (maximal steps, name, kinds, changes of their sections) -> configuration of these trainings."""
 
     def make(steps=2, name="run", kinds=("video", "cloning"), **changes) -> Config:
         run = {"max_steps": steps, "save_every": 1, "log_every": 1, "batch_size": 2, "ema_decay": 0.5}

@@ -19,7 +19,16 @@ from training.loop.record import content_digest
 from training.model.pipeline import open_planner
 from visual_planner.planner.spec import PlannerSpec
 
-SCRIPTS = ["红色方块", "Würfel_ä", "кубик", "キューブ", "مكعب", "घन", "ép1", "큐브"]
+SCRIPTS = [
+    "\u7ea2\u8272\u65b9\u5757",
+    "Würfel_ä",
+    "\u043a\u0443\u0431\u0438\u043a",
+    "\u30ad\u30e5\u30fc\u30d6",
+    "\u0645\u0643\u0639\u0628",
+    "\u0918\u0928",
+    "ép1",
+    "\ud050\ube0c",
+]
 DOTTED = ["2024.01.02", "2024.01.03", "2024.01", "v1.0-run", "v1.1-run", "a.mp4.d"]
 APPLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "
 
@@ -75,7 +84,20 @@ def test_names_that_only_look_alike_stay_apart(names):
         assert name.isprintable() and name == name.strip(" .") and stem not in ("con", "nul") and len(name) < 200
 
 
-LETTERS = [*"abAB1._- /\\:*?<>|\"'\n\t\0", "ä", "a\u0308", "ß", "ſ", "ﬁ", "红", "🤖", "\u202e", "\ud800", "con", "nul"]
+LETTERS = [
+    *"abAB1._- /\\:*?<>|\"'\n\t\0",
+    "ä",
+    "a\u0308",
+    "ß",
+    "\u017f",
+    "\ufb01",
+    "\u7ea2",
+    "\U0001f916",
+    "\u202e",
+    "\ud800",
+    "con",
+    "nul",
+]
 
 
 def test_any_names_give_names_of_files_that_differ():
@@ -92,7 +114,7 @@ def test_any_names_give_names_of_files_that_differ():
 
 
 def test_an_id_does_not_change_when_others_come():
-    names = ["a b", "a_c", "x.y", "红"]
+    names = ["a b", "a_c", "x.y", "\u7ea2"]
     assert unique_ids([*names, "new", "an other"])[:4] == unique_ids(names)
 
 

@@ -18,7 +18,7 @@ from training.data.sources.records import instruction_of
 from training.errors import TrainingError
 
 VALUES = [None, True, False, 0, 1, -1, 3, 2**31, 10**30, 0.5, 12.0, math.nan, math.inf, -math.inf, 1e308,
-          "", " ", "x", "12", "\ud800", "\0", "push\0\0", "../../x", "红",
+          "", " ", "x", "12", "\ud800", "\0", "push\0\0", "../../x", "\u7ea2",
           "{", "{0}", "{episode_index:0999999d}", "{episode_index!r}",
           [], [[]], [1], ["push"], ["push", 3], {}, {"a": 1}, {"dtype": "image"}, {"dtype": None}]  # fmt: skip
 REMOVE = object()
@@ -110,8 +110,8 @@ def test_any_value_in_any_field_of_an_episode_concerns_it_alone(folder, path):
         if path[1] == "episode_index" and value in (1, True) and value is not True:
             assert found is None, "two episodes of one number are refused"
         elif path[1] == "tasks":
-            assert found[1:] == whole[1:] and found[0][1] in ("push", "pull", "x", "12", "红", "{", "{0}", "../../x",
-                "{episode_index:0999999d}", "{episode_index!r}", "?")  # fmt: skip
+            assert found[1:] == whole[1:] and found[0][1] in ("push", "pull", "x", "12", "\u7ea2", "{", "{0}",
+                "../../x", "{episode_index:0999999d}", "{episode_index!r}", "?")  # fmt: skip
         else:
             assert found is not None and whole[1] in found
     restored(folder)
@@ -209,17 +209,17 @@ def good(episode, step):
     return {"bytes": png(plain(20 + 40 * episode + step)), "path": None}
 
 
-TEXT = [ord(letter) for letter in "push the 红 cube"]
+TEXT = [ord(letter) for letter in "push the \u7ea2 cube"]
 
 
 @pytest.mark.parametrize(
     ("features", "text"),
     [
         ({"steps/observation/instruction": [*(TEXT + [0] * (20 - len(TEXT))), *(TEXT + [0] * (20 - len(TEXT)))]},
-         "push the 红 cube"),
+         "push the \u7ea2 cube"),
         ({"steps/language_instruction": [b"", b""], "steps/language_instruction_2": [b"pull", b"pull"]}, "pull"),
         ({"steps/language_instruction": [b"push\0\0\0", b"push\0\0\0"]}, "push"),
-        ({"steps/language_instruction": ["红\nx".encode(), b""]}, "红 x"),
+        ({"steps/language_instruction": ["\u7ea2\nx".encode(), b""]}, "\u7ea2 x"),
         ({"steps/language_instruction": [1, 2]}, ""),
         ({}, ""),
     ],
@@ -234,7 +234,7 @@ def test_instructions_of_rlds(tmp_path, features, text):
 
 def test_bytes_that_are_no_text_are_a_broken_episode(tmp_path):
     steps = {"steps/observation/image": [png(plain(20))] * 2}
-    bad, fine = ({**steps, "steps/language_instruction": [text] * 2} for text in ("红".encode("gbk"), b"push"))
+    bad, fine = ({**steps, "steps/language_instruction": [text] * 2} for text in ("\u7ea2".encode("gbk"), b"push"))
     write_shard(tmp_path / "x-train.tfrecord-00000-of-00001", [bad, fine])
     source = open_source(tmp_path, strict=False)
     assert "is not UTF-8 text" in source.entries[0].problem and source.entries[1].instruction == "push"

@@ -19,7 +19,14 @@ from training.errors import TrainingError
 from training.files import read_json, read_json_lines, read_text
 from training.model.bases.registry import base_of_folder
 
-TEXTS = ["put the red cube down", "zürich", "把红色方块放到盘子里", "Поставь кубик", "🤖 push", "a\u2028b"]
+TEXTS = [
+    "put the red cube down",
+    "zürich",
+    "\u628a\u7ea2\u8272\u65b9\u5757\u653e\u5230\u76d8\u5b50\u91cc",
+    "\u041f\u043e\u0441\u0442\u0430\u0432\u044c \u043a\u0443\u0431\u0438\u043a",
+    "\U0001f916 push",
+    "a\u2028b",
+]
 ENCODINGS = {
     "utf-8": b"", "utf-8-sig": b"", "utf-16": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff",
 }  # fmt: skip
@@ -55,21 +62,21 @@ def test_a_text_is_the_same_in_every_encoding(tmp_path, name, text):
 @pytest.mark.parametrize("name", ENCODINGS)
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt"])
 def test_instructions_in_every_encoding_and_form(tmp_path, suffix, name):
-    words = ["拿起杯子", "ö, then push"]
+    words = ["\u62ff\u8d77\u676f\u5b50", "ö, then push"]
     forms = {
-        "csv": 'file,instruction\r\na,拿起杯子\r\nb,"ö, then push"\r\n',
+        "csv": 'file,instruction\r\na,\u62ff\u8d77\u676f\u5b50\r\nb,"ö, then push"\r\n',
         "jsonl": "".join(
             json.dumps({"file": f, "text": t}, ensure_ascii=False) + "\n" for f, t in zip("ab", words, strict=True)
         ),
-        "txt": "a\t拿起杯子\nb\tö, then push",
+        "txt": "a\t\u62ff\u8d77\u676f\u5b50\nb\tö, then push",
     }
     assert instructions(tmp_path, f"instructions.{suffix}", encoded(forms[suffix], name)) == words
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("füge", "cp1252"), ("拿起杯子", "gbk"), ("拿起杯子", "shift_jis"), ("куб", "cp1251"), ("é", "latin-1"),
-     ("push the cube", "utf-32"), ("push", "utf-16-le")],
+    [("füge", "cp1252"), ("\u62ff\u8d77\u676f\u5b50", "gbk"), ("\u62ff\u8d77\u676f\u5b50", "shift_jis"),
+     ("\u043a\u0443\u0431", "cp1251"), ("é", "latin-1"), ("push the cube", "utf-32"), ("push", "utf-16-le")],
 )  # fmt: skip
 @pytest.mark.parametrize("file", ["instructions.txt", "instructions.csv", "instructions.jsonl"])
 def test_another_encoding_is_one_line_with_the_files_name(tmp_path, file, text, name):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import autocast
 
 from support.small_world import config_for
 from training.errors import TrainingError
@@ -32,7 +33,7 @@ def taught(world, tmp_path_factory):
 
 @pytest.fixture
 def config_of(world, taught):
-    """A function (name of the run, changes of its section) → configuration of a distillation to one step."""
+    """A function (name of the run, changes of its section) -> configuration of a distillation to one step."""
 
     def make(out="student", **changes) -> Config:
         values = config_for(world).model_dump(exclude_none=True)
@@ -101,7 +102,7 @@ def test_the_teacher_keeps_its_weights_under_autocast(config_of):
     tokens, step = pack_latents(noise), torch.zeros(len(noise), dtype=torch.long)
 
     def velocities() -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu", torch.bfloat16):
             led = teacher.velocity(tokens, condition, batch, step, guidance)
             level = teacher.levels[step, 0]
             own = parts.in_context(parts.transformer, tokens, condition, batch.text, batch.pooled, level, guidance)

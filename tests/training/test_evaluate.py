@@ -163,7 +163,7 @@ def test_frechet_distance_of_known_gaussians():
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(4000, 3))
     assert frechet(samples, samples) == pytest.approx(0.0, abs=1e-6)
-    # |m|² + Σ (s1 - s2)² of independent axes
+    # |m|² + sum (s1 - s2)² of independent axes
     other = rng.normal(size=(4000, 3)) * (2.0, 1.0, 1.0) + (0.0, 3.0, 0.0)
     assert frechet(samples, other) == pytest.approx(10.0, rel=0.05)
     assert math.isclose(frechet(samples, samples + 2), 12.0, rel_tol=1e-6)

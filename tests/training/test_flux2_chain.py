@@ -1,4 +1,4 @@
-"""The commands in a row on a random tiny FLUX.2: episodes → pairs → cache → LoRA → file → plan → figures."""
+"""The commands in a row on a random tiny FLUX.2: episodes -> pairs -> cache -> LoRA -> file -> plan -> figures."""
 
 import json
 import shutil

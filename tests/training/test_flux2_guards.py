@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from torch.nn import Linear
 
 from support.tiny_flux2 import make_transformer, write_tiny_flux2
 from training.errors import TrainingError
@@ -59,7 +60,5 @@ def test_attention_that_cannot_be_split_is_refused():
 
 
 def test_a_module_of_no_family_is_refused():
-    from torch import nn
-
     with pytest.raises(TrainingError, match="must be a transformer or autoencoder of FLUX, got Linear"):
-        base_of_module(nn.Linear(1, 1))
+        base_of_module(Linear(1, 1))

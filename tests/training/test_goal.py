@@ -1,4 +1,4 @@
-"""Goal pictures on the way of the data: episodes → pairs → cache → LoRA → plan → figures."""
+"""Goal pictures on the way of the data: episodes -> pairs -> cache -> LoRA -> plan -> figures."""
 
 import json
 from types import SimpleNamespace

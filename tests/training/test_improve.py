@@ -120,7 +120,7 @@ def start(world, tmp_path_factory, asked):
 
 @pytest.fixture
 def config_of(world, start, toy, tmp_path):
-    """A function (changes of the section) → configuration of rounds in the toy world."""
+    """A function (changes of the section) -> configuration of rounds in the toy world."""
 
     def make(**changes) -> Config:
         values = config_for(world).model_dump(exclude_none=True)

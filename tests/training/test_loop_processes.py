@@ -7,6 +7,7 @@ import socket
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import Linear
 
 from support.small_world import config_for
 from training.errors import TrainingError
@@ -101,12 +102,12 @@ def test_sharing_out_needs_several_processes_and_plain_weights():
         num_processes, distributed_type = 1, "NO"
 
     with pytest.raises(TrainingError, match="shard: true needs several processes"):
-        distribute(torch.nn.Linear(2, 2), One(), shard=True)
+        distribute(Linear(2, 2), One(), shard=True)
 
     class Two(One):
         num_processes = 2
 
-    packed = torch.nn.Linear(2, 2)
+    packed = Linear(2, 2)
     packed.weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(TrainingError, match=r"cannot shard quantised weights \(weight\): set quantize to none"):
         distribute(packed, Two(), shard=True)

@@ -5,6 +5,8 @@ from types import MethodType
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from torch import autocast
+from torch.nn import Linear
 
 from support.small_world import config_for
 from training.errors import TrainingError
@@ -86,7 +88,7 @@ def test_runs_in_one_process_have_a_precision_each(world):
 
 def test_layers_with_a_common_input_share_its_copy(monkeypatch):
     """In bfloat16 as autocast makes one for each of them; in float32 there is none."""
-    layers = torch.nn.ModuleDict({name: torch.nn.Linear(24, 16) for name in "qk"})
+    layers = torch.nn.ModuleDict({name: Linear(24, 16) for name in "qk"})
     adapter = LoraConfig(r=4, target_modules=["q", "k"], init_lora_weights=False)
     with_adapter = inject_adapter_in_model(adapter, layers, lora.ADAPTER)
     pair = [with_adapter[name] for name in "qk"]
@@ -98,7 +100,7 @@ def test_layers_with_a_common_input_share_its_copy(monkeypatch):
         layer.forward = MethodType(_merged_forward, layer)
     torch.testing.assert_close([layer(x) for layer in pair], plain)
     assert len(casts) == 2 and not hasattr(x, "shared_cast")
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu", torch.bfloat16):
         short = [layer(x) for layer in pair]
     assert len(casts) == 3 and x.shared_cast.dtype == torch.bfloat16
     torch.testing.assert_close([out.float() for out in short], plain, rtol=0.05, atol=0.05)

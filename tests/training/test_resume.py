@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import Linear
 
 from training.errors import TrainingError
 from training.loop.checkpoints import flatten_optimizers, list_checkpoints, restore_optimizers
@@ -21,7 +22,7 @@ KILLS, STEPS, KEEP = 20, 60, 2
 
 def net():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.Tanh(), torch.nn.Linear(256, 8))
+    return torch.nn.Sequential(Linear(64, 256), torch.nn.Tanh(), Linear(256, 8))
 
 
 def loss_of(model, index, generator):

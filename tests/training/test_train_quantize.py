@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import torch
+from torch import autocast
+from torch.nn import Linear
 
 from support.small_world import config_for
 from training.errors import TrainingError
@@ -16,7 +18,7 @@ from training.tiny_base.parts import make_transformer
 
 def layer(seed=0):
     torch.manual_seed(seed)
-    return torch.nn.Linear(96, 64)
+    return Linear(96, 64)
 
 
 @pytest.mark.parametrize(("form", "error"), [("int8", 0.5 / 127), ("fp8", 2**-4)])
@@ -98,7 +100,7 @@ def test_packed_layers_answer_in_the_type_of_autocast(form):
     quantize_frozen(transformer, form)
     packed = transformer.transformer_blocks[0].attn.to_q
     x = torch.randn(4, packed.in_features)
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu", torch.bfloat16):
         assert packed(x).dtype == torch.bfloat16
     assert packed(x).dtype == torch.float32
 

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import autocast
+from torch.nn import Linear
 
 from support.small_world import config_for
 from training.errors import TrainingError
@@ -46,7 +48,7 @@ def gradients(transformer, kind=None):
     torch.manual_seed(2)
     config = transformer.config
     guidance = {"guidance": torch.ones(2)} if config.guidance_embeds else {}
-    with nullcontext() if kind is None else torch.autocast("cpu", kind):
+    with nullcontext() if kind is None else autocast("cpu", kind):
         out = transformer(
             hidden_states=torch.randn(2, 20, config.in_channels),
             encoder_hidden_states=torch.randn(2, 5, config.joint_attention_dim),
@@ -85,7 +87,7 @@ def test_a_fused_adapter_leaves_bitsandbytes_its_product(base):
 
 def test_products_in_int8_are_those_of_rounded_activations():
     torch.manual_seed(0)
-    packed = PackedLinear(torch.nn.Linear(96, 64), "int8", eight=True)
+    packed = PackedLinear(Linear(96, 64), "int8", eight=True)
     x = torch.randn(2, 20, 96, requires_grad=True)
     y = packed(x)
     step = x.detach().abs().amax(-1, keepdim=True) / 127
@@ -101,7 +103,7 @@ def test_products_in_int8_are_those_of_rounded_activations():
 
 
 def test_few_rows_are_not_rounded():
-    packed = PackedLinear(torch.nn.Linear(96, 64), "int8", eight=True)
+    packed = PackedLinear(Linear(96, 64), "int8", eight=True)
     x = torch.randn(16, 96)
     assert torch.allclose(packed(x), x @ packed.dequantized().T + packed.bias, atol=1e-5)
 
@@ -109,7 +111,7 @@ def test_few_rows_are_not_rounded():
 @pytest.mark.parametrize(("form", "bound"), [("int8", 0.02), ("fp8", 0.05)])
 def test_products_in_8_bits_are_near_those_in_16(form, bound):
     torch.manual_seed(0)
-    layer, x = torch.nn.Linear(96, 64), torch.randn(40, 96)
+    layer, x = Linear(96, 64), torch.randn(40, 96)
     plain = PackedLinear(layer, form)(x)
     assert 1e-4 < (PackedLinear(layer, form, eight=True)(x) - plain).std() / plain.std() < bound
 

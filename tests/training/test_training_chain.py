@@ -1,4 +1,4 @@
-"""The commands in a row, on a small world: episodes → pairs → cache → LoRA → file → plan → figures."""
+"""The commands in a row, on a small world: episodes -> pairs -> cache -> LoRA -> file -> plan -> figures."""
 
 import json
 import shutil

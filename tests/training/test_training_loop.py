@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import Linear
 
 from training.errors import TrainingError
 from training.loop.checkpoints import clean_up, list_checkpoints, load_checkpoint
@@ -18,8 +19,8 @@ from training.sections.run import RunSection
 class Net(torch.nn.Module):
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.hidden = torch.nn.Linear(4, width)
-        self.proj_out = torch.nn.Linear(width, 1)
+        self.hidden = Linear(4, width)
+        self.proj_out = Linear(width, 1)
 
     def forward(self, x):
         return self.proj_out(torch.tanh(self.hidden(x)))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRANSLATIONS = ("de", "es", "fr", "ja", "ko", "zh")
 PLACE = re.compile(r"\{(\w+)\}")
 QUOTED = re.compile(r'"(\w+)"')
-KEY = re.compile(r"[(（](?:\w+\+)?([A-Z0])(?:\s?[:：].*)?[)）]$")
+KEY = re.compile(r"[(\uff08](?:\w+\+)?([A-Z0])(?:\s?[:\uff1a].*)?[)\uff09]$")
 USED = re.compile(r'(?:words\(|DocumentError\(|say\(|key: )"(\w+)"')
 
 
@@ -61,7 +61,7 @@ def test_every_text_is_used_and_every_used_text_is_there(texts):
 def test_english_where_a_language_is_not_there(ask):
     locales = ["ja", "en", None, "", "zh-TW", "toString", "ru"]
     said = ask("words", [{"locale": locale, "key": "pathName"} for locale in locales])
-    assert said == ["経路の名前", *["Name of the path"] * 6]
+    assert said == ["\u7d4c\u8def\u306e\u540d\u524d", *["Name of the path"] * 6]
 
 
 def test_what_is_filled_in_is_shown_as_it_is(ask):

@@ -1,4 +1,4 @@
-"""Pairs → a cache of latents and text embeddings, so that training never loads an encoder.
+"""Pairs -> a cache of latents and text embeddings, so that training never loads an encoder.
 
 A cache is a contract: its manifest names the spec, the files of the encoders by digest, and each shard with size and
 SHA-256. Each picture and each distinct prompt is encoded once. Shards are distributed over the processes of a launcher;

@@ -12,7 +12,7 @@ from ..sections.sharding import add_options, asked_of
 def prepare_command(arguments: list[str]) -> None:
     """Prepare a data set from options; a configuration, if given, supplies the other settings."""
     parser = argparse.ArgumentParser(
-        prog="python -m training prepare", description="episodes → condition and target grids, prompts, overlays"
+        prog="python -m training prepare", description="episodes \u2192 condition and target grids, prompts, overlays"
     )
     parser.add_argument("--config", help="YAML file; options override it (see training/configs)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value")

@@ -1,4 +1,4 @@
-"""One episode → its condition grids, target grid and prompts, and the pictures of them on disk."""
+"""One episode -> its condition grids, target grid and prompts, and the pictures of them on disk."""
 
 import hashlib
 import io

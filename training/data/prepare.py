@@ -1,4 +1,4 @@
-"""Episodes → pairs of condition and target grids with prompts, for each mode of the planner.
+"""Episodes -> pairs of condition and target grids with prompts, for each mode of the planner.
 
 text: the first frame as it is, and the instruction; trajectory: the first frame with the end effector's path drawn
 on it, and a fixed sentence; both: the drawn path and the instruction.

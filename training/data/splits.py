@@ -10,13 +10,13 @@ from ..errors import TrainingError
 def scenes_of(
     firsts: Mapping[str, str], shown: Mapping[str, Sequence[str]], names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Episode → name of its scene; recordings of one scene share the name of one of them.
+    """Episode -> name of its scene; recordings of one scene share the name of one of them.
 
     Args:
-        firsts: episode → digest of its first frame.
-        shown: episode → digests of its other frames: a recording that starts within another one and continues with its
+        firsts: episode -> digest of its first frame.
+        shown: episode -> digests of its other frames: a recording that starts within another one and continues with its
             frames shows the same scene; one that only starts where another ends does not.
-        names: episode → the part of its name that other recordings of its scene share; "" if none do.
+        names: episode -> the part of its name that other recordings of its scene share; "" if none do.
     """
     leader = {name: name for name in firsts}
 
@@ -45,7 +45,7 @@ def split_episodes(scenes: Mapping[str, str], count: int, rule: str = "last", se
     group with more episodes than are still wanted goes to training.
 
     Args:
-        scenes: episode → name of its scene, such as the digest of its first frame, in the order of the data.
+        scenes: episode -> name of its scene, such as the digest of its first frame, in the order of the data.
         count: how many to keep out.
         rule: last: from the end of the data; random: in an order that depends on the seed and the names alone.
         seed: seed of that order.
@@ -79,8 +79,8 @@ def find_leaks(pairs: Sequence[dict], firsts: Mapping[str, str], scenes: Mapping
 
     Args:
         pairs: lines of pairs.jsonl.
-        firsts: episode → digest of its first frame; unknown ones are not compared.
-        scenes: episode → name of its scene, likewise.
+        firsts: episode -> digest of its first frame; unknown ones are not compared.
+        scenes: episode -> name of its scene, likewise.
     """
     sides: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:

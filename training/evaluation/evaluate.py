@@ -59,7 +59,7 @@ PROTOCOL = (
 
 
 Make = Callable[[list[tuple[int, Scene]]], list[np.ndarray]]
-"""(number, scene) of some scenes → their plans (F, h, w, 3) uint8."""
+"""(number, scene) of some scenes -> their plans (F, h, w, 3) uint8."""
 _AFTERWARDS = {"out", "threads", "source", "base", "lora", "lpips", "fvd"}
 """Settings that rows do not depend on, and paths, whose contents are compared instead."""
 

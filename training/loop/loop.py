@@ -38,9 +38,9 @@ from .record import RUN, check_record
 from .runlog import RunLog
 
 LossOf = Callable[[torch.nn.Module, int, torch.Generator], torch.Tensor]
-"""(model, index of the batch, CPU generator) → scalar loss."""
+"""(model, index of the batch, CPU generator) -> scalar loss."""
 Validate = Callable[["Loop"], dict[str, float]]
-"""(loop) → figures for the log; called before the first step and every `validate_every` steps."""
+"""(loop) -> figures for the log; called before the first step and every `validate_every` steps."""
 
 
 def make_accelerator(section: RunSection, device: str = "auto") -> Accelerator:

@@ -2,7 +2,7 @@
 
 `torch.optim.Muon` runs its Newton-Schulz iteration in bfloat16, which CPUs without bfloat16 units emulate: 1.5 s
 for the tiny planner's matrices on two cores, against 0.4 s here. Ours runs in float32, on stacks of matrices of
-one shape, and iterates on the small Gram matrix alone: with A = X Xᵀ every step multiplies X from the left by a
+one shape, and iterates on the small Gram matrix alone: with A = X X^T every step multiplies X from the left by a
 polynomial B of A, so B can be collected and X multiplied once at the end.
 """
 

@@ -31,7 +31,7 @@ FREE = frozenset(
 FIXED = frozenset(("lora", "base"))
 """Settings that, like the spec, no run can change midway: its weights would mean something else."""
 LATER = {"quantized_products": False, "fused_forward": False, "matmul_precision": "highest"}
-"""Settings that older records lack → the value that those runs used."""
+"""Settings that older records lack -> the value that those runs used."""
 _FREE_SPEC = frozenset(f"spec.{name}" for name in NOT_TRAINED)
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16
 _DIGEST = "sha256:"
@@ -105,7 +105,7 @@ def flat(record: Mapping, prefix: str = "") -> dict[str, object]:
 
 
 def differences(kept: Mapping, now: Mapping) -> dict[str, tuple[object, object]]:
-    """Dotted name → (the run's value, this configuration's) of everything in which two records differ.
+    """Dotted name -> (the run's value, this configuration's) of everything in which two records differ.
 
     Fields of the spec that do not affect training are left out. Prompts come last: their defaults name the grid, so a
     difference there may follow from one in the grid.

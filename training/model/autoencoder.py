@@ -1,4 +1,4 @@
-"""Pictures → normalised FLUX latents, and back."""
+"""Pictures -> normalised FLUX latents, and back."""
 
 from pathlib import Path
 

@@ -77,7 +77,7 @@ def start_from(transformer: torch.nn.Module, section: LoraSection) -> None:
 
 
 class _MergedProduct(torch.autograd.Function):
-    """`x (W + s B A)ᵀ + b`; the backward pass recomputes the sum, so that no second set of weights is kept."""
+    """`x (W + s B A)^T + b`; the backward pass recomputes the sum, so that no second set of weights is kept."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, scale):
@@ -124,7 +124,7 @@ def _shared_cast(x: torch.Tensor) -> torch.Tensor:
 
 
 class _FusedProduct(torch.autograd.Function):
-    """`x Wᵀ + b + s (x Aᵀ) Bᵀ`; the matrix products themselves add the adapter and the sums of gradients in place.
+    """`x W^T + b + s (x A^T) B^T`; the matrix products themselves add the adapter and the sums of gradients in place.
 
     This avoids peft's separate passes over (rows, features): the cast to float32, the scale, the sum.
     """

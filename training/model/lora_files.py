@@ -20,7 +20,7 @@ from .key_map import PREFIX
 _log = logging.getLogger(__name__)
 
 Layers = dict[str, list[tuple[str, Place]]]
-"""A name in files, without prefixes → the layers of diffusers that it stands for, with their places in it."""
+"""A name in files, without prefixes -> the layers of diffusers that it stands for, with their places in it."""
 
 
 def read_lora(file: str | Path, transformer: nn.Module) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import autocast
 
 from visual_planner.grid.cells import slice_grid
 from visual_planner.grid.masks import latent_mask
@@ -166,7 +167,7 @@ class PlannerPipeline:
         if (self.spec.cfg if strength is None else strength) != 1:
             how["empty"] = self.encoders([""])
         kind, numbers = self.in_context.ids.device.type, self.transformer.dtype
-        with torch.autocast(kind, numbers, enabled=numbers != torch.float32):
+        with autocast(kind, numbers, enabled=numbers != torch.float32):
             latents = sample(self.transformer, self.in_context, self.spec, noise, condition, text, pooled, **how)
         return self.slice(decode_latents(self.vae, latents))
 

@@ -27,7 +27,7 @@ _FEWEST_ROWS = 17
 
 
 class _PackedProduct(torch.autograd.Function):
-    """`x Wᵀ + b` that keeps the packed matrix for the backward pass, not the unpacked one."""
+    """`x W^T + b` that keeps the packed matrix for the backward pass, not the unpacked one."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *stored: torch.Tensor):
@@ -41,7 +41,7 @@ class _PackedProduct(torch.autograd.Function):
 
 
 def frozen_product(x: torch.Tensor, bias: torch.Tensor | None, eight: bool, *stored: torch.Tensor) -> torch.Tensor:
-    """`x Wᵀ + b` in the dtype of x, (..., in_features) → (..., out_features).
+    """`x W^T + b` in the dtype of x, (..., in_features) -> (..., out_features).
 
     Args:
         x: activations.
@@ -62,7 +62,7 @@ def plain_matrix(dtype: torch.dtype, *stored: torch.Tensor) -> torch.Tensor:
 
 
 def _product_of_8_bits(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """`x Wᵀ` (rows, out_features) of x (rows, in_features), rounded with one scale per row."""
+    """`x W^T` (rows, out_features) of x (rows, in_features), rounded with one scale per row."""
     largest = x.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12)
     if packed.dtype == torch.int8:
         of_row = largest / 127
@@ -121,7 +121,7 @@ class PackedLinear(nn.Module):
         return _unpack(self.packed, self.scale, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) → (..., out_features), in autocast's dtype if it is on, otherwise in that of x."""
+        """(..., in_features) -> (..., out_features), in autocast's dtype if it is on, otherwise in that of x."""
         return _PackedProduct.apply(as_computed(x), self.bias, self.eight, self.packed, self.scale)
 
 

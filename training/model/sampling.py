@@ -95,7 +95,7 @@ def guided_velocity(
     cfg: float = 1.0,
     empty: tuple[torch.Tensor, torch.Tensor | None] | None = None,
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """A function (noisy tokens (B, N, C), noise levels (B,)) → velocity (B, N, C) that prepares the condition once.
+    """A function (noisy tokens (B, N, C), noise levels (B,)) -> velocity (B, N, C) that prepares the condition once.
 
     Args:
         transformer: a transformer of the spec's family.

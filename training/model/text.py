@@ -1,4 +1,4 @@
-"""Prompts → T5 embeddings and pooled CLIP embeddings, as the FLUX pipeline makes them."""
+"""Prompts -> T5 embeddings and pooled CLIP embeddings, as the FLUX pipeline makes them."""
 
 from collections.abc import Sequence
 from pathlib import Path

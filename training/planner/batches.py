@@ -26,7 +26,7 @@ class CachedPairs:
         self, mixture: Mixture, section: TrainSection, split: str = "train", share: tuple[int, int] = (0, 1)
     ) -> None:
         self.mixture, self.section, self.share = mixture, section, share
-        self.by_mode: dict[str, dict[int, list[dict]]] = {}  # mode → number of the cache → its pairs
+        self.by_mode: dict[str, dict[int, list[dict]]] = {}  # mode -> number of the cache -> its pairs
         for pair in mixture.pairs:
             if pair["split"] == split:
                 self.by_mode.setdefault(pair["mode"], {}).setdefault(pair["source"], []).append(pair)

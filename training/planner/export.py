@@ -1,4 +1,4 @@
-"""A checkpoint → one LoRA file that stock ComfyUI, diffusers and the planner's own loader can all read."""
+"""A checkpoint -> one LoRA file that stock ComfyUI, diffusers and the planner's own loader can all read."""
 
 import base64
 import io

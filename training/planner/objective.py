@@ -1,4 +1,4 @@
-"""The objective: a batch of latents → the flow-matching loss of in-context tokens.
+"""The objective: a batch of latents -> the flow-matching loss of in-context tokens.
 
 `x_s = (1 - s) x_0 + s e`; the model predicts the velocity `e - x_0` of the noise tokens; the condition's tokens
 come after them (or, if cached, pass through the model separately) and stay clean; their output is not used (arXiv

@@ -59,7 +59,7 @@ class Offload:
         device: device that they compute on; even on a CPU copies are made, so that tests cover the same code.
 
     Attributes:
-        fetched: number of the block → its copies on the device.
+        fetched: number of the block -> its copies on the device.
         fetches: number of copies made so far.
         unforeseen: number of these that were not predicted.
     """

@@ -42,7 +42,7 @@ class VideoBaselineSection(RunSection):
 
 
 class CloningBaselineSection(RunSection):
-    """Training a policy without pictures: first frame and text → the keyframes of the demonstration."""
+    """Training a policy without pictures: first frame and text -> the keyframes of the demonstration."""
 
     source: Path = Field(description="folder of an episode data set with end_effector_m and gripper at every frame")
     base: Path = Field(description="diffusers folder of the pipeline whose text encoders are used")

@@ -56,7 +56,7 @@ def _takes(annotation: object, kind: type) -> bool:
 
 
 class PrepareSection(Section):
-    """Episodes → condition and target grids, prompts and overlays."""
+    """Episodes -> condition and target grids, prompts and overlays."""
 
     source: Path = Field(description="folder, file, or hf://OWNER/NAME of a LeRobot data set on the hub")
     out: Path = Field(description="folder of pairs to write")
@@ -106,7 +106,7 @@ class PrepareSection(Section):
 
 
 class CacheSection(Section):
-    """Pairs → latents and text embeddings on disk."""
+    """Pairs -> latents and text embeddings on disk."""
 
     data: Path = Field(description="folder of pairs")
     base: Path = Field(description="diffusers folder of the FLUX pipeline whose VAE and text encoders are used")

@@ -150,7 +150,7 @@ class PlannedSection(Section):
 
 
 class ReadoutSection(RunSection):
-    """Training the read-out: frames → end effector and gripper."""
+    """Training the read-out: frames -> end effector and gripper."""
 
     source: list[Path] = Field(description="episodes whose robot states are known; frames of all are mixed")
     model: Path = Field(description="folder to write weights and model card to")

@@ -9,7 +9,7 @@ from .data import Positive, Section, Seed
 
 
 class ExportSection(Section):
-    """A checkpoint → one LoRA file for ComfyUI and diffusers."""
+    """A checkpoint -> one LoRA file for ComfyUI and diffusers."""
 
     run: Path = Field(description="folder of the training run")
     out: Path = Field(description="safetensors file to write")

@@ -58,13 +58,16 @@ def write_t5_tokenizer(texts: Iterable[str], folder: Path, length: int, size: in
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Punctuation("isolated"), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+        [
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always"),
+        ]
     )
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement="\u2581", prepend_scheme="always")
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=["<pad>", "</s>", "<unk>"],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,;:'!?-▁"),
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,;:'!?-\u2581"),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -50,9 +50,9 @@ class Table:
 
 
 def size_of(changes: Iterable[Change]) -> float:
-    """Size of several changes together: √Σ‖ΔW‖² / √Σ‖W‖², or √Σ‖ΔW‖² where the weights were not read.
+    """Size of several changes D of weights W together: root of the sum of ||D||², divided by that of ||W||².
 
-    NaN where there are none.
+    Not divided where the weights were not read; NaN where there are none.
     """
     changes = list(changes)
     if not changes:

@@ -1,9 +1,9 @@
 """Kinds of adapters: which parts each has, which shapes they must have, and whether they do anything.
 
-Formulas for a weight W (out, in) of a linear layer, rank r:
+Formulas for a weight W (out, in) of a linear layer, rank r; products: * of elements, (x) of Kronecker:
 - lora: W + alpha / r · up down (arXiv 2106.09685), with `lora_mid` in between
-- loha: W + alpha / r · (w1_a w1_b) ∘ (w2_a w2_b) (arXiv 2108.06098)
-- lokr: W + w1 ⊗ w2 (arXiv 2212.10650), either factor as it is or as a product, the latter scaled by alpha / r
+- loha: W + alpha / r · (w1_a w1_b) * (w2_a w2_b) (arXiv 2108.06098)
+- lokr: W + w1 (x) w2 (arXiv 2212.10650), either factor as it is or as a product, the latter scaled by alpha / r
 - glora: W + alpha / r · (W a1 a2 + b1 b2) (arXiv 2306.07967)
 - oft, boft: R W with block-diagonal rotations R (arXiv 2306.07280, 2311.06243)
 - diff, set: W + diff; or another W

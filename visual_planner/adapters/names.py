@@ -1,4 +1,4 @@
-"""Names in adapter files, by the tool that wrote them: key → module and part.
+"""Names in adapter files, by the tool that wrote them: key -> module and part.
 
 Names of a module (q projection of the first block):
 - diffusers: `transformer.transformer_blocks.0.attn.to_q` (also without the prefix)

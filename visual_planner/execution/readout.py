@@ -1,4 +1,4 @@
-"""Read-out: pictures of an arm → where its end effector is, how far the gripper is closed, and how sure that is.
+"""Read-out: pictures of an arm -> where its end effector is, how far the gripper is closed, and how sure that is.
 
 A small network looks at each frame, and then at its neighbours in time: fingers of two pixels are hard to see, an
 object that moves with the gripper is not. What it was trained for (picture size, widths, camera, scales) is recorded
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv1d, Conv2d, GroupNorm, Linear, functional
 
 from ..errors import ReadoutError, brief, plain
 from ..grid.frame import to_rgb
@@ -184,23 +184,23 @@ class ReadoutNet(nn.Module):
         self.spec = spec
         first, wide = spec.channels
         self.stages = nn.Sequential(
-            nn.Conv2d(3, first, 7, stride=4, padding=2), nn.GroupNorm(8, first), nn.SiLU(),
-            nn.Conv2d(first, wide, 3, padding=1), nn.GroupNorm(8, wide), nn.SiLU(),
+            Conv2d(3, first, 7, stride=4, padding=2), GroupNorm(8, first), nn.SiLU(),
+            Conv2d(first, wide, 3, padding=1), GroupNorm(8, wide), nn.SiLU(),
             _Residual(wide), _Residual(wide),
         )  # fmt: skip
-        self.heat = nn.Conv2d(wide, spec.points, 1)
+        self.heat = Conv2d(wide, spec.points, 1)
         self.sharpness = nn.Parameter(torch.tensor(1.5))
         self.context = nn.Sequential(
-            nn.Conv2d(wide, wide, 3, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(wide, wide, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(),
+            Conv2d(wide, wide, 3, stride=2, padding=1), nn.SiLU(),
+            Conv2d(wide, wide, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(),
         )  # fmt: skip
         cells = (spec.height // 16) * (spec.width // 16)
-        self.hidden = nn.Sequential(nn.Linear(3 * spec.points + wide * cells, _HIDDEN), nn.SiLU())
-        self.camera = nn.Linear(12, _HIDDEN, bias=False) if spec.sees_camera else None
+        self.hidden = nn.Sequential(Linear(3 * spec.points + wide * cells, _HIDDEN), nn.SiLU())
+        self.camera = Linear(12, _HIDDEN, bias=False) if spec.sees_camera else None
         if self.camera is not None:
             nn.init.zeros_(self.camera.weight)
         self.neighbours = nn.Sequential(*(_InTime(_HIDDEN) for _ in range(spec.context)))
-        self.place, self.scale, self.gripper = nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 3), nn.Linear(_HIDDEN, 1)
+        self.place, self.scale, self.gripper = Linear(_HIDDEN, 3), Linear(_HIDDEN, 3), Linear(_HIDDEN, 1)
 
     def forward(
         self, pixels: torch.Tensor, cameras: torch.Tensor | None = None
@@ -233,7 +233,7 @@ class ReadoutNet(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(8, channels)
+        self.conv, self.norm = Conv2d(channels, channels, 3, padding=1), GroupNorm(8, channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features + functional.silu(self.norm(self.conv(features)))
@@ -244,7 +244,7 @@ class _InTime(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.look, self.add = nn.Conv1d(channels, channels, 3, padding=1), nn.Conv1d(channels, channels, 1)
+        self.look, self.add = Conv1d(channels, channels, 3, padding=1), Conv1d(channels, channels, 1)
         nn.init.zeros_(self.add.weight)
         nn.init.zeros_(self.add.bias)
 

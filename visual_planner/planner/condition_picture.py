@@ -43,7 +43,7 @@ def encode_condition(
     """Latents of conditions; two cells that stand side by side are encoded apart, so that neither leaks into the other.
 
     Args:
-        encode: pictures (B, H, W, C) → latents (B, c, h, w).
+        encode: pictures (B, H, W, C) -> latents (B, c, h, w).
         picture: (B, H, W, C) of `spec.condition_size`.
         spec: the planner.
 

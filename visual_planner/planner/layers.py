@@ -27,12 +27,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerNames:
-    """Tables of one family, diffusers' name → BFL's.
+    """Tables of one family, diffusers' name -> BFL's.
 
     Args:
         top: layers outside the blocks.
         double: layers of a double-stream block, by their name in it.
-        double_rows: BFL's layer in such a block → the layers of diffusers that it joins, each as wide as the model.
+        double_rows: BFL's layer in such a block -> the layers of diffusers that it joins, each as wide as the model.
         single: layers of a single-stream block.
         single_rows: the same for single-stream blocks, with the rows of each layer in widths of the model.
         norms: norms of queries and keys, of both kinds of block; BFL's end in `.scale`, not `.weight`.

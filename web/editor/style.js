@@ -44,14 +44,12 @@ const STYLE = `
 .vp-editor [hidden] { display: none !important; }
 `;
 
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(STYLE);
+
 /** Put the style into the page, once. */
 export function addStyle() {
-  const id = "visual-planner-editor-style";
-  if (document.getElementById(id)) return;
-  const style = document.createElement("style");
-  style.id = id;
-  style.textContent = STYLE;
-  document.head.append(style);
+  if (!document.adoptedStyleSheets.includes(sheet)) document.adoptedStyleSheets.push(sheet);
 }
 
 /**

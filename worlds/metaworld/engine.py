@@ -10,7 +10,7 @@ _WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
 
 
 def load() -> SimpleNamespace:
-    """The modules `mujoco`, `environments` (task name with suffix → class) and `policies`.
+    """The modules `mujoco`, `environments` (task name with suffix -> class) and `policies`.
 
     Raises:
         WorldError: Meta-World is not installed.

@@ -51,7 +51,7 @@ class Executor:
         env: the environment in its scene.
         observation: (39,) the newest.
         limit: total number of steps for all plans.
-        disturb: (action (4,), place of the hand (3,) [m]) → the action that is taken instead.
+        disturb: (action (4,), place of the hand (3,) [m]) -> the action that is taken instead.
     """
 
     def __init__(

@@ -18,9 +18,9 @@ ROWS = {
     "autoencoder": "the same, through the planner's autoencoder before that",
 }
 Read = Callable[[np.ndarray, View], np.ndarray]
-"""Frames (F, h, w, 3) uint8 and their camera → keyframes (F, 4)."""
+"""Frames (F, h, w, 3) uint8 and their camera -> keyframes (F, 4)."""
 Change = Callable[[np.ndarray], np.ndarray]
-"""Frames (F, h, w, 3) uint8 → the same as a perfect plan would show them."""
+"""Frames (F, h, w, 3) uint8 -> the same as a perfect plan would show them."""
 
 
 def measure_seen(

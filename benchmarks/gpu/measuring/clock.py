@@ -82,12 +82,12 @@ class Meter:
 
 
 def medians(raw: Mapping[str, list[float]]) -> dict[str, float]:
-    """Case → median."""
+    """Case -> median."""
     return {name: statistics.median(values) for name, values in raw.items()}
 
 
 def ratios(raw: Mapping[str, list[float]], to: str) -> dict[str, float]:
-    """Case → median of its ratios to another case, round by round."""
+    """Case -> median of its ratios to another case, round by round."""
     others = {name: values for name, values in raw.items() if name != to}
     return {
         name: statistics.median(mine / its for mine, its in zip(values, raw[to], strict=True))

@@ -8,6 +8,7 @@ and the ratio of the two compares like with like.
 from __future__ import annotations
 
 import torch
+from torch import autocast
 
 from training.model.bases.registry import base_of
 from training.model.in_context import InContext
@@ -54,7 +55,7 @@ class Step:
 
     def autocast(self) -> torch.autocast:
         """Autocast as in the planning pipeline with bfloat16 weights."""
-        return torch.autocast(self.tokens.device.type, torch.bfloat16, enabled=self.short)
+        return autocast(self.tokens.device.type, torch.bfloat16, enabled=self.short)
 
     @torch.no_grad()
     def prepare(self) -> None:

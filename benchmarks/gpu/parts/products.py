@@ -13,7 +13,7 @@ SHAPES = {"attention": (1, 1), "feed-forward up": (1, 4), "feed-forward down": (
 
 
 def products(report: Report, size: Size) -> None:
-    """Rates of `x Wᵀ` for one example's tokens and for eight."""
+    """Rates of `x W^T` for one example's tokens and for eight."""
     meter = Meter(size.device, size.repeats, size.warmup)
     width, tokens = (HIDDEN, (3512, 8 * 3512)) if size.released else (64, (32, 64))
     for name, (inputs, outputs) in SHAPES.items():

@@ -46,7 +46,7 @@ def training(
         report: takes figures.
         size: size of the run.
         recipe: file of `training/configs`.
-        changes: section.key of `train` → value that replaces the recipe's.
+        changes: section.key of `train` -> value that replaces the recipe's.
         compiled: compile every block of the transformer.
         tiny_planner: use the network of the shipped tiny planner, and the grid of the recipe.
 

@@ -93,7 +93,10 @@ def _are_pairs(patches: Mapping) -> bool:
 
 
 def _norm_of_pair(key: object, patch, device: torch.device) -> float:
-    """‖s U D‖ from small products of the matrices: ‖U D‖² = tr(UᵀU DDᵀ), in which nothing has the weight's size."""
+    """||s U D|| from small products of the matrices.
+
+    ||U D||² = tr(U^T U D D^T), in which nothing has the weight's size.
+    """
     up, down, scale = pair_of(patch)
     up, down = (matrix.to(device, torch.float64) for matrix in (turned(key, up), down))
     return abs(scale) * float(((up.T @ up) * (down @ down.T).T).sum().clamp_min(0)) ** 0.5

@@ -1,18 +1,19 @@
 """Apply adapters other than low-rank pairs to a layer's output, with its weight left as it is stored.
 
-A layer with its adapters is a chain of functions, each around the one before: f0(x) = W x, f1(x) = f0(x) + Δ(x), and so
-on, in the order in which they were loaded. ComfyUI's merging does the same with the weight. The bias is kept separate,
-since OFT and DoRA only scale and rotate W x.
+A layer with its adapters is a chain of functions, each around the one before: f0(x) = W x, f1(x) = f0(x) + delta(x),
+and so on, in the order in which they were loaded. ComfyUI's merging does the same with the weight. The bias is kept
+separate, since OFT and DoRA only scale and rotate W x.
 
 Formulas (r: rank, s: strength, a: alpha / r):
-- loha: f(x) + s a ((A1 B1) ∘ (A2 B2)) x; the product is computed in each call, so that it takes no memory in between
-- lokr: f(x) + s a (w1 ⊗ w2) x, by two small products: no matrix of the layer's size is made
+- loha: f(x) + s a ((A1 B1) * (A2 B2)) x; the product is computed in each call, so that it takes no memory in between
+- lokr: f(x) + s a (w1 (x) w2) x, by two small products: no matrix of the layer's size is made
 - glora: f(x + s a A x) + s a B x
 - oft: R f(x), with the blocks of R as ComfyUI computes them
 - diff: f(x) + s D x
-- dora beside lora, loha and lokr: f(x) + s (c ∘ (f(x) + Δ(x)) - f(x)), or with c on the inputs; c = m / lengths of the
-  rows (or columns) of the matrix of f or of f + Δ, whichever ComfyUI uses. The lengths are measured by applying the
-  layer to unit vectors, so that the weight need not be known.
+- dora beside lora, loha and lokr: f(x) + s (c * (f(x) + delta(x)) - f(x)), or with c on the inputs; c = m / lengths of
+  the rows (or columns) of the matrix of f or of f + delta, whichever ComfyUI uses. The lengths are measured by applying
+  the layer to unit vectors, so that the weight need not be known.
+- products: * of elements, (x) of Kronecker
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import torch
 from torch.nn.functional import linear, pad
 
 Call = Callable[[torch.Tensor], torch.Tensor]
-"""x (..., in) → W x (..., out)."""
+"""x (..., in) -> W x (..., out)."""
 Rows = tuple[int, int] | None
 """Start and length of the rows that an adapter applies to; None: all."""
 
@@ -49,11 +50,11 @@ class Op:
         return lambda x: inner(x) + self.added(x)
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
-        """Δ(x) (..., out) of an adapter that adds to the output."""
+        """delta(x) (..., out) of an adapter that adds to the output."""
         return self._placed(self.change(x))
 
     def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Δ(x) of the adapter's own rows."""
+        """delta(x) of the adapter's own rows."""
         raise NotImplementedError
 
     @property
@@ -103,19 +104,19 @@ class Hadamard(Op):
     b2: torch.Tensor
 
     def change(self, x: torch.Tensor) -> torch.Tensor:
-        """((A1 B1) ∘ (A2 B2)) x."""
+        """((A1 B1) * (A2 B2)) x."""
         return linear(x, (self.a1 @ self.b1) * (self.a2 @ self.b2))
 
 
 @dataclass(frozen=True)
 class Kronecker(Op):
-    """LoKr: w1 (a, b) ⊗ w2 (c, d)."""
+    """LoKr: w1 (a, b) (x) w2 (c, d)."""
 
     w1: torch.Tensor
     w2: torch.Tensor
 
     def change(self, x: torch.Tensor) -> torch.Tensor:
-        """(w1 ⊗ w2) x: w2 on pieces of x, then w1 across the pieces."""
+        """(w1 (x) w2) x: w2 on pieces of x, then w1 across the pieces."""
         pieces = linear(x.unflatten(-1, (self.w1.shape[1], self.w2.shape[1])), self.w2)
         return torch.einsum("ab,...bc->...ac", self.w1, pieces).flatten(-2)
 
@@ -172,7 +173,7 @@ class Decomposed(Op):
     strength: float
 
     def around(self, inner: Call) -> Call:
-        """f(x) + s (c ∘ (f(x) + Δ(x)) - f(x))."""
+        """f(x) + s (c * (f(x) + delta(x)) - f(x))."""
 
         def call(x: torch.Tensor) -> torch.Tensor:
             out = inner(x)

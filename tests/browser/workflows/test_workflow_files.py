@@ -65,7 +65,7 @@ def only(prompt: JsonObject, node_type: str) -> JsonObject:
 
 @pytest.fixture(scope="module")
 def prompts(client: ComfyClient) -> dict[str, JsonObject]:
-    """Name → what the demo would send to the server."""
+    """Name -> what the demo would send to the server."""
     info = client.object_info()
     return {name: Workflow.load(WORKFLOWS / f"{name}.json", info).to_prompt() for name in ALL}
 

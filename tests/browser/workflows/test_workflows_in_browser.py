@@ -44,9 +44,14 @@ def test_a_workflow_opens_as_it_was_saved(editor: Editor, client: ComfyClient, p
     saved = read(name)
     editor.open_file(file)
     editor.screenshot(pictures / f"{name}_opened.png")
-    models = [model for node in saved["nodes"] for model in node.get("properties", {}).get("models", [])]
+    models = [
+        model
+        for node in saved["nodes"]
+        if node.get("mode", 0) == 0 or not editor.has_errors_tab  # older frontends offer those of bypassed nodes, too
+        for model in node.get("properties", {}).get("models", [])
+    ]
     if models:  # no test has them: the editor offers each for download
-        offer = editor.offered_models()
+        offer = editor.missing()
         assert "Missing Models" in offer and [m["name"] for m in models if m["name"] not in offer] == []
     assert editor.messages() == []
     # The editor asks the internet for the size of each, which no test may reach.
@@ -198,7 +203,7 @@ def test_a_broken_file_is_seen(editor: Editor, tmp_path: Path) -> None:
     file = tmp_path / "broken.json"
     file.write_text(json.dumps(broken), encoding="utf-8")
     editor.open_file(file)
-    assert any("NoSuchNode" in message for message in editor.messages())
+    assert "NoSuchNode" in editor.missing()
     assert [node["type"] for node in editor.nodes() if not node["known"]] == ["NoSuchNode"]
     with pytest.raises(AssertionError, match="First frame"):
         check_layout(editor)

@@ -20,7 +20,7 @@ class Progress:
         stamp: digest of everything that the work depends on; with another one the folder is started over.
 
     Attributes:
-        done: id of each finished episode → where its record begins in the file [bytes].
+        done: id of each finished episode -> where its record begins in the file [bytes].
         begun_anew: whether another run's work was thrown away.
     """
 

@@ -21,7 +21,7 @@ FORMATS = {
     "grids": ("grids", "GridsSource"),
     "simulated": ("simulated", "SimulatedSource"),
 }
-"""Name of a format → module and class, imported only when used since they load PyAV or pyarrow."""
+"""Name of a format -> module and class, imported only when used since they load PyAV or pyarrow."""
 
 
 HUB = "hf://"

@@ -1,4 +1,4 @@
-"""Single pictures in files or in memory → RGB arrays."""
+"""Single pictures in files or in memory -> RGB arrays."""
 
 import io
 from pathlib import Path

@@ -35,7 +35,7 @@ def _some(text: str) -> str:
 
 
 _WORDS = {"Input should": "must", "must be a valid": "must be a", "must be a integer": "must be an integer"}
-"The library's phrases → ours, replaced one after the other."
+"The library's phrases -> ours, replaced one after the other."
 Text = Annotated[str, AfterValidator(_readable)]
 SomeText = Annotated[str, AfterValidator(_readable), AfterValidator(_some)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, lt=2**31)]

@@ -1,4 +1,4 @@
-"""A plan's frames → read-out → keyframes → simulator → success; and how good the plan looked before."""
+"""A plan's frames -> read-out -> keyframes -> simulator -> success; and how good the plan looked before."""
 
 from dataclasses import dataclass, replace
 

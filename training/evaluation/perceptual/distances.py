@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv2d, functional
 
 from ...errors import TrainingError
 from .i3d import I3D
@@ -33,7 +33,7 @@ class LpipsAlex(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.ModuleDict({str(n): nn.Conv2d(*shape) for n, shape in zip(_NUMBERS, _ALEX, strict=True)})
+        self.features = nn.ModuleDict({str(n): Conv2d(*shape) for n, shape in zip(_NUMBERS, _ALEX, strict=True)})
         for number, shape in enumerate(_ALEX):
             # the dropout before it in the published module is index 0
             setattr(self, f"lin{number}", nn.ModuleDict({"model": nn.ModuleDict({"1": _channel_weights(shape[1])})}))
@@ -59,7 +59,7 @@ class LpipsAlex(nn.Module):
 
 
 def _channel_weights(channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, 1, 1, bias=False)
+    return Conv2d(channels, 1, 1, bias=False)
 
 
 class Perceptual:

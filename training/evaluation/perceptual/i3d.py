@@ -5,7 +5,7 @@ Module names are those of the published PyTorch weights (`rgb_imagenet`: Conv3d_
 
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv3d, functional
 
 _MIXED = {
     "Mixed_3b": (192, 64, 96, 128, 16, 32, 32),
@@ -36,11 +36,11 @@ class Unit(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: tuple, stride: tuple = (1, 1, 1), last: bool = False) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=last)
+        self.conv3d = Conv3d(inputs, outputs, kernel, stride, bias=last)
         self.bn = None if last else nn.BatchNorm3d(outputs, eps=0.001)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, T, H, W) → (B, C', T', H', W')."""
+        """(B, C, T, H, W) -> (B, C', T', H', W')."""
         x = self.conv3d(_same_padding(x, self.kernel, self.stride))
         return x if self.bn is None else functional.relu(self.bn(x))
 
@@ -61,7 +61,7 @@ class Mixed(nn.Module):
         self.b3b = Unit(inputs, b3, one)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, T, H, W) → (B, sum of the branches, T, H, W)."""
+        """(B, C, T, H, W) -> (B, sum of the branches, T, H, W)."""
         pooled = self.b3b(_pool(x, (3, 3, 3), (1, 1, 1)))
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), pooled], dim=1)
 

@@ -85,9 +85,9 @@ class Study:
 
     Args:
         settings: model of its settings.
-        measure: (settings, folder for intermediate files) → results, ready for JSON.
-        plot: results → matplotlib figure.
-        page: results → Markdown; the word PLOT becomes the plot's file name.
+        measure: (settings, folder for intermediate files) -> results, ready for JSON.
+        plot: results -> matplotlib figure.
+        page: results -> Markdown; the word PLOT becomes the plot's file name.
         worlds: the only worlds in which it can run, because it depends on their internals; empty: all.
     """
 

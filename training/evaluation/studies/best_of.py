@@ -14,7 +14,7 @@ from ..statistics import bootstrap
 from .base import Study, StudySettings, bench, change_cell, markdown_table, method_lines, rate_cell
 
 WAYS = {START: "replan", MOMENT: "restart"}
-"""Where a new plan begins → name of its results."""
+"""Where a new plan begins -> name of its results."""
 BETTER, WORSE, OPEN = "raises success", "lowers success", "shows no difference that these scenes could tell"
 
 

@@ -97,7 +97,7 @@ def count_text(steps: int) -> str:
 
 
 def makers_of(b: Bench, video: VideoPlanner, settings: ComparisonSettings) -> dict[str, tuple[str, Callable]]:
-    """Name → kind and a function (requests) → plans (F, h, w, 3) uint8, of the planners that paint frames."""
+    """Name -> kind and a function (requests) -> plans (F, h, w, 3) uint8, of the planners that paint frames."""
 
     def grid(steps: int) -> Callable[[list[Asked]], Frames]:
         return lambda asked: [

@@ -37,7 +37,7 @@ from .sweep_page import page, plot
 class Variant(Section):
     """One planner of the sweep."""
 
-    changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value of the configuration")
+    changes: dict[str, Any] = Field(default_factory=dict, description="section.key \u2192 value of the configuration")
     x: float | None = Field(None, description="position on the horizontal axis; all variants or none")
     scenes: Literal["unseen", "training"] = Field(
         "unseen", description="training: judge on the scenes of the training episodes, repeated if there are few"
@@ -57,7 +57,7 @@ class SweepSettings(StudySettings):
         description="also compare the training losses (where all variants see the same examples in the same order)",
     )
     axis: str = Field("", description="name of the horizontal axis, with variants that have x")
-    changes: dict[str, Any] = Field(default_factory=dict, description="section.key → value, in every variant")
+    changes: dict[str, Any] = Field(default_factory=dict, description="section.key \u2192 value, in every variant")
     variants: dict[str, Variant] = Field(min_length=1, description="by name")
 
 

@@ -19,7 +19,7 @@ class Base(ABC):
         autoencoder: diffusers' class.
         text_folders: folders of a base that hold text encoders.
         tokenizer: folder of the tokenizer that prompts are counted with.
-        targets: preset of `LoraSection.targets` → endings of the layers in blocks that it names.
+        targets: preset of `LoraSection.targets` -> endings of the layers in blocks that it names.
         model_version: the family's name in model browsers.
     """
 
@@ -49,7 +49,7 @@ class Base(ABC):
 
     @abstractmethod
     def load_text(self, folder: Path, tokens: int, dtype: torch.dtype) -> nn.Module:
-        """Text encoders of a base: prompts → text embeddings (B, T, D), and a pooled vector (B, P) or None.
+        """Text encoders of a base: prompts -> text embeddings (B, T, D), and a pooled vector (B, P) or None.
 
         Their `token_counts` tells which prompts are too long for them.
 

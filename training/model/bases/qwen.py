@@ -1,4 +1,4 @@
-"""Prompts → three layers of Qwen3, as the FLUX.2-klein pipeline makes them."""
+"""Prompts -> three layers of Qwen3, as the FLUX.2-klein pipeline makes them."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A policy without pictures of the future: first frame and text → the keyframes of the demonstration, in one pass.
+"""A policy without pictures of the future: first frame and text -> the keyframes of the demonstration, in one pass.
 
 Behaviour cloning as in BC-Z (Jang et al. 2021, arXiv 2202.02005): convolutions that the text modulates (FiLM, Perez
 et al. 2018, arXiv 1709.07871), feature points by spatial softmax (Levine et al. 2016, arXiv 1504.00702, section 5.1)
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv2d, GroupNorm, Linear, functional
 
 from visual_planner.execution.keyframes import gripper_states
 from visual_planner.planner.spec import PlannerSpec
@@ -63,17 +63,17 @@ class CloningNet(nn.Module):
         super().__init__()
         first, wide = channels
         self.frames = frames
-        self.attend = nn.Linear(text_width, _HEADS)
-        self.words = nn.Sequential(nn.Linear(_HEADS * text_width + pooled_width, hidden), nn.SiLU())
+        self.attend = Linear(text_width, _HEADS)
+        self.words = nn.Sequential(Linear(_HEADS * text_width + pooled_width, hidden), nn.SiLU())
         self.stem = nn.Sequential(
-            nn.Conv2d(3, first, 5, stride=2, padding=2), nn.GroupNorm(8, first), nn.SiLU(),
-            nn.Conv2d(first, wide, 3, stride=2, padding=1), nn.GroupNorm(8, wide), nn.SiLU(),
+            Conv2d(3, first, 5, stride=2, padding=2), GroupNorm(8, first), nn.SiLU(),
+            Conv2d(first, wide, 3, stride=2, padding=1), GroupNorm(8, wide), nn.SiLU(),
         )  # fmt: skip
         self.blocks = nn.ModuleList(_Modulated(wide, hidden) for _ in range(blocks))
-        self.heat = nn.Conv2d(wide, points, 1)
+        self.heat = Conv2d(wide, points, 1)
         self.head = nn.Sequential(
-            nn.Linear(3 * points + wide + hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-            nn.Linear(hidden, 4 * frames),
+            Linear(3 * points + wide + hidden, hidden), nn.SiLU(), Linear(hidden, hidden), nn.SiLU(),
+            Linear(hidden, 4 * frames),
         )  # fmt: skip
 
     def forward(
@@ -102,9 +102,9 @@ class _Modulated(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.norm = nn.GroupNorm(8, channels)
-        self.film = nn.Linear(hidden, 2 * channels)
+        self.first, self.second = (Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.norm = GroupNorm(8, channels)
+        self.film = Linear(hidden, 2 * channels)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
 

@@ -14,6 +14,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet3DConditionModel
 from pydantic import Field
 from torch import nn
+from torch.nn import Linear
 
 from visual_planner.grid.cells import assemble_grid, slice_grid
 from visual_planner.grid.layout import GridLayout
@@ -67,7 +68,7 @@ class VideoNet(nn.Module):
             cross_attention_dim=text_width,
             attention_head_dim=heads,  # this diffusers class takes it as the number of heads
         )
-        self.pooled = nn.Linear(pooled_width, text_width) if pooled_width else None
+        self.pooled = Linear(pooled_width, text_width) if pooled_width else None
         for module in self.unet.modules():
             if isinstance(module, nn.Dropout):  # its masks come from a generator that a resumed run does not restore
                 module.p = 0.0
@@ -147,7 +148,7 @@ class VideoPlanner:
     def _velocity(
         self, first: torch.Tensor, prompts: list[str], cfg: float
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """A function (noisy frames, noise levels (B,)) → velocity that encodes the prompts once."""
+        """A function (noisy frames, noise levels (B,)) -> velocity that encodes the prompts once."""
         texts = self.encoders(prompts)
         empty = None if cfg == 1 else self.encoders([""] * len(prompts))
 

@@ -17,7 +17,7 @@ from .layout import Layout, read_layout, scenes_of
 from .told import check_names, names_hint, text_of
 
 _STAMP_UNITS = {10: 1.0, 13: 1e3, 16: 1e6, 19: 1e9}
-"Digits of a time stamp since 1970 → its units per second."
+"Digits of a time stamp since 1970 -> its units per second."
 _CLOCK = re.compile(r"(\D*)(1\d{9})[_-](\d{9})(\D*)")
 "Seconds since 1970 and nanoseconds, as ROS writes them."
 

@@ -34,7 +34,7 @@ class Layout:
     """A reading of the folders.
 
     Args:
-        items: item → name of its episode, for the chosen camera only.
+        items: item -> name of its episode, for the chosen camera only.
         absent: episodes that the chosen camera lacks.
         camera: the chosen one; empty if folders are not cameras.
         cameras: all of them.
@@ -111,7 +111,7 @@ def scenes_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def _split(items: Sequence[str], last: bool) -> dict[str, dict[str, str]]:
-    """Camera → episode → item, for the items that have folders."""
+    """Camera -> episode -> item, for the items that have folders."""
     held: dict[str, dict[str, str]] = defaultdict(dict)
     for item in items:
         head, found, tail = item.rpartition("/") if last else item.partition("/")
