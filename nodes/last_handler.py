@@ -3,7 +3,6 @@
 import functools
 import logging
 
-import comfy.model_management
 import torch
 from comfy_api.latest import io
 
@@ -32,10 +31,10 @@ def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     def execute(cls: type[io.ComfyNode], *arguments, **inputs):
         try:
             return inner(cls, *arguments, **inputs)
-        except (PlannerError, comfy.model_management.InterruptProcessingException):
+        except PlannerError:
             raise
         except Exception as error:
-            if _memory_ran_out(error):
+            if _is_comfyuis(error):
                 raise
             _log.error("unexpected error in the node %s", node.__name__, exc_info=error)
             raise UnexpectedError(_line(error)) from error
@@ -52,7 +51,11 @@ def _line(error: Exception) -> str:
     return f"unexpected {type(error).__name__}{': ' if text else ''}{text}; the traceback is in ComfyUI's log"
 
 
-def _memory_ran_out(error: Exception) -> bool:
-    """Whether ComfyUI would treat an error as out of memory, and unload models."""
+def _is_comfyuis(error: Exception) -> bool:
+    """Whether ComfyUI itself handles an error: an interrupt, or out of memory, upon which it unloads models."""
+    import comfy.model_management  # looks for a GPU: not when the plugin is imported
+
+    if isinstance(error, comfy.model_management.InterruptProcessingException):
+        return True
     kinds = {MemoryError, torch.OutOfMemoryError, comfy.model_management.OOM_EXCEPTION} - {Exception}
     return isinstance(error, tuple(kinds)) or (isinstance(error, RuntimeError) and "out of memory" in str(error))

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import comfy.model_management as management
-
 from ....visual_planner.errors import PlannerError, plain
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,6 +74,8 @@ def run(commands: Sequence[Sequence[str]], look: Callable[[State], None]) -> Non
         BesideError: a command fails.
         InterruptProcessingException: the user has cancelled.
     """
+    import comfy.model_management as management
+
     process = _Process(commands)
     cancelled: BaseException | None = None
     patience = _PATIENCE_S

@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.model_management as management
 import numpy as np
 
 from ....visual_planner.errors import brief
@@ -70,6 +69,8 @@ def train(wanted: Wanted) -> Done:
         BesideError: a command fails.
         InterruptProcessingException: the user has cancelled; the steps so far are saved.
     """
+    import comfy.model_management as management
+
     run = training_folders.run_folder(wanted.name)
     commands = commands_for(wanted, run)
     training_folders.check_free(run)
