@@ -22,7 +22,7 @@ from .training import OurTrainer, configuration, write_episodes
 KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("mm", "addmm", "linear", "mkldnn_linear", "linear_backward", "_mkldnn"),
     "attention": ("bmm", "baddbmm", "softmax", "_softmax", "_scaled_dot_product", "_safe_softmax"),
-    "optimizer": ("_foreach", "_fused_adamw", "norm", "linalg_vector_norm"),
+    "optimizer": ("_foreach", "_fused_adamw", "lerp", "addcmul", "addcdiv", "sqrt", "linalg_vector_norm"),
     "GELU": ("gelu",),
     "norms": ("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "rsqrt", "pow", "mean"),
     "copies and concatenation": ("copy_", "cat", "clone", "fill_", "zero_", "index", "slice_backward", "constant_pad"),
