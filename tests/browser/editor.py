@@ -203,10 +203,14 @@ class Editor:
         found = self.page.locator(".p-dialog:visible, .p-toast-message:visible, .comfy-modal:visible")
         return [text.strip() for text in found.all_inner_texts()]
 
+    def has(self, setting: str) -> bool:
+        """Whether the frontend knows a setting."""
+        return self.page.evaluate(HAS_SETTING, setting)
+
     @property
     def has_errors_tab(self) -> bool:
         """Whether the frontend shows what a workflow lacks in a side panel; older ones open a dialog."""
-        return self.page.evaluate(HAS_SETTING, ERRORS_TAB)
+        return self.has(ERRORS_TAB)
 
     def missing(self) -> str:
         """Text of what the editor says that the workflow lacks (models, nodes), which is closed."""

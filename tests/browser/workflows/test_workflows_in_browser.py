@@ -96,10 +96,11 @@ def widget_values(workflow: JsonObject) -> dict[int, list[Any]]:
 @pytest.fixture
 def canvas_again(editor: Editor) -> Iterator[None]:
     """No offer of models over the graph; afterwards the module's page has it, and canvas nodes, again."""
-    for setting in NO_OFFERS:
+    offers = [setting for setting in NO_OFFERS if editor.has(setting)]
+    for setting in offers:
         editor.set(setting, False)
     yield
-    for setting in NO_OFFERS:
+    for setting in offers:
         editor.set(setting, True)
     editor.set("Comfy.VueNodes.Enabled", False)
 
