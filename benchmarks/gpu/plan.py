@@ -52,7 +52,7 @@ PARTS: tuple[Part, ...] = (
     Part("parity", "benchmarks.gpu.parts.parity:parity", 60, 15),
     _comfyui("flux1 in ComfyUI", 60, 20, family="flux1"),
     _comfyui("klein in ComfyUI", 60, 15, family="flux2"),
-    _training("metaworld", 45, 15, "metaworld.yaml", tiny_planner=True),
+    _training("metaworld", 120, 15, "metaworld.yaml", tiny_planner=True),
     _training("flux1 int8", 75, 30, "flux_dev_24gb.yaml"),
     _training("klein int8", 60, 20, "klein_12gb.yaml"),
     _training("flux1 nf4", 75, 30, "flux_dev_24gb.yaml", changes={"quantize": "nf4"}),

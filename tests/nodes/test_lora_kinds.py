@@ -136,7 +136,7 @@ def test_dora_of_peft_on_packed_weights(put, packed, stored, layer):
     own = distance(velocity(model), velocity(twin))
     beside = put(model, tensors)
     assert not beside.patches and distance(velocity(beside), wanted) <= 5e-5 + 2 * own
-    assert distance(velocity(twin), wanted) > 1e-2 + 2 * own
+    assert distance(velocity(model), velocity(beside)) > 1e-2
     if layer.endswith("net.2"):
         late = in_file(f"transformer.{layer}", parts_of("diff", rows, columns, 5))
         with pytest.raises(ValueError, match="beside which PEFT's DoRA acts: set where to merged"):

@@ -13,7 +13,7 @@ from .lora_file import LoraFile
 from .lora_keys import target_of
 from .lora_make import is_product, kind_of, layer_of, pair_of, turn_of, turned
 from .lora_patches import make_patches
-from .lora_where import packing_of
+from .lora_where import packing_of, stored_weight
 
 _ROWS = 1024
 """Number of unit vectors that a packed layer is given at once."""
@@ -45,14 +45,14 @@ def changes_of(model, path: Path, name: str, factors: Strengths, relative: bool)
     for key, patch in patches.items():
         if not target_of(key)[0].endswith(".bias"):
             by_weight.setdefault(target_of(key)[0], {})[key] = patch
-    device, stored = comfy.model_management.get_torch_device(), model.get_key_patches("diffusion_model.")
+    device = comfy.model_management.get_torch_device()
     bar = comfy.utils.ProgressBar(len(by_weight))
     order = {key: place for place, key in enumerate(model.model.state_dict())}
     changes = []
     for weight_key in sorted(by_weight, key=lambda key: order.get(key, 0)):
         layer = layer_of(weight_key).removeprefix("diffusion_model.")
         own = by_weight[weight_key]
-        weight = partial(_weight, model, weight_key, *stored[weight_key][0], device)
+        weight = partial(_weight, model, weight_key, device)
         changes.append(Change(layer, *_norms(own, weight_key, factors.of(weight_key), weight, relative, device)))
         bar.update(1)
     return changes, file
@@ -102,11 +102,12 @@ def _norm_of_pair(key: object, patch, device: torch.device) -> float:
     return abs(scale) * float(((up.T @ up) * (down @ down.T).T).sum().clamp_min(0)) ** 0.5
 
 
-def _weight(model, key: str, stored: torch.Tensor, convert, device: torch.device) -> torch.Tensor:
+def _weight(model, key: str, device: torch.device) -> torch.Tensor:
     """A weight in float32, including everything merged into it before."""
     import comfy.lora
     import comfy.model_management
 
+    stored, convert = stored_weight(model, key)
     packing, module = packing_of(stored), model.model.get_submodule(layer_of(key))
     before = model.patches.get(key, [])
     if hasattr(stored, "_qdata"):

@@ -10,6 +10,7 @@ from ....visual_planner.adapters import names, scale, values
 from ....visual_planner.errors import plain
 from .lora_keys import LoraError, Module, bias_of, target_of
 from .lora_make import PeftDora, by_lengths_of_the_sum, layer_of, turned
+from .lora_where import stored_weight
 
 _OWN = (names.BIAS, names.UP_BIAS, names.B_NORM, names.MAGNITUDE)
 """Parts that ComfyUI's loader does not read, or does not if a layer is part of a larger one."""
@@ -170,8 +171,8 @@ def _rows_of_dora(model, target: object, parts: Tensors, name: str) -> torch.Ten
     import comfy.model_management
 
     key, part = target_of(target)
-    # The stored weight, not one that a run may have patched in place, of which ComfyUI keeps a backup.
-    (stored, convert), *before = model.get_key_patches(key)[key]
+    stored, convert = stored_weight(model, key)
+    before = model.patches.get(key, [])
     if hasattr(stored, "tensor_shape") or not stored.is_floating_point():
         raise LoraError(
             f"LoRA {name} has DoRA magnitudes, which need a base whose weights are not packed, got {plain(key)}"

@@ -1,6 +1,6 @@
 """Where a LoRA acts: merged into the weights, or beside weights too coarse to hold it (`lora_beside`)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -118,3 +118,21 @@ def _is_linear(model, key: object) -> bool:
     target = target_of(key)[0]
     module, weight = _place(model, f"{target.rpartition('.')[0]}{_WEIGHT}")
     return weight is not None and not isinstance(module, torch.nn.Embedding) and len(shape_of(module, weight)) == 2
+
+
+def stored_weight(model, key: str) -> tuple[torch.Tensor, Callable[..., torch.Tensor]]:
+    """A weight of a MODEL as it is stored, and the function by which ComfyUI unpacks a copy of it.
+
+    Where a run has patched it in place, this is the backup that ComfyUI keeps. The MODEL's own `get_key_patches` also
+    looks up all entries whose names begin in the same way, and in newer versions the scales of packed weights are
+    entries that cannot be looked up.
+    """
+    from comfy.model_patcher import get_key_weight
+
+    stored, _, convert = get_key_weight(model.model, key)
+    kept, hooked = model.backup.get(key), model.hook_backup.get(key)
+    if kept is not None:
+        stored = kept.weight
+    if hooked is not None:
+        stored = hooked[0]
+    return stored, convert or (lambda weight, **_: weight)
