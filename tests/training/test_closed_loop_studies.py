@@ -17,7 +17,7 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop.requests import draw
 from training.evaluation.closed_loop.trial import remaining
-from training.evaluation.studies import best_of, steps, sweep, sweep_page
+from training.evaluation.studies import best_of, horizon, steps, sweep, sweep_page
 from training.evaluation.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.evaluation.studies.command import CONFIGS, STUDIES
 from training.evaluation.studies.conflict import other_task, with_path_of
@@ -183,6 +183,33 @@ def test_a_study_writes_results_plot_and_page(name, more, places, tmp_path, caps
     assert main(["study", name, "--out", str(tmp_path / "out"), "--plot-only", "--page", str(shown)]) == 0
     assert "(name.png)" in shown.read_text() and shown.with_suffix(".png").is_file()
     assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+class Knowing:
+    """Stands for a planner that knows goal pictures."""
+
+    class spec:
+        modes = ("both", "both_goal")
+
+        class layout:
+            frames = 9
+
+
+def test_filled_plans_lead_from_frame_to_frame_of_the_first(rendering, monkeypatch):
+    asked, calls = [draw(rendering, 9_000_100, "pick")], []
+
+    def made(planner, now, mode, *_):
+        calls.append((mode, now[0].first.flat[0], now[0].truth[-1].flat[0], now[0].seed))
+        values = range(9) if mode == "both" else [50 + len(calls)] * 9
+        return [np.stack([np.full((64, 64, 3), value, np.uint8) for value in values])[None]]
+
+    monkeypatch.setattr(horizon, "make_plans", made)
+    (joined,) = horizon.fill(Knowing, asked, "both", 2, 4)
+    assert list(joined[:, 0, 0, 0]) == [52] * 8 + [4] + [53] * 7 + [8]
+    seed = asked[0].seed
+    assert calls[1:] == [("both_goal", 0, 4, seed), ("both_goal", 4, 8, seed + 1)]
+    assert horizon.can_fill(Knowing, "both", 2) and horizon.can_fill(Knowing, "both", 4)
+    assert not any(horizon.can_fill(Knowing, mode, count) for mode, count in (("both", 1), ("both", 3), ("text", 2)))
 
 
 def test_steps_are_compared_on_the_same_scenes(rendering):

@@ -23,6 +23,9 @@ from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
 from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
+FILLED = """*Filled in*: one plan covers the whole task in its frames, and the others lead from frame to frame of it,
+each with the later frame as its goal picture, the instruction and its part of the path. """
+
 
 class HorizonSettings(StudySettings):
     """Settings of this study."""
@@ -157,6 +160,8 @@ def page(result: dict) -> str:
         [f"{row['frames']} ({count})", *(cell(row["modes"][mode]) for mode in modes), rate_cell(row["true_frames"])]
         for count, row in result["chains"].items()
     ]
+    was_filled = any("filled" in mode for row in result["chains"].values() for mode in row["modes"].values())
+    filled = FILLED if was_filled else ""
     return f"""# Chained plans: how far ahead?
 
 The same motions over more and more frames, planned by chaining: every plan starts from the last frame that the previous
@@ -168,11 +173,9 @@ plan generated, without observing the world.
 
 ## Method
 {method_lines(result["settings"])}
-In a chain, every plan is given the whole instruction and its own part of the drawn path. *Filled in*: one plan covers
-the whole task in its frames, and the others lead from frame to frame of it, each with the later frame as its goal
-picture, the instruction and its part of the path. The end effector is located by
-its colour in plan and demonstration; if a plan does not show it, it counts as still at its start. Dotted lines mark
-where one plan ends and the next begins.
+In a chain, every plan is given the whole instruction and its own part of the drawn path. {filled}The end effector is
+located by its colour in plan and demonstration; if a plan does not show it, it counts as still at its start. Dotted
+lines mark where one plan ends and the next begins.
 
 ## Limits
 The planner was trained on whole tasks in nine frames; in a chain it has to plan parts of a task, at a slower pace
