@@ -261,7 +261,8 @@ def plot(record: dict, file: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel="episodes", ylabel=label)
         axis.set_ylim(*(_decades(axis.get_ylim())))
         axis.grid(True, which="major", color="#eeeeee")
-    time_axis.legend(frameon=False, fontsize=8)
+    lines = time_axis.get_legend_handles_labels()
+    memory_axis.legend(*lines, frameon=False, fontsize=8, loc="upper right")  # where no line runs
     made.savefig(file, dpi=150, metadata={"Software": None})
 
 
