@@ -178,8 +178,8 @@ located by its colour in plan and demonstration; if a plan does not show it, it 
 lines mark where one plan ends and the next begins.
 
 ## Limits
-The planner was trained on whole tasks in nine frames; in a chain it has to plan parts of a task, at a slower pace
-than in training.
+The planner was trained on whole tasks in nine frames, and on what is left of them from a later moment; here it has to
+plan parts of a task, at a slower pace than in training.
 """
 
 
