@@ -28,17 +28,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "copies and concatenation": ("copy_", "cat", "clone", "fill_", "zero_", "index", "slice_backward", "constant_pad"),
     "sums and elementwise": ("mul", "add", "sum", "sub", "div", "neg", "silu", "exp", "sin", "cos", "stack"),
 }
-"""Kind -> names of ATen operations, or how they begin; the first kind that fits counts."""
+"""Kind -> how names of ATen operations begin; the longest beginning that fits counts."""
 OTHER = "everything else"
 
 
 def kind_of(name: str) -> str:
     """The kind of an operation by the profiler's name for it."""
     operation = name.removeprefix("aten::")
-    exact = {known: kind for kind, names in KINDS.items() for known in names}
-    if (bare := operation.rstrip("_")) in exact or operation in exact:
-        return exact.get(operation) or exact[bare]
-    return next((kind for known, kind in exact.items() if operation.startswith(known)), OTHER)
+    fitting = [(len(known), kind) for kind, names in KINDS.items() for known in names if operation.startswith(known)]
+    return max(fitting)[1] if fitting else OTHER
 
 
 def measure(steps: int, changes: dict | None = None) -> dict:
@@ -78,18 +76,16 @@ def measure(steps: int, changes: dict | None = None) -> dict:
 
 def plot(result: dict, file: Path) -> None:
     """Draw the fractions as bars, the largest first."""
-    from matplotlib.figure import Figure
+    from training.evaluation.charts import figure
 
     fractions = result["fractions"]
-    figure = Figure(figsize=(7, 0.45 * len(fractions) + 1), layout="constrained")
-    axis = figure.subplots()
+    made, (axis,) = figure(7.0, 0.45 * len(fractions) + 1)
     bars = axis.barh(list(fractions), [100 * value for value in fractions.values()], color="#3b6ea5")
     axis.bar_label(bars, fmt="%.0f%%", padding=3)
     axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
     axis.set(xlabel=f"CPU time of a step of {result['batch']} examples [%]", xlim=(0, 112 * max(fractions.values())))
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    made.savefig(file, dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> None:

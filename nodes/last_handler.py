@@ -34,7 +34,7 @@ def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         except PlannerError:
             raise
         except Exception as error:
-            if _is_comfyuis(error):
+            if _comfyui_handles(error):
                 raise
             _log.error("unexpected error in the node %s", node.__name__, exc_info=error)
             raise UnexpectedError(_line(error)) from error
@@ -51,7 +51,7 @@ def _line(error: Exception) -> str:
     return f"unexpected {type(error).__name__}{': ' if text else ''}{text}; the traceback is in ComfyUI's log"
 
 
-def _is_comfyuis(error: Exception) -> bool:
+def _comfyui_handles(error: Exception) -> bool:
     """Whether ComfyUI itself handles an error: an interrupt, or out of memory, upon which it unloads models."""
     import comfy.model_management  # looks for a GPU: not when the plugin is imported
 

@@ -103,11 +103,11 @@ def pack(folder: Path) -> str:
     _copy([*rooms, *planner, ROOT / PLANNER / "model_index.json"], ROOT, folder / "project")
     _copy((comfyui.folder / "comfy").rglob("*.py"), comfyui.folder, folder / "comfyui")
     pinned = {normalise(pin.name): str(pin) for pin in read_pins(LOCK_FILE)}
-    for name, packages in WHEELS.items():
-        _download([pinned[package] for package in packages], folder / name)
-    (folder / COMFYUI_WHEELS).mkdir()
-    if needs := comfyui_needs(comfyui.folder):
-        _download(needs, folder / COMFYUI_WHEELS)
+    wheels = {name: [pinned[package] for package in packages] for name, packages in WHEELS.items()}
+    for name, packages in {**wheels, COMFYUI_WHEELS: comfyui_needs(comfyui.folder)}.items():
+        (folder / name).mkdir()
+        if packages:
+            _download(packages, folder / name)
     start = folder / "start.sh"
     start.write_text(START.replace("@EXPECTED@", " ".join(EXPECTED)), encoding="utf-8")
     start.chmod(0o755)

@@ -123,10 +123,13 @@ def test_adapters_stand_on_each_other(put, tiny_model, kind):
 
 @pytest.mark.parametrize("stored", ["fp8", "int8"])
 @pytest.mark.parametrize(
-    "layer", ["transformer_blocks.0.attn.to_k", "transformer_blocks.0.ff.net.2", "norm_out.linear"]
+    "layer", ["transformer_blocks.0.attn.to_v", "transformer_blocks.0.ff.net.2", "norm_out.linear"]
 )
 def test_dora_of_peft_on_packed_weights(put, packed, stored, layer):
-    """PEFT's lengths are those of the sum's rows; the base's weight need not be readable for it."""
+    """PEFT's lengths are those of the sum's rows; the base's weight need not be readable for it.
+
+    Not queries or keys: those are normalised after the layer, and the lengths of their rows change hardly anything.
+    """
     model, twin = packed(stored)
     rows, columns = size_of(model, f"transformer.{layer}")
     pair = parts_of("lora", rows, columns, 3)
@@ -136,7 +139,7 @@ def test_dora_of_peft_on_packed_weights(put, packed, stored, layer):
     own = distance(velocity(model), velocity(twin))
     beside = put(model, tensors)
     assert not beside.patches and distance(velocity(beside), wanted) <= 5e-5 + 2 * own
-    assert distance(velocity(model), velocity(beside)) > 1e-2
+    assert distance(velocity(twin), wanted) > 1e-2 + 2 * own
     if layer.endswith("net.2"):
         late = in_file(f"transformer.{layer}", parts_of("diff", rows, columns, 5))
         with pytest.raises(ValueError, match="beside which PEFT's DoRA acts: set where to merged"):

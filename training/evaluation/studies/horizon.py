@@ -5,6 +5,7 @@ frames; the next ones lead from one of its frames to a later one, which is their
 """
 
 from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
-from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
+from .base import Bench, Study, StudySettings, bench, markdown_table, method_lines, rate_cell
 
 FILLED = """*Filled in*: one plan covers the whole task in its frames, and the others lead from frame to frame of it,
 each with the later frame as its goal picture, the instruction and its part of the path. """
@@ -40,25 +41,24 @@ def measure(settings: HorizonSettings, out: Path) -> dict:
         for count in settings.plans:
             frames = joined_length(count, b.planner.spec.layout.frames, 1)
             asked = draw_all(b.world, settings.closed_loop(), frames)
+            executed = partial(executed_rate, asked, b)
             row = {"frames": frames, "modes": {}}
             row["true_keyframes"] = rate([carry_out(item.keyframes, item, b.world) for item in asked], asked)
-            row["true_frames"] = rate([execute_frames(item.truth, item, b.net, b.world) for item in asked], asked)
+            row["true_frames"] = executed([item.truth for item in asked])
             still = [np.repeat(item.first[None], frames, axis=0) for item in asked]
             row["static_hand_error_px"] = per_frame(errors_of(still, asked))
             for mode in settings.modes:
                 plans = chain(b.planner, asked, mode, count, settings.batch_size)
-                done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
                 errors = errors_of(plans, asked)
                 median, (low, high) = pooled_median([scene[~np.isnan(scene)] for scene in errors])
                 row["modes"][mode] = {
-                    "success": rate(done, asked),
+                    "success": executed(plans),
                     "hand_error_px": per_frame(errors),
                     "median_hand_error_px": {"value": median, "low": low, "high": high},
                 }
                 if can_fill(b.planner, mode, count):
-                    plans = fill(b.planner, asked, mode, count, settings.batch_size)
-                    done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
-                    row["modes"][mode]["filled"] = rate(done, asked)
+                    filled = fill(b.planner, asked, mode, count, settings.batch_size)
+                    row["modes"][mode]["filled"] = executed(filled)
             result["chains"][str(count)] = row
     return result
 
@@ -69,15 +69,12 @@ def chain(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, b
     Every plan gets the whole instruction and its part of the path in time; the first frame of all but the first plan is
     the last frame of the plan before, and is shown once.
     """
-    joined: list[np.ndarray] = []
+    parts: list[list[np.ndarray]] = []
     for number in range(count):
-        now = [
-            replace(part_of(item, number, count), first=joined[place][-1] if joined else item.first)
-            for place, item in enumerate(asked)
-        ]
-        made = [plans[0] for plans in make_plans(planner, now, mode, 1, None, batch_size)]
-        joined = [joined_with(*pair) for pair in zip(joined, made, strict=True)] if joined else made
-    return joined
+        firsts = [plan[-1] for plan in parts[-1]] if parts else [item.first for item in asked]
+        now = [replace(part_of(item, number, count), first=first) for item, first in zip(asked, firsts, strict=True)]
+        parts.append(one_each(planner, now, mode, batch_size))
+    return joined(parts)
 
 
 def can_fill(planner: PlannerPipeline, mode: str, count: int) -> bool:
@@ -91,19 +88,18 @@ def fill(planner: PlannerPipeline, asked: list[Asked], mode: str, count: int, ba
 
     A frame in which two plans meet is that of the first plan.
     """
-    coarse = [plans[0] for plans in make_plans(planner, asked, mode, 1, None, batch_size)]
+    coarse = one_each(planner, asked, mode, batch_size)
     every = (planner.spec.layout.frames - 1) // count
-    joined: list[np.ndarray] = []
+    parts = []
     for number in range(count):
         start, end = number * every, (number + 1) * every
         now = [
             replace(part_of(item, number, count), first=plan[start], truth=plan[start : end + 1])
             for item, plan in zip(asked, coarse, strict=True)
         ]
-        made = [plans[0] for plans in make_plans(planner, now, f"{mode}_goal", 1, None, batch_size)]
-        made = [np.concatenate([plan[:-1], first[end][None]]) for plan, first in zip(made, coarse, strict=True)]
-        joined = [joined_with(*pair) for pair in zip(joined, made, strict=True)] if joined else made
-    return joined
+        made = one_each(planner, now, f"{mode}_goal", batch_size)
+        parts.append([np.concatenate([plan[:-1], first[end][None]]) for plan, first in zip(made, coarse, strict=True)])
+    return joined(parts)
 
 
 def part_of(asked: Asked, number: int, count: int) -> Asked:
@@ -112,9 +108,25 @@ def part_of(asked: Asked, number: int, count: int) -> Asked:
     return replace(asked, trajectory=path, seed=asked.seed + number)
 
 
+def one_each(planner: PlannerPipeline, asked: list[Asked], mode: str, batch_size: int) -> list[np.ndarray]:
+    """One plan (F, h, w, 3) uint8 of each request."""
+    return [plans[0] for plans in make_plans(planner, asked, mode, 1, None, batch_size)]
+
+
+def joined(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """For each request its plans (F, h, w, 3) uint8 of all parts, joined at the frames that neighbours share."""
+    return [reduce(joined_with, plans) for plans in zip(*parts, strict=True)]
+
+
 def joined_with(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Two plans (F, h, w, 3) uint8 joined at the frame that both have."""
     return join_plans(torch.from_numpy(before), torch.from_numpy(after)).numpy()
+
+
+def executed_rate(asked: list[Asked], b: Bench, plans: list[np.ndarray]) -> dict:
+    """Rate of success of executed plans (F, h, w, 3) uint8, one for each request."""
+    done = [execute_frames(plan, item, b.net, b.world) for plan, item in zip(plans, asked, strict=True)]
+    return rate(done, asked)
 
 
 def errors_of(plans: list[np.ndarray], asked: list[Asked]) -> np.ndarray:
