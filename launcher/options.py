@@ -44,7 +44,11 @@ def gpu_parser() -> argparse.ArgumentParser:
 
 
 def _add_gpu(bench: argparse._ActionsContainer) -> None:
-    bench.add_argument("--budget", type=_seconds, help=f"seconds for all parts (default: {GPU_BUDGET_S:.0f})")
+    bench.add_argument(
+        "--budget",
+        type=_seconds,
+        help=f"seconds for all parts (default: {GPU_BUDGET_S:.0f}; a rehearsal has five times that)",
+    )
     bench.add_argument("--rehearse", action="store_true", help="the same code at tiny size on the CPU")
     bench.add_argument("--resume", action="store_true", help="skip the parts that are finished in the results")
     bench.add_argument("--only", metavar="NAMES", help="parts, separated by commas, by name or how it begins")

@@ -47,7 +47,7 @@ def run_gpu(options, parts: tuple[Part, ...] = PARTS) -> int:
     chosen = _chosen(options.only, parts)
     folder = default_folder(ROOT, size) if options.out is None else Path(options.out)
     results = Results(folder, options.resume)
-    runner = Runner(size, results, options.budget or GPU_BUDGET_S, note)
+    runner = Runner(size, results, options.budget or GPU_BUDGET_S * size.patience, note)
     try:
         complete = runner.run(chosen)
     finally:

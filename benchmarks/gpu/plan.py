@@ -14,7 +14,7 @@ class Part:
     Args:
         name: name in the results and for `--only`.
         function: "module:function".
-        limit: time after which it is stopped [s].
+        limit: time after which it is stopped on a GPU [s].
         least: time that must be left to start it [s].
         arguments: arguments for the function.
         required: the others are not tried without it.

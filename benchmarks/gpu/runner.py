@@ -120,7 +120,7 @@ class Runner:
                 "error": f"{max(0, left):.0f} s were left",
                 "figures": {},
             }
-        limit, started = min(part.limit, left / among), time.monotonic()
+        limit, started = min(part.limit * self.size.patience, left / among), time.monotonic()
         self.tell(f"[{self._now():4.0f} s] {part.name}: at most {limit:.0f} s")
         figures: dict = {}
         status, error, spent = INTERRUPTED, "the run was stopped", _cpu_of_children()

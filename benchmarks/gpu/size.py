@@ -35,6 +35,7 @@ class Size:
         training: settings that replace a recipe's.
         square: side of the square matrices whose product gives the attainable rate.
         steps: optimizer steps of the run that is killed and resumed, and the step before which it is killed.
+        patience: factor on the parts' limits and on the default budget, which are those of a GPU.
         seconds: time limit of the running part [s].
     """
 
@@ -50,6 +51,7 @@ class Size:
     training: dict[str, object] = field(default_factory=dict)
     square: int = 8192
     steps: tuple[int, int] = (12, 7)
+    patience: float = 1.0
     seconds: float = math.inf
 
 
@@ -57,8 +59,8 @@ REAL = Size("released", "cuda", (240, 320), 512, repeats=7, warmup=2, plans=(20,
 REHEARSAL = Size(
     "rehearsal", "cpu", (32, 32), 8, repeats=2, warmup=1, plans=(2, 1), backend="eager", released=False,
     training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu",
-              "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made, on every CPU
-    square=256, steps=(4, 3),
+              "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made; a CPU without bfloat16 takes ten times as long
+    square=256, steps=(4, 3), patience=5,
 )  # fmt: skip
 """Compiled blocks only use torch.compile's front end: C++ code would take minutes to build."""
 SIZES = {size.name: size for size in (REAL, REHEARSAL)}

@@ -164,7 +164,7 @@ def test_a_rehearsal_measures_what_the_gpu_will(rehearsed) -> None:
 def run(tmp_path: Path, *parts, budget: float = 60.0, resume: bool = False) -> tuple[bool, list[dict], list[str]]:
     said: list[str] = []
     results = Results(tmp_path, resume)
-    runner = Runner(REHEARSAL, results, budget, said.append)
+    runner = Runner(replace(REHEARSAL, patience=1), results, budget, said.append)
     runner._preload = lambda: None  # what these parts need is loaded
     return runner.run(parts), read_results(results.file), said
 

@@ -76,6 +76,8 @@ def training(
 def _config(size: Size, recipe: str, changes: dict[str, object], tiny_planner: bool) -> Config:
     own = {"validation.every": 0, "tensorboard": False, "out": "unused", "compile_blocks": False}
     given = {**own, **changes, **({} if size.released else size.training)}
+    if tiny_planner and not size.released:
+        given |= {"batch_size": 1, "gradient_accumulation": 1}  # a network of its real size, thus one example
     overrides = [f"train.{key}={value}" for key, value in given.items()]
     if not tiny_planner:
         overrides += [f"spec.cell_{side}={pixels}" for side, pixels in zip(("height", "width"), size.cell, strict=True)]
