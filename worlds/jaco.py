@@ -49,7 +49,8 @@ def request_of(drawn: Drawn) -> Request:
     colours = tuple(item.color for item in drawn.scene.objects)
     held = drawn.scene.objects[drawn.task.slot].color if drawn.task.name in GRASPED else ""
     return Request(
-        drawn.seed, drawn.task.name, drawn.instruction, drawn.scene.caption, "front", view, colours, drawn, held=held
+        drawn.seed, drawn.task.name, drawn.instruction, drawn.scene.caption, "front", view, colours, drawn, held=held,
+        landmarks=("plate",),
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class Request:
         own: what the world itself needs to set the scene up again.
         disturbance: what goes wrong in it, see `World.disturbed`; None: nothing.
         held: the colour among them of the object that the gripper holds in this task; empty: none, or unknown.
+        landmarks: what else checks may track, by such names: things that the arm leaves where they are.
     """
 
     seed: int
@@ -69,6 +70,7 @@ class Request:
     own: object = None
     disturbance: Disturbance | None = None
     held: str = ""
+    landmarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

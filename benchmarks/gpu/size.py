@@ -59,7 +59,7 @@ REAL = Size("released", "cuda", (240, 320), 512, repeats=7, warmup=2, plans=(20,
 REHEARSAL = Size(
     "rehearsal", "cpu", (32, 32), 8, repeats=2, warmup=1, plans=(2, 1), backend="eager", released=False,
     training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu",
-              "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made; a CPU without bfloat16 takes ten times as long
+              "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made; emulated by older CPUs
     square=256, steps=(4, 3), patience=5,
 )  # fmt: skip
 """Compiled blocks only use torch.compile's front end: C++ code would take minutes to build."""

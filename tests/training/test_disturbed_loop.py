@@ -159,6 +159,22 @@ def test_an_object_that_the_plan_leaves_alone_is_looked_at_more_closely(asked, p
     assert list(apart.at_rest) == [planned_column == 4] and apart.beyond(1.0) is expected
 
 
+@pytest.mark.parametrize(
+    ("moved_px", "hidden_px", "expected"), [(3, 0, 3), (0, 0, 0), (0, 6, 0), (3, 6, 3), (0, 10, None)]
+)
+def test_a_plate_that_moved_is_noticed_even_if_half_of_it_is_hidden(asked, moved_px, hidden_px, expected):
+    item = replace(asked[0], request=replace(asked[0].request, landmarks=("plate",)))
+    planned, seen = np.full((2, 2, 32, 32, 3), (222, 212, 195), np.uint8)
+    for frames, columns in ((planned, (4, 4)), (seen, (4, 4 + moved_px))):
+        for frame, column in zip(frames, columns, strict=True):
+            frame[8:14, column : column + 12] = (140, 168, 189)
+            frame[20:24, 20:24] = (230, 20, 20)
+    seen[1, 8:14, 4 + moved_px : 4 + moved_px + hidden_px] = (230, 120, 20)
+    apart = departure(planned, seen, item, None)
+    assert apart.objects * 32 == pytest.approx([] if expected is None else [expected])
+    assert apart.beyond(1.0) is bool(expected)
+
+
 def test_a_path_follows_objects_that_moved_and_stays_elsewhere():
     """The part about the moved object goes with it; distant points, and moves too small to matter, stay as they are."""
     planned, seen = np.array([[0.2, 0.5], [0.9, 0.1]]), np.array([[0.2, 0.7], [0.93, 0.1]])

@@ -1,4 +1,4 @@
-"""Read off frames of the simulated table by colour where the end effector is and which object moved.
+"""Read off frames of the simulated table by colour where the end effector and the plate are and which object moved.
 
 The same measurement is applied to true and to planned frames, so that its own error shows in the bound that is
 printed beside every result (true frames through the autoencoder).
@@ -12,8 +12,15 @@ import numpy as np
 HUES = {"hand": ((7, 18),), "yellow": ((21, 33),), "green": ((50, 72),), "blue": ((105, 126),), "purple": ((134, 160),),
         "red": ((0, 5), (172, 180))}  # fmt: skip
 "OpenCV hue ranges (0 to 180) of the end effector and of the objects' colours."
+PLATE = "plate"
+_PLATE_HSV = (96, 35, 110), (112, 115, 230)
+"Lowest and highest hue, saturation and value of the plate, paler than everything else of its hue."
+_TABLE_HSV = (0, 0, 150), (180, 40, 255)
 _SATURATION, _VALUE = 120, 60
 _LEAST_HAND_PX, _LEAST_OBJECT_PX = 12, 6
+_SEEN_SHARE = 0.25
+_NEARER = 1e-3
+"Cost of a pixel's distance beside that of a wrong pixel: it only decides between equals."
 MOVED_PX = 2.0
 "An object that is displaced by less than this counts as static [px]."
 HUE_TOLERANCE_DEG = 30.0
@@ -29,8 +36,11 @@ _LEAST_SHARE = 0.15
 
 
 def colour_mask(frame: np.ndarray, name: str) -> np.ndarray:
-    """Pixels (H, W) bool of a frame (H, W, 3 uint8) that show the end effector or an object of a colour."""
-    hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2HSV))
+    """Pixels (H, W) bool of a frame (H, W, 3 uint8) that show the end effector, the plate, or an object of a colour."""
+    picture = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2HSV)
+    if name == PLATE:
+        return cv2.inRange(picture, *_PLATE_HSV) > 0
+    hue, saturation, value = cv2.split(picture)
     near = np.zeros(hue.shape, bool)
     for low, high in HUES[name]:
         near |= (hue >= low) & (hue < high)
@@ -46,6 +56,34 @@ def centroid(frame: np.ndarray, name: str) -> np.ndarray | None:
     best = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     least = _LEAST_HAND_PX if name == "hand" else _LEAST_OBJECT_PX
     return centres[best] + 0.5 if stats[best, cv2.CC_STAT_AREA] >= least else None
+
+
+def tracked(frames: Sequence[np.ndarray], name: str) -> list[np.ndarray | None]:
+    """Centre (x, y) [px] of a thing on the table in each frame (H, W, 3) uint8, even where something partly hides it.
+
+    The shape that the first frame shows is put where it covers the most of the thing's pixels and the least of the
+    table's; what shows neither may be in front of it. Of equal places the one nearest to the first counts. None where
+    less than a quarter of its pixels can be seen.
+    """
+    shape, size = _largest(colour_mask(frames[0], name))
+    if size < _LEAST_OBJECT_PX:
+        return [None] * len(frames)
+    (top, left), (bottom, right) = (edge(np.argwhere(shape), axis=0) for edge in (np.min, np.max))
+    kernel = shape[top : bottom + 1, left : right + 1].astype(np.float32)
+    height, width = kernel.shape
+    centre = np.argwhere(shape).mean(axis=0) + 0.5
+    places = []
+    for frame in frames:
+        seen = colour_mask(frame, name)
+        if seen.sum() < _SEEN_SHARE * size:
+            places.append(None)
+            continue
+        around = np.pad(seen.astype(np.float32) - _table(frame), ((height, height), (width, width)))
+        fit = cv2.filter2D(around, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+        shifts = np.stack(np.indices(fit.shape), axis=-1) - (top + height, left + width)
+        fit -= _NEARER * np.linalg.norm(shifts, axis=-1)
+        places.append((centre + shifts.reshape(-1, 2)[fit.argmax()])[::-1])
+    return places
 
 
 def hand_positions(frames: np.ndarray) -> np.ndarray:
@@ -148,6 +186,11 @@ def _largest(mask: np.ndarray) -> tuple[np.ndarray, int]:
         return np.zeros(mask.shape, bool), 0
     best = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     return labels == best, int(stats[best, cv2.CC_STAT_AREA])
+
+
+def _table(frame: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) bool of a frame (H, W, 3 uint8) that show the bare table."""
+    return cv2.inRange(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2HSV), *_TABLE_HSV) > 0
 
 
 def _coloured(frame: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from worlds.protocol import World
 
 from ....errors import TrainingError
 from ....model.pipeline import PlannerPipeline
-from ...colours import HUES, centroid
+from ...colours import HUES, centroid, tracked
 from ..planning import choose
 from ..requests import Asked
 from ..settings import START, Settings
@@ -39,7 +39,7 @@ class Departure:
 
     Args:
         tool_m: distance of the end effector [m], read off both pictures by the same read-out.
-        planned: where the plan has the objects whose colours both pictures show (N, 2), in sides of the picture.
+        planned: where the plan has the objects and landmarks that both pictures show (N, 2), in sides of the picture.
         seen: where they are seen (N, 2).
         at_rest: whether the plan has left them where its first frame shows them (N,).
     """
@@ -88,6 +88,7 @@ def departure(planned: np.ndarray, seen: np.ndarray, asked: Asked, net: ReadoutN
     colours = [colour for colour in asked.request.colours if colour in HUES]
     looked_at = planned[0], planned[-1], seen[-1]
     found = [[centroid(frame, colour) for frame in looked_at] for colour in colours]
+    found += [tracked(looked_at, landmark) for landmark in asked.request.landmarks]
     known = np.array([three for three in found if all(place is not None for place in three)]).reshape(-1, 3, 2)
     first, then, now = np.moveaxis(known / planned.shape[1], 1, 0)
     at_rest = np.linalg.norm(then - first, axis=-1) < LEFT_ALONE_SIDES
