@@ -290,7 +290,10 @@ def main(arguments: list[str] | None = None) -> int:
     steps = options.steps.split(",")
     if unknown := [name for name in steps if name not in STEPS]:
         parser.error(f"--steps must be some of {', '.join(STEPS)}, got {', '.join(unknown)}")
-    rows = table_of([int(size) for size in options.sizes.split(",")], steps)
+    sizes = [int(text) for text in options.sizes.split(",") if text.strip().isascii() and text.strip().isdigit()]
+    if len(sizes) < 2 or sizes != sorted({*sizes}) or len(sizes) != len(options.sizes.split(",")) or sizes[0] < 1:
+        parser.error(f"--sizes must be two or more ascending whole numbers such as 100,1000, got {options.sizes}")
+    rows = table_of(sizes, steps)
     record = {"rows": rows, "summary": summary(rows), "machine": machine(), "nice": os.nice(0)}
     print(json.dumps(record["summary"], indent=2))
     if options.json:

@@ -119,8 +119,14 @@ def read_json_lines(path: str | Path, what: str) -> list[tuple[int, dict]]:
     Raises:
         TrainingError: the file is missing, or a line of it is not a JSON object; `what` names the file.
     """
-    lines = enumerate(text_lines(read_text(path, what)), 1)
-    return [(number, json_object(line, f"{what} {path} line {number}")) for number, line in lines if line.strip()]
+    return [(number, record) for number, _, record in each_json_line(path, what)]
+
+
+def each_json_line(path: str | Path, what: str) -> Iterator[tuple[int, str, dict]]:
+    """As `read_json_lines`, one after the other, with each line's text between its number and its object."""
+    for number, line in enumerate(text_lines(read_text(path, what)), 1):
+        if line.strip():
+            yield number, line, json_object(line, f"{what} {path} line {number}")
 
 
 @contextmanager

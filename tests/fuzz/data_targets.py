@@ -70,7 +70,7 @@ def _episodes(home: Path) -> None:
 def _open_episodes(home: Path) -> None:
     source = open_source(home, "simulated")
     assert all((home / "frames" / f"{entry.id}.png").parent == home / "frames" for entry in source.entries)
-    overlay = open_overlay("auto", source, None, "", ("trajectory",)) if "path_px" in source.entries[0].record else None
+    overlay = open_overlay("auto", source, None, "", ("trajectory",)) if source.entries[0].has_path else None
     for entry in source.entries[:1]:
         frames = source.frames(entry, [0])
         if overlay is not None:

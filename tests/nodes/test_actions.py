@@ -78,7 +78,7 @@ def test_a_drawn_path_keeps_the_hand_on_it(comfy, demonstration, oracle, module)
     seen[1:, 0] += 0.12
     frames = torch.from_numpy(demonstration.frames).float() / 255
     oracle(view.place(seen, "height"), demonstration.gripper)
-    drawn = episode_trajectory(demonstration.record("x"), 64, 64)
+    drawn = episode_trajectory(np.array(demonstration.record("x")["path_px"]), (64, 64))
     trajectory = module("visual_planner.trajectory.parse").parse_trajectory(drawn.to_json())
     success, *_ = comfy.call("VisualPlannerExecute", frames=frames, scene=scene)
     assert success is False

@@ -76,7 +76,7 @@ def test_the_pairs_folder_splits_by_episode(world):
 
 def test_the_path_keeps_its_times(world):
     record = EpisodeSet.open(world / "episodes").episodes[0].record
-    points = episode_trajectory(record, 32, 32).paths[0].points
+    points = episode_trajectory(np.array(record["path_px"]), (32, 32)).paths[0].points
     assert (points[0].x, points[0].t) == (7.0, 0.0)
     assert (points[-1].x, points[-1].t) == (23.0, 1.0)
 

@@ -1,5 +1,6 @@
 """Read an episode data set: one strip of frames and one record per episode."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from runtime.names import is_file_name
 from visual_planner.errors import brief
 
 from ..errors import TrainingError
-from ..files import file_name, read_json, read_json_lines
+from ..files import each_json_line, file_name, read_json
 from .sources.names import safe_id
 from .sources.pictures import read_picture
 from .sources.records import Count, Finite, Record, SomeText, Text, checked
@@ -42,17 +43,22 @@ class Episode:
 
     Args:
         id: name, unique in its data set.
-        record: its line of episodes.jsonl.
+        line: its line of episodes.jsonl: a fifth of what the parsed record takes in memory.
         strip: picture of the frames side by side.
         frames: number of frames.
         problem: why it cannot be used, as far as its line shows.
     """
 
     id: str
-    record: dict
+    line: str
     strip: Path
     frames: int
     problem: str = ""
+
+    @property
+    def record(self) -> dict:
+        """The line's object, parsed each time."""
+        return json.loads(self.line)
 
     def load_frames(self) -> np.ndarray:
         """The frames (F, H, W, 3), uint8.
@@ -105,10 +111,9 @@ class EpisodeSet:
                 f"version {brief(info.get('version'))}"
             )
         count = checked(_Info, info, f"episode data set {file}").frames
-        lines = read_json_lines(folder / "episodes.jsonl", "episodes")
-        episodes = tuple(
-            _episode(folder, record, count, f"{folder / 'episodes.jsonl'} line {n}") for n, record in lines
-        )
+        file = folder / "episodes.jsonl"
+        lines = each_json_line(file, "episodes")
+        episodes = tuple(_episode(folder, line, record, count, f"{file} line {n}") for n, line, record in lines)
         if not episodes:
             raise TrainingError(f"episode data set {folder} contains no episode")
         if strict and (problem := next((episode.problem for episode in episodes if episode.problem), "")):
@@ -116,7 +121,7 @@ class EpisodeSet:
         return cls(folder, info, episodes)
 
 
-def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
+def _episode(folder: Path, line: str, record: dict, frames: int, what: str) -> Episode:
     """The episode of a line; one that cannot be used gets a safe name and the reason."""
     name = record.get("id")
     name = name if is_file_name(name) else safe_id(name if isinstance(name, str) else what.rpartition("/")[2])
@@ -125,4 +130,4 @@ def _episode(folder: Path, record: dict, frames: int, what: str) -> Episode:
         file_name(checked(_Record, record, what).id, f"{what}: 'id'")
     except TrainingError as error:
         problem = str(error)
-    return Episode(name, record, folder / "frames" / f"{name}.png", frames, problem)
+    return Episode(name, line, folder / "frames" / f"{name}.png", frames, problem)

@@ -76,11 +76,12 @@ def scene_of_episode(episode: Episode, spec: PlannerSpec) -> Scene:
     """Scene of a simulated episode."""
     truth = episode.load_frames()
     asked = {}
-    path = episode_trajectory(episode.record, *truth.shape[1:3]) if spec.has_path else None
+    record = episode.record
+    path = episode_trajectory(np.array(record["path_px"], float), truth.shape[1:3]) if spec.has_path else None
     for mode in spec.modes:
         picture = shown_picture(mode, truth[0], path, truth[-1], spec)
-        asked[mode] = picture, spec.prompt(mode, episode.record["instruction"])
-    return Scene(episode.id, truth, asked, episode.record)
+        asked[mode] = picture, spec.prompt(mode, record["instruction"])
+    return Scene(episode.id, truth, asked, record)
 
 
 def _groups(source: Path, spec: PlannerSpec) -> list[list[dict]]:

@@ -7,7 +7,6 @@ import numpy as np
 from visual_planner.trajectory.path import DrawnPath, Point
 from visual_planner.trajectory.trajectory import Trajectory
 
-from ...errors import TrainingError
 from ..choice.rules import plan_time
 from ..sources import Entry, Source
 
@@ -22,16 +21,9 @@ def timed_trajectory(places: np.ndarray, times: np.ndarray, size: tuple[int, int
     return Trajectory(size[1], size[0], (DrawnPath("gripper", points, "polyline"),))
 
 
-def episode_trajectory(record: dict, height: int, width: int) -> Trajectory:
-    """The end effector's path of a simulated episode, with times, cut at the frame's edge.
-
-    Args:
-        record: the episode's line; `path_px` holds (x, y, t).
-        height: height of a frame [px].
-        width: width of a frame [px].
-    """
-    path = np.asarray(record["path_px"], float)
-    return timed_trajectory(path[:, :2], path[:, 2], (height, width)).clipped("clamp")
+def episode_trajectory(path: np.ndarray, size: tuple[int, int]) -> Trajectory:
+    """A path (P, 3) of x, y [px] and times on a frame of size (h, w) [px], cut at the frame's edge."""
+    return timed_trajectory(path[:, :2], path[:, 2], size).clipped("clamp")
 
 
 def path_over(
@@ -52,7 +44,7 @@ def path_over(
 
 
 class RecordedPaths:
-    """`path_px` of simulated episodes: (x, y, t) with t from the first frame (0) to the last (1)."""
+    """The sources' own paths, see `Source.recorded_path`."""
 
     of_whole = False
 
@@ -61,13 +53,10 @@ class RecordedPaths:
 
     def __call__(self, source: Source, entry: Entry, chosen: np.ndarray, size: tuple[int, int]) -> Trajectory:
         """See `OverlayMaker`."""
-        if "path_px" not in entry.record:
-            raise TrainingError(f"episode {entry.id} ({entry.file}) has no recorded path: choose another overlay")
-        height, width = entry.record["frame_size"]
-        whole = episode_trajectory(entry.record, height, width)
+        path, drawn_on = source.recorded_path(entry)
+        whole = episode_trajectory(path, drawn_on)
         if not np.array_equal(chosen, np.linspace(0, entry.length - 1, len(chosen)).round()):
-            path = np.asarray(entry.record["path_px"], float)
             frames = path[:, 2] * (entry.length - 1)
             inside = (frames >= chosen[0]) & (frames <= chosen[-1])
-            whole = timed_trajectory(path[inside, :2], plan_time(frames[inside], chosen), (height, width))
-        return whole if (height, width) == size else whole.scaled(size[1], size[0])
+            whole = timed_trajectory(path[inside, :2], plan_time(frames[inside], chosen), drawn_on)
+        return whole if drawn_on == size else whole.scaled(size[1], size[0])

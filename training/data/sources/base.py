@@ -37,6 +37,7 @@ class Entry:
         record: further facts, ready for JSON.
         problem: why the episode cannot be used, as far as opening its source shows; its frames are never read.
         scene: identifier shared by all recordings of the same scene, such as another camera's; empty: unknown.
+        has_path: whether its source has the end effector's path, see `Source.recorded_path`.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Entry:
     record: dict = field(default_factory=dict)
     problem: str = ""
     scene: str = ""
+    has_path: bool = False
 
 
 class Source(ABC):
@@ -90,8 +92,8 @@ class Source(ABC):
 
     @property
     def has_paths(self) -> bool:
-        """Whether the record of every episode that can be used has its end effector's path."""
-        return all("path_px" in entry.record for entry in self.entries if not entry.problem)
+        """Whether every episode that can be used comes with its end effector's path."""
+        return all(entry.has_path for entry in self.entries if not entry.problem)
 
     def check_entries(self) -> None:
         """Raise TrainingError if an episode cannot be used; the message lists all of them."""
@@ -106,6 +108,16 @@ class Source(ABC):
             TrainingError: the times cannot be read.
         """
         return None
+
+    def recorded_path(self, entry: Entry) -> tuple[np.ndarray, tuple[int, int]]:
+        """The end effector's path of an episode that has one, and the size (h, w) of the frames it is drawn on [px].
+
+        The path is (P, 3): x, y [px] and the time t, from the first frame (0) to the last (1).
+
+        Raises:
+            TrainingError: the episode has none.
+        """
+        raise TrainingError(f"episode {entry.id} ({entry.file}) has no recorded path: choose another overlay")
 
     @abstractmethod
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:

@@ -20,18 +20,16 @@ class SimulatedSource(Source):
     def open(cls, path: Path, camera: str = "", instructions: Path | None = None) -> "SimulatedSource":
         """Read the records of a folder; there is one camera and each record has its instruction."""
         data = EpisodeSet.open(path, strict=False)
-        size = [data.info["height"], data.info["width"]]
-        entries = []
-        for episode in data.episodes:
-            known = {} if episode.problem or episode.record.get("path_px") is None else episode.record
-            record = {"path_px": known["path_px"], "frame_size": size} if known else {}
-            text = instruction_of(episode.record.get("instruction", ""))
-            entries.append(
-                Entry(episode.id, text, episode.frames, str(episode.strip), episode, record, problem=episode.problem)
-            )
-        source = cls(path, entries, "table", ("table",))
+        source = cls(path, [_entry(episode) for episode in data.episodes], "table", ("table",))
         source.keyframes = str(data.info.get("keyframes", "time"))
+        source.frame_size = data.info["height"], data.info["width"]
         return source
+
+    def recorded_path(self, entry: Entry) -> tuple[np.ndarray, tuple[int, int]]:
+        """See `Source.recorded_path`."""
+        if not entry.has_path:
+            return super().recorded_path(entry)
+        return np.array(entry.place.record["path_px"], float), self.frame_size
 
     def frames(self, entry: Entry, indices: Sequence[int]) -> np.ndarray:
         """See `Source.frames`."""
@@ -46,3 +44,12 @@ class SimulatedSource(Source):
             return np.column_stack([places, gripper])
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"episode {entry.id} of {self.path} has no usable states: {error}") from error
+
+
+def _entry(episode: Episode) -> Entry:
+    record = episode.record
+    text, has_path = instruction_of(record.get("instruction", "")), record.get("path_px") is not None
+    return Entry(
+        episode.id, text, episode.frames, str(episode.strip), episode,
+        problem=episode.problem, has_path=has_path and not episode.problem,
+    )  # fmt: skip
