@@ -16,6 +16,7 @@ PLATE = "plate"
 _PLATE_HSV = (96, 35, 110), (112, 115, 230)
 "Lowest and highest hue, saturation and value of the plate, paler than everything else of its hue."
 _TABLE_HSV = (0, 0, 150), (180, 40, 255)
+"The same of the bare table."
 _SATURATION, _VALUE = 120, 60
 _LEAST_HAND_PX, _LEAST_OBJECT_PX = 12, 6
 _SEEN_SHARE = 0.25
