@@ -25,7 +25,7 @@ from benchmarks.gpu.size import REHEARSAL
 from benchmarks.gpu.summary import summary
 from launcher.bootstrap import clean_environment
 from launcher.errors import LauncherError
-from launcher.options import build_parser, gpu_parser
+from launcher.options import GPU_BUDGET_S, build_parser, gpu_parser
 from launcher.paths import ROOT
 from support.gpu_parts import part
 from support.inprocess import packages_of
@@ -116,6 +116,7 @@ def test_a_package_brings_what_its_comfyui_imports(tmp_path: Path, text: str | N
 
 
 @pytest.mark.comfyui
+@pytest.mark.timeout(GPU_BUDGET_S * REHEARSAL.patience + 300)
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_a_rehearsal_runs_every_part(rehearsed) -> None:
     folder, process = rehearsed
@@ -126,6 +127,7 @@ def test_a_rehearsal_runs_every_part(rehearsed) -> None:
 
 
 @pytest.mark.comfyui
+@pytest.mark.timeout(GPU_BUDGET_S * REHEARSAL.patience + 300)
 @pytest.mark.skipif(not has_shipped_planner(), reason="the shipped planner's weights are not here")
 def test_a_rehearsal_measures_what_the_gpu_will(rehearsed) -> None:
     folder, process = rehearsed
