@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -290,8 +292,9 @@ def main(arguments: list[str] | None = None) -> int:
     steps = options.steps.split(",")
     if unknown := [name for name in steps if name not in STEPS]:
         parser.error(f"--steps must be some of {', '.join(STEPS)}, got {', '.join(unknown)}")
-    sizes = [int(text) for text in options.sizes.split(",") if text.strip().isascii() and text.strip().isdigit()]
-    if len(sizes) < 2 or sizes != sorted({*sizes}) or len(sizes) != len(options.sizes.split(",")) or sizes[0] < 1:
+    parts = options.sizes.split(",")
+    sizes = [int(part) for part in parts] if all(re.fullmatch(r"\s*[0-9]{1,9}\s*", part) for part in parts) else []
+    if len(sizes) < 2 or not all(low < high for low, high in itertools.pairwise([0, *sizes])):
         parser.error(f"--sizes must be two or more ascending whole numbers such as 100,1000, got {options.sizes}")
     rows = table_of(sizes, steps)
     record = {"rows": rows, "summary": summary(rows), "machine": machine(), "nice": os.nice(0)}

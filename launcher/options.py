@@ -8,6 +8,8 @@ from pathlib import Path
 MODES = ("text", "trajectory", "both", "goal", "text_goal", "trajectory_goal", "both_goal")
 GPU_BUDGET_S = 480.0
 """Default time budget of `bench gpu` [s]."""
+REHEARSAL_PATIENCE = 5
+"""Factor on the budget and on the parts' limits in a rehearsal: a CPU may be slow, or emulate bfloat16."""
 GPU_OPTIONS = ("budget", "rehearse", "resume", "only", "out", "runs", "pack")
 """Options of `bench` that only apply to `bench gpu`."""
 
@@ -47,7 +49,7 @@ def _add_gpu(bench: argparse._ActionsContainer) -> None:
     bench.add_argument(
         "--budget",
         type=_seconds,
-        help=f"seconds for all parts (default: {GPU_BUDGET_S:.0f}; a rehearsal has five times that)",
+        help=f"seconds for all parts (default: {GPU_BUDGET_S:.0f}, times {REHEARSAL_PATIENCE} in a rehearsal)",
     )
     bench.add_argument("--rehearse", action="store_true", help="the same code at tiny size on the CPU")
     bench.add_argument("--resume", action="store_true", help="skip the parts that are finished in the results")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from launcher.options import REHEARSAL_PATIENCE
+
 Report = Callable[..., None]
 """`report(name=value, ...)`: figures of the running part, kept even if the part fails later."""
 
@@ -60,7 +62,7 @@ REHEARSAL = Size(
     "rehearsal", "cpu", (32, 32), 8, repeats=2, warmup=1, plans=(2, 1), backend="eager", released=False,
     training={"batch_size": 2, "lora.rank": 4, "lora.alpha": 4, "gradient_accumulation": 2, "device": "cpu",
               "mixed_precision": "bf16"},  # as on a GPU, for which the memory plan is made; emulated by older CPUs
-    square=256, steps=(4, 3), patience=5,
+    square=256, steps=(4, 3), patience=REHEARSAL_PATIENCE,
 )  # fmt: skip
 """Compiled blocks only use torch.compile's front end: C++ code would take minutes to build."""
 SIZES = {size.name: size for size in (REAL, REHEARSAL)}

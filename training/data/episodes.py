@@ -43,7 +43,7 @@ class Episode:
 
     Args:
         id: name, unique in its data set.
-        line: its line of episodes.jsonl: a fifth of what the parsed record takes in memory.
+        line: its line of episodes.jsonl, which takes much less memory than the parsed record.
         strip: picture of the frames side by side.
         frames: number of frames.
         problem: why it cannot be used, as far as its line shows.

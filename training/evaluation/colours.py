@@ -69,9 +69,8 @@ def tracked(frames: Sequence[np.ndarray], name: str) -> list[np.ndarray | None]:
     shape, size = _largest(colour_mask(frames[0], name))
     if size < _LEAST_OBJECT_PX:
         return [None] * len(frames)
-    (top, left), (bottom, right) = (edge(np.argwhere(shape), axis=0) for edge in (np.min, np.max))
-    kernel = shape[top : bottom + 1, left : right + 1].astype(np.float32)
-    height, width = kernel.shape
+    left, top, width, height = cv2.boundingRect(shape.astype(np.uint8))
+    kernel = shape[top : top + height, left : left + width].astype(np.float32)
     centre = np.argwhere(shape).mean(axis=0) + 0.5
     places = []
     for frame in frames:

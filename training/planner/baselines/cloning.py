@@ -191,8 +191,9 @@ def keyframes_of(episode: Episode, frames: int, source: Path) -> np.ndarray:
     Raises:
         TrainingError: its record has none.
     """
+    record = episode.record
     try:
-        places, gripper = (np.array(episode.record[name], float) for name in ("end_effector_m", "gripper"))
+        places, gripper = (np.array(record[name], float) for name in ("end_effector_m", "gripper"))
         keys = np.column_stack([places, gripper])
     except (KeyError, TypeError, ValueError):
         keys = np.empty(0)
