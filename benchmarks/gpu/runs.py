@@ -22,7 +22,7 @@ def prepare_runs(settings_file: Path, out: Path) -> list[Path]:
     Raises:
         TrainingError: the file is neither a training's nor a sweep's, or data are missing.
     """
-    from training.evaluation.studies.sweep import SweepSettings, config_for
+    from training.evaluation.studies.sweep import SweepSettings, runs
     from training.sections.config import load_config
     from training.sections.yaml_text import read_yaml_mapping
 
@@ -30,8 +30,7 @@ def prepare_runs(settings_file: Path, out: Path) -> list[Path]:
     if "variants" not in values:
         return [_prepare(load_config(settings_file), out / settings_file.stem)]
     settings = SweepSettings.model_validate(values)
-    trained = {name: variant for name, variant in settings.variants.items() if variant.trained}
-    return [_prepare(config_for(settings, variant, out / name), out / name) for name, variant in trained.items()]
+    return [_prepare(run.config, run.folder) for run in runs(settings, out) if run.variant.trained]
 
 
 def _prepare(config, folder: Path) -> Path:

@@ -58,6 +58,12 @@ def test_studies_say_their_own_rates():
     assert checked > 20
 
 
+def test_every_study_says_what_can_be_answered():
+    pages = [page for page in (ROOT / "docs" / "studies").glob("*.md") if page.name != "README.md"]
+    assert len(pages) > 10
+    assert [page.name for page in pages if page.read_text().count("**Answer:**") != 1] == []
+
+
 def _rates(value: object):
     if isinstance(value, dict):
         if {"successes", "n"} <= value.keys():

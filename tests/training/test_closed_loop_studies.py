@@ -17,7 +17,17 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation.closed_loop.requests import draw
 from training.evaluation.closed_loop.trial import remaining
-from training.evaluation.studies import best_of, horizon, steps, sweep, sweep_page
+from training.evaluation.studies import (
+    ablation,
+    attention,
+    best_of,
+    conflict,
+    failure_detection,
+    horizon,
+    steps,
+    sweep,
+    sweep_page,
+)
 from training.evaluation.studies.attention import AttentionMaps, even_shares, summary, token_frames
 from training.evaluation.studies.command import CONFIGS, STUDIES
 from training.evaluation.studies.conflict import other_task, with_path_of
@@ -289,6 +299,91 @@ def test_a_sweep_trains_each_variant_once(world, places, tmp_path, capsys):
     config.write_text(json.dumps(text))
     assert study("sweep", tmp_path / "other", *settings, config=config) == 2
     assert "all must have x, or none of them" in capsys.readouterr().err
+
+
+def test_each_variant_of_a_sweep_is_trained_once_with_each_seed(world, places, tmp_path):
+    save_config(config_for(world, max_steps=1), tmp_path / "training.yaml")
+    text = {"title": "T", "question": "Q", "limits": "L", "training": str(tmp_path / "training.yaml")}
+    text |= {"seeds": [5, 6], "compare_loss": True, "variants": {"one": {}, "two": {"changes": {"train.max_steps": 2}}}}
+    text["changes"] = {"train.log_every": 1}
+    config, out = tmp_path / "sweep.yaml", tmp_path / "out"
+    config.write_text(json.dumps(text))
+    settings = [*SCENES, *(place for place in places if not place.startswith("lora"))]
+    assert study("sweep", out, *settings, config=config) == 0
+    read = {file.parent.parent.name: yaml.safe_load(file.read_text()) for file in out.glob("*/run/config.yaml")}
+    assert {name: made["train"]["seed"] for name, made in read.items()} == {
+        f"{name}, seed {seed}": seed for name in ("one", "two") for seed in (5, 6)
+    }
+    assert {made["train"]["cache"] for made in read.values()} == {
+        str(out / f"{name}, seed 5" / "cache") for name in ("one", "two")
+    }  # a variant's runs share one cache
+    page = (out / "page.md").read_text()
+    assert "| one, run 1 | 0/2" in page and "| two, run 2 | 0/2" in page and "`train.seed` 5, 6" in page
+    assert "**Answer:** it cannot be told" in page
+    made = json.loads((out / "results.json").read_text())["variants"]["two"]
+    own = [json.loads((out / f"two, seed {seed}" / "closed_loop.json").read_text()) for seed in (5, 6)]
+    assert made["success"]["text"]["n"] == 4 and [len(made["runs"]), len(made["scenes"]["text"])] == [2, 2]
+    for place, scene in enumerate(made["scenes"]["text"]):
+        assert scene["hand_error_mm"] == np.mean([row["scenes"]["text"][place]["hand_error_mm"] for row in own])
+
+
+def test_a_sweep_concludes_what_intervals_and_runs_allow():
+    def row(*runs):
+        means = np.mean(runs, axis=0)
+        scenes = [{"seed": place, "success": mean, "hand_error_mm": 1.0} for place, mean in enumerate(means)]
+        success = [{"text": {"rate": float(np.mean(done))}} for done in runs]
+        return {"success": {"text": {"rate": float(means.mean())}}, "runs": success, "scenes": {"text": scenes}}
+
+    half, full, none = [1] * 10 + [0] * 10, [1] * 20, [0] * 20
+    variants = {"base": (half, half), "better": (full, full), "worse": (none, none), "torn": (full, none)}
+    variants = {name: row(*runs) for name, runs in variants.items()}
+    lines = sweep_page.answer(variants, ["text"]).splitlines()
+    assert lines[0] == "**Answer:** compared with *base*"
+    assert [line.split(" (")[0] for line in lines[1:]] == [
+        "- more requests succeed: *better*",
+        "- fewer requests succeed: *worse*",
+        "- no difference that could be told: *torn*",
+    ]
+    once = row(full, half)  # better on the whole, but only one of its runs is
+    told = sweep_page.answer({"base": row(half, half), "once": once}, ["text"])
+    assert "no difference that could be told: *once* (text +25% (+" in told
+    assert "not even the best variant (base)" in sweep_page.answer({"base": row(none, none)}, ["text"])
+    elsewhere = row(half, half)
+    elsewhere["scenes"] = {"text": elsewhere["scenes"]["text"][::-1]}
+    assert "each rate stands for itself" in sweep_page.answer({"base": row(half, half), "other": elsewhere}, ["text"])
+
+
+def test_studies_answer_what_their_intervals_tell():
+    few, some, many = ({"low": low, "high": low + 0.2} for low in (0.0, 0.15, 0.6))
+    modes = {"text": {"nothing": many, "sentence": few, "LoRA": few}}
+    modes["both"] = {"nothing": some, "sentence": few, "path": many}
+    assert ablation.answer(modes) == (
+        "**Answer:** fewer plans succeed without the sentence (text), the LoRA (text); more plans succeed without the "
+        "path (both); it cannot be told of the sentence (both)."
+    )
+    guidance = {"1.0": {"text": few, "trajectory": many}, "2.0": {"text": many, "trajectory": few}}
+    guidance["3.5"] = {"text": few, "trajectory": some}
+    assert conflict.answer(guidance) == (
+        "**Answer:** the drawn path wins at guidance 1.0; the instruction wins at guidance 2.0; it cannot be told "
+        "which wins at guidance 3.5."
+    )
+    checks = {"a": {"auc": 0.6, "auc_low": 0.4}, "b": {"auc": 0.7, "auc_low": 0.6}, "c": {"auc": 0.9, "auc_low": 0.8}}
+    assert failure_detection.answer(checks) == (
+        "**Answer:** a failure is predicted, best first, by *c* (0.90), *b* (0.70); of the others it cannot be told "
+        "(a)."
+    )
+    assert "of no check could it be told" in failure_detection.answer({"a": checks["a"]})
+    chains = {"1": {"frames": 9, "modes": {"text": {"success": many}, "both": {"success": some}}}}
+    assert "only one length" in horizon.answer(chains)
+    longer = {"text": {"success": few, "filled": many}, "both": {"success": few}}
+    assert horizon.answer(chains | {"2": {"frames": 17, "modes": longer}}) == (
+        "**Answer:** compared with 9 frames, plans succeed chained over 17 frames less often (text), with no "
+        "difference that could be told (both); filled in over 17 frames with no difference that could be told (text)."
+    )
+    shares = {"own frame": [0.4, 0.6], "text": [0.1], "other frames": [0.1]}
+    even = {"own frame": 0.1, "text": 0.1, "other frames": 0.4, "nobody": 0.0}
+    told = attention.answer({"modes": {"text": {"by_step": shares}}, "even": even})
+    assert "clearly more than evenly to own frame (5.0 times), and clearly less to other frames (0.2 times)" in told
 
 
 def test_the_chosen_plan_is_compared_with_one_at_random():

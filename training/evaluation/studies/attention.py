@@ -17,6 +17,9 @@ from ..charts import SERIES, figure
 from ..closed_loop.requests import planner_input
 from .base import Study, StudySettings, bench, markdown_table, method_lines
 
+_CLEARLY = 1.1
+"""An attention that is so many times as large as an even one is called clearly more."""
+
 
 class AttentionSettings(StudySettings):
     """Settings of this study."""
@@ -146,6 +149,21 @@ def plot(result: dict):
     return made
 
 
+def answer(result: dict) -> str:
+    """What gets more and what less than its even fraction, in every mode."""
+    shares = {
+        name: [np.mean(mode["by_step"][name]) / even for mode in result["modes"].values()]
+        for name, even in result["even"].items()
+        if even
+    }
+    more = [f"{name} ({min(ratios):.1f} times)" for name, ratios in shares.items() if min(ratios) > _CLEARLY]
+    less = [f"{name} ({max(ratios):.1f} times)" for name, ratios in shares.items() if max(ratios) < 1 / _CLEARLY]
+    return (
+        f"**Answer:** in every mode a frame attends clearly more than evenly to {', '.join(more) or 'nothing'}, and "
+        f"clearly less to {', '.join(less) or 'nothing'}; this describes these scenes, without intervals."
+    )
+
+
 def page(result: dict) -> str:
     """The study's page."""
     modes = list(result["modes"])
@@ -157,6 +175,8 @@ def page(result: dict) -> str:
             [name, f"{even:.0%}", *(f"{np.mean(s):.0%} ({h})" for s, h in zip(steps.values(), halves, strict=True))]
         )
     return f"""# Attention between cells
+
+{answer(result)}
 
 ![Attention maps](PLOT)
 

@@ -118,6 +118,11 @@ def change_cell(row: dict) -> str:
     return f"{row['difference']:+.0%} ({row['low']:+.0%} to {row['high']:+.0%})"
 
 
+def apart(row: dict, other: dict) -> int:
+    """1 if a rate's interval lies above another's, -1 if below, 0 if they overlap (stricter than a test)."""
+    return (row["low"] > other["high"]) - (row["high"] < other["low"])
+
+
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]

@@ -111,7 +111,7 @@ def page(result: dict) -> str:
         for mode in modes for row in (result[mode],)
     ]  # fmt: skip
     over = result["best_gain_over_modes"]
-    words = f"- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
+    words = f"**Answer:**\n- all modes together: choosing {verdict(over)}, by {change_cell(over)};\n" + "\n".join(
         f"- {mode}: choosing {verdict(result[mode]['best_gain'])}; "
         f"re-planning with the past kept {verdict(result[mode]['replan_gain'])}, from now "
         f"{verdict(result[mode]['restart_gain'])}."

@@ -239,6 +239,7 @@ for the task alone, or not painted at all? All plan from the first frame and the
 
 {markdown_table(head, rows)}
 
+**Answer:**
 {verdicts}
 
 ## Training

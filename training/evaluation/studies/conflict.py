@@ -20,7 +20,7 @@ from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
 from ..closed_loop.trial import read_plan
 from ..statistics import wilson
-from .base import Study, StudySettings, bench, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, apart, bench, markdown_table, method_lines, rate_cell
 
 OUTCOMES = ("text", "trajectory", "neither")
 
@@ -112,10 +112,22 @@ def plot(result: dict):
     return made
 
 
+def answer(guidance: dict[str, dict[str, dict]]) -> str:
+    """Which one wins at which guidance, as far as intervals that do not overlap tell."""
+    found: dict[int, list[str]] = {}
+    for value, row in guidance.items():
+        found.setdefault(apart(row["trajectory"], row["text"]), []).append(value)
+    words = {1: "the drawn path wins", -1: "the instruction wins", 0: "it cannot be told which wins"}
+    told = (f"{words[side]} at guidance {', '.join(found[side])}" for side in words if side in found)
+    return f"**Answer:** {'; '.join(told)}."
+
+
 def page(result: dict) -> str:
     """The study's page."""
     rows = [[value, *(rate_cell(row[name]) for name in OUTCOMES)] for value, row in result["guidance"].items()]
     return f"""# The instruction against the drawn path
+
+{answer(result["guidance"])}
 
 ![Which one wins, over guidance](PLOT)
 

@@ -153,6 +153,18 @@ def plot(result: dict):
     return made
 
 
+def answer(checks: dict[str, dict]) -> str:
+    """Which checks predict a failure, as far as the intervals of their AUC tell."""
+    good = sorted((name for name, row in checks.items() if row["auc_low"] > 0.5), key=lambda name: -checks[name]["auc"])
+    rest = ", ".join(name for name in checks if name not in good)
+    if not good:
+        return f"**Answer:** of no check could it be told that it predicts a failure ({rest})."
+    told = ", ".join(f"*{name}* ({checks[name]['auc']:.2f})" for name in good)
+    return f"**Answer:** a failure is predicted, best first, by {told}" + (
+        f"; of the others it cannot be told ({rest})." if rest else "."
+    )
+
+
 def page(result: dict) -> str:
     """The study's page."""
 
@@ -170,6 +182,8 @@ def page(result: dict) -> str:
     head = ["check", "AUC (95%)", "plans", "precision", "recall", "threshold from data", "its precision", "its recall"]
     failed = sum(row["failed"] for row in result["rows"])
     return f"""# Failure detection: do a plan's frames predict that it fails?
+
+{answer(result["checks"])}
 
 ![AUC of the checks](PLOT)
 

@@ -22,7 +22,7 @@ from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
-from .base import Bench, Study, StudySettings, bench, markdown_table, method_lines, rate_cell
+from .base import Bench, Study, StudySettings, apart, bench, markdown_table, method_lines, rate_cell
 
 FILLED = """*Filled in*: one plan covers the whole task in its frames, and the others lead from frame to frame of it,
 each with the later frame as its goal picture, the instruction and its part of the path. """
@@ -158,6 +158,25 @@ def plot(result: dict):
     return made
 
 
+def answer(chains: dict[str, dict]) -> str:
+    """Where longer plans succeed less often than the shortest, as far as intervals that do not overlap tell."""
+    first, *longer = chains.values()
+    words = {-1: "less often", 1: "more often", 0: "with no difference that could be told"}
+    told = []
+    for row in longer:
+        for kind, key in (("chained", "success"), ("filled in", "filled")):
+            sides: dict[int, list[str]] = {}
+            for mode, own in row["modes"].items():
+                if key in own:
+                    sides.setdefault(apart(own[key], first["modes"][mode]["success"]), []).append(mode)
+            if sides:
+                parts = (f"{words[side]} ({', '.join(sides[side])})" for side in words if side in sides)
+                told.append(f"{kind} over {row['frames']} frames {', '.join(parts)}")
+    if not told:
+        return "**Answer:** only one length was planned."
+    return f"**Answer:** compared with {first['frames']} frames, plans succeed {'; '.join(told)}."
+
+
 def page(result: dict) -> str:
     """The study's page."""
     modes = result["settings"]["modes"]
@@ -178,6 +197,8 @@ def page(result: dict) -> str:
 
 The same motions over more and more frames, planned by chaining: every plan starts from the last frame that the previous
 plan generated, without observing the world.
+
+{answer(result["chains"])}
 
 ![End effector error over the frames](PLOT)
 

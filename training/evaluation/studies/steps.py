@@ -142,6 +142,7 @@ The planner's record says {own["steps"]} steps for looking at a plan and {own["e
 
 {markdown_table(head, rows)}
 
+**Answer:**
 {chr(10).join(sentences)}
 
 ## Method

@@ -3,7 +3,8 @@
 Every variant is a training configuration with some values changed; the finished parts of a stopped study are kept.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +31,8 @@ from ...sections.data import Section
 from ..closed_loop.evaluation import bounds, draw_all, evaluate_planner
 from ..closed_loop.requests import Asked, asked_of
 from ..statistics import bootstrap
-from .base import Study, StudySettings
-from .sweep_page import page, plot
+from .base import NotNegative, Study, StudySettings
+from .sweep_page import MEASURED, page, plot
 
 
 class Variant(Section):
@@ -57,6 +58,10 @@ class SweepSettings(StudySettings):
         description="also compare the training losses (where all variants see the same examples in the same order)",
     )
     axis: str = Field("", description="name of the horizontal axis, with variants that have x")
+    seeds: tuple[NotNegative, ...] = Field(
+        (),
+        description="train.seed of a variant's runs, one run with each (default: one, with the configuration's own)",
+    )
     changes: dict[str, Any] = Field(default_factory=dict, description="section.key \u2192 value, in every variant")
     variants: dict[str, Variant] = Field(min_length=1, description="by name")
 
@@ -72,35 +77,91 @@ def measure(settings: SweepSettings, out: Path) -> dict:
         raise TrainingError("variants: all must have x, or none of them")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    result: dict = {"variants": {}}
+    rows: dict[str, list[dict]] = {}
     trained: list[tuple[dict, Config]] = []  # variants that differ only in their scenes share a planner
-    for name, variant in settings.variants.items():
-        file_name(name, "variants: a name, which is also that of a folder,")
-        own = config_for(settings, variant, out / name)
-        config = next((config for changes, config in trained if changes == variant.changes), own)
-        trained.append((variant.changes, config))
-        finished = out / name / "closed_loop.json"
-        changes = {"all": settings.changes, **variant.model_dump(mode="json")}
-        if finished.is_file() and read_json(finished, "results").get("variant") == changes:
+    for run in runs(settings, out):
+        config = next((config for changes, config in trained if changes == run.changes), run.config)
+        trained.append((run.changes, config))
+        finished, variant = run.folder / "closed_loop.json", run.variant
+        told = {"all": settings.changes, **variant.model_dump(mode="json")}
+        if finished.is_file() and read_json(finished, "results").get("variant") == told:
             row = read_json(finished, "results")
         else:
-            row = {"variant": changes, **execute(settings, variant, config, planner_of(variant, config, name))}
+            row = {"variant": told, **execute(settings, variant, config, planner_of(variant, config, run.folder.name))}
             write_json(finished, row)
-        result["variants"][name] = row
         if settings.compare_loss and variant.trained:
-            result["variants"][name] = row | {"loss": losses(config)}
-    return result
+            row |= {"loss": losses(config)}
+        rows.setdefault(run.name, []).append(row)
+    return {"variants": {name: together(own) for name, own in rows.items()}}
 
 
-def config_for(settings: SweepSettings, variant: Variant, folder: Path) -> Config:
-    """The training configuration of a variant, with everything that it writes in `folder`."""
+@dataclass(frozen=True)
+class Run:
+    """One training of the sweep, or the planner that the others start from.
+
+    Args:
+        name: name of the variant.
+        variant: the variant.
+        folder: where its run and its planner are written.
+        changes: what makes its planner another than those of the other runs.
+        config: its configuration.
+    """
+
+    name: str
+    variant: Variant
+    folder: Path
+    changes: dict[str, Any]
+    config: Config
+
+
+def runs(settings: SweepSettings, out: Path) -> Iterator[Run]:
+    """All runs, variant by variant; with several seeds, those of a variant share pairs and cache, in its first folder.
+
+    Raises:
+        TrainingError: a variant's name cannot be that of a folder, or a configuration is wrong.
+    """
+    for name, variant in settings.variants.items():
+        file_name(name, "variants: a name, which is also that of a folder,")
+        seeds = settings.seeds if variant.trained else ()
+        folders = [out / f"{name}, seed {seed}" for seed in seeds] or [out / name]
+        for folder, seed in zip(folders, seeds or [None], strict=True):
+            changes = variant.changes if seed is None else {**variant.changes, "train.seed": seed}
+            yield Run(name, variant, folder, changes, _config(settings, changes, folder, folders[0]))
+
+
+def _config(settings: SweepSettings, changes: dict[str, Any], folder: Path, data: Path) -> Config:
+    """The training configuration of a run that writes to `folder`, with pairs and cache in `data`."""
     places = {
-        "prepare.out": folder / "pairs", "cache.data": folder / "pairs", "cache.out": folder / "cache",
-        "train.cache": folder / "cache", "train.out": folder / "run", "export.run": folder / "run",
+        "prepare.out": data / "pairs", "cache.data": data / "pairs", "cache.out": data / "cache",
+        "train.cache": data / "cache", "train.out": folder / "run", "export.run": folder / "run",
         "export.out": folder / "planner.safetensors",
     }  # fmt: skip
-    changes = {**settings.changes, **variant.changes, **places}
-    return load_config(settings.training, [f"{key}={value}" for key, value in changes.items()])
+    values = {**settings.changes, **changes, **places}
+    return load_config(settings.training, [f"{key}={value}" for key, value in values.items()])
+
+
+def together(rows: list[dict]) -> dict:
+    """The row of a variant from those of its runs, which planned and acted in the same scenes.
+
+    Success and errors of a scene become means over the runs; intervals are over scenes; `runs` has each run's rates.
+    """
+    if len(rows) == 1:
+        return rows[0]
+    made = {**rows[0], "runs": [row["success"] for row in rows]}
+    for mode in rows[0]["success"]:
+        scenes = [
+            {"seed": same[0]["seed"]} | {key: float(np.mean([one[key] for one in same])) for key in MEASURED}
+            for same in zip(*(row["scenes"][mode] for row in rows), strict=True)
+        ]
+        low, high = bootstrap(np.array([scene["success"] for scene in scenes]))
+        done, count = (sum(row["success"][mode][key] for row in rows) for key in ("successes", "n"))
+        rate = {"successes": done, "n": count, "rate": done / count, "low": low, "high": high}
+        made["success"] = made["success"] | {mode: rate}
+        made["scenes"] = made["scenes"] | {mode: scenes}
+        made["hand_error_mm"] = made["hand_error_mm"] | {mode: hand_error(scenes)}
+    if "loss" in rows[0]:
+        made["loss"] = np.mean([row["loss"] for row in rows], axis=0).tolist()
+    return made
 
 
 def planner_of(variant: Variant, config: Config, name: str) -> Path:

@@ -8,6 +8,11 @@ from .base import change_cell, markdown_table, method_lines, rate_cell
 
 COLOURS = ("#2a9d8f", "#d1495b", "#e08e2b", "#3b6fb6", "#8d6cab", "#2b2d42")
 """Colours of the variants' loss curves."""
+MEASURED = ("success", "hand_error_mm")
+"""What is measured in each scene."""
+MORE, LESS, OPEN = "more requests succeed", "fewer requests succeed", "no difference that could be told"
+_ENOUGH = 0.5
+"""If no variant has this rate of success, none has learned enough to be compared by it."""
 
 
 def plot(result: dict):
@@ -63,11 +68,11 @@ def _name_ends(axis, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _loss_curves(axis, losses: dict[str, list]) -> None:
-    """Training loss of every variant, averaged over five lines of the log, with its name at its end."""
-    width = 5
+    """Training loss of every variant, averaged over at most five lines of the log, with its name at its end."""
     ends = []
     for colour, (name, curve) in zip(COLOURS, losses.items(), strict=False):
         steps, values = np.array(curve).T
+        width = min(5, len(values))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(steps[width - 1 :], smooth, color=colour)
         ends.append((smooth[-1], name, colour))
@@ -95,16 +100,18 @@ def page(result: dict) -> str:
 
 {settings["question"]}
 
+{answer(result["variants"], modes)}
+
 ![Success of the variants](PLOT)
 
 {markdown_table(["variant", *modes, "true keyframes", "true frames", "static plan"], rows)}
-
+{_runs_table(result["variants"], modes)}
 Distance between the plans' end effector, as read out, and the demonstration's [mm, mean over all frames but the first]:
 
 {markdown_table(["variant", *modes], hands)}
 {compared}
 ## Method
-{method_lines(settings)} Trained with `{settings["training"]}` and these changes:
+{method_lines(settings)} {_told_runs(settings)}Trained with `{settings["training"]}` and these changes:
 
 {_described("all", {"changes": settings["changes"], "scenes": "unseen"})}
 {changes}
@@ -112,6 +119,64 @@ Distance between the plans' end effector, as read out, and the demonstration's [
 ## Limits
 {settings["limits"]}
 """
+
+
+def answer(variants: dict[str, dict], modes: list[str]) -> str:
+    """What the intervals allow one to conclude of the variants' success, against the first one.
+
+    A difference counts if its interval leaves 0 out and each run differs in the same direction.
+    """
+    rates = [(row["success"][mode]["rate"], name) for name, row in variants.items() for mode in row["success"]]
+    if max(rates)[0] < _ENOUGH:
+        return (
+            f"**Answer:** it cannot be told, since not even the best variant ({max(rates)[1]}) succeeds in half of the "
+            "scenes."
+        )
+    (base, first), *others = variants.items()
+    found: dict[str, dict[str, list[str]]] = {MORE: {}, LESS: {}, OPEN: {}}
+    for name, row in others:
+        for mode in (mode for mode in modes if mode in row["success"] and mode in first["success"]):
+            if (change := against(row, first, mode)) is not None:
+                verdict = _verdict(row, first, mode, change["success"])
+                found[verdict].setdefault(name, []).append(f"{mode} {change_cell(change['success'])}")
+    if not any(found.values()):
+        return "**Answer:** each rate stands for itself, since the variants acted in different scenes."
+    lines = [f"**Answer:** compared with *{base}*"]
+    for verdict, by_name in found.items():
+        if by_name:
+            lines.append(
+                f"- {verdict}: " + "; ".join(f"*{name}* ({', '.join(told)})" for name, told in by_name.items())
+            )
+    return "\n".join(lines)
+
+
+def _verdict(row: dict, first: dict, mode: str, change: dict) -> str:
+    """`MORE`, `LESS` or `OPEN`."""
+    pairs = zip(row.get("runs", [row["success"]]), first.get("runs", [first["success"]]), strict=False)
+    signs = {np.sign(own[mode]["rate"] - other[mode]["rate"]) for own, other in pairs}
+    if change["low"] <= 0 <= change["high"] or len(signs) > 1:
+        return OPEN
+    return MORE if change["low"] > 0 else LESS
+
+
+def _runs_table(variants: dict[str, dict], modes: list[str]) -> str:
+    """Success of each run of the variants that were trained more than once; empty if none was."""
+    rows = [
+        [f"{name}, run {number}", *(rate_cell(run[mode]) if mode in run else "-" for mode in modes)]
+        for name, row in variants.items()
+        for number, run in enumerate(row.get("runs", []), 1)
+    ]
+    return f"\nEach run:\n\n{markdown_table(['run', *modes], rows)}\n" if rows else ""
+
+
+def _told_runs(settings: dict) -> str:
+    """A sentence on the runs, if there are several."""
+    if not (seeds := settings.get("seeds")):
+        return ""
+    return (
+        f"Each variant was trained {len(seeds)} times (`train.seed` {', '.join(map(str, seeds))}); rates are means "
+        "over the runs, with bootstrap intervals over scenes: what a further run would give is not in them. "
+    )
 
 
 def _millimetres(row: dict) -> str:
@@ -169,7 +234,4 @@ def against(variant: dict, first: dict, mode: str) -> dict | None:
     own, other = variant["scenes"][mode], first["scenes"][mode]
     if [scene["seed"] for scene in own] != [scene["seed"] for scene in other]:
         return None
-    return {
-        name: difference([scene[name] for scene in own], [scene[name] for scene in other])
-        for name in ("success", "hand_error_mm")
-    }
+    return {name: difference([scene[name] for scene in own], [scene[name] for scene in other]) for name in MEASURED}
