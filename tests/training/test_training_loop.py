@@ -66,6 +66,21 @@ def test_it_learns(tmp_path):
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
 
 
+def test_the_log_has_the_mean_loss_of_the_steps_since_its_last_line(tmp_path):
+    constant = {"learning_rate": 0.01, "decay_steps": 0}
+
+    def logged(name, **values):
+        run(tmp_path / name, optimizer=constant, **values)
+        return [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+
+    each = logged("each", max_steps=20)
+    means = [sum(each[start : start + 5]) / 5 for start in range(0, 20, 5)]
+    assert logged("fives", max_steps=20, log_every=5) == pytest.approx(means, rel=1e-6)
+    assert len(set(each[:5])) > 1
+    run(tmp_path / "stopped", optimizer=constant, max_steps=7, log_every=5)  # in the middle of a line's steps
+    assert logged("stopped", max_steps=20, log_every=5) == pytest.approx(means, rel=1e-6)
+
+
 def test_a_run_stopped_anywhere_goes_on_to_the_same_weights(tmp_path):
     run(tmp_path / "whole")
     expected = final(tmp_path / "whole")

@@ -41,6 +41,7 @@ class _State(Record):
 
     step: Index
     seconds: Annotated[Finite, Field(ge=0)] = 0.0
+    losses: list[Finite] = Field(default_factory=list)
     optimizers: list[list[dict[Text, Finite]]] = Field(default_factory=list)
     run: _Run | None = None
     scaler: dict[Text, Finite] | None = None

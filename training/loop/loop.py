@@ -8,9 +8,11 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from accelerate import Accelerator
@@ -99,6 +101,7 @@ class Loop:
         self.optimizers = make_optimizers(self.trained.items(), section.optimizer)
         self.averaged = {n: p.detach().float().clone() for n, p in self.trained.items()} if section.ema_decay else {}
         self.step, self.seconds, self._saved = 0, 0.0, 0
+        self.losses: deque[float] = deque(maxlen=section.log_every)  # one batch's alone scatters too much to be read
         self.log: RunLog | None = None
         self._stop_asked = False
 
@@ -129,6 +132,7 @@ class Loop:
                 f"checkpoint {path} has a state of the optimizer that is damaged or of another one: {error}"
             ) from error
         self.step, self.seconds = record["step"], record.get("seconds", 0.0)
+        self.losses.extend(record.get("losses", ()))
         self._saved = self.step
 
     @staticmethod
@@ -159,7 +163,8 @@ class Loop:
         with self._signals(), bar, self._keeping_steps():
             self._validate_if(not self.finished)
             while not self.finished and not self._must_stop(deadline):
-                bar.set_postfix_str(f"loss {self.one_step():.4f}", refresh=False)
+                self.one_step()
+                bar.set_postfix_str(f"loss {fmean(self.losses):.4f}", refresh=False)
                 bar.update()
                 if self.step % self.section.save_every == 0:
                     self.save()
@@ -225,7 +230,9 @@ class Loop:
                 self.log.write({"step": self.step, **figures})
 
     def one_step(self) -> float:
-        """Do one step: gradients, update, EMA, log; returns the loss.
+        """Do one step: gradients, update, EMA, log; returns the loss of its batch.
+
+        The log has means over the steps since its last line.
 
         Raises:
             TrainingError: loss or gradient are no longer finite.
@@ -240,10 +247,10 @@ class Loop:
         self._average()
         self.step += 1
         self.seconds += self._taken(time.perf_counter() - start)
+        self.losses.append(total)
         if self.log is not None and self.step % self.section.log_every == 0:
-            self.log.write(
-                {"step": self.step, "loss": total, "grad_norm": norm, "rate": factor, "seconds": self.seconds}
-            )
+            figures = {"loss": fmean(self.losses), "grad_norm": norm, "rate": factor, "seconds": self.seconds}
+            self.log.write({"step": self.step, **figures})
         return total
 
     def _taken(self, seconds: float) -> float:
@@ -295,7 +302,7 @@ class Loop:
         parts = {"weights": {n: whole(p.detach()) for n, p in self.trained.items()}, "optimizer": state}
         if self.averaged:
             parts["averaged"] = {name: whole(tensor) for name, tensor in self.averaged.items()}
-        record = {"seconds": self.seconds, "optimizers": numbers, RUN: self.record}
+        record = {"seconds": self.seconds, "losses": list(self.losses), "optimizers": numbers, RUN: self.record}
         if self.accelerator.scaler is not None:
             record["scaler"] = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:

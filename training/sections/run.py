@@ -93,7 +93,7 @@ class RunSection(Section):
         "optimizer.decay_hours for time that is rented",
     )
     save_every: Positive = Field(500, description="steps between checkpoints")
-    log_every: Positive = Field(10, description="steps between log lines")
+    log_every: Positive = Field(10, description="steps between log lines, over which their loss is the mean")
     keep: Positive = Field(2, description="checkpoints kept")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the EMA weights (0: none)")
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
