@@ -347,6 +347,9 @@ def test_a_sweep_concludes_what_intervals_and_runs_allow():
     once = row(full, half)  # better on the whole, but only one of its runs is
     told = sweep_page.answer({"base": row(half, half), "once": once}, ["text"])
     assert "no difference that could be told: *once* (text +25% (+" in told
+    start = {"success": {"text": {"rate": 0.5}}, "scenes": variants["base"]["scenes"]}  # not trained: it has one run
+    told = sweep_page.answer({"start": start, "better": row(full, full), "torn": row(half, full)}, ["text"])
+    assert "- more requests succeed: *better*" in told and "- no difference that could be told: *torn*" in told
     assert "not even the best variant (base)" in sweep_page.answer({"base": row(none, none)}, ["text"])
     elsewhere = row(half, half)
     elsewhere["scenes"] = {"text": elsewhere["scenes"]["text"][::-1]}

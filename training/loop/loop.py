@@ -232,7 +232,7 @@ class Loop:
     def one_step(self) -> float:
         """Do one step: gradients, update, EMA, log; returns the loss of its batch.
 
-        The log has means over the steps since its last line.
+        A line of the log has the mean loss of the steps since the last line.
 
         Raises:
             TrainingError: loss or gradient are no longer finite.

@@ -8,7 +8,7 @@ from ...model.pipeline import PlannerPipeline, open_planner
 from ..charts import SERIES, bars, figure
 from ..closed_loop.evaluation import bounds, plan_and_execute, rate
 from ..closed_loop.requests import Wording
-from .base import Study, StudySettings, apart, bench, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, by_side, markdown_table, method_lines, rate_cell
 
 LEFT_OUT = {
     "nothing": Wording(),
@@ -51,11 +51,8 @@ def answer(success: dict[str, dict[str, dict]]) -> str:
     """Which parts are needed in which modes, as far as intervals that do not overlap tell."""
     told: dict[int, list[str]] = {}
     for part in (name for name in LEFT_OUT if name != "nothing"):
-        modes: dict[int, list[str]] = {}
-        for mode, rows in success.items():
-            if part in rows:
-                modes.setdefault(apart(rows[part], rows["nothing"]), []).append(mode)
-        for side, names in modes.items():
+        pairs = {mode: (rows[part], rows["nothing"]) for mode, rows in success.items() if part in rows}
+        for side, names in by_side(pairs).items():
             told.setdefault(side, []).append(f"the {part} ({', '.join(names)})")
     words = {-1: "fewer plans succeed without {}", 1: "more plans succeed without {}", 0: "it cannot be told of {}"}
     return "**Answer:** " + "; ".join(words[side].format(", ".join(told[side])) for side in words if side in told) + "."

@@ -1,7 +1,7 @@
 """Shared code of the studies: planners and scenes to study, plots and tables."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,14 @@ def change_cell(row: dict) -> str:
 def apart(row: dict, other: dict) -> int:
     """1 if a rate's interval lies above another's, -1 if below, 0 if they overlap (stricter than a test)."""
     return (row["low"] > other["high"]) - (row["high"] < other["low"])
+
+
+def by_side(pairs: Mapping[str, tuple[dict, dict]]) -> dict[int, list[str]]:
+    """Names by how their rate's interval lies against that of the other rate; see `apart`."""
+    found: dict[int, list[str]] = {}
+    for name, (row, other) in pairs.items():
+        found.setdefault(apart(row, other), []).append(name)
+    return found
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

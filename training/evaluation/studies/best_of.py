@@ -119,11 +119,11 @@ def page(result: dict) -> str:
     )
     return f"""# Best of {settings["best_of"]} and re-planning
 
+{words}
+
 ![Success of each method](PLOT)
 
 {markdown_table(head, rows)}
-
-{words}
 
 ## Method
 {method_lines(settings)} The best of several plans is chosen by its frames alone (drawn path,

@@ -235,12 +235,12 @@ def page(result: dict) -> str:
 Is a plan better painted as one grid by an adapted image generator, generated as a video by a diffusion model trained
 for the task alone, or not painted at all? All plan from the first frame and the instruction, in the same scenes.
 
+**Answer:**
+{verdicts}
+
 ![Success of each planner, and plans of the first scenes](PLOT)
 
 {markdown_table(head, rows)}
-
-**Answer:**
-{verdicts}
 
 ## Training
 {training}

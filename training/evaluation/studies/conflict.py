@@ -20,7 +20,7 @@ from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked, Wording
 from ..closed_loop.trial import read_plan
 from ..statistics import wilson
-from .base import Study, StudySettings, apart, bench, markdown_table, method_lines, rate_cell
+from .base import Study, StudySettings, bench, by_side, markdown_table, method_lines, rate_cell
 
 OUTCOMES = ("text", "trajectory", "neither")
 
@@ -114,9 +114,7 @@ def plot(result: dict):
 
 def answer(guidance: dict[str, dict[str, dict]]) -> str:
     """Which one wins at which guidance, as far as intervals that do not overlap tell."""
-    found: dict[int, list[str]] = {}
-    for value, row in guidance.items():
-        found.setdefault(apart(row["trajectory"], row["text"]), []).append(value)
+    found = by_side({value: (row["trajectory"], row["text"]) for value, row in guidance.items()})
     words = {1: "the drawn path wins", -1: "the instruction wins", 0: "it cannot be told which wins"}
     told = (f"{words[side]} at guidance {', '.join(found[side])}" for side in words if side in found)
     return f"**Answer:** {'; '.join(told)}."

@@ -22,7 +22,7 @@ from ..closed_loop.planning import make_plans
 from ..closed_loop.requests import Asked
 from ..closed_loop.trial import carry_out, execute_frames
 from ..figures import hand_errors, pooled_median
-from .base import Bench, Study, StudySettings, apart, bench, markdown_table, method_lines, rate_cell
+from .base import Bench, Study, StudySettings, bench, by_side, markdown_table, method_lines, rate_cell
 
 FILLED = """*Filled in*: one plan covers the whole task in its frames, and the others lead from frame to frame of it,
 each with the later frame as its goal picture, the instruction and its part of the path. """
@@ -165,10 +165,8 @@ def answer(chains: dict[str, dict]) -> str:
     told = []
     for row in longer:
         for kind, key in (("chained", "success"), ("filled in", "filled")):
-            sides: dict[int, list[str]] = {}
-            for mode, own in row["modes"].items():
-                if key in own:
-                    sides.setdefault(apart(own[key], first["modes"][mode]["success"]), []).append(mode)
+            modes = {mode: own for mode, own in row["modes"].items() if key in own}
+            sides = by_side({mode: (own[key], first["modes"][mode]["success"]) for mode, own in modes.items()})
             if sides:
                 parts = (f"{words[side]} ({', '.join(sides[side])})" for side in words if side in sides)
                 told.append(f"{kind} over {row['frames']} frames {', '.join(parts)}")

@@ -138,12 +138,12 @@ def page(result: dict) -> str:
 How many steps does a plan need that is executed, and what does its picture lose with fewer?
 The planner's record says {own["steps"]} steps for looking at a plan and {own["execution_steps"]} for executing it.
 
+**Answer:**
+{chr(10).join(sentences)}
+
 ![Success and colour over the steps](PLOT)
 
 {markdown_table(head, rows)}
-
-**Answer:**
-{chr(10).join(sentences)}
 
 ## Method
 {method_lines(result["settings"])} The same requests and the same noise at each number of steps; *change* is the

@@ -152,8 +152,10 @@ def answer(variants: dict[str, dict], modes: list[str]) -> str:
 
 def _verdict(row: dict, first: dict, mode: str, change: dict) -> str:
     """`MORE`, `LESS` or `OPEN`."""
-    pairs = zip(row.get("runs", [row["success"]]), first.get("runs", [first["success"]]), strict=False)
-    signs = {np.sign(own[mode]["rate"] - other[mode]["rate"]) for own, other in pairs}
+    own, other = (side.get("runs", [side["success"]]) for side in (row, first))
+    count = max(len(own), len(other))  # the planner that the others start from has one run, however many they have
+    pairs = zip(*(runs * count if len(runs) == 1 else runs for runs in (own, other)), strict=True)
+    signs = {np.sign(mine[mode]["rate"] - theirs[mode]["rate"]) for mine, theirs in pairs}
     if change["low"] <= 0 <= change["high"] or len(signs) > 1:
         return OPEN
     return MORE if change["low"] > 0 else LESS
